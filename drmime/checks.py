@@ -1,0 +1,118 @@
+"""The door for options: what `register` was told, checked and made ready. `image.as_image` is the door for images."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drmime.errors import InputError, number, whole
+from drmime.image import Image, as_image, batch
+from drmime.initialise import INITIALISERS
+from drmime.optimise import Schedule
+from drmime.pyramid import COARSEST_SIDE, possible_levels
+from drmime.registry import build
+
+
+def schedule(steps: int, rate: float, tolerance: float, least_overlap: float) -> Schedule:
+    return Schedule(
+        steps=whole("steps", steps, 1),
+        rate=number("rate", rate, 0),
+        tolerance=number("tolerance", tolerance, 0),
+        least_overlap=number("least_overlap", least_overlap, 0, 1),
+    )
+
+
+def device(name: str | torch.device | None) -> torch.device:
+    """The device asked for, or a GPU if torch sees one, else the CPU."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(name)
+        torch.empty(0, device=place)
+        return place
+    except (RuntimeError, AssertionError, TypeError) as error:
+        here = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        raise InputError(f"device: expected one that is here ({', '.join(here)}), got {str(name)!r}") from error
+
+
+def images(data: Any, mask: Any, role: str, options: Mapping[str, Any]) -> Image:
+    """One image, or a list of them as a batch, with masks to match; `options` are those of `as_image`."""
+    if not isinstance(data, (list, tuple)):
+        return as_image(data, role=role, mask=mask, **options)
+    if not data:
+        raise InputError(f"{role}: expected at least one image, got an empty list")
+    masks = [None] * len(data) if mask is None else mask
+    if not isinstance(masks, (list, tuple)) or len(masks) != len(data):
+        raise InputError(f"{role}_mask: expected a list of {len(data)} masks, one for each image")
+    return batch([as_image(d, role=role, mask=m, **options) for d, m in zip(data, masks, strict=True)], role)
+
+
+def pair(fixed: Image, moving: Image) -> None:
+    """Both images of the same dimension, both batches of the same length."""
+    if fixed.grid.ndim != moving.grid.ndim:
+        raise InputError(
+            f"expected images of the same dimension, got fixed {fixed.grid.ndim}-D {fixed.grid.shape} and moving "
+            f"{moving.grid.ndim}-D {moving.grid.shape}. Set channel_axis if one of the axes holds channels."
+        )
+    if len(fixed.data) != len(moving.data):
+        raise InputError(f"expected as many fixed as moving images, got {len(fixed.data)} and {len(moving.data)}")
+
+
+def start(initial: Any, fixed: Image, moving: Image) -> Tensor:
+    """The first moving_from_fixed of each pair, from a name or matrices. -> (B, D+1, D+1)"""
+    if isinstance(initial, (str, Path, Mapping)):
+        return build("initial_transform", INITIALISERS, initial)(fixed, moving)
+    count, side = len(fixed.data), fixed.grid.ndim + 1
+    try:
+        matrices = np.asarray(initial, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"initial_transform: expected a name or a matrix of numbers, got {initial!r}") from error
+    if matrices.shape not in ((side, side), (count, side, side)):
+        raise InputError(
+            f"initial_transform: expected a homogeneous matrix of shape {(side, side)}, x first, got shape {matrices.shape}"
+        )
+    if not np.isfinite(matrices).all():
+        raise InputError("initial_transform: expected finite numbers, got NaN or infinity")
+    if (np.linalg.cond(matrices[..., :-1, :-1]) > 1e8).any() or (np.linalg.matrix_rank(matrices) < side).any():
+        raise InputError("initial_transform: expected an invertible matrix, got a singular one")
+    return torch.as_tensor(matrices).expand(count, side, side).clone()
+
+
+def levels(asked: int, fixed: Image, moving: Image) -> tuple[int, tuple[str, ...]]:
+    """How many levels both images allow, and a note when that is fewer than asked for."""
+    asked = whole("levels", asked, 1)
+    count = min(asked, possible_levels(fixed.grid), possible_levels(moving.grid))
+    if count == asked:
+        return count, ()
+    return count, (f"Levels: {count} instead of {asked}, so that the coarsest keeps {COARSEST_SIDE} pixels a side.",)
+
+
+def level_weights(weights: Sequence[float] | None, count: int) -> Tensor:
+    """Weights of the levels that sum to 1, finest first; those beyond `count` are left out. -> (count,)"""
+    if weights is None:
+        return torch.full((count,), 1 / count, dtype=torch.float64)
+    array = np.asarray(weights, dtype=float)
+    if array.ndim != 1 or len(array) < count or not np.isfinite(array).all() or (array < 0).any() or not array[:count].sum():
+        raise InputError(f"level_weights: expected {count} numbers of at least 0, not all 0, got {weights!r}")
+    return torch.as_tensor(array[:count] / array[:count].sum())
+
+
+def plain(value: Any) -> Any:
+    """A setting as JSON can hold it: numbers, names and lists stay, images and objects become a word."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.number):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, Tensor)):
+        return value.tolist() if math.prod(value.shape) <= 64 else f"array of shape {tuple(value.shape)}"
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, torch.device) else type(value).__name__

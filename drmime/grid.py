@@ -1,0 +1,115 @@
+"""Where pixels lie: shape, pixel-to-world matrix, and the four coordinate frames.
+
+| frame | what |
+|---|---|
+| index | pixel centres, x first |
+| world | physical units, or pixels when none are given |
+| frame | centred on the grid, divided by ONE scalar (half its longest side), so that a rotation stays a rotation |
+| unit  | [-1, 1] from the outer edge of the first pixel to the outer edge of the last |
+
+Matrices are named `a_from_b` and are float64, homogeneous, coordinates x first. Shapes and spacings are in array order
+(slowest axis first), as NumPy has them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Pixels of a given shape (array order) at the places that `world_from_index` says; geometry only."""
+
+    shape: tuple[int, ...]
+    world_from_index: Tensor  # shape: (D+1, D+1), float64
+
+    @classmethod
+    def regular(cls, shape: Sequence[int], spacing: Sequence[float] | None = None) -> "Grid":
+        """An axis-aligned grid whose first pixel centre is the origin; `spacing` in array order, 1 by default."""
+        spacing = [1.0] * len(shape) if spacing is None else spacing
+        return cls(tuple(shape), torch.diag(torch.tensor([*reversed(spacing), 1.0], dtype=torch.float64)))
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @cached_property
+    def size(self) -> Tensor:
+        """Pixels along x, y[, z]. shape: (D,)"""
+        return torch.tensor(self.shape[::-1], dtype=torch.float64)
+
+    @cached_property
+    def spacing(self) -> Tensor:
+        """World length of one pixel along x, y[, z]. shape: (D,)"""
+        return self.world_from_index[:-1, :-1].norm(dim=0)
+
+    @cached_property
+    def index_from_world(self) -> Tensor:
+        return torch.linalg.inv(self.world_from_index)
+
+    @cached_property
+    def unit_from_index(self) -> Tensor:
+        return scale_and_shift(2 / self.size, 1 / self.size - 1)
+
+    @cached_property
+    def unit_from_world(self) -> Tensor:
+        return self.unit_from_index @ self.index_from_world
+
+    @cached_property
+    def centre(self) -> Tensor:
+        """World coordinates of the middle of the grid. shape: (D,)"""
+        middle = (self.size - 1) / 2
+        return self.world_from_index[:-1, :-1] @ middle + self.world_from_index[:-1, -1]
+
+    @cached_property
+    def world_from_frame(self) -> Tensor:
+        radius = (self.size * self.spacing).max() / 2
+        return scale_and_shift(radius.expand(self.ndim), self.centre)
+
+    @cached_property
+    def world_from_unit(self) -> Tensor:
+        return torch.linalg.inv(self.unit_from_world)
+
+    @cached_property
+    def diagonal(self) -> float:
+        """World length from one outer corner to the opposite one."""
+        return float((self.size * self.spacing).norm())
+
+    def index_points(self) -> Tensor:
+        """Index coordinates of every pixel in array order. shape: (prod(shape), D), float64"""
+        axes = [torch.arange(n, dtype=torch.float64) for n in self.shape]
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2).flip(-1)
+
+    def corners(self) -> Tensor:
+        """World coordinates of the outer corners. shape: (2**D, D)"""
+        signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * self.ndim)
+        return apply(self.world_from_unit, signs)[0]
+
+    def halved(self, axes: Sequence[int]) -> "Grid":
+        """The grid of half as many pixels along `axes` (array order), each in the middle of the two it replaces."""
+        factor = torch.tensor([2.0 if axis in axes else 1.0 for axis in range(self.ndim)], dtype=torch.float64).flip(0)
+        shape = tuple(n // 2 if axis in axes else n for axis, n in enumerate(self.shape))
+        return Grid(shape, self.world_from_index @ scale_and_shift(factor, (factor - 1) / 2))
+
+
+def scale_and_shift(scale: Tensor, shift: Tensor) -> Tensor:
+    """The homogeneous matrix of x -> scale * x + shift. (D,), (D,) -> (D+1, D+1)"""
+    matrix = torch.diag(torch.cat([scale, scale.new_ones(1)]))
+    matrix[:-1, -1] = shift
+    return matrix
+
+
+def apply(matrix: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Map points by homogeneous matrices: (..., D+1, D+1), (..., N, D) -> points (..., N, D), in_front (..., N).
+
+    Where a projective denominator is not positive the point lies at or behind the horizon: it has no image, `in_front`
+    is False, and the returned coordinates are finite but mean nothing.
+    """
+    matrix_t = matrix.transpose(-1, -2)
+    homogeneous = points @ matrix_t[..., :-1, :] + matrix_t[..., -1:, :]
+    denominator = homogeneous[..., -1:]
+    in_front = denominator > 1e-6
+    return homogeneous[..., :-1] / torch.where(in_front, denominator, 1.0), in_front[..., 0]

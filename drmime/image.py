@@ -1,0 +1,211 @@
+"""`Image`: pixels on a grid, with a mask; `as_image`, the one door where images are checked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from drmime.errors import InputError
+from drmime.grid import Grid, apply
+from drmime.io import read_image
+
+SMALLEST_SIDE = 8  # pixels; below this no level holds anything to align
+VALID = 0.999  # a point counts when this share of the pixels it is interpolated from is inside the mask
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A batch of images on one grid; `mask` is 1 where a pixel counts, None when all do."""
+
+    data: Tensor  # shape: (B, C, *grid.shape), floating point
+    grid: Grid
+    mask: Tensor | None = None  # shape: (B, 1, *grid.shape), same dtype as data
+
+    def at(self, points: Tensor, world_from_points: Tensor) -> tuple[Tensor, Tensor]:
+        """Linear interpolation at `points` (B, N, D) of any frame: values (B, N, C), inside (B, N) of data's dtype.
+
+        `world_from_points` (B or 1, D+1, D+1) is float64 and is joined with the image's own geometry before it meets
+        the points, so that large world coordinates cost no precision. Outside the image, outside the mask and
+        behind a projective horizon `inside` is 0. This is the only place that knows `align_corners`.
+        """
+        unit_from_points = (self.grid.unit_from_world.to(world_from_points.device) @ world_from_points).to(points.dtype)
+        unit, in_front = apply(unit_from_points, points)
+        inside = in_front & (unit.detach().abs() <= 1).all(-1)
+        values = _sample(self.data, unit)
+        if self.mask is not None:
+            inside = inside & (_sample(self.mask, unit.detach())[..., 0] > VALID)
+        return values, inside.to(values.dtype)
+
+    def normalised(self, reference: "Image | None" = None) -> "Image":
+        """Each channel mapped to [0, 1] between its 0.1 % and 99.9 % quantiles inside the mask, and clipped there.
+
+        Quantiles, because one hot pixel ruins a minimum and maximum. With a `reference` of as many channels its
+        quantiles are used, so that intensities stay comparable.
+        """
+        low, high = (reference or self)._range()
+        return replace(self, data=((self.data - low) / (high - low)).clamp_(0, 1))
+
+    def _range(self) -> tuple[Tensor, Tensor]:
+        """Robust minimum and maximum of each channel. shape: (B, C, 1, ...)"""
+        shape = (*self.data.shape[:2], *[1] * self.grid.ndim)
+        low, high = np.empty(shape, np.float64), np.empty(shape, np.float64)
+        for b, c in np.ndindex(*shape[:2]):
+            inside = self.data[b, c] if self.mask is None else self.data[b, c][self.mask[b, 0] > 0]
+            values = inside.flatten()[:: max(1, inside.numel() // 2**20)].cpu().numpy()
+            low[b, c], high[b, c] = np.quantile(values, [0.001, 0.999])
+            if high[b, c] <= low[b, c]:  # sparse images: nearly all pixels are equal
+                low[b, c], high[b, c] = values.min(), max(values.max(), values.min() + 1e-6)
+        return torch.as_tensor(low).to(self.data), torch.as_tensor(high).to(self.data)
+
+
+def _sample(data: Tensor, unit: Tensor) -> Tensor:
+    """(B, C, *shape) at unit coordinates (B, N, D), linear, edge pixels continued. -> (B, N, C)"""
+    batch, count, ndim = unit.shape
+    grid = unit.view(batch, *[1] * (ndim - 1), count, ndim)
+    values = F.grid_sample(data, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return values.view(batch, data.shape[1], count).transpose(1, 2)
+
+
+def batch(images: Sequence[Image], role: str) -> Image:
+    """Put single images of equal grid and channels in one batch.
+
+    Raises:
+        InputError: shapes, spacings or channel counts differ.
+    """
+    first = images[0]
+    for number, image in enumerate(images):
+        if image.data.shape != first.data.shape or not torch.equal(image.grid.world_from_index, first.grid.world_from_index):
+            raise InputError(
+                f"{role} images of a list must share shape, channels and spacing: number 0 is {_describe(first)}, "
+                f"number {number} is {_describe(image)}. Register them one by one."
+            )
+    masks = [torch.ones_like(image.data[:, :1]) if image.mask is None else image.mask for image in images]
+    mask = None if all(image.mask is None for image in images) else torch.cat(masks)
+    return Image(torch.cat([image.data for image in images]), first.grid, mask)
+
+
+def _describe(image: Image) -> str:
+    return f"{image.grid.shape} with {image.data.shape[1]} channel(s) and spacing {image.grid.spacing.flip(0).tolist()}"
+
+
+def as_image(
+    data: Any,
+    *,
+    role: str,
+    mask: Any = None,
+    spacing: Sequence[float] | None = None,
+    channel_axis: int | str | None = "auto",
+    nan: str = "error",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Image:
+    """Check and convert one image: a path, NumPy array or torch tensor of 2 or 3 spatial dimensions; B = 1.
+
+    Args:
+        role: "fixed" or "moving", for messages.
+        mask: array or path of the image's spatial shape; nonzero counts.
+        spacing: pixel lengths in array order; by default those of the file, else 1.
+        channel_axis: where the channels are; None when there are none; "auto" takes the last axis of an array of
+            three or more axes (the first of a tensor) when its length is 2 to 4.
+        nan: "error", or "mask" to leave NaN and infinite pixels out.
+
+    Raises:
+        InputError: anything that cannot be registered, in one sentence.
+    """
+    array, grid = load(data, role)
+    array, _ = channels_first(array, channel_axis, role, tensor=isinstance(data, Tensor))
+    grid = _grid(array.shape[1:], spacing, grid, role)
+    pixels = torch.as_tensor(np.ascontiguousarray(array)).to(device=device, dtype=dtype)[None]
+    inside = _mask(mask, array.shape[1:], role)
+    finite = np.isfinite(array).all(0) if array.dtype.kind == "f" else None
+    if finite is not None and not finite.all():
+        if nan != "mask":
+            raise InputError(
+                f"{role} image: expected finite values, got {int((~finite).sum())} pixels with NaN or infinity. "
+                'Repair them, or pass nan="mask" (--nan mask) to leave them out.'
+            )
+        inside = finite if inside is None else inside & finite
+        pixels = torch.where(torch.as_tensor(finite, device=device), pixels, 0)
+    weights = None if inside is None else torch.as_tensor(inside, device=device).to(dtype)[None, None]
+    image = Image(pixels, grid, weights)
+    _check_content(image, role)
+    return image
+
+
+def load(data: Any, role: str) -> tuple[np.ndarray, Grid | None]:
+    """The array behind a path, array or tensor, of a numeric dtype, and the grid that the file states, if any."""
+    grid = None
+    if isinstance(data, (str, Path)):
+        array, grid = read_image(data)
+    elif isinstance(data, Tensor):
+        array = data.detach().cpu().numpy()
+    else:
+        array = np.asarray(data)
+    if array.dtype.kind not in "buif":
+        raise InputError(f"{role} image: expected bool, integer or real numbers, got dtype {array.dtype}. Convert it first.")
+    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+        array = array.astype(np.float32)
+    elif array.dtype.kind == "u" and array.dtype.itemsize > 2:
+        array = array.astype(np.int64)  # torch has no arithmetic on wide unsigned integers
+    return array, grid
+
+
+def channels_first(array: np.ndarray, channel_axis: int | str | None, role: str, tensor: bool) -> tuple[np.ndarray, int | None]:
+    """The array with its channels in front (one when it has none), and the axis they came from; see `as_image`."""
+    axis: int | None
+    if channel_axis == "auto":
+        axis = 0 if tensor else -1
+        axis = axis if array.ndim >= 3 and 2 <= array.shape[axis] <= 4 else None
+    elif channel_axis is None or isinstance(channel_axis, int):
+        axis = channel_axis
+    else:
+        raise InputError(f'channel_axis: expected an integer, None or "auto", got {channel_axis!r}')
+    if axis is not None and not -array.ndim <= axis < array.ndim:
+        raise InputError(f"{role} image: channel_axis {axis} is not an axis of an array of shape {array.shape}")
+    spatial = array.ndim - (axis is not None)
+    if spatial not in (2, 3):
+        raise InputError(
+            f"{role} image: expected 2 or 3 spatial axes, got an array of shape {array.shape}, taken as {spatial} spatial "
+            f"axes {'and no channel axis' if axis is None else f'with channels on axis {axis}'}. Set channel_axis."
+        )
+    return (array[None] if axis is None else np.moveaxis(array, axis, 0)), axis
+
+
+def _grid(shape: Sequence[int], spacing: Sequence[float] | None, grid: Grid | None, role: str) -> Grid:
+    if spacing is None:
+        return grid if grid is not None and grid.shape == tuple(shape) else Grid.regular(shape)
+    lengths = np.atleast_1d(np.asarray(spacing, dtype=float))
+    if lengths.shape != (len(shape),) or not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise InputError(f"{role} spacing: expected {len(shape)} positive lengths in array order, got {spacing!r}")
+    return Grid.regular(shape, lengths.tolist())
+
+
+def _mask(mask: Any, shape: tuple[int, ...], role: str) -> np.ndarray | None:
+    if mask is None:
+        return None
+    array, _ = load(mask, f"{role} mask of the")
+    if array.shape != shape:
+        raise InputError(f"{role} mask: expected the image's shape {shape}, got {array.shape}")
+    if not (array != 0).any():
+        raise InputError(f"{role} mask: expected at least one nonzero pixel, got none")
+    return array != 0
+
+
+def _check_content(image: Image, role: str) -> None:
+    if min(image.grid.shape) < SMALLEST_SIDE:
+        raise InputError(
+            f"{role} image: expected at least {SMALLEST_SIDE} pixels along every axis, got shape {image.grid.shape}. "
+            "Set channel_axis if one of these axes holds channels."
+        )
+    values = image.data.flatten(2)
+    if image.mask is not None:
+        if not image.mask.any():
+            raise InputError(f"{role} image: no valid pixel is left inside the mask")
+        values = values[..., image.mask.flatten() > 0]
+    if bool((values.amin(-1) == values.amax(-1)).all()):
+        raise InputError(f"{role} image: expected some contrast, got one value ({float(values[0, 0, 0]):g}) everywhere")

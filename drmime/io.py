@@ -1,0 +1,152 @@
+"""Files: images in, pictures and results out. Whatever is written appears whole or not at all."""
+
+import csv
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+
+from drmime.errors import InputError
+from drmime.grid import Grid
+
+MEDICAL = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".dcm", ".img", ".hdr")
+
+
+def read_image(path: str | Path) -> tuple[np.ndarray, Grid | None]:
+    """Pixels in array order and, where the file states one, their grid (world is the file's own: LPS millimetres).
+
+    NumPy's .npy, everything imageio reads, and medical formats through SimpleITK (extra `medical`).
+
+    Raises:
+        InputError: no such file, not an image, empty or truncated.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"expected an image file, got {str(path)!r}, which {'is a folder' if path.is_dir() else 'does not exist'}"
+        )
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty (0 bytes)")
+    try:
+        if path.name.lower().endswith(MEDICAL):
+            return _read_medical(path)
+        if path.suffix.lower() == ".npy":
+            return np.load(path, allow_pickle=False), None
+        return np.asarray(iio.imread(path)), None
+    except InputError:
+        raise
+    except Exception as error:  # readers raise nearly anything on a broken file
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise InputError(f"{path}: cannot be read as an image; it may be truncated or of another format ({reason})") from error
+
+
+def _read_medical(path: Path) -> tuple[np.ndarray, Grid]:
+    sitk = _simpleitk()
+    image = sitk.ReadImage(str(path))
+    array = sitk.GetArrayFromImage(image)
+    ndim = image.GetDimension()
+    world_from_index = torch.eye(ndim + 1, dtype=torch.float64)
+    direction = np.array(image.GetDirection()).reshape(ndim, ndim)
+    world_from_index[:-1, :-1] = torch.as_tensor(direction @ np.diag(image.GetSpacing()))
+    world_from_index[:-1, -1] = torch.tensor(image.GetOrigin(), dtype=torch.float64)
+    return array, Grid(array.shape[:ndim], world_from_index)
+
+
+def _simpleitk() -> Any:
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise InputError("medical formats need SimpleITK: pip install 'drmime[medical]'") from error
+    return SimpleITK
+
+
+def write_image(path: str | Path, array: np.ndarray, grid: Grid | None = None) -> None:
+    """Write pixels in the format of the ending; medical formats keep `grid`.
+
+    Raises:
+        InputError: an ending that no writer knows, a dtype the format cannot hold, or a place that cannot be written.
+    """
+    path = Path(path)
+    suffix = next((ending for ending in MEDICAL if path.name.lower().endswith(ending)), path.suffix)
+
+    def write(file: Path) -> None:
+        if suffix in MEDICAL:
+            _write_medical(file, array, grid)
+        elif suffix.lower() == ".npy":
+            np.save(file, array)
+        else:
+            iio.imwrite(file, array.astype(np.uint8) * 255 if array.dtype == bool else array)
+
+    try:
+        write_atomically(path, write, suffix)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise InputError(
+            f"{path}: an image of shape {array.shape} and dtype {array.dtype} cannot be written in this format ({reason}). "
+            "TIFF (.tif) and NumPy (.npy) hold any."
+        ) from error
+
+
+def _write_medical(path: Path, array: np.ndarray, grid: Grid | None) -> None:
+    sitk = _simpleitk()
+    grid = Grid.regular(array.shape) if grid is None else grid
+    image = sitk.GetImageFromArray(array.astype(np.uint8) if array.dtype == bool else array, isVector=array.ndim > grid.ndim)
+    image.SetSpacing(grid.spacing.tolist())
+    image.SetOrigin(grid.world_from_index[:-1, -1].tolist())
+    image.SetDirection((grid.world_from_index[:-1, :-1] / grid.spacing).flatten().tolist())
+    sitk.WriteImage(image, str(path))
+
+
+def write_atomically(path: Path, write: Callable[[Path], None], suffix: str = "") -> None:
+    """Let `write` fill a neighbour of `path`, then put it in place in one step; folders are made as needed.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".part-", suffix=suffix, dir=path.parent)
+        os.close(handle)
+        draft = Path(name)
+        try:
+            write(draft)
+            draft.chmod(0o666 & ~_umask())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}. Choose another place.") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def read_landmarks(path: str | Path) -> np.ndarray:
+    """Points of a CSV with columns x, y[, z]: pixels, 0-based, pixel centres. -> (N, D)
+
+    Raises:
+        InputError: no such file, no such columns, or something that is not a number.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"expected a landmark file, got {str(path)!r}, which does not exist")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = [name for name in ("x", "y", "z") if name in (reader.fieldnames or [])]
+        if len(columns) < 2:
+            raise InputError(f"{path}: expected columns x,y[,z], got {reader.fieldnames}")
+        try:
+            points = np.array([[float(row[name]) for name in columns] for row in reader])
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: expected a number in every row of columns {columns} ({error})") from error
+    return points.reshape(-1, len(columns))

@@ -1,0 +1,83 @@
+"""Lie groups as lists of named generators, in any dimension.
+
+A transform is exp(sum_k theta_k B_k): with every theta at zero it is exactly the identity, and any theta at all gives an
+invertible matrix of the group. A group is a list of blocks; each block spans one kind of motion. All generators are of
+like size, so that a coefficient of 0.01 moves the edge of an image by about 1 % of its half side.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from drmime.errors import InputError
+from drmime.registry import known
+
+AXES = "xyz"
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "translation": ("translation",),
+    "rigid": ("translation", "rotation"),
+    "similarity": ("translation", "rotation", "scale"),
+    "affine": ("translation", "rotation", "scale", "stretch", "shear"),
+    "projective": ("translation", "rotation", "scale", "stretch", "shear", "perspective"),
+}
+
+
+def generators(group: str | Sequence[str] | Mapping[str, Tensor], ndim: int) -> dict[str, Tensor]:
+    """Named generators, each (D+1, D+1) float64, coordinates x first, of a group in `ndim` (2 or 3) dimensions.
+
+    `group` is a name of `GROUPS`, a list of blocks ("rotation") or single generators ("scale", "translation_x",
+    "shear_xy"), or a mapping of names to matrices of one's own.
+
+    Raises:
+        InputError: an unknown name, no generator at all, or a matrix of another shape.
+    """
+    if isinstance(group, Mapping):
+        return {str(name): _own(name, matrix, ndim) for name, matrix in group.items()} or _none()
+    every = _every(ndim)
+    blocks = {name.split("_")[0] for name in every}
+    if isinstance(group, str):
+        wanted: Sequence[str] = GROUPS[known("group", group, GROUPS)]
+    else:
+        wanted = [known("generator", name, {*blocks, *every}) for name in group]
+    chosen = {name: matrix for name, matrix in every.items() if name in wanted or name.split("_")[0] in wanted}
+    return chosen or _none()
+
+
+def exp(coefficients: Tensor, basis: Tensor) -> Tensor:
+    """The matrix exponential of weighted generators: (..., K), (K, n, n) -> (..., n, n)."""
+    return torch.linalg.matrix_exp(torch.einsum("...k,kij->...ij", coefficients, basis))
+
+
+def _every(ndim: int) -> dict[str, Tensor]:
+    """Each generator that has a name, in the order in which groups list them."""
+
+    def unit(*entries: tuple[int, int, float]) -> Tensor:
+        matrix = torch.zeros(ndim + 1, ndim + 1, dtype=torch.float64)
+        for row, column, value in entries:
+            matrix[row, column] = value
+        return matrix
+
+    axes, last = range(ndim), ndim
+    pairs = [(i, j) for i in axes for j in axes if i < j]
+    named = {f"translation_{AXES[i]}": unit((i, last, 1)) for i in axes}
+    named |= {f"rotation_{AXES[i]}{AXES[j]}": unit((j, i, 1), (i, j, -1)) for i, j in pairs}
+    named |= {"scale": unit(*((i, i, 1) for i in axes))}
+    named |= {f"stretch_{AXES[i]}": unit((i, i, 1), (i + 1, i + 1, -1)) for i in axes[:-1]}
+    named |= {f"shear_{AXES[i]}{AXES[j]}": unit((i, j, 1), (j, i, 1)) for i, j in pairs}
+    named |= {f"perspective_{AXES[i]}": unit((last, i, 1)) for i in axes}
+    return named
+
+
+def _own(name: str, matrix: Tensor, ndim: int) -> Tensor:
+    matrix = torch.as_tensor(matrix, dtype=torch.float64)
+    if matrix.shape != (ndim + 1, ndim + 1) or not matrix.isfinite().all():
+        raise InputError(
+            f"generator {name!r}: expected a finite matrix of shape {(ndim + 1, ndim + 1)}, got {tuple(matrix.shape)}"
+        )
+    return matrix
+
+
+def _none() -> dict[str, Tensor]:
+    raise InputError("group: expected at least one generator, got none")

@@ -1,0 +1,45 @@
+"""What every metric is to the loop."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from drmime.errors import InputError
+
+
+class Similarity(nn.Module):
+    """Scores sampled intensities of both images, per level and pair. Values arrive in [0, 1], see `Image.normalised`.
+
+    A metric of channel by channel implements `score`; one that needs all levels together overrides `forward`.
+    If it has parameters, they join the optimiser with the rate `rate`, alone for the first `warmup` steps.
+    """
+
+    rate: float = 0.0
+    warmup: int = 0
+    common_scale: bool = False  # True: both images are normalised by the fixed image's range
+
+    def begin(self, levels: int, batch: int, channels: tuple[int, int], generator: torch.Generator, like: Tensor) -> None:
+        """Get ready for a run: parameters and state of `like`'s dtype and device, randomness from `generator` (CPU).
+
+        Raises:
+            InputError: channels (fixed, moving) that cannot be compared one by one.
+        """
+        if channels[0] != channels[1] and 1 not in channels:
+            raise InputError(
+                f"metric {type(self).__name__} compares channel by channel: expected as many on both sides or one on either, "
+                f"got {channels[0]} and {channels[1]}. Metric 'mine' takes any."
+            )
+
+    def forward(self, fixed: Sequence[Tensor], moving: Sequence[Tensor], weight: Sequence[Tensor]) -> Tensor:
+        """Per level (B, N, Cf), (B, N, Cm), (B, N) -> (levels, B); N may differ between levels."""
+        return torch.stack([self.score(*values) for values in zip(fixed, moving, weight, strict=True)])
+
+    def score(self, fixed: Tensor, moving: Tensor, weight: Tensor) -> Tensor:
+        """(B, N, Cf), (B, N, Cm), (B, N) -> (B,); a single channel is compared with each of the other image's."""
+        raise NotImplementedError
+
+
+def shares(weight: Tensor) -> Tensor:
+    """Weights (..., N) scaled to sum to 1; all zero stays all zero."""
+    return weight / weight.sum(-1, keepdim=True).clamp(min=1e-6)

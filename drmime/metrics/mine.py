@@ -1,0 +1,182 @@
+"""Mutual information estimated by a small network (MINE, Belghazi et al. 2018, arXiv 1801.04062).
+
+The network T(x, y) tells pairs of intensities that occur together from pairs put together at random; how well it can is a
+lower bound of their mutual information. It takes any number of channels on either side, which a histogram cannot. One
+network serves all levels (DRMIME), each pair of a batch has its own weights, and all pairs start from the same ones, so
+that a pair gives in a batch what it gives alone.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drmime.errors import number, whole
+from drmime.metrics.base import Similarity, shares
+from drmime.registry import known
+
+
+class MINE(Similarity):
+    """Neural mutual information in nats (bounds "dv", "nwj", "infonce", "smile"; "js" is a divergence, at most log 2)."""
+
+    def __init__(
+        self,
+        bound: str = "dv",
+        hidden: int = 32,
+        depth: int = 2,
+        rate: float = 0.005,
+        warmup: int = 50,
+        negatives: int = 1,
+        average: float = 0.05,
+        clip: float = 5.0,
+    ) -> None:
+        """
+        Args:
+            bound: a name of `BOUNDS`.
+            hidden, depth: units in a hidden layer, and hidden layers.
+            rate: Adam's rate for the network.
+            warmup: steps at the initial transform before the transform moves.
+            negatives: random partners of each point.
+            average: rate of the moving average that corrects the gradient of "dv" (MINE paper, section 3.2).
+            clip: bound on T in "smile".
+
+        Raises:
+            InputError: an unknown bound, or a number out of its range.
+        """
+        super().__init__()
+        known("bound", bound, BOUNDS)
+        self.bound = bound
+        self.hidden = whole("metric hidden", hidden, 1)
+        self.depth = whole("metric depth", depth, 1)
+        self.rate = number("metric rate", rate, 0)
+        self.warmup = whole("metric warmup", warmup, 0)
+        self.negatives = whole("metric negatives", negatives, 1)
+        self.average = number("metric average", average, 0, 1)
+        self.clip = number("metric clip", clip, 0)
+
+    def begin(self, levels: int, batch: int, channels: tuple[int, int], generator: torch.Generator, like: Tensor) -> None:
+        self.generator = generator
+
+        def layer(inputs: int, outputs: int) -> nn.Parameter:
+            """He's initialisation, the same for every pair. shape: (B, inputs + 1, outputs), bias last"""
+            bound = math.sqrt(6 / inputs)
+            weights = (torch.rand(inputs + 1, outputs, generator=generator, dtype=torch.float64) * 2 - 1) * bound
+            weights[-1] /= math.sqrt(6)
+            return nn.Parameter(weights.to(like).repeat(batch, 1, 1))
+
+        widths = [sum(channels)] + [self.hidden] * self.depth + [1]
+        self.layers = nn.ParameterList(layer(a, b) for a, b in itertools.pairwise(widths))
+        with torch.no_grad():
+            self.layers[-1] *= 0.1
+        self.scales: list[tuple[Tensor, Tensor]] = []
+        self.log_average: Tensor | None = None  # of the mean of exp T over random pairs. shape: (levels, B)
+
+    def forward(self, fixed: Sequence[Tensor], moving: Sequence[Tensor], weight: Sequence[Tensor]) -> Tensor:
+        counts = [values.shape[1] for values in fixed]
+        x, y, w = torch.cat(list(fixed), 1), torch.cat(list(moving), 1), torch.cat(list(weight), 1)
+        if not self.scales:
+            self.scales = [_mean_and_deviation(values.detach(), w) for values in (x, y)]
+        (x_mean, x_deviation), (y_mean, y_deviation) = self.scales
+        partners = self._partners(counts).to(x.device)  # shape: (negatives, N)
+        first = self.layers[0]
+        split = x.shape[-1]
+        from_x = ((x - x_mean) / x_deviation) @ first[:, :split]
+        from_y = torch.baddbmm(first[:, -1:], (y - y_mean) / y_deviation, first[:, split:-1])
+        random = from_x[:, None] + from_y[:, partners]  # shape: (B, negatives, N, hidden)
+        scores = self._rest(torch.cat([(from_x + from_y)[:, None], random], 1).flatten(1, 2))
+        joint, *marginal = scores.view(scores.shape[0], 1 + self.negatives, -1).unbind(1)
+        t_joint, w_joint = _by_level(joint, counts), _by_level(w, counts)
+        t_random = torch.cat([_by_level(t, counts) for t in marginal], -1)
+        w_random = torch.cat([_by_level(w * w[:, p], counts) for p in partners], -1)
+        return BOUNDS[self.bound](self, t_joint, shares(w_joint), t_random, shares(w_random))
+
+    def _rest(self, hidden: Tensor) -> Tensor:
+        """All layers after the first, linear one. (B, N, hidden) -> (B, N)"""
+        for layer in list(self.layers)[1:]:
+            hidden = torch.baddbmm(layer[:, -1:], F.relu(hidden), layer[:, :-1])
+        return hidden[..., 0]
+
+    def _partners(self, counts: Sequence[int]) -> Tensor:
+        """Another point of the same level for each point, at random. shape: (negatives, N)"""
+        rows = []
+        for _ in range(self.negatives):
+            start, row = 0, []
+            for count in counts:
+                row.append(torch.randperm(count, generator=self.generator) + start)
+                start += count
+            rows.append(torch.cat(row))
+        return torch.stack(rows)
+
+
+def donsker_varadhan(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor) -> Tensor:
+    """E[T] - log E_random[exp T], with the gradient of the logarithm's argument divided by its moving average.
+
+    The batch estimate of that gradient is biased, since the mean in its denominator is of the batch alone; the
+    average over past steps takes the bias away. The value returned is the plain bound.
+    """
+    log_mean = torch.logsumexp(t_random + w_random.log(), -1)
+    with torch.no_grad():
+        if mine.log_average is None:
+            mine.log_average = log_mean.clone()
+        rate = mine.average
+        mine.log_average = torch.logaddexp(mine.log_average + math.log1p(-rate), log_mean + math.log(rate))
+        correction = (log_mean - mine.log_average).exp().clamp(max=10)
+    corrected = log_mean.detach() + correction * (log_mean - log_mean.detach())
+    return (w * t).sum(-1) - corrected
+
+
+def nguyen_wainwright_jordan(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor) -> Tensor:
+    """E[T] - E_random[exp(T - 1)], the f-divergence bound (Nguyen, Wainwright, Jordan 2010, arXiv 0809.0853)."""
+    return (w * t).sum(-1) - (w_random * (t_random.clamp(max=20) - 1).exp()).sum(-1)
+
+
+def jensen_shannon(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor) -> Tensor:
+    """The Jensen-Shannon divergence bound in nats, steady but not in units of MI (Nowozin et al. 2016, arXiv 1606.00709)."""
+    return math.log(2) - 0.5 * ((w * F.softplus(-t)).sum(-1) + (w_random * F.softplus(t_random)).sum(-1))
+
+
+def info_nce(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor) -> Tensor:
+    """Telling the true partner among random ones; at most log(negatives + 1) (van den Oord et al., arXiv 1807.03748)."""
+    others = torch.where(w_random > 0, t_random, -math.inf)
+    against = torch.stack([t, *others.chunk(mine.negatives, -1)])  # shape: (1 + negatives, levels, B, N)
+    count = (against > -math.inf).sum(0)
+    return (w * (t - torch.logsumexp(against, 0) + count.log())).sum(-1)
+
+
+def smile(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor) -> Tensor:
+    """Donsker-Varadhan with T clipped in the random term: less variance (Song and Ermon 2020, arXiv 1910.06222).
+
+    The gradient is that of the Jensen-Shannon bound, which trains the network steadily; the value is the clipped bound.
+    """
+    trained = jensen_shannon(mine, t, w, t_random, w_random)
+    clipped = t_random.clamp(-mine.clip, mine.clip)
+    value = (w * t).sum(-1) - torch.logsumexp(clipped + w_random.log(), -1)
+    return value.detach() + trained - trained.detach()
+
+
+Bound = Callable[[MINE, Tensor, Tensor, Tensor, Tensor], Tensor]  # T and weights of true and random pairs -> (levels, B)
+
+BOUNDS: dict[str, Bound] = {
+    "dv": donsker_varadhan,
+    "nwj": nguyen_wainwright_jordan,
+    "js": jensen_shannon,
+    "infonce": info_nce,
+    "smile": smile,
+}
+
+
+def _by_level(values: Tensor, counts: Sequence[int]) -> Tensor:
+    """(B, N over all levels) -> (levels, B, most), short levels padded with 0."""
+    levels = [level.T for level in values.split(list(counts), 1)]
+    return torch.nn.utils.rnn.pad_sequence(levels, batch_first=True).transpose(1, 2)
+
+
+def _mean_and_deviation(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each channel. (B, N, C), (B, N) -> (B, 1, C) twice"""
+    share = shares(weight)[..., None]
+    mean = (share * values).sum(1, keepdim=True)
+    deviation = (share * (values - mean) ** 2).sum(1, keepdim=True).sqrt()
+    return mean, deviation.clamp(min=1e-3)

@@ -1,0 +1,228 @@
+"""The one loop: all levels of the pyramid jointly, one summed loss, Adam on the coefficients (DRMIME, arXiv 2001.09865).
+
+Pairs of a batch never touch: each has its own coefficients, network weights and stopping, and none of Adam, the decay or the
+checks mixes them.
+"""
+
+import enum
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drmime.grid import apply
+from drmime.image import Image
+from drmime.metrics import Similarity
+from drmime.sampling import Sampler, read
+from drmime.transform import LieTransform
+
+CHECK_EVERY = 10  # steps between looks at overlap and finiteness, each of which waits for the device
+WINDOW = 50  # steps over which a transform that stands still has converged
+SMOOTHING = 0.1  # rate of the averages from which the best transform is taken
+FINAL_RATE = 0.02  # of the first rate, at the end of the cosine decay
+
+
+class Stop(enum.Enum):
+    """Why a run ended; each value is the sentence a user reads."""
+
+    CONVERGED = "Converged: the transform stood still."
+    STEPS = "Finished: all planned steps were taken."
+    NO_OVERLAP = "Failed: the images do not overlap at the start. Give another initial_transform."
+    OVERLAP_LOST = "Failed: the moving image drifted out of the fixed one. Give a closer initial_transform or a smaller group."
+    NOT_FINITE = "Failed: the similarity is no longer a finite number. Lower the rate or use dtype float64."
+    INTERRUPTED = "Interrupted: the result is the best so far."
+
+    @property
+    def success(self) -> bool:
+        return self in (Stop.CONVERGED, Stop.STEPS)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an observer sees after each step; tensors are detached and stay on the device."""
+
+    index: int
+    similarity: Tensor  # shape: (levels, B), at the step's start
+    matrix: Tensor  # shape: (B, D+1, D+1), moving_from_fixed, world
+    coefficients: Tensor  # shape: (B, K), of the result
+
+
+@dataclass(frozen=True)
+class Run:
+    """What an observer sees before the first step."""
+
+    fixed: Image  # normalised, finest level
+    moving: Image
+    generators: tuple[str, ...]  # names of the coefficients
+    settings: Mapping[str, Any]
+    steps: int  # steps planned, warm-up included
+
+
+class Observer:
+    """Watches a run; every method may be left out. A plain function of a `Step` is an observer too."""
+
+    def begin(self, run: Run) -> None: ...
+
+    def __call__(self, step: Step) -> None: ...
+
+    def end(self, outcome: "Outcome") -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run, per pair."""
+
+    matrix: Tensor  # shape: (B, D+1, D+1), float64, CPU; moving_from_fixed, world
+    coefficients: Tensor  # shape: (B, K)
+    history: list[Tensor]  # per pair (steps taken, levels), on the CPU
+    stops: list[Stop]
+    overlap: Tensor  # shape: (B,), share of the fixed points with a moving partner, at the end
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast."""
+
+    steps: int = 300  # after the warm-up
+    rate: float = 0.005  # Adam's, for the coefficients: about this share of half the fixed image's side a step
+    tolerance: float = 0.01  # pixels of the moving image; less drift over `WINDOW` steps is standing still
+    least_overlap: float = 0.02  # share of the fixed points; below it a run has failed
+
+
+def maximise(
+    fixed: Sequence[Image],
+    moving: Sequence[Image],
+    transform: LieTransform,
+    metric: Similarity,
+    sampler: Sampler,
+    schedule: Schedule,
+    weights: Tensor,
+    observe: Callable[[Step], None],
+) -> Outcome:
+    """Maximise the sum over levels of `weights` (levels,) times the similarity, over the transform's coefficients.
+
+    `fixed` and `moving` are pyramids of as many levels, finest first; `metric` and `sampler` have begun. The result
+    is the best of the running averages of similarity and coefficients, since a single step of a stochastic metric is
+    noise. On Ctrl-C the outcome so far is returned with `Stop.INTERRUPTED`.
+    """
+    parameters = list(metric.parameters())
+    groups: list[dict[str, Any]] = [{"params": [transform.coefficients], "lr": schedule.rate}]
+    if parameters:
+        groups.append({"params": parameters, "lr": metric.rate})
+    optimiser = torch.optim.Adam(groups, amsgrad=True)
+    decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda index: cosine(index - metric.warmup, schedule.steps))
+    tracker = Tracker(transform, fixed[0], moving[0], schedule, metric.warmup)
+    try:
+        for index in range(metric.warmup + schedule.steps):
+            with torch.set_grad_enabled(index >= metric.warmup):
+                matrices = transform.moving_from_frame(len(fixed))
+            similarity, overlap = _score(fixed, moving, transform, matrices, metric, sampler)
+            optimiser.zero_grad()
+            (weights[:, None] * similarity).sum().neg().backward()
+            if tracker.update(index, similarity.detach(), overlap, weights):
+                break
+            matrix = matrices[0].detach() @ transform.frame_from_world
+            observe(Step(index, similarity.detach(), matrix, transform.coefficients.detach().sum(0)))
+            optimiser.step()
+            decay.step()
+        return tracker.outcome(Stop.STEPS)
+    except KeyboardInterrupt:
+        return tracker.outcome(Stop.INTERRUPTED)
+
+
+def cosine(index: int, steps: int) -> float:
+    """Share of the first rate at a step: 1 until step 0, then half a cosine down to `FINAL_RATE`."""
+    progress = min(max(index, 0) / steps, 1)
+    return FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def _score(
+    fixed: Sequence[Image],
+    moving: Sequence[Image],
+    transform: LieTransform,
+    matrices: Tensor,
+    metric: Similarity,
+    sampler: Sampler,
+) -> tuple[Tensor, Tensor]:
+    """Similarity (levels, B) at fresh points, and the overlap (B,) of the levels' mean."""
+    samples = [
+        read(still, mover, points, transform.world_from_frame, matrix)
+        for still, mover, points, matrix in zip(fixed, moving, sampler.draw(), matrices, strict=True)
+    ]
+    fixed_values, moving_values, weight, overlap = zip(*samples, strict=True)
+    return metric(fixed_values, moving_values, weight), torch.stack(overlap).mean(0)
+
+
+class Tracker:
+    """Keeps, for each pair, the best coefficients so far and whether and why it has stopped.
+
+    A pair that has stopped keeps its result while others of the batch go on, so that it ends as it would alone.
+    """
+
+    def __init__(self, transform: LieTransform, fixed: Image, moving: Image, schedule: Schedule, warmup: int) -> None:
+        self.transform, self.schedule, self.warmup = transform, schedule, warmup
+        self.pixel = float(moving.grid.spacing.min())
+        self.corners = fixed.grid.corners().to(transform.start)
+        batch = transform.start.shape[0]
+        self.running = transform.start.new_ones(batch, dtype=torch.bool)
+        self.stops: list[Stop | None] = [None] * batch
+        self.lengths = [0] * batch
+        self.history: list[Tensor] = []
+        self.overlap = transform.start.new_zeros(batch)
+        self.average = self.best = transform.start.new_full((batch,), -math.inf)
+        self.average_coefficients = self.best_coefficients = transform.coefficients.detach().clone()
+        self.anchor = self._corners()
+
+    def update(self, index: int, similarity: Tensor, overlap: Tensor, weights: Tensor) -> bool:
+        """Note one step, before the optimiser moves; True when no pair is left running."""
+        self.history.append(similarity)
+        self._average((weights[:, None] * similarity).sum(0).to(self.average), index)
+        self.overlap = torch.where(self.running, overlap.to(self.overlap), self.overlap)
+        if index % CHECK_EVERY == 0:
+            bad = ~similarity.isfinite().all(0)
+            self._stop(bad & (overlap >= self.schedule.least_overlap), Stop.NOT_FINITE)
+            self._stop(overlap < self.schedule.least_overlap, Stop.OVERLAP_LOST if index else Stop.NO_OVERLAP)
+        moved = index - self.warmup
+        if moved > 0 and moved % WINDOW == 0:
+            corners = self._corners()
+            drift = (corners - self.anchor).norm(dim=-1).amax(-1) / self.pixel
+            self.anchor = corners
+            self._stop(drift < self.schedule.tolerance, Stop.CONVERGED)
+        return not any(stop is None for stop in self.stops)
+
+    def outcome(self, reason: Stop) -> Outcome:
+        """The result of every pair; `reason` for those still running."""
+        steps = len(self.history)
+        lengths = [steps if stop is None else length for stop, length in zip(self.stops, self.lengths, strict=True)]
+        history = torch.stack(self.history).cpu() if steps else torch.zeros(0, 1, len(lengths))
+        return Outcome(
+            matrix=self.transform.matrix(self.best_coefficients).cpu(),
+            coefficients=self.best_coefficients.sum(0).cpu(),
+            history=[history[:length, :, pair] for pair, length in enumerate(lengths)],
+            stops=[stop or reason for stop in self.stops],
+            overlap=self.overlap.cpu(),
+        )
+
+    def _average(self, total: Tensor, index: int) -> None:
+        """Running averages of similarity and coefficients once the transform moves, and the best of them."""
+        coefficients = self.transform.coefficients.detach()
+        rate = SMOOTHING if index > self.warmup else 1.0
+        self.average = total if rate == 1 else self.average.lerp(total, rate)
+        self.average_coefficients = self.average_coefficients.lerp(coefficients, rate)
+        better = self.running & (self.average > self.best)
+        if index == self.warmup:  # the network of a warm-up only learns: its scores do not compare
+            better = self.running & self.average.isfinite()
+        self.best = torch.where(better, self.average, self.best)
+        self.best_coefficients = torch.where(better[:, None], self.average_coefficients, self.best_coefficients)
+
+    def _stop(self, which: Tensor, reason: Stop) -> None:
+        for pair in (which & self.running).nonzero()[:, 0].tolist():
+            self.stops[pair], self.lengths[pair] = reason, len(self.history)
+            self.running[pair] = False
+
+    def _corners(self) -> Tensor:
+        """Where the smoothed transform takes the corners of the fixed image. shape: (B, 2**D, D)"""
+        return apply(self.transform.matrix(self.average_coefficients), self.corners)[0]

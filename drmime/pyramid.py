@@ -1,0 +1,61 @@
+"""A Gaussian pyramid in which every level knows exactly where its pixels lie, masks included.
+
+Each halving filters with the binomial kernel (1 3 3 1)/8 (variance 3/4 of a pixel) and keeps every second sample, in one
+pass along each axis. The kernel is even, so a coarse pixel lies in the middle of the two it replaces: the half-pixel
+shift is in the grid of the level, not in anybody's head. Masked pixels are left out by normalised convolution (Knutsson
+and Westin 1993, doi 10.1109/CVPR.1993.341081), so that nothing outside a mask leaks into a coarse level.
+"""
+
+import torch
+from torch import Tensor
+
+from drmime.grid import Grid
+from drmime.image import Image
+
+KERNEL = (1 / 8, 3 / 8)  # outer and inner weights
+COARSEST_SIDE = 16  # pixels; coarser levels hold too little to score
+
+
+def pyramid(image: Image, levels: int) -> list[Image]:
+    """The image and `levels - 1` coarser ones, finest first."""
+    images = [image]
+    while len(images) < levels:
+        images.append(_halve(images[-1]))
+    return images
+
+
+def possible_levels(grid: Grid) -> int:
+    """How many levels `grid` has before a side that is to be halved would fall under 16 pixels; at least 1."""
+    levels = 1
+    while min(grid.shape[axis] for axis in _fine_axes(grid)) // 2 >= COARSEST_SIDE:
+        grid, levels = grid.halved(_fine_axes(grid)), levels + 1
+    return levels
+
+
+def _fine_axes(grid: Grid) -> list[int]:
+    """The axes (array order) to halve: those not already much coarser than the finest, as slices of a volume may be."""
+    spacing = grid.spacing.flip(0).tolist()
+    return [axis for axis, length in enumerate(spacing) if length < 1.5 * min(spacing)]
+
+
+def _halve(image: Image) -> Image:
+    axes = _fine_axes(image.grid)
+    grid = image.grid.halved(axes)
+    if image.mask is None:
+        return Image(_blur_and_halve(image.data, axes), grid)
+    share = _blur_and_halve(image.mask, axes)
+    data = _blur_and_halve(image.data * image.mask, axes) / share.clamp(min=1e-6)
+    return Image(data, grid, (share > 0.5).to(share.dtype))
+
+
+def _blur_and_halve(data: Tensor, axes: list[int]) -> Tensor:
+    """(B, C, *shape) -> half as many pixels along each of `axes`, edges continued."""
+    for axis in axes:
+        dim = axis + 2
+        half = data.shape[dim] // 2
+        first, last = data.narrow(dim, 0, 1), data.narrow(dim, data.shape[dim] - 1, 1)
+        padded = torch.cat([first, data, last], dim).movedim(dim, 0)
+        taps = [padded[tap : tap + 2 * half - 1 : 2] for tap in range(4)]
+        outer, inner = KERNEL
+        data = (outer * (taps[0] + taps[3]) + inner * (taps[1] + taps[2])).movedim(0, dim)
+    return data.contiguous()

@@ -1,0 +1,189 @@
+"""`register`: two images in, a `Registration` out."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drmime import checks
+from drmime.errors import whole
+from drmime.image import Image
+from drmime.lie import generators
+from drmime.metrics import METRICS, Similarity
+from drmime.optimise import Observer, Outcome, Run, Schedule, Step, Stop, maximise
+from drmime.pyramid import pyramid
+from drmime.registry import build, known
+from drmime.result import Registration
+from drmime.sampling import SAMPLERS, Sampler
+from drmime.transform import LieTransform
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+LAST_STEPS = 20  # over which the similarity of the result is averaged
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during `register`; `registrations` holds the results so far, one per pair."""
+
+    def __init__(self, registrations: list[Registration]) -> None:
+        super().__init__("registration interrupted")
+        self.registrations = registrations
+
+
+def register(
+    fixed: Any,
+    moving: Any,
+    *,
+    levels: int = 4,
+    group: str | Sequence[str] | Mapping[str, Tensor] = "affine",
+    metric: str | Mapping[str, Any] | Similarity = "mine",
+    sampler: str | Mapping[str, Any] | Sampler = "uniform",
+    initial_transform: Any = "centre",
+    fixed_mask: Any = None,
+    moving_mask: Any = None,
+    fixed_spacing: Sequence[float] | None = None,
+    moving_spacing: Sequence[float] | None = None,
+    channel_axis: int | str | None = "auto",
+    nan: str = "error",
+    steps: int = 300,
+    rate: float = 0.005,
+    level_weights: Sequence[float] | None = None,
+    finest_vector: bool = False,
+    tolerance: float = 0.01,
+    least_overlap: float = 0.02,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    dtype: str = "float32",
+    observers: Sequence[Observer | Callable[[Step], None]] = (),
+) -> Any:
+    """Align `moving` to `fixed`: find the transform that takes points of the fixed image to the moving image.
+
+    Images are paths, NumPy arrays or torch tensors with two or three spatial dimensions, gray or with channels, of
+    any sizes and spacings. Two lists of images of equal shape are registered as one batch and give a list.
+
+    Args:
+        levels: of the Gaussian pyramid, all optimised jointly; capped where the coarsest would fall under 16 pixels.
+        group: "translation", "rigid", "similarity", "affine", "projective", a list of generator names, or a mapping of
+            names to generators of one's own (D+1, D+1), see `drmime.lie`.
+        metric: "mine", "mattes", "nmi", "jhmi", "ncc" or "mse", a mapping with options such as
+            `{"name": "mine", "hidden": 64}`, `"module:attribute"`, or a `Similarity`.
+        sampler: "uniform", "jittered", "all" or "edges", likewise; `{"name": "uniform", "points": 2048}`.
+        initial_transform: "centre", "identity", "mass", or a homogeneous matrix (D+1, D+1) from fixed to moving
+            world coordinates, x first; for lists, one matrix for all or one each.
+        fixed_mask, moving_mask: arrays or paths of the spatial shape; nonzero pixels count. For lists, lists.
+        fixed_spacing, moving_spacing: pixel lengths in array order; by default those of the file, else 1.
+        channel_axis: where channels are; "auto" takes the last axis (the first of a tensor) when its length is 2 to 4.
+        nan: "error", or "mask" to leave out pixels that are not finite.
+        steps: of the transform, after the metric's warm-up.
+        rate: Adam's first rate for the coefficients, about the share of half the longest side moved in a step.
+        level_weights: of the levels in the loss, finest first; equal by default.
+        finest_vector: DRMIME's second coefficient vector, which acts on the finest level alone.
+        tolerance: pixels of the moving image; a transform that drifts less over 50 steps has converged.
+        least_overlap: share of the fixed points that must have a moving partner.
+        seed: of every random number; the same seed gives the same result.
+        device: "cpu", "cuda", …; by default a GPU if torch sees one.
+        dtype: "float32" or "float64", of images and metric; matrices are float64 always.
+        observers: objects of `drmime.Observer`, or functions of a `Step`.
+
+    Raises:
+        InputError: input that cannot be used; nothing has been computed then.
+        Interrupted: Ctrl-C; carries the results so far.
+
+    The method is DRMIME (Nan, Tennant, Rubin, Ray, MIDL 2020, arXiv 2001.09865).
+    """
+    settings = {name: checks.plain(value) for name, value in locals().items() if name not in ("fixed", "moving", "observers")}
+    place, kind = checks.device(device), DTYPES[known("dtype", dtype, DTYPES)]
+    common = {
+        "channel_axis": channel_axis,
+        "nan": known("nan", nan, ("error", "mask")),
+        "device": place,
+        "dtype": kind,
+    }
+    plan = checks.schedule(steps, rate, tolerance, least_overlap)
+    random = torch.Generator().manual_seed(whole("seed", seed, 0))
+    part: Similarity = build("metric", METRICS, metric)
+    points: Sampler = build("sampler", SAMPLERS, sampler)
+    pair = _Pair(
+        checks.images(fixed, fixed_mask, "fixed", common | {"spacing": fixed_spacing}),
+        checks.images(moving, moving_mask, "moving", common | {"spacing": moving_spacing}),
+    )
+    named = generators(group, pair.fixed.grid.ndim)
+    count, notes = checks.levels(levels, pair.fixed, pair.moving)
+    weights = checks.level_weights(level_weights, count).to(place, kind)
+    transform = LieTransform(named, checks.start(initial_transform, pair.fixed, pair.moving), pair.fixed.grid, finest_vector)
+    settings |= {"levels": count, "device": str(place)}
+
+    run = Run(*pair.normalised(part.common_scale), transform.names, settings, part.warmup + plan.steps)
+    outcome = _solve(run, count, transform.to(place), part, points, plan, weights, random, observers)
+    results = _results(outcome, pair, weights, settings, notes)
+    if Stop.INTERRUPTED in outcome.stops:
+        raise Interrupted(results)
+    return results if isinstance(fixed, (list, tuple)) else results[0]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    fixed: Image
+    moving: Image
+
+    def __post_init__(self) -> None:
+        checks.pair(self.fixed, self.moving)
+
+    def normalised(self, common_scale: bool) -> tuple[Image, Image]:
+        reference = self.fixed if common_scale and self.fixed.data.shape[1] == self.moving.data.shape[1] else None
+        return self.fixed.normalised(), self.moving.normalised(reference)
+
+
+def _solve(
+    run: Run,
+    levels: int,
+    transform: LieTransform,
+    metric: Similarity,
+    sampler: Sampler,
+    plan: Schedule,
+    weights: Tensor,
+    random: torch.Generator,
+    observers: Sequence[Observer | Callable[[Step], None]],
+) -> Outcome:
+    """Build the pyramids, let every part begin, and maximise."""
+    fixed, moving = pyramid(run.fixed, levels), pyramid(run.moving, levels)
+    batch, channels = len(run.fixed.data), (run.fixed.data.shape[1], run.moving.data.shape[1])
+    metric.begin(levels, batch, channels, random, run.fixed.data)
+    sampler.begin(fixed, random)
+    watching = [watcher for watcher in observers if isinstance(watcher, Observer)]
+    for watcher in watching:
+        watcher.begin(run)
+
+    def observe(step: Step) -> None:
+        for observer in observers:
+            observer(step)
+
+    outcome = maximise(fixed, moving, transform, metric, sampler, plan, weights, observe)
+    for watcher in watching:
+        watcher.end(outcome)
+    return outcome
+
+
+def _results(
+    outcome: Outcome, pair: _Pair, weights: Tensor, settings: Mapping[str, Any], notes: tuple[str, ...]
+) -> list[Registration]:
+    results = []
+    for number, stop in enumerate(outcome.stops):
+        history = outcome.history[number]
+        last = history[-LAST_STEPS:] @ weights.cpu() if len(history) else torch.full((1,), math.nan)
+        results.append(
+            Registration(
+                matrix=outcome.matrix[number].numpy(),
+                fixed_grid=pair.fixed.grid,
+                moving_grid=pair.moving.grid,
+                stop=stop,
+                similarity=float(last.mean()),
+                overlap=float(outcome.overlap[number]),
+                history=history.numpy(),
+                settings=settings,
+                notes=notes,
+            )
+        )
+    return results

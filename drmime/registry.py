@@ -1,0 +1,62 @@
+"""Names to parts: every kind of part (metric, sampler, initialiser) is one visible dict, and `build` reads it.
+
+A specification is a name, a mapping with a `name` and options, `"module:attribute"`, or a finished object.
+"""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from drmime.errors import InputError
+
+
+def build(kind: str, table: Mapping[str, Callable[..., Any]], spec: Any) -> Any:
+    """Make the part that `spec` describes from `table`.
+
+    `kind` is the word used in messages. A specification is a name of the table, `{"name": …, option: …}`, an
+    importable `"module:attribute"` (only ever from the caller, never from a saved result), or an object, which
+    is returned as it is.
+
+    Raises:
+        InputError: an unknown name or option; the message lists the known ones and the nearest.
+    """
+    if isinstance(spec, str):
+        spec = {"name": spec}
+    if not isinstance(spec, Mapping):
+        return spec
+    options = {str(key): value for key, value in spec.items()}
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise InputError(f"{kind}: expected a name or a mapping with a 'name', got {dict(spec)!r}")
+    factory = _imported(kind, name) if ":" in name else table[known(kind, name, table)]
+    for option in options:
+        known(f"option of {kind} {name!r}", option, options_of(factory))
+    try:
+        return factory(**options)
+    except TypeError as error:
+        raise InputError(f"{kind} {name!r}: {error}") from error
+
+
+def known(kind: str, name: str, names: Iterable[str]) -> str:
+    """Return `name` if it is one of `names`, else raise an InputError with the list and the nearest."""
+    names = sorted(names)
+    if name in names:
+        return name
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise InputError(f"unknown {kind} {name!r}{hint} Known: {', '.join(names) or 'none'}.")
+
+
+def options_of(factory: Callable[..., Any]) -> list[str]:
+    """The keyword names that `factory` accepts."""
+    return [p.name for p in inspect.signature(factory).parameters.values() if p.kind != p.VAR_KEYWORD]
+
+
+def _imported(kind: str, path: str) -> Callable[..., Any]:
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{kind}: expected an importable 'module:attribute', got {path!r} ({error})") from error

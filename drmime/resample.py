@@ -1,0 +1,74 @@
+"""Warping with care: dtype, range and channel layout are kept, labels are not blended."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from drmime.errors import InputError
+from drmime.grid import Grid, apply
+from drmime.image import channels_first, load
+from drmime.registry import known
+
+ORDERS = {"nearest": 0, "linear": 1, "cubic": 3}
+CHUNK = 2**20  # output pixels at a time, which bounds the memory for coordinates
+
+
+def resample(
+    moving: Any,
+    moving_from_fixed: np.ndarray,
+    moving_grid: Grid,
+    fixed_grid: Grid,
+    interpolation: str = "linear",
+    fill: float = 0,
+    channel_axis: int | str | None = "auto",
+) -> np.ndarray:
+    """Read `moving` at every pixel of `fixed_grid`; `moving_from_fixed` in pixels, x first. See `Registration.warp`."""
+    order = ORDERS[known("interpolation", interpolation, ORDERS)]
+    array, _ = load(moving, "moving")
+    channels, axis = channels_first(array, channel_axis, "moving", tensor=isinstance(moving, Tensor))
+    if channels.shape[1:] != moving_grid.shape:
+        raise InputError(f"warp: expected the moving image's shape {moving_grid.shape}, got {channels.shape[1:]}")
+    if np.asarray(fill).astype(array.dtype) != fill and not np.isnan(fill):
+        raise InputError(f"warp: expected a fill value that dtype {array.dtype} can hold, got {fill!r}")
+    out = np.empty((len(channels), *fixed_grid.shape), array.dtype)
+    for channel, target in zip(channels, out.reshape(len(out), -1), strict=True):
+        read = _reader(channel, order)
+        for start in range(0, target.size, CHUNK):
+            part = np.arange(start, min(start + CHUNK, target.size))
+            places, inside = _places(part, moving_from_fixed, fixed_grid, moving_grid)
+            target[part] = np.where(inside, read(places), fill)
+    return out[0] if axis is None else np.moveaxis(out, 0, axis)
+
+
+def _reader(channel: np.ndarray, order: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from places (D, N) in array order to values (N,) of one channel, in its range and dtype."""
+    if order == 0:
+        last = np.array(channel.shape)[:, None] - 1
+        return lambda places: channel[tuple(np.rint(places).astype(np.intp).clip(0, last))]
+    low, high = channel.min(), channel.max()
+    work = channel.astype(np.float32 if channel.dtype.itemsize <= 2 else np.float64)
+    if order == 3:
+        work = ndimage.spline_filter(work, 3, np.float64, "mirror")
+    edge = "mirror" if order == 3 else "nearest"
+
+    def read(places: np.ndarray) -> np.ndarray:
+        values = ndimage.map_coordinates(work, places, output=np.float64, order=order, mode=edge, prefilter=False)
+        values = np.clip(np.rint(values) if channel.dtype.kind in "bui" else values, low, high)
+        return values.astype(channel.dtype)
+
+    return read
+
+
+def _places(part: np.ndarray, moving_from_fixed: np.ndarray, fixed: Grid, moving: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Where output pixels of flat numbers `part` (N,) lie in the moving array: (D, N) in array order, and inside (N,)."""
+    pixels = np.stack(np.unravel_index(part, fixed.shape)[::-1], -1).astype(np.float64)
+    mapped, in_front = apply(torch.as_tensor(moving_from_fixed), torch.as_tensor(pixels))
+    places = mapped.numpy().T[::-1]
+    ends = np.array(moving.shape)[:, None] - 0.5
+    edge = 1e-6  # of a pixel: rounding must not cost an image its border
+    inside = in_front.numpy() & ((places >= -0.5 - edge) & (places <= ends + edge)).all(0)
+    return np.where(inside, places, 0), inside

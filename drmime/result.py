@@ -1,0 +1,201 @@
+"""`Registration`: everything needed to use, read, save, reload and repeat a result."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drmime.errors import InputError
+from drmime.grid import Grid, apply
+from drmime.io import write_atomically
+from drmime.optimise import Stop
+from drmime.resample import resample
+
+FORMAT = "drmime registration 1"
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """The transform that takes points of the fixed image to points of the moving image, and how it was found.
+
+    World coordinates are x first, in the units of the spacing, or pixels (0-based, pixel centres) when none was given.
+    """
+
+    matrix: np.ndarray  # shape: (D+1, D+1), float64; moving_from_fixed, homogeneous, world
+    fixed_grid: Grid
+    moving_grid: Grid
+    stop: Stop
+    similarity: float  # of the metric, weighted mean of the levels, mean of the last steps
+    overlap: float  # share of the fixed image (or its mask) that has a moving partner
+    history: np.ndarray = field(repr=False)  # shape: (steps, levels), finest level first
+    settings: Mapping[str, Any] = field(repr=False)  # as used, after defaults and caps
+    notes: tuple[str, ...] = ()  # what was done differently from what was asked, in sentences
+
+    @property
+    def success(self) -> bool:
+        """Whether the run ended as planned. It does not promise that the images are aligned: look at `overlay`."""
+        return self.stop.success
+
+    @property
+    def pixel_matrix(self) -> np.ndarray:
+        """moving_from_fixed in pixels, x first: what `matrix` is when there is no spacing. shape: (D+1, D+1)"""
+        world = torch.as_tensor(self.matrix)
+        return (self.moving_grid.index_from_world @ world @ self.fixed_grid.world_from_index).numpy()
+
+    def to_moving(self, points: Any) -> np.ndarray:
+        """Points of the fixed image to where they lie in the moving image. (N, D) -> (N, D), world, x first
+
+        A point that a projective transform sends behind the horizon becomes NaN.
+        """
+        return _map(torch.as_tensor(self.matrix), points)
+
+    def to_fixed(self, points: Any) -> np.ndarray:
+        """Points of the moving image to where they lie in the fixed image. (N, D) -> (N, D), world, x first"""
+        return _map(torch.linalg.inv(torch.as_tensor(self.matrix)), points)
+
+    def inverse(self) -> "Registration":
+        """The same alignment seen from the other side: fixed and moving change places."""
+        matrix = np.linalg.inv(self.matrix)
+        return replace(self, matrix=matrix / matrix[-1, -1], fixed_grid=self.moving_grid, moving_grid=self.fixed_grid)
+
+    def warp(
+        self, moving: Any, interpolation: str = "linear", fill: float = 0, channel_axis: int | str | None = "auto"
+    ) -> np.ndarray:
+        """The moving image on the grid of the fixed one.
+
+        Args:
+            moving: path, array or tensor of the registered moving image's spatial shape; any channels, any dtype.
+            interpolation: "nearest", "linear" or "cubic"; values never leave the range of the image.
+            fill: value where the moving image has no pixel.
+            channel_axis: as in `register`.
+
+        Returns:
+            an array of the fixed image's shape, with dtype and channel axis of `moving`.
+
+        Raises:
+            InputError: another shape, an unknown interpolation, a fill that the dtype cannot hold.
+        """
+        return resample(moving, self.pixel_matrix, self.moving_grid, self.fixed_grid, interpolation, fill, channel_axis)
+
+    def warp_labels(self, labels: Any, fill: int = 0) -> np.ndarray:
+        """A label map of the moving image on the grid of the fixed one; labels are never blended, there are no channels."""
+        return self.warp(labels, "nearest", fill, channel_axis=None)
+
+    def describe(self) -> str:
+        """The matrix in words: shift of the image centre, rotation, scales, shear, perspective."""
+        return _in_words(self)
+
+    def __str__(self) -> str:
+        lines = [self.stop.value, *self.notes, f"similarity {self.similarity:.4g}, overlap {self.overlap:.0%}", self.describe()]
+        return "\n".join(lines)
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to a JSON file, which `load` and other programs can read.
+
+        Raises:
+            InputError: the place cannot be written.
+        """
+        state = {
+            "format": FORMAT,
+            "direction": "matrix takes homogeneous fixed world points (x first) to moving world points",
+            "matrix": self.matrix.tolist(),
+            "pixel_matrix": self.pixel_matrix.tolist(),
+            "description": self.describe(),
+            "fixed": _grid_state(self.fixed_grid),
+            "moving": _grid_state(self.moving_grid),
+            "stop": self.stop.name,
+            "reason": self.stop.value,
+            "similarity": self.similarity,
+            "overlap": self.overlap,
+            "notes": list(self.notes),
+            "settings": dict(self.settings),
+            "history": np.asarray(self.history, dtype=float).round(6).tolist(),
+        }
+        write_atomically(Path(path), lambda file: _write_text(file, json.dumps(state, indent=1) + "\n"), ".json")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Registration":
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: no such file, or not a saved registration.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"expected a saved registration, got {str(path)!r}, which does not exist")
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            if state["format"] != FORMAT:
+                raise ValueError(f"format {state['format']!r}, expected {FORMAT!r}")
+            fixed, moving = _grid(state["fixed"]), _grid(state["moving"])
+            matrix = _square(state["matrix"], fixed.ndim)
+            return cls(
+                matrix=matrix,
+                fixed_grid=fixed,
+                moving_grid=moving,
+                stop=Stop[state["stop"]],
+                similarity=float(state["similarity"]),
+                overlap=float(state["overlap"]),
+                history=np.array(state["history"], dtype=float),
+                settings=dict(state["settings"]),
+                notes=tuple(map(str, state["notes"])),
+            )
+        except (KeyError, TypeError, ValueError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+            raise InputError(f"{path}: not a registration saved by drmime ({error!r})") from error
+
+
+def _map(matrix: Tensor, points: Any) -> np.ndarray:
+    ndim = len(matrix) - 1
+    array = np.asarray(points, dtype=float)
+    if array.ndim != 2 or array.shape[1] != ndim:
+        raise InputError(f"points: expected an array of shape (N, {ndim}), x first, got {array.shape}")
+    mapped, in_front = apply(matrix, torch.as_tensor(array))
+    return torch.where(in_front[:, None], mapped, torch.nan).numpy()
+
+
+def _in_words(registration: Registration) -> str:
+    matrix = registration.matrix / registration.matrix[-1, -1]
+    ndim = len(matrix) - 1
+    linear, perspective = matrix[:-1, :-1], matrix[-1, :-1]
+    centre = registration.fixed_grid.centre.numpy()
+    shift = registration.to_moving(centre[None])[0] - centre
+    left, scales, right = np.linalg.svd(linear)
+    rotation = left @ right
+    mirrored = np.linalg.det(rotation) < 0
+    if ndim == 2:
+        angle = f"{np.degrees(np.arctan2(rotation[1, 0], rotation[0, 0])):.3f}"
+    else:
+        angle = f"{np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))):.3f}"
+    words = [
+        f"shift of the fixed image's centre ({', '.join(f'{value:.3f}' for value in shift)})",
+        "mirrored" if mirrored else f"rotation {angle} degrees" + (" from x towards y" if ndim == 2 else ""),
+        f"scales along the principal axes ({', '.join(f'{value:.4f}' for value in scales)})",
+    ]
+    if np.abs(perspective).max() > 0:
+        words.append(f"perspective ({', '.join(f'{value:.2e}' for value in perspective)})")
+    return "fixed to moving: " + "; ".join(words)
+
+
+def _grid_state(grid: Grid) -> dict[str, Any]:
+    return {"shape": list(grid.shape), "world_from_index": grid.world_from_index.tolist()}
+
+
+def _grid(state: Mapping[str, Any]) -> Grid:
+    shape = tuple(int(n) for n in state["shape"])
+    return Grid(shape, torch.as_tensor(_square(state["world_from_index"], len(shape))))
+
+
+def _square(rows: Sequence[Sequence[float]], ndim: int) -> np.ndarray:
+    matrix = np.array(rows, dtype=float)
+    if matrix.shape != (ndim + 1, ndim + 1) or not np.isfinite(matrix).all():
+        raise ValueError(f"expected a finite matrix of {ndim + 1} rows and columns")
+    return matrix
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,170 @@
+"""Where the images are compared: points drawn anew each step, inside the fixed mask, on every level.
+
+A sampler draws points in the frame of the fixed grid. All pairs of a batch share one stream of random numbers, each
+reading it against its own mask: so a pair sees the same draws in a batch as it does alone.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from drmime.errors import InputError, number, whole
+from drmime.grid import Grid, apply
+from drmime.image import Image
+
+
+class Sampler:
+    """Draws points for every level. `begin` once for a run, then `draw` once a step."""
+
+    def __init__(self, points: int | float = 1024) -> None:
+        """`points` a level: a whole number, or a fraction of the level's pixels when below 1."""
+        is_share = isinstance(points, float) and points < 1
+        self.points = number("sampler points", points, 0, 1) if is_share else whole("sampler points", points, 16)
+
+    def begin(self, levels: Sequence[Image], generator: torch.Generator) -> None:
+        """Look at the fixed pyramid; `generator` (on the CPU) is the source of every draw."""
+        self.levels, self.generator = levels, generator
+        frame_from_world = torch.linalg.inv(levels[0].grid.world_from_frame)
+        self.frame_from_index = [frame_from_world @ level.grid.world_from_index for level in levels]
+        self.counts = [self._count(level.grid) for level in levels]
+        self.tables = [None if (chosen := self.choose(level)) is None else _table(chosen) for level in levels]
+
+    def choose(self, level: Image) -> Tensor | None:
+        """The pixels to draw from, (B, 1, *shape) nonzero; None for all of them."""
+        return level.mask
+
+    def draw(self) -> list[Tensor]:
+        """Points of the fixed frame, finest level first. each (B or 1, N, D)"""
+        indices = [self.index(number) for number in range(len(self.levels))]
+        like = self.levels[0].data
+        return [apply(m, index)[0].to(like) for m, index in zip(self.frame_from_index, indices, strict=True)]
+
+    def index(self, level: int) -> Tensor:
+        """Index coordinates of fresh points on one level. (B or 1, N, D)"""
+        grid, table = self.levels[level].grid, self.tables[level]
+        if table is None:
+            return self.uniform(self.counts[level], grid.ndim) * grid.size - 0.5
+        draws = self.uniform(self.counts[level], grid.ndim + 1)
+        pixels, counts = table  # (B, most), (B, 1)
+        chosen = pixels.gather(1, (draws[..., 0] * counts).long())
+        return _unravel(chosen, grid) + draws[..., 1:] - 0.5
+
+    def uniform(self, count: int, columns: int) -> Tensor:
+        return torch.rand(1, count, columns, dtype=torch.float64, generator=self.generator)
+
+    def _count(self, grid: Grid) -> int:
+        return int(self.points) if self.points >= 1 else max(16, round(self.points * math.prod(grid.shape)))
+
+
+class Uniform(Sampler):
+    """Points uniform over the fixed image, or over its mask."""
+
+
+class Jittered(Sampler):
+    """One point at random in every cell of a regular grid of about `points` cells; even cover, less noise."""
+
+    def choose(self, level: Image) -> Tensor | None:
+        return None
+
+    def index(self, level: int) -> Tensor:
+        grid = self.levels[level].grid
+        side = (math.prod(grid.shape) / self.counts[level]) ** (1 / grid.ndim)
+        cells = Grid.regular([max(1, round(n / side)) for n in grid.shape])
+        corners = cells.index_points()
+        return (corners + self.uniform(len(corners), grid.ndim)) * (grid.size / cells.size) - 0.5
+
+
+class EveryPixel(Sampler):
+    """Every pixel of every level, each step: exact and slow, for small images and deterministic metrics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def begin(self, levels: Sequence[Image], generator: torch.Generator) -> None:
+        super().begin(levels, generator)
+        self.drawn = super().draw()
+
+    def choose(self, level: Image) -> Tensor | None:
+        return None
+
+    def index(self, level: int) -> Tensor:
+        return self.levels[level].grid.index_points()[None]
+
+    def draw(self) -> list[Tensor]:
+        return self.drawn
+
+
+class Edges(Sampler):
+    """Points uniform over the neighbourhood of edges, as DRMIME samples (dilated Canny).
+
+    In 2-D Canny edges of the channel mean (kornia); in 3-D the tenth of the voxels with the largest gradient.
+    """
+
+    def __init__(self, points: int | float = 1024, dilation: int = 2) -> None:
+        """`dilation`: pixels by which edges are widened on every side."""
+        super().__init__(points)
+        self.dilation = whole("sampler dilation", dilation, 0)
+
+    def choose(self, level: Image) -> Tensor | None:
+        gray = level.normalised().data.mean(1, keepdim=True)
+        edges = _canny(gray) if level.grid.ndim == 2 else _steepest(gray)
+        pool = F.max_pool2d if level.grid.ndim == 2 else F.max_pool3d
+        near = pool(edges, 2 * self.dilation + 1, stride=1, padding=self.dilation)
+        near = near if level.mask is None else near * level.mask
+        if not near.flatten(1).any(1).all():
+            raise InputError(f"sampler 'edges': no edge found on a level of shape {level.grid.shape}; use sampler 'uniform'")
+        return near
+
+
+def _canny(gray: Tensor) -> Tensor:
+    from kornia.filters import canny  # on demand: its import takes a while and few runs need it
+
+    return canny(gray)[1]
+
+
+def _steepest(gray: Tensor) -> Tensor:
+    magnitude = sum((slope**2 for slope in torch.gradient(gray, dim=[2, 3, 4])), torch.zeros_like(gray))
+    count = max(1, magnitude[0].numel() // 10)
+    least = magnitude.flatten(1).topk(count).values[:, -1].view(-1, 1, 1, 1, 1)
+    return ((magnitude >= least) & (magnitude > 0)).to(gray)
+
+
+def _table(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat numbers of the nonzero pixels of each pair, padded to the longest, and how many: (B, most), (B, 1)."""
+    lists = [row.flatten().nonzero()[:, 0].cpu() for row in chosen]
+    return torch.nn.utils.rnn.pad_sequence(lists, batch_first=True), torch.tensor([[len(row)] for row in lists])
+
+
+def _unravel(flat: Tensor, grid: Grid) -> Tensor:
+    """Flat pixel numbers (B, N) to index coordinates, x first (B, N, D)."""
+    coordinates = []
+    for length in reversed(grid.shape):
+        coordinates.append(flat % length)
+        flat = flat // length
+    return torch.stack(coordinates, -1).to(torch.float64)
+
+
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "uniform": Uniform,
+    "jittered": Jittered,
+    "all": EveryPixel,
+    "edges": Edges,
+}
+
+
+def read(
+    fixed: Image, moving: Image, points: Tensor, world_from_frame: Tensor, moving_from_frame: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both images at the same points of the fixed frame (B or 1, N, D).
+
+    Returns fixed values (B, N, Cf), moving values (B, N, Cm), weights (B, N) that are 1 where both images have a
+    valid pixel, and the share (B,) of the valid fixed points that have a moving partner.
+    """
+    points = points.expand(fixed.data.shape[0], -1, -1)
+    fixed_values, in_fixed = fixed.at(points, world_from_frame[None])
+    moving_values, in_moving = moving.at(points, moving_from_frame)
+    weight = in_fixed * in_moving
+    return fixed_values, moving_values, weight, weight.sum(1) / in_fixed.sum(1).clamp(min=1)

@@ -1,0 +1,49 @@
+"""The optimised transform: a start matrix times the exponential of weighted Lie-algebra generators."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from drmime import lie
+from drmime.grid import Grid
+
+
+class LieTransform(nn.Module):
+    """`matrix()` is `moving_from_fixed` in world units, one per pair; at zero coefficients it is exactly `start`.
+
+    moving_from_fixed = start @ world_from_frame @ exp(sum_k theta_k B_k) @ frame_from_world
+
+    The exponential acts in the frame of the fixed grid and the start comes after it. So any invertible start serves
+    any group without a matrix logarithm, and the conditioning does not depend on where the moving image lies in the
+    world. Everything here is float64: these matrices are tiny, and world coordinates can be large.
+    """
+
+    basis: Tensor
+    start: Tensor
+    world_from_frame: Tensor
+    frame_from_world: Tensor
+
+    def __init__(self, generators: Mapping[str, Tensor], start: Tensor, fixed: Grid, finest_vector: bool = False) -> None:
+        """`start`: (B, D+1, D+1) world; `finest_vector` adds DRMIME's second coefficients, for the finest level alone."""
+        super().__init__()
+        self.names = tuple(generators)
+        count = (2 if finest_vector else 1, start.shape[0], len(self.names))
+        self.coefficients = nn.Parameter(torch.zeros(count, dtype=torch.float64))  # shape: (1 or 2, B, K)
+        self.register_buffer("basis", torch.stack(list(generators.values())))
+        self.register_buffer("start", start.to(torch.float64))
+        self.register_buffer("world_from_frame", fixed.world_from_frame)
+        self.register_buffer("frame_from_world", torch.linalg.inv(fixed.world_from_frame))
+
+    def matrix(self, coefficients: Tensor | None = None) -> Tensor:
+        """The transform of the finest level, which is the result. shape: (B, D+1, D+1)"""
+        return self.moving_from_frame(1, coefficients)[0] @ self.frame_from_world
+
+    def moving_from_frame(self, levels: int, coefficients: Tensor | None = None) -> Tensor:
+        """World of the moving image from the fixed frame, for each level, finest first. shape: (levels, B, D+1, D+1)
+
+        At the current coefficients, or at others of their shape.
+        """
+        coefficients = self.coefficients if coefficients is None else coefficients
+        shared = self.start @ self.world_from_frame @ lie.exp(coefficients.cumsum(0), self.basis)
+        return torch.cat([shared[-1:], shared[:1].expand(levels - 1, *shared.shape[1:])])
