@@ -1,9 +1,24 @@
 """drmime: align images that look nothing alike, by neural mutual information over Lie groups."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from drmime.errors import InputError
-from drmime.optimise import Observer, Step, Stop
-from drmime.registration import Interrupted, register
-from drmime.result import Registration
 from drmime.version import __version__
 
+if TYPE_CHECKING:
+    from drmime.optimise import Observer, Step, Stop
+    from drmime.registration import Interrupted, register
+    from drmime.result import Registration
+
 __all__ = ["InputError", "Interrupted", "Observer", "Registration", "Step", "Stop", "__version__", "register"]
+
+_HOMES = {"optimise": ("Observer", "Step", "Stop"), "registration": ("Interrupted", "register"), "result": ("Registration",)}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use what needs torch, so that `drmime --help` answers at once."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"drmime.{module}"), name)
+    raise AttributeError(f"module 'drmime' has no attribute {name!r}")

@@ -17,12 +17,13 @@ from drmime.pyramid import COARSEST_SIDE, possible_levels
 from drmime.registry import build
 
 
-def schedule(steps: int, rate: float, tolerance: float, least_overlap: float) -> Schedule:
+def schedule(steps: int, rate: float, tolerance: float, least_overlap: float, balanced: bool) -> Schedule:
     return Schedule(
         steps=whole("steps", steps, 1),
         rate=number("rate", rate, 0),
         tolerance=number("tolerance", tolerance, 0),
         least_overlap=number("least_overlap", least_overlap, 0, 1),
+        balanced=bool(balanced),
     )
 
 

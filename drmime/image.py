@@ -120,10 +120,12 @@ def as_image(
     array, grid = load(data, role)
     array, _ = channels_first(array, channel_axis, role, tensor=isinstance(data, Tensor))
     grid = _grid(array.shape[1:], spacing, grid, role)
-    pixels = torch.as_tensor(np.ascontiguousarray(array)).to(device=device, dtype=dtype)[None]
+    with np.errstate(over="ignore"):  # what overflows is infinite, and said to be so below
+        array = np.ascontiguousarray(array, dtype=np.float64 if dtype == torch.float64 else np.float32)
+    pixels = torch.as_tensor(array, device=device)[None]
     inside = _mask(mask, array.shape[1:], role)
-    finite = np.isfinite(array).all(0) if array.dtype.kind == "f" else None
-    if finite is not None and not finite.all():
+    finite = np.isfinite(array).all(0)
+    if not finite.all():
         if nan != "mask":
             raise InputError(
                 f"{role} image: expected finite values, got {int((~finite).sum())} pixels with NaN or infinity. "
@@ -148,10 +150,6 @@ def load(data: Any, role: str) -> tuple[np.ndarray, Grid | None]:
         array = np.asarray(data)
     if array.dtype.kind not in "buif":
         raise InputError(f"{role} image: expected bool, integer or real numbers, got dtype {array.dtype}. Convert it first.")
-    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
-        array = array.astype(np.float32)
-    elif array.dtype.kind == "u" and array.dtype.itemsize > 2:
-        array = array.astype(np.int64)  # torch has no arithmetic on wide unsigned integers
     return array, grid
 
 

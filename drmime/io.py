@@ -14,13 +14,15 @@ import torch
 from drmime.errors import InputError
 from drmime.grid import Grid
 
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
+TIFF = (".tif", ".tiff")
 MEDICAL = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".dcm", ".img", ".hdr")
 
 
 def read_image(path: str | Path) -> tuple[np.ndarray, Grid | None]:
     """Pixels in array order and, where the file states one, their grid (world is the file's own: LPS millimetres).
 
-    NumPy's .npy, everything imageio reads, and medical formats through SimpleITK (extra `medical`).
+    NumPy's .npy, TIFF, every picture that Pillow reads, and medical formats through SimpleITK (extra `medical`).
 
     Raises:
         InputError: no such file, not an image, empty or truncated.
@@ -33,16 +35,18 @@ def read_image(path: str | Path) -> tuple[np.ndarray, Grid | None]:
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes)")
     try:
-        if path.name.lower().endswith(MEDICAL):
+        if _ending(path) in MEDICAL:
             return _read_medical(path)
-        if path.suffix.lower() == ".npy":
+        if _ending(path) == ".npy":
             return np.load(path, allow_pickle=False), None
-        return np.asarray(iio.imread(path)), None
+        # named, since imageio would else try every plugin it can import on a broken file
+        return np.asarray(iio.imread(path, plugin="tifffile" if _ending(path) in TIFF else "pillow")), None
     except InputError:
         raise
     except Exception as error:  # readers raise nearly anything on a broken file
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise InputError(f"{path}: cannot be read as an image; it may be truncated or of another format ({reason})") from error
+        raise InputError(
+            f"{path}: cannot be read as an image; it may be truncated or of another format ({_first_line(error)})"
+        ) from error
 
 
 def _read_medical(path: Path) -> tuple[np.ndarray, Grid]:
@@ -69,29 +73,43 @@ def write_image(path: str | Path, array: np.ndarray, grid: Grid | None = None) -
     """Write pixels in the format of the ending; medical formats keep `grid`.
 
     Raises:
-        InputError: an ending that no writer knows, a dtype the format cannot hold, or a place that cannot be written.
+        InputError: an ending that no writer knows, pixels the format cannot hold, or a place that cannot be written.
     """
     path = Path(path)
-    suffix = next((ending for ending in MEDICAL if path.name.lower().endswith(ending)), path.suffix)
+    suffix = _ending(path)
+    if suffix not in (*MEDICAL, *TIFF, *PICTURES, ".npy"):
+        endings = ", ".join([*PICTURES, *TIFF, ".npy", ".nii.gz", ".mha", ".nrrd"])
+        raise InputError(f"{path}: expected an image ending ({endings}), got {suffix!r}")
+    if suffix in PICTURES and array.ndim > 2 + (array.shape[-1] in (3, 4)):
+        raise InputError(f"{path}: {suffix} holds 2-D images, got shape {array.shape}. Use .tif, .npy or a medical format.")
 
     def write(file: Path) -> None:
         if suffix in MEDICAL:
             _write_medical(file, array, grid)
-        elif suffix.lower() == ".npy":
+        elif suffix == ".npy":
             np.save(file, array)
         else:
-            iio.imwrite(file, array.astype(np.uint8) * 255 if array.dtype == bool else array)
+            pixels = array.astype(np.uint8) * 255 if array.dtype == bool else array
+            iio.imwrite(file, pixels, plugin="tifffile" if suffix in TIFF else "pillow")
 
     try:
         write_atomically(path, write, suffix)
     except InputError:
         raise
     except Exception as error:
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise InputError(
-            f"{path}: an image of shape {array.shape} and dtype {array.dtype} cannot be written in this format ({reason}). "
-            "TIFF (.tif) and NumPy (.npy) hold any."
+            f"{path}: an image of shape {array.shape} and dtype {array.dtype} cannot be written in this format "
+            f"({_first_line(error)}). TIFF (.tif) and NumPy (.npy) hold any."
         ) from error
+
+
+def _ending(path: Path) -> str:
+    name = path.name.lower()
+    return next((ending for ending in MEDICAL if name.endswith(ending)), path.suffix.lower())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
 
 
 def _write_medical(path: Path, array: np.ndarray, grid: Grid | None) -> None:
@@ -122,7 +140,9 @@ def write_atomically(path: Path, write: Callable[[Path], None], suffix: str = ""
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}. Choose another place.") from error
+        if error.errno is None:  # not the system's word: a writer that refuses the pixels
+            raise
+        raise InputError(f"cannot write {path}: {error.strerror}. Choose another place.") from error
 
 
 def _umask() -> int:

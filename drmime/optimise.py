@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drmime.balance import Balance
 from drmime.grid import apply
 from drmime.image import Image
 from drmime.metrics import Similarity
@@ -90,6 +91,7 @@ class Schedule:
     rate: float = 0.005  # Adam's, for the coefficients: about this share of half the fixed image's side a step
     tolerance: float = 0.01  # pixels of the moving image; less drift over `WINDOW` steps is standing still
     least_overlap: float = 0.02  # share of the fixed points; below it a run has failed
+    balanced: bool = True  # False: the levels' gradients are summed as they are, as DRMIME does
 
 
 def maximise(
@@ -113,21 +115,28 @@ def maximise(
     if parameters:
         groups.append({"params": parameters, "lr": metric.rate})
     optimiser = torch.optim.Adam(groups, amsgrad=True)
-    decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda index: cosine(index - metric.warmup, schedule.steps))
+    first_rates = [group["lr"] for group in optimiser.param_groups]
+    balance = Balance(weights.to(transform.start))
     tracker = Tracker(transform, fixed[0], moving[0], schedule, metric.warmup)
     try:
         for index in range(metric.warmup + schedule.steps):
-            with torch.set_grad_enabled(index >= metric.warmup):
-                matrices = transform.moving_from_frame(len(fixed))
+            speed = cosine(index - metric.warmup, schedule.steps)
+            by_level = transform.by_level(len(fixed))
+            leaf = by_level.detach().requires_grad_(index >= metric.warmup)
+            matrices = transform.moving_from_frame(leaf)
             similarity, overlap = _score(fixed, moving, transform, matrices, metric, sampler)
             optimiser.zero_grad()
             (weights[:, None] * similarity).sum().neg().backward()
-            if tracker.update(index, similarity.detach(), overlap, weights):
-                break
+            if leaf.grad is not None:
+                by_level.backward(balance(leaf.grad, 1 - speed) if schedule.balanced else leaf.grad)
+            done = tracker.update(index, similarity.detach(), overlap, weights)
             matrix = matrices[0].detach() @ transform.frame_from_world
             observe(Step(index, similarity.detach(), matrix, transform.coefficients.detach().sum(0)))
+            if done:
+                break
+            for group, first_rate in zip(optimiser.param_groups, first_rates, strict=True):
+                group["lr"] = first_rate * speed
             optimiser.step()
-            decay.step()
         return tracker.outcome(Stop.STEPS)
     except KeyboardInterrupt:
         return tracker.outcome(Stop.INTERRUPTED)
@@ -199,7 +208,7 @@ class Tracker:
         lengths = [steps if stop is None else length for stop, length in zip(self.stops, self.lengths, strict=True)]
         history = torch.stack(self.history).cpu() if steps else torch.zeros(0, 1, len(lengths))
         return Outcome(
-            matrix=self.transform.matrix(self.best_coefficients).cpu(),
+            matrix=self.transform.matrix(self.best_coefficients.sum(0)).cpu(),
             coefficients=self.best_coefficients.sum(0).cpu(),
             history=[history[:length, :, pair] for pair, length in enumerate(lengths)],
             stops=[stop or reason for stop in self.stops],
@@ -225,4 +234,4 @@ class Tracker:
 
     def _corners(self) -> Tensor:
         """Where the smoothed transform takes the corners of the fixed image. shape: (B, 2**D, D)"""
-        return apply(self.transform.matrix(self.average_coefficients), self.corners)[0]
+        return apply(self.transform.matrix(self.average_coefficients.sum(0)), self.corners)[0]

@@ -50,6 +50,7 @@ def register(
     steps: int = 300,
     rate: float = 0.005,
     level_weights: Sequence[float] | None = None,
+    balanced: bool = True,
     finest_vector: bool = False,
     tolerance: float = 0.01,
     least_overlap: float = 0.02,
@@ -79,6 +80,7 @@ def register(
         steps: of the transform, after the metric's warm-up.
         rate: Adam's first rate for the coefficients, about the share of half the longest side moved in a step.
         level_weights: of the levels in the loss, finest first; equal by default.
+        balanced: weigh each level's gradient by its noise (`drmime.balance`); False sums them as DRMIME does.
         finest_vector: DRMIME's second coefficient vector, which acts on the finest level alone.
         tolerance: pixels of the moving image; a transform that drifts less over 50 steps has converged.
         least_overlap: share of the fixed points that must have a moving partner.
@@ -101,7 +103,7 @@ def register(
         "device": place,
         "dtype": kind,
     }
-    plan = checks.schedule(steps, rate, tolerance, least_overlap)
+    plan = checks.schedule(steps, rate, tolerance, least_overlap, balanced)
     random = torch.Generator().manual_seed(whole("seed", seed, 0))
     part: Similarity = build("metric", METRICS, metric)
     points: Sampler = build("sampler", SAMPLERS, sampler)

@@ -14,6 +14,7 @@ from drmime.image import channels_first, load
 from drmime.registry import known
 
 ORDERS = {"nearest": 0, "linear": 1, "cubic": 3}
+NARROW = tuple(map(np.dtype, ("bool", "uint8", "int8", "uint16", "int16", "float16", "float32")))  # exact in float32
 CHUNK = 2**20  # output pixels at a time, which bounds the memory for coordinates
 
 
@@ -32,7 +33,7 @@ def resample(
     channels, axis = channels_first(array, channel_axis, "moving", tensor=isinstance(moving, Tensor))
     if channels.shape[1:] != moving_grid.shape:
         raise InputError(f"warp: expected the moving image's shape {moving_grid.shape}, got {channels.shape[1:]}")
-    if np.asarray(fill).astype(array.dtype) != fill and not np.isnan(fill):
+    if not _holds(array.dtype, fill):
         raise InputError(f"warp: expected a fill value that dtype {array.dtype} can hold, got {fill!r}")
     out = np.empty((len(channels), *fixed_grid.shape), array.dtype)
     for channel, target in zip(channels, out.reshape(len(out), -1), strict=True):
@@ -44,13 +45,21 @@ def resample(
     return out[0] if axis is None else np.moveaxis(out, 0, axis)
 
 
+def _holds(dtype: np.dtype, fill: float) -> bool:
+    if dtype.kind == "f":
+        return True
+    limits = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return bool(limits[0] <= fill <= limits[1] and fill == int(fill))
+
+
 def _reader(channel: np.ndarray, order: int) -> Callable[[np.ndarray], np.ndarray]:
     """A function from places (D, N) in array order to values (N,) of one channel, in its range and dtype."""
     if order == 0:
         last = np.array(channel.shape)[:, None] - 1
         return lambda places: channel[tuple(np.rint(places).astype(np.intp).clip(0, last))]
-    low, high = channel.min(), channel.max()
-    work = channel.astype(np.float32 if channel.dtype.itemsize <= 2 else np.float64)
+    valid = np.isfinite(channel)
+    low, high = (channel[valid].min(), channel[valid].max()) if valid.any() else (0, 0)
+    work = np.where(valid, channel, low).astype(np.float32 if channel.dtype in NARROW else np.float64)
     if order == 3:
         work = ndimage.spline_filter(work, 3, np.float64, "mirror")
     edge = "mirror" if order == 3 else "nearest"
@@ -58,6 +67,8 @@ def _reader(channel: np.ndarray, order: int) -> Callable[[np.ndarray], np.ndarra
     def read(places: np.ndarray) -> np.ndarray:
         values = ndimage.map_coordinates(work, places, output=np.float64, order=order, mode=edge, prefilter=False)
         values = np.clip(np.rint(values) if channel.dtype.kind in "bui" else values, low, high)
+        if not valid.all():  # a value that an invalid pixel had a part in is invalid too, and no other
+            values[ndimage.map_coordinates((~valid).astype(np.float32), places, order=1, mode="nearest") > 0] = np.nan
         return values.astype(channel.dtype)
 
     return read

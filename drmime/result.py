@@ -12,8 +12,9 @@ from torch import Tensor
 
 from drmime.errors import InputError
 from drmime.grid import Grid, apply
-from drmime.io import write_atomically
+from drmime.io import write_atomically, write_image
 from drmime.optimise import Stop
+from drmime.pictures import compare
 from drmime.resample import resample
 
 FORMAT = "drmime registration 1"
@@ -85,6 +86,23 @@ class Registration:
     def warp_labels(self, labels: Any, fill: int = 0) -> np.ndarray:
         """A label map of the moving image on the grid of the fixed one; labels are never blended, there are no channels."""
         return self.warp(labels, "nearest", fill, channel_axis=None)
+
+    def overlay(
+        self, fixed: Any, moving: Any, path: str | Path | None = None, channel_axis: int | str | None = "auto"
+    ) -> np.ndarray:
+        """A picture to judge the alignment by, 8-bit RGB; written to `path` if one is given.
+
+        Above, blends of the fixed image (magenta) and the moving one (green): what is aligned turns gray. Below,
+        checkerboards of both. Left, before: the moving image centre on centre, not turned, whatever the initial transform
+        was. Right, after. Volumes are shown as three middle slices.
+
+        Raises:
+            InputError: images of other shapes than the registered ones, or a place that cannot be written.
+        """
+        picture = compare(fixed, moving, self.pixel_matrix, self.fixed_grid, self.moving_grid, channel_axis)
+        if path is not None:
+            write_image(path, picture)
+        return picture
 
     def describe(self) -> str:
         """The matrix in words: shift of the image centre, rotation, scales, shear, perspective."""

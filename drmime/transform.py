@@ -36,14 +36,15 @@ class LieTransform(nn.Module):
         self.register_buffer("frame_from_world", torch.linalg.inv(fixed.world_from_frame))
 
     def matrix(self, coefficients: Tensor | None = None) -> Tensor:
-        """The transform of the finest level, which is the result. shape: (B, D+1, D+1)"""
-        return self.moving_from_frame(1, coefficients)[0] @ self.frame_from_world
+        """moving_from_fixed at `coefficients` (B, K), by default the current ones of the finest level. shape: (B, D+1, D+1)"""
+        coefficients = self.coefficients.sum(0) if coefficients is None else coefficients
+        return self.moving_from_frame(coefficients) @ self.frame_from_world
 
-    def moving_from_frame(self, levels: int, coefficients: Tensor | None = None) -> Tensor:
-        """World of the moving image from the fixed frame, for each level, finest first. shape: (levels, B, D+1, D+1)
+    def by_level(self, levels: int) -> Tensor:
+        """The coefficients that act on each level, finest first. shape: (levels, B, K)"""
+        finest = self.coefficients.sum(0, keepdim=True)
+        return torch.cat([finest, self.coefficients[:1].expand(levels - 1, -1, -1)])
 
-        At the current coefficients, or at others of their shape.
-        """
-        coefficients = self.coefficients if coefficients is None else coefficients
-        shared = self.start @ self.world_from_frame @ lie.exp(coefficients.cumsum(0), self.basis)
-        return torch.cat([shared[-1:], shared[:1].expand(levels - 1, *shared.shape[1:])])
+    def moving_from_frame(self, coefficients: Tensor) -> Tensor:
+        """World of the moving image from the fixed frame: (..., B, K) -> (..., B, D+1, D+1)"""
+        return self.start @ self.world_from_frame @ lie.exp(coefficients, self.basis)

@@ -25,8 +25,8 @@ class MINE(Similarity):
     def __init__(
         self,
         bound: str = "dv",
-        hidden: int = 32,
-        depth: int = 2,
+        hidden: int = 64,
+        depth: int = 1,
         rate: float = 0.005,
         warmup: int = 50,
         negatives: int = 1,

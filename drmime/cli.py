@@ -1,0 +1,166 @@
+"""The command line: arguments in, exit status out; `commands` does what is asked.
+
+Exit status: 0 done; 1 the registration failed, and what there is has been written; 2 something given cannot be used, in one
+line on stderr; 130 Ctrl-C. Results go to stdout, the bar and problems to stderr, so that a pipe stays quiet.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from drmime.errors import InputError
+from drmime.version import __version__
+
+CTRL_C = 130  # 128 and the number of the signal, as shells have it
+GIVEN = argparse.SUPPRESS  # as default: an option not given leaves no trace, and the library's default holds
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. -> exit status"""
+    args = _parser().parse_args(argv)
+    try:
+        from drmime import commands  # here, so that --help need not wait for torch
+
+        report = getattr(commands, args.command)(args)
+        if report.text:
+            print(report.text)
+        if report.problem:
+            print(f"drmime: {report.problem}", file=sys.stderr)
+        return report.status
+    except InputError as error:
+        print(f"drmime: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("drmime: interrupted, nothing was kept", file=sys.stderr)
+        return CTRL_C
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"drmime: error: {message}. See {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="drmime",
+        description="Align images that look nothing alike, by neural mutual information over Lie groups.",
+        epilog="example:\n  drmime register fixed.png moving.png --out out/\n\n'drmime COMMAND --help' shows more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"drmime {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_demo(commands)
+    _add_register(commands)
+    _add_warp(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n{example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(commands, "demo", "align a real pair whose answer is known", "  drmime demo --out out/demo")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="folder for results (out/demo)")
+    parser.add_argument("--seed", type=int, default=GIVEN, metavar="N", help="of every random number (0)")
+    parser.add_argument("--device", default=GIVEN, help="cpu, cuda, ...; by default a GPU if there is one")
+    parser.add_argument("--metric", type=_value, default=GIVEN, help="as in 'drmime register' (mine)")
+    parser.add_argument("--levels", type=int, default=GIVEN, metavar="N", help="of the pyramid (4)")
+
+
+def _add_register(commands: Any) -> None:
+    example = """\
+  drmime register fixed.png moving.png --out out/
+  drmime register mr.nii.gz ct.nii.gz --out out/ --group rigid --metric '{name: mine, hidden: 64}' --set rate=0.002"""
+    parser = _command(commands, "register", "align the image MOVING to the image FIXED", example)
+    parser.add_argument("fixed", metavar="FIXED", type=Path)
+    parser.add_argument("moving", metavar="MOVING", type=Path)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for transform, warped image, overlay")
+
+    add = parser.add_argument_group("what to do (by default what drmime.register does)").add_argument
+    add("--group", type=_value, default=GIVEN, help="translation, rigid, similarity, affine, projective, or a list")
+    add("--metric", type=_value, default=GIVEN, help="mine, mattes, nmi, jhmi, ncc, mse, or '{name: mine, hidden: 64}'")
+    add("--sampler", type=_value, default=GIVEN, help="uniform, jittered, all, edges, or '{name: uniform, points: 2048}'")
+    add("--levels", type=int, default=GIVEN, metavar="N", help="of the pyramid")
+    add("--steps", type=int, default=GIVEN, metavar="N", help="of the transform")
+    add("--device", default=GIVEN, help="cpu, cuda, ...; by default a GPU if there is one")
+    add("--seed", type=int, default=GIVEN, metavar="N", help="of every random number")
+    add(
+        "--initial-transform",
+        type=_value,
+        default=GIVEN,
+        metavar="START",
+        help="centre, identity, mass, ..., or a file with a matrix (.txt), or a saved transform (.json)",
+    )
+    add("--set", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="any other option of drmime.register")
+    add("--config", type=Path, metavar="FILE", help="YAML with options of drmime.register; what is given here goes first")
+
+    add = parser.add_argument_group("the images").add_argument
+    add("--fixed-mask", default=GIVEN, metavar="FILE", help="nonzero pixels count")
+    add("--moving-mask", default=GIVEN, metavar="FILE")
+    add("--fixed-spacing", type=_lengths, default=GIVEN, metavar="A,B", help="pixel lengths, slowest axis first")
+    add("--moving-spacing", type=_lengths, default=GIVEN, metavar="A,B")
+    add("--channel-axis", type=_axis, default=GIVEN, metavar="AXIS", help="auto, none, or the number of an axis")
+    add("--nan", default=GIVEN, help="error, or mask to leave out pixels that are not finite")
+
+    add = parser.add_argument_group("what to write").add_argument
+    add("--interpolation", default="linear", metavar="HOW", help="of the warped image: nearest, linear or cubic (linear)")
+    add("--tensorboard", nargs="?", type=Path, const=Path(), metavar="DIR", help="curves and pictures (OUT/tensorboard)")
+
+
+def _add_warp(commands: Any) -> None:
+    example = """\
+  drmime warp out/transform.json channel2.png --out channel2_warped.png
+  drmime warp out/transform.json labels.png --labels --out labels_warped.png"""
+    parser = _command(commands, "warp", "carry another image along a saved transform", example)
+    parser.add_argument("transform", metavar="TRANSFORM", type=Path, help="transform.json of 'drmime register'")
+    parser.add_argument("image", metavar="IMAGE", type=Path, help="of the shape of the moving image")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--labels", action="store_true", help="IMAGE is a label map: values are never blended")
+    parser.add_argument("--interpolation", default=GIVEN, metavar="HOW", help="nearest, linear or cubic (linear)")
+    parser.add_argument("--fill", type=float, default=0.0, metavar="VALUE", help="where IMAGE has no pixel (0)")
+    parser.add_argument("--inverse", action="store_true", help="carry an image of the fixed side to the moving one")
+    parser.add_argument("--channel-axis", type=_axis, default=GIVEN, metavar="AXIS", help="auto, none, or a number")
+
+
+def _value(text: str) -> Any:
+    """YAML: a name, a number, a list or a mapping."""
+    from drmime.settings import parse
+
+    try:
+        return parse(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(" ".join(str(error).split())) from error
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    return key, _value(value)
+
+
+def _lengths(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected numbers with commas between, such as 0.5,0.5, got {text!r}") from error
+
+
+def _axis(text: str) -> int | str | None:
+    if text in ("auto", "none"):
+        return None if text == "none" else text
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected auto, none or a whole number, got {text!r}") from error

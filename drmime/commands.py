@@ -1,0 +1,169 @@
+"""What each command of the command line does: it returns a `Report`, and `cli` prints it."""
+
+import csv
+import tempfile
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from drmime import checks, settings
+from drmime import demo as example
+from drmime.errors import InputError
+from drmime.io import MEDICAL, write_atomically, write_image
+from drmime.observers import Progress, TensorBoard
+from drmime.optimise import Observer
+from drmime.registration import Interrupted
+from drmime.registration import register as align
+from drmime.registry import known, options_of
+from drmime.resample import ORDERS
+from drmime.result import Registration
+
+GOOD = 1.0  # pixels; a demo that ends further off has failed
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a command has to say: `text` for stdout, `problem` for stderr, and the exit status."""
+
+    text: str
+    problem: str = ""
+    status: int = 0
+
+
+def demo(args: Namespace) -> Report:
+    """Align the demo's pair and compare with the truth."""
+    writable(args.out)
+    pair = example.pair()
+    options = {name: value for name, value in vars(args).items() if name in ("seed", "device", "metric", "levels")}
+    logs = args.out / "tensorboard"
+    registration = align(pair.fixed, pair.moving, observers=[Progress(), TensorBoard(logs)], **options)
+    before, after = pair.error(np.eye(3)), pair.error(registration.pixel_matrix)
+    registration.save(args.out / "transform.json")
+    pictures = {"fixed": pair.fixed, "moving": pair.moving, "warped": registration.warp(pair.moving)}
+    for name, picture in pictures.items():
+        write_image(args.out / f"{name}.png", picture)
+    registration.overlay(pair.fixed, pair.moving, args.out / "overlay.png")
+    text = [
+        f"error before: {before:.2f} pixels",
+        f"error after: {after:.2f} pixels",
+        str(registration),
+        f"before and after: {args.out / 'overlay.png'}",
+        f"curves: tensorboard --logdir {logs}",
+    ]
+    good = registration.success and after < GOOD
+    return Report("\n".join(text), "" if good else f"the error is not below {GOOD:g} pixel", int(not good))
+
+
+def register(args: Namespace) -> Report:
+    """Align two files and write transform, history, warped image and overlay."""
+    writable(args.out)
+    known("interpolation", args.interpolation, ORDERS)
+    options = _options(args)
+    observers: list[Observer] = [Progress()]
+    if args.tensorboard is not None:
+        logs = args.out / "tensorboard" if args.tensorboard == Path() else args.tensorboard
+        writable(logs)
+        observers.append(TensorBoard(logs))
+    try:
+        registration = align(args.fixed, args.moving, observers=observers, **options)
+    except Interrupted as error:
+        _save(error.registrations[0], args.out)
+        kept = f"interrupted; the best so far is in {args.out / 'transform.json'}"
+        return Report(str(error.registrations[0]), kept, 130)
+    _save(registration, args.out)
+    axis = options.get("channel_axis", "auto")
+    warped = _write_warped(registration, args, axis)
+    registration.overlay(args.fixed, args.moving, args.out / "overlay.png", axis)
+    text = f"{registration}\nin {args.out}: transform.json, history.csv, {warped.name}, overlay.png"
+    return Report(text) if registration.success else Report(text, registration.stop.value, 1)
+
+
+def warp(args: Namespace) -> Report:
+    """Carry an image along a saved transform."""
+    if args.out.is_dir():
+        raise InputError(f"--out: expected a file, got {str(args.out)!r}, which is a folder")
+    writable(args.out.parent)
+    registration = Registration.load(args.transform)
+    registration = registration.inverse() if args.inverse else registration
+    if args.labels:
+        if "interpolation" in args or "channel_axis" in args:
+            raise InputError("--labels: labels are never blended and have no channels; leave out the other option")
+        if not args.fill.is_integer():
+            raise InputError(f"--fill: expected a whole number for labels, got {args.fill:g}")
+        array = registration.warp_labels(args.image, int(args.fill))
+    else:
+        options = {name: value for name, value in vars(args).items() if name in ("interpolation", "channel_axis")}
+        array = registration.warp(args.image, fill=args.fill, **options)
+    write_image(args.out, array, registration.fixed_grid)
+    return Report(f"wrote {args.out}")
+
+
+def writable(folder: Path) -> None:
+    """Make sure that files can be written to `folder`, which may not exist yet, and leave no trace.
+
+    Raises:
+        InputError: they cannot.
+    """
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror or error}. Choose another place.") from error
+
+
+def _options(args: Namespace) -> dict[str, Any]:
+    """Keyword arguments of `register`: those of the file, over them those of --set, over them the flags."""
+    names = [name for name in options_of(align) if name not in ("fixed", "moving", "observers")]
+    options = settings.config(args.config, names) if args.config else {}
+    options |= {known("option", name, names): value for name, value in args.set}
+    options |= {name: value for name, value in vars(args).items() if name in names}
+    start = options.get("initial_transform")
+    if isinstance(start, str) and start.endswith(settings.MATRIX_FILES):
+        options["initial_transform"] = settings.matrix(Path(start))
+    return options
+
+
+def _save(registration: Registration, folder: Path) -> None:
+    registration.save(folder / "transform.json")
+    write_atomically(folder / "history.csv", lambda file: _write_history(registration, file), ".csv")
+
+
+def _write_history(registration: Registration, file: Path) -> None:
+    """One row a step: the similarity of each level, finest first, and their weighted mean."""
+    history = registration.history
+    levels = history.shape[1]
+    weights = checks.level_weights(registration.settings.get("level_weights"), levels)
+    totals = (torch.as_tensor(history).to(weights) @ weights).tolist()
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["step", *(f"level{level}" for level in range(levels)), "total"])
+        for step, (row, total) in enumerate(zip(history.tolist(), totals, strict=True)):
+            writer.writerow([step, *(f"{value:.6g}" for value in (*row, total))])
+
+
+def _write_warped(registration: Registration, args: Namespace, axis: int | str | None) -> Path:
+    """The warped moving image in a format of its kind: medical, TIFF, NumPy, or else PNG where that holds it."""
+    array = registration.warp(args.moving, args.interpolation, channel_axis=axis)
+    name = args.moving.name.lower()
+    if name.endswith(MEDICAL):
+        ending = ".nii.gz"
+    elif name.endswith((".tif", ".tiff", ".npy")):
+        ending = ".npy" if name.endswith(".npy") else ".tif"
+    else:
+        ending = ".png" if _fits_png(array) else ".tif"
+    path = args.out / f"warped{ending}"
+    write_image(path, array, registration.fixed_grid)
+    return path
+
+
+def _fits_png(array: np.ndarray) -> bool:
+    if array.ndim == 3:
+        return array.dtype == np.uint8 and array.shape[-1] in (3, 4)
+    return array.ndim == 2 and array.dtype in (np.uint8, np.uint16, np.bool_)

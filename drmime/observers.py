@@ -1,0 +1,224 @@
+"""What can watch a run: the similarities kept, a progress bar, every curve and picture in TensorBoard.
+
+An observer sees `Run` before the first step, then each `Step`, then the `Outcome`. Steps hold tensors on the device, and
+reading one makes the processor wait for it: each observer reads at its own cadence.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from drmime import checks
+from drmime.errors import InputError, whole
+from drmime.grid import Grid, apply, scale_and_shift
+from drmime.image import Image
+from drmime.optimise import Observer, Outcome, Run, Step
+from drmime.pictures import blend
+from drmime.pyramid import possible_levels, pyramid
+from drmime.registration import LAST_STEPS
+
+LONGEST = 256  # pixels of a picture's long side in TensorBoard, which are many
+CURVES = {  # what a metric's curves are called; other metrics go by their own name
+    "mine": "MI",
+    "mattes": "MI",
+    "jhmi": "MI",
+    "nmi": "NMI",
+    "ncc": "NCC",
+    "mse": "MSE",
+    "MINE": "MI",
+    "MattesMI": "MI",
+    "JointHistogramMI": "MI",
+    "NormalisedMI": "NMI",
+}
+
+
+class History(Observer):
+    """Keeps the similarity of every step of the last run."""
+
+    def __init__(self) -> None:
+        self._steps: list[Tensor] = []
+
+    def begin(self, run: Run) -> None:
+        self._steps = []
+
+    def __call__(self, step: Step) -> None:
+        self._steps.append(step.similarity)
+
+    @property
+    def values(self) -> list[np.ndarray]:
+        """One array (levels, B) a step, finest level first; read from the device only here."""
+        return [] if not self._steps else list(torch.stack(self._steps).cpu().numpy())
+
+
+class Progress(Observer):
+    """A bar on stderr with steps and similarity; silent where stderr is not a terminal."""
+
+    def __init__(self, every: int = 10) -> None:
+        """`every`: steps between readings of the similarity."""
+        self.every = whole("progress every", every, 1)
+
+    def begin(self, run: Run) -> None:
+        self.bar = tqdm(total=run.steps, unit="step", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
+
+    def __call__(self, step: Step) -> None:
+        if not self.bar.disable and step.index % self.every == 0:
+            self.bar.set_postfix_str(f"similarity {float(step.similarity.mean()):.4f}", refresh=False)
+        self.bar.update()
+
+    def end(self, outcome: Outcome) -> None:
+        self.bar.close()
+
+
+class TensorBoard(Observer):
+    """Writes curves, pictures, settings and the reason of the end for TensorBoard; `tensorboard --logdir FOLDER` shows them.
+
+    Curves of every level and their weighted mean, the coefficients, and how far the corners of the fixed image have
+    drifted. Of a batch, each pair has its own, under `pair0/`, `pair1/`, ... A folder is one run; a second
+    run into the same folder takes the place of the first.
+    """
+
+    def __init__(self, folder: str | Path, images_every: int = 100, scalars_every: int = 10) -> None:
+        self.folder = Path(folder)
+        self.images_every = whole("tensorboard images_every", images_every, 1)
+        self.scalars_every = whole("tensorboard scalars_every", scalars_every, 1)
+
+    def begin(self, run: Run) -> None:
+        """Open the folder and write the settings; nothing is written before.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        from torch.utils.tensorboard import SummaryWriter  # on demand: its import takes a while
+
+        try:
+            self.writer = SummaryWriter(str(self.folder), purge_step=0, flush_secs=10)
+        except OSError as error:
+            raise InputError(f"cannot write {self.folder}: {error.strerror or error}. Choose another place.") from error
+        self.run = run
+        batch = len(run.fixed.data)
+        self.prefixes = [f"pair{pair}/" for pair in range(batch)] if batch > 1 else [""]
+        self.curve = curve_name(run.settings["metric"])
+        self.corners = run.fixed.grid.corners()
+        self.first: Tensor | None = None  # where the first step sends the corners. shape: (B, 2**D, D)
+        self.view = _View(run.fixed, run.moving)
+        rows = "".join(f"| {name} | {value} |\n" for name, value in flat(run.settings).items())
+        self.writer.add_text("settings", f"| setting | value |\n|---|---|\n{rows}", 0)
+
+    def __call__(self, step: Step) -> None:
+        if step.index % self.scalars_every == 0:
+            self._scalars(step)
+        if step.index % self.images_every == 0:
+            self._overlays(step.matrix, step.index)
+
+    def end(self, outcome: Outcome) -> None:
+        """Write the last picture, why each pair ended, and the settings and results as hyperparameters."""
+        steps = max(map(len, outcome.history))
+        results: dict[str, float] = {}
+        for pair, prefix in enumerate(self.prefixes):
+            history = outcome.history[pair]
+            self.writer.add_text(f"{prefix}stop", outcome.stops[pair].value, steps)
+            if len(history):
+                totals = history[-LAST_STEPS:] @ self._weights(history.shape[1]).to(history)
+                results[f"{prefix}final/similarity"] = float(totals.mean())
+            results[f"{prefix}final/overlap"] = float(outcome.overlap[pair])
+            results[f"{prefix}final/steps"] = len(history)
+        self._overlays(outcome.matrix, steps)
+        self._hyperparameters(results, steps)
+        self.writer.close()
+
+    def _scalars(self, step: Step) -> None:
+        similarity = step.similarity.cpu()
+        total = self._weights(len(similarity)).to(similarity) @ similarity
+        drift = self._drift(step.matrix.cpu())
+        coefficients = step.coefficients.cpu()
+        for pair, prefix in enumerate(self.prefixes):
+            values = {f"{self.curve}/level{level}": values[pair] for level, values in enumerate(similarity)}
+            values[f"{self.curve}/total"] = total[pair]
+            values |= {f"coefficients/{name}": coefficients[pair, k] for k, name in enumerate(self.run.generators)}
+            values["drift/pixels"] = drift[pair]
+            for tag, value in values.items():
+                self.writer.add_scalar(prefix + tag, float(value), step.index)
+
+    def _weights(self, levels: int) -> Tensor:
+        return checks.level_weights(self.run.settings.get("level_weights"), levels)
+
+    def _drift(self, matrix: Tensor) -> Tensor:
+        """The largest displacement of the fixed corners since the first step, in pixels of the moving image. shape: (B,)"""
+        corners = apply(self.run.moving.grid.index_from_world @ matrix, self.corners)[0]
+        self.first = corners if self.first is None else self.first
+        return (corners - self.first).norm(dim=-1).amax(-1)
+
+    def _overlays(self, matrix: Tensor, index: int) -> None:
+        for prefix, picture in zip(self.prefixes, self.view.pictures(matrix), strict=True):
+            self.writer.add_image(f"{prefix}overlay", picture, index, dataformats="HWC")
+
+    def _hyperparameters(self, results: Mapping[str, float], index: int) -> None:
+        """Written into this very run: `SummaryWriter.add_hparams` would open a second one beside it."""
+        from torch.utils.tensorboard.summary import hparams
+
+        for tag, value in results.items():
+            self.writer.add_scalar(tag, value, index)
+        if (file := self.writer.file_writer) is not None:
+            for summary in hparams(flat(self.run.settings), dict(results)):
+                file.add_summary(summary)
+
+
+class _View:
+    """Blends of both images on a coarse grid of square pixels: the whole of a 2-D image, the middle slice of a volume."""
+
+    def __init__(self, fixed: Image, moving: Image) -> None:
+        self.grid = _picture_grid(fixed.grid)
+        self.moving = _coarse(moving)
+        self.points = self.grid.index_points()[None]
+        self.fixed = self._read(_coarse(fixed), self.grid.world_from_index[None])
+
+    def pictures(self, matrix: Tensor) -> list[np.ndarray]:
+        """The moving image under `matrix` (B, D+1, D+1) laid over the fixed one; for each pair (H, W, 3) uint8."""
+        moving = self._read(self.moving, matrix @ self.grid.world_from_index.to(matrix))
+        return [blend(still, mover) for still, mover in zip(self.fixed, moving, strict=True)]
+
+    def _read(self, image: Image, world_from_index: Tensor) -> np.ndarray:
+        """Mean of the channels, black where there is no pixel. -> (B, H, W) uint8"""
+        points = self.points.to(image.data).expand(len(image.data), -1, -1)
+        values, inside = image.at(points, world_from_index.to(image.data.device))
+        values = values.mean(-1) * inside * 255
+        return values.round().to(torch.uint8).cpu().numpy().reshape(-1, *self.grid.shape[-2:])
+
+
+def _coarse(image: Image) -> Image:
+    """The level of the pyramid that is the smallest not below `LONGEST` pixels: what is drawn from it does not alias."""
+    halvings = int(np.log2(max(1, max(image.grid.shape) / LONGEST)))
+    return pyramid(image, min(1 + halvings, possible_levels(image.grid)))[-1]
+
+
+def _picture_grid(grid: Grid) -> Grid:
+    """Square pixels over the first two axes of `grid`, at most `LONGEST` a side, in the middle of the third."""
+    extent = (grid.size * grid.spacing)[:2]
+    size = (extent / max(grid.spacing[:2].min(), extent.max() / LONGEST)).round().clamp(min=1)
+    size = torch.cat([size, size.new_ones(grid.ndim - 2)])
+    factor = grid.size / size
+    shape = tuple(int(n) for n in size.flip(0))
+    return Grid(shape, grid.world_from_index @ scale_and_shift(factor, (factor - 1) / 2))
+
+
+def curve_name(metric: Any) -> str:
+    """What the curves of a metric, as the settings hold it, are called."""
+    name = str(metric.get("name") if isinstance(metric, Mapping) else metric).rpartition(":")[-1]
+    return CURVES.get(name, name)
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+    """Nested settings as one level of simple values: `{"metric": {"name": "mine"}}` to `{"metric/name": "mine"}`."""
+    values: dict[str, bool | int | float | str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            values |= flat(value, f"{prefix}{name}/")
+        else:
+            values[prefix + name] = value if isinstance(value, (bool, int, float, str)) else str(value)
+    return values

@@ -1,0 +1,172 @@
+"""Pictures that show whether two images are aligned: pure functions from arrays to 8-bit RGB.
+
+A blend has the fixed image in magenta and the moving one in green, so that structure both share turns gray; a checkerboard
+puts tiles of both side by side, so that edges run on across tiles where they are aligned. Volumes are shown as three
+orthogonal middle slices side by side.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from drmime.errors import InputError
+from drmime.grid import Grid
+from drmime.image import channels_first, load
+from drmime.resample import resample
+
+QUANTILES = (0.002, 0.998)  # become black and white: one hot pixel must not darken a picture
+LONGEST = 800  # pixels of a tile's long side; enough to judge by, small enough to open anywhere
+SEPARATOR = 4  # pixels of white between tiles
+WHITE = 255
+
+
+def gray(array: Any, channel_axis: int | str | None = "auto") -> np.ndarray:
+    """An image of any dtype as 8-bit gray, the mean of its channels, scaled between robust quantiles. -> (H, W)"""
+    return _gray(_flat(array, channel_axis))
+
+
+def blend(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Two 8-bit gray pictures as one in colour, fixed in magenta and moving in green. (H, W) twice -> (H, W, 3)"""
+    return np.stack([fixed, moving, fixed], -1)
+
+
+def checkerboard(first: np.ndarray, second: np.ndarray, tiles: int = 8) -> np.ndarray:
+    """Tiles of two pictures in turn, `tiles` of them along the longer side. (H, W[, 1 or 3]) twice -> (H, W, 3)"""
+    first, second = _rgb(first), _rgb(second)
+    side = max(first.shape[:2]) / tiles
+    row, column = (np.arange(length) // side for length in first.shape[:2])
+    return np.where(((row[:, None] + column) % 2 == 0)[..., None], first, second)
+
+
+def overlay(
+    fixed: Any,
+    before: Any,
+    after: Any,
+    channel_axis: int | str | None = "auto",
+    spacing: Sequence[float] | None = None,
+) -> np.ndarray:
+    """Four pictures in one: above, blends of fixed with before (left) and after (right); below, checkerboards likewise.
+
+    The three images have the same spatial shape; `spacing` (array order) keeps the proportions of unequal pixels.
+    Checkerboards keep the colours of RGB images. -> (H, W, 3) uint8
+    """
+    still, *movers = (shrink(_flat(image, channel_axis, spacing), LONGEST) for image in (fixed, before, after))
+    limits = _limits(np.stack([mover.mean(0) for mover in movers]))  # one scale, so that the two sides compare
+    hues = _limits(np.stack(movers)) if len(movers[0]) == 3 else limits
+    blends = [blend(_gray(still), _gray(mover, limits)) for mover in movers]
+    boards = [checkerboard(_coloured(still), _coloured(mover, hues)) for mover in movers]
+    return _stack([_stack(blends, 1), _stack(boards, 1)], 0)
+
+
+def compare(
+    fixed: Any,
+    moving: Any,
+    moving_from_fixed: np.ndarray,
+    fixed_grid: Grid,
+    moving_grid: Grid,
+    channel_axis: int | str | None = "auto",
+) -> np.ndarray:
+    """The `overlay` of a registration: before is centre on centre without any turn, after is `moving_from_fixed` (pixels)."""
+    still, mover = (_finite(_load(image, channel_axis)) for image in (fixed, moving))
+    if still.shape[1:] != fixed_grid.shape:
+        raise InputError(f"overlay: expected the fixed image's shape {fixed_grid.shape}, got {still.shape[1:]}")
+    start = np.eye(len(moving_from_fixed))
+    start[:-1, -1] = (moving_grid.centre - fixed_grid.centre).numpy()
+    before = (moving_grid.index_from_world.numpy() @ start) @ fixed_grid.world_from_index.numpy()
+    dark = float(mover.min())  # where the moving image has no pixel, and it shifts no quantile
+    sides = [resample(mover, m, moving_grid, fixed_grid, fill=dark, channel_axis=0) for m in (before, moving_from_fixed)]
+    return overlay(still, sides[0], sides[1], channel_axis=0, spacing=fixed_grid.spacing.flip(0).tolist())
+
+
+def shrink(channels: np.ndarray, longest: int) -> np.ndarray:
+    """(C, H, W) with its long side cut to `longest` pixels by averaging areas; smaller images stay as they are."""
+    factor = longest / max(channels.shape[1:])
+    if factor >= 1:
+        return channels
+    for axis in (1, 2):
+        length = channels.shape[axis]
+        edges = np.linspace(0, length, max(1, round(length * factor)) + 1)
+        whole = np.minimum(edges.astype(int), length - 1)
+        part = (edges - whole).reshape([-1 if a == axis else 1 for a in range(3)])
+        sums = np.cumsum(channels, axis, dtype=np.float64)
+        values = channels.take(whole, axis)
+        upto = sums.take(whole, axis) - values + part * values  # the integral from 0 to each edge
+        channels = np.diff(upto, axis=axis) / (edges[1] - edges[0])
+    return channels
+
+
+def _flat(image: Any, channel_axis: int | str | None, spacing: Sequence[float] | None = None) -> np.ndarray:
+    """Pixels to look at, finite, channels in front: a 2-D image as it is, a volume as slices. -> (C, H, W)"""
+    channels = _finite(_load(image, channel_axis))
+    lengths = [1.0] * (channels.ndim - 1) if spacing is None else spacing
+    if channels.ndim == 3:
+        return _square(channels, lengths)
+    middle = [length // 2 for length in channels.shape[1:]]
+    slices = []
+    for axis in range(3):
+        others = [length for a, length in enumerate(lengths) if a != axis]
+        slices.append(_square(channels.take(middle[axis], axis + 1), others))
+    height = max(part.shape[1] for part in slices)
+    return np.concatenate([_padded(part, height) for part in slices], 2)
+
+
+def _load(image: Any, channel_axis: int | str | None) -> np.ndarray:
+    array, _ = load(image, "picture")
+    return channels_first(array, channel_axis, "picture", tensor=isinstance(image, Tensor))[0]
+
+
+def _finite(array: np.ndarray) -> np.ndarray:
+    """NaN and infinity become the darkest of the other values."""
+    finite = np.isfinite(array)
+    return array if finite.all() else np.where(finite, array, array[finite].min() if finite.any() else 0)
+
+
+def _square(channels: np.ndarray, lengths: Sequence[float]) -> np.ndarray:
+    """Repeat rows or columns, so that pixels of unequal `lengths` (array order) become square."""
+    for axis, length in enumerate(lengths, 1):
+        size = channels.shape[axis]
+        places = (np.arange(round(size * length / min(lengths))) * min(lengths) / length).astype(int)
+        channels = channels if len(places) == size else channels.take(places.clip(max=size - 1), axis)
+    return channels
+
+
+def _padded(channels: np.ndarray, height: int) -> np.ndarray:
+    missing = height - channels.shape[1]
+    return np.pad(channels, ((0, 0), (missing // 2, missing - missing // 2), (0, 0)), constant_values=channels.min())
+
+
+def _gray(channels: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+    return _scaled(channels.mean(0, keepdims=True), limits)[..., 0]
+
+
+def _coloured(channels: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """RGB as it is, anything else in gray. (C, H, W) -> (H, W, 3 or 1)"""
+    return _scaled(channels if len(channels) == 3 else channels.mean(0, keepdims=True), limits)
+
+
+def _scaled(channels: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """8 bits between `limits`, by default the image's own; one scale for all channels keeps hues. (C, H, W) -> (H, W, C)"""
+    low, high = _limits(channels) if limits is None else limits
+    scaled = (channels.astype(np.float64) - low) / (high - low)
+    return np.moveaxis(np.rint(scaled.clip(0, 1) * WHITE).astype(np.uint8), 0, -1)
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    values = values.astype(np.float64)
+    low, high = map(float, np.quantile(values, QUANTILES))
+    if high <= low:  # nearly all pixels are equal
+        low, high = float(values.min()), float(values.max())
+    return low, high if high > low else low + 1
+
+
+def _rgb(picture: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(picture if picture.ndim == 3 else picture[..., None], (*picture.shape[:2], 3))
+
+
+def _stack(parts: list[np.ndarray], axis: int) -> np.ndarray:
+    """Two pictures in a row (1) or a column (0), white between them."""
+    shape = list(parts[0].shape)
+    shape[axis] = SEPARATOR
+    return np.concatenate([parts[0], np.full(shape, WHITE, np.uint8), parts[1]], axis)
