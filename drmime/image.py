@@ -121,7 +121,7 @@ def as_image(
     array, _ = channels_first(array, channel_axis, role, tensor=isinstance(data, Tensor))
     grid = _grid(array.shape[1:], spacing, grid, role)
     with np.errstate(over="ignore"):  # what overflows is infinite, and said to be so below
-        array = np.ascontiguousarray(array, dtype=np.float64 if dtype == torch.float64 else np.float32)
+        array = np.array(array, dtype=np.float64 if dtype == torch.float64 else np.float32, order="C")  # a copy, always
     pixels = torch.as_tensor(array, device=device)[None]
     inside = _mask(mask, array.shape[1:], role)
     finite = np.isfinite(array).all(0)
@@ -145,12 +145,21 @@ def load(data: Any, role: str) -> tuple[np.ndarray, Grid | None]:
     if isinstance(data, (str, Path)):
         array, grid = read_image(data)
     elif isinstance(data, Tensor):
-        array = data.detach().cpu().numpy()
+        array = _numpy(data, role)
     else:
-        array = np.asarray(data)
+        try:
+            array = np.asarray(data)
+        except ValueError as error:
+            raise InputError(f"{role} image: expected an array, got rows of unequal length ({error})") from error
     if array.dtype.kind not in "buif":
         raise InputError(f"{role} image: expected bool, integer or real numbers, got dtype {array.dtype}. Convert it first.")
     return array, grid
+
+
+def _numpy(tensor: Tensor, role: str) -> np.ndarray:
+    if tensor.layout != torch.strided:
+        raise InputError(f"{role} image: expected a dense tensor, got layout {tensor.layout}. Use .to_dense().")
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().cpu().numpy()
 
 
 def channels_first(array: np.ndarray, channel_axis: int | str | None, role: str, tensor: bool) -> tuple[np.ndarray, int | None]:
@@ -165,6 +174,8 @@ def channels_first(array: np.ndarray, channel_axis: int | str | None, role: str,
         raise InputError(f'channel_axis: expected an integer, None or "auto", got {channel_axis!r}')
     if axis is not None and not -array.ndim <= axis < array.ndim:
         raise InputError(f"{role} image: channel_axis {axis} is not an axis of an array of shape {array.shape}")
+    if array.size == 0:
+        raise InputError(f"{role} image: expected pixels, got an array of shape {array.shape}")
     spatial = array.ndim - (axis is not None)
     if spatial not in (2, 3):
         raise InputError(
@@ -177,7 +188,10 @@ def channels_first(array: np.ndarray, channel_axis: int | str | None, role: str,
 def _grid(shape: Sequence[int], spacing: Sequence[float] | None, grid: Grid | None, role: str) -> Grid:
     if spacing is None:
         return grid if grid is not None and grid.shape == tuple(shape) else Grid.regular(shape)
-    lengths = np.atleast_1d(np.asarray(spacing, dtype=float))
+    try:
+        lengths = np.atleast_1d(np.asarray(spacing, dtype=float))
+    except (TypeError, ValueError):
+        lengths = np.empty(0)
     if lengths.shape != (len(shape),) or not (np.isfinite(lengths) & (lengths > 0)).all():
         raise InputError(f"{role} spacing: expected {len(shape)} positive lengths in array order, got {spacing!r}")
     return Grid.regular(shape, lengths.tolist())
@@ -189,9 +203,10 @@ def _mask(mask: Any, shape: tuple[int, ...], role: str) -> np.ndarray | None:
     array, _ = load(mask, f"{role} mask of the")
     if array.shape != shape:
         raise InputError(f"{role} mask: expected the image's shape {shape}, got {array.shape}")
-    if not (array != 0).any():
+    inside = (array != 0) & np.isfinite(array)
+    if not inside.any():
         raise InputError(f"{role} mask: expected at least one nonzero pixel, got none")
-    return array != 0
+    return inside
 
 
 def _check_content(image: Image, role: str) -> None:

@@ -199,7 +199,8 @@ class Tracker:
             corners = self._corners()
             drift = (corners - self.anchor).norm(dim=-1).amax(-1) / self.pixel
             self.anchor = corners
-            self._stop(drift < self.schedule.tolerance, Stop.CONVERGED)
+            if 2 * moved >= self.schedule.steps:  # before, the balance of the levels still shifts the optimum
+                self._stop(drift < self.schedule.tolerance, Stop.CONVERGED)
         return not any(stop is None for stop in self.stops)
 
     def outcome(self, reason: Stop) -> Outcome:

@@ -33,30 +33,37 @@ def resample(
     channels, axis = channels_first(array, channel_axis, "moving", tensor=isinstance(moving, Tensor))
     if channels.shape[1:] != moving_grid.shape:
         raise InputError(f"warp: expected the moving image's shape {moving_grid.shape}, got {channels.shape[1:]}")
-    if not _holds(array.dtype, fill):
-        raise InputError(f"warp: expected a fill value that dtype {array.dtype} can hold, got {fill!r}")
+    outside = _fill(fill, array.dtype)
     out = np.empty((len(channels), *fixed_grid.shape), array.dtype)
     for channel, target in zip(channels, out.reshape(len(out), -1), strict=True):
         read = _reader(channel, order)
         for start in range(0, target.size, CHUNK):
             part = np.arange(start, min(start + CHUNK, target.size))
             places, inside = _places(part, moving_from_fixed, fixed_grid, moving_grid)
-            target[part] = np.where(inside, read(places), fill)
+            target[part] = np.where(inside, read(places), outside)
     return out[0] if axis is None else np.moveaxis(out, 0, axis)
 
 
-def _holds(dtype: np.dtype, fill: float) -> bool:
-    if dtype.kind == "f":
-        return True
-    limits = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return bool(limits[0] <= fill <= limits[1] and fill == int(fill))
+def _fill(fill: float, dtype: np.dtype) -> np.ndarray:
+    """`fill` as the one number of `dtype` that it is, so that no label passes through another type on its way."""
+    try:
+        with np.errstate(all="ignore"):
+            value = np.asarray(fill)
+            cast = value.astype(dtype)
+        same = value.ndim == 0 and value.dtype.kind in "buif"
+        exact = bool(cast == value) or (dtype.kind == "f" and bool(np.isfinite(cast) == np.isfinite(value)))
+    except (TypeError, ValueError, OverflowError):
+        same = exact = False
+    if not (same and exact):
+        raise InputError(f"warp: expected a fill value that dtype {dtype} can hold, got {fill!r}")
+    return cast
 
 
 def _reader(channel: np.ndarray, order: int) -> Callable[[np.ndarray], np.ndarray]:
     """A function from places (D, N) in array order to values (N,) of one channel, in its range and dtype."""
     if order == 0:
         last = np.array(channel.shape)[:, None] - 1
-        return lambda places: channel[tuple(np.rint(places).astype(np.intp).clip(0, last))]
+        return lambda places: channel[tuple(np.floor(places + 0.5).astype(np.intp).clip(0, last))]
     valid = np.isfinite(channel)
     low, high = (channel[valid].min(), channel[valid].max()) if valid.any() else (0, 0)
     work = np.where(valid, channel, low).astype(np.float32 if channel.dtype in NARROW else np.float64)
@@ -68,7 +75,7 @@ def _reader(channel: np.ndarray, order: int) -> Callable[[np.ndarray], np.ndarra
         values = ndimage.map_coordinates(work, places, output=np.float64, order=order, mode=edge, prefilter=False)
         values = np.clip(np.rint(values) if channel.dtype.kind in "bui" else values, low, high)
         if not valid.all():  # a value that an invalid pixel had a part in is invalid too, and no other
-            values[ndimage.map_coordinates((~valid).astype(np.float32), places, order=1, mode="nearest") > 0] = np.nan
+            values[ndimage.map_coordinates((~valid).astype(np.float32), places, order=1, mode="nearest") > 1e-6] = np.nan
         return values.astype(channel.dtype)
 
     return read

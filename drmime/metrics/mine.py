@@ -56,6 +56,7 @@ class MINE(Similarity):
         self.negatives = whole("metric negatives", negatives, 1)
         self.average = number("metric average", average, 0, 1)
         self.clip = number("metric clip", clip, 0)
+        self.log_average: Tensor | None = None  # of the mean of exp T over random pairs. shape: (levels, B)
 
     def begin(self, levels: int, batch: int, channels: tuple[int, int], generator: torch.Generator, like: Tensor) -> None:
         self.generator = generator
@@ -72,7 +73,7 @@ class MINE(Similarity):
         with torch.no_grad():
             self.layers[-1] *= 0.1
         self.scales: list[tuple[Tensor, Tensor]] = []
-        self.log_average: Tensor | None = None  # of the mean of exp T over random pairs. shape: (levels, B)
+        self.log_average = None
 
     def forward(self, fixed: Sequence[Tensor], moving: Sequence[Tensor], weight: Sequence[Tensor]) -> Tensor:
         counts = [values.shape[1] for values in fixed]

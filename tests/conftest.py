@@ -1,0 +1,66 @@
+"""What every test may ask for. Random numbers start from the same place in each."""
+
+import os
+import random
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from problems import Scene, oblique, scene
+
+from drmime.grid import Grid
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHAPES = {2: (24, 33), 3: (17, 20, 24)}
+
+hypothesis.settings.register_profile("same every time", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("same every time")
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real image pairs, which is not part of the repository."""
+    if not (DATA / "pairs.csv").is_file():
+        pytest.skip(f"the real image pairs are not here: no pairs.csv in {os.path.relpath(DATA)}")
+    return DATA
+
+
+@pytest.fixture(params=[2, 3], ids=["2d", "3d"])
+def ndim(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
+@pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    return request.param
+
+
+@pytest.fixture
+def grid(ndim: int) -> Grid:
+    """A small grid with unequal sides and spacings, turned against the world's axes."""
+    return oblique(SHAPES[ndim], (2.0, 0.5, 0.8)[-ndim:], offset=7.0)
+
+
+@pytest.fixture
+def smooth(grid: Grid) -> Scene:
+    """A smooth function that fills `grid`, to be read at any point."""
+    return scene(grid)

@@ -1,0 +1,367 @@
+"""The command line as a user meets it: files in, files out, an exit status, and one line for a mistake."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from drmime import Registration, __version__
+from drmime.cli import main
+
+QUICK = ("--device", "cpu", "--metric", "mattes", "--levels", "2", "--steps", "40")
+PROGRAM = (sys.executable, "-c", "import sys; from drmime.cli import main; sys.exit(main())")
+
+
+def drmime(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PROGRAM, *map(str, words)], capture_output=True, text=True, timeout=300)
+
+
+def blobs(shift: float = 0.0) -> np.ndarray:
+    y, x = np.indices((64, 64)) - shift
+    image = np.zeros((64, 64))
+    for cy, cx in np.random.default_rng(3).random((8, 2)) * 64:
+        image += np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 50)
+    return np.rint(image / 3 * 255).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a pair, a label map, a mask, and files that are no images."""
+    folder = tmp_path_factory.mktemp("images")
+    iio.imwrite(folder / "fixed.png", blobs())
+    iio.imwrite(folder / "moving.png", 255 - blobs(2))
+    iio.imwrite(folder / "labels.png", (blobs(2) > 60).astype(np.uint8) * 7)
+    iio.imwrite(folder / "mask.png", np.full((64, 64), 255, np.uint8))
+    iio.imwrite(folder / "moving.tif", (255 - blobs(2)).astype(np.float32))
+    (folder / "notes.png").write_text("not an image")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "truncated.png").write_bytes((folder / "fixed.png").read_bytes()[:200])
+    (folder / "far.txt").write_text("1 0 1000\n0 1 0\n0 0 1\n")
+    (folder / "broken.txt").write_text("1 0\n0 1 0\n")
+    (folder / "good.yaml").write_text("steps: 30\nrate: 4e-3\nmetric: {name: mattes, bins: 24}\nlevels: 1\n")
+    (folder / "typo.yaml").write_text("stepps: 30\n")
+    (folder / "list.yaml").write_text("- 1\n")
+    (folder / "broken.yaml").write_text("a: [1\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def registered(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    out = tmp_path_factory.mktemp("registered") / "new" / "folder"
+    return out, drmime("register", images / "fixed.png", images / "moving.png", "--out", out, *QUICK)
+
+
+def test_register_writes_its_results(registered: tuple[Path, subprocess.CompletedProcess[str]], images: Path) -> None:
+    out, done = registered
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in out.iterdir()) == ["history.csv", "overlay.png", "transform.json", "warped.png"]
+    result = Registration.load(out / "transform.json")
+    assert np.abs(result.matrix[:2, 2] - 2).max() < 1
+    assert np.array_equal(iio.imread(out / "warped.png"), result.warp(images / "moving.png"))
+    assert iio.imread(out / "overlay.png").shape == (132, 132, 3)
+
+
+def test_register_writes_the_history(registered: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, _ = registered
+    result = Registration.load(out / "transform.json")
+    with (out / "history.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["step", "level0", "level1", "total"]
+    assert [int(row[0]) for row in rows] == list(range(len(result.history)))
+    values = np.array(rows, dtype=float)
+    assert np.allclose(values[:, 1:3], result.history, atol=1e-5)
+    assert np.allclose(values[:, 3], result.history.mean(1), atol=1e-5)
+
+
+def test_a_pipe_is_quiet(registered: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, done = registered
+    assert done.stderr == ""
+    result = Registration.load(out / "transform.json")
+    assert done.stdout == f"{result}\nin {out}: transform.json, history.csv, warped.png, overlay.png\n"
+
+
+def test_warp_repeats_the_warped_image(
+    registered: tuple[Path, subprocess.CompletedProcess[str]], images: Path, tmp_path: Path
+) -> None:
+    out, _ = registered
+    done = drmime("warp", out / "transform.json", images / "moving.png", "--out", tmp_path / "again.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert np.array_equal(iio.imread(tmp_path / "again.png"), iio.imread(out / "warped.png"))
+
+
+def test_warp_takes_labels_fill_and_the_inverse(
+    registered: tuple[Path, subprocess.CompletedProcess[str]],
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    transform, target = registered[0] / "transform.json", tmp_path / "warped.png"
+    result = Registration.load(transform)
+
+    def warped(image: str, *options: str) -> np.ndarray:
+        assert main(["warp", str(transform), str(images / image), "--out", str(target), *options]) == 0
+        assert capsys.readouterr().out == f"wrote {target}\n"
+        return iio.imread(target)
+
+    labels = warped("labels.png", "--labels", "--fill", "9")
+    assert set(np.unique(labels)) == {0, 7, 9}
+    assert np.array_equal(labels, result.warp_labels(images / "labels.png", 9))
+    cubic = warped("moving.png", "--interpolation", "cubic", "--fill", "5")
+    assert np.array_equal(cubic, result.warp(images / "moving.png", "cubic", 5))
+    assert np.array_equal(warped("fixed.png", "--inverse"), result.inverse().warp(images / "fixed.png"))
+
+
+def test_medical_output_keeps_the_geometry_of_the_fixed_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    for name, shift, origin in (("fixed", 0, (10.0, 20.0)), ("moving", 2, (12.0, 21.0))):
+        image = sitk.GetImageFromArray(blobs(shift).astype(np.int16))
+        image.SetSpacing((0.5, 0.75))
+        image.SetOrigin(origin)
+        sitk.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
+    pair = [str(tmp_path / "fixed.nii.gz"), str(tmp_path / "moving.nii.gz")]
+    assert main(["register", *pair, "--out", str(tmp_path / "out"), *QUICK]) == 0
+    warp = ["warp", str(tmp_path / "out" / "transform.json"), pair[1], "--out", str(tmp_path / "again.mha")]
+    assert main(warp) == 0
+    capsys.readouterr()
+    fixed, first, second = (sitk.ReadImage(str(tmp_path / n)) for n in ("fixed.nii.gz", "out/warped.nii.gz", "again.mha"))
+    for warped in (first, second):
+        assert np.allclose(warped.GetOrigin(), fixed.GetOrigin())
+        assert np.allclose(warped.GetSpacing(), fixed.GetSpacing())
+        assert warped.GetPixelID() == fixed.GetPixelID()
+    assert np.array_equal(sitk.GetArrayFromImage(first), sitk.GetArrayFromImage(second))
+
+
+def test_options_come_from_flags_before_settings_before_the_file(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [images / "fixed.png", images / "moving.tif", "--out", tmp_path, "--config", images / "good.yaml"]
+    more = ["--steps", 20, "--set", "steps=10", "--set", "tolerance=1e-5", "--group", "[translation, scale]"]
+    more += [
+        "--device",
+        "cpu",
+        "--sampler",
+        "{name: uniform, points: 200}",
+        "--fixed-spacing",
+        "1,1",
+        "--moving-spacing",
+        "1,1",
+    ]
+    more += ["--channel-axis", "none", "--moving-mask", images / "mask.png", "--tensorboard", "--interpolation", "nearest"]
+    assert main(["register", *map(str, words), *map(str, more)]) == 0
+    capsys.readouterr()
+    result = Registration.load(tmp_path / "transform.json")
+    wanted = {
+        "steps": 20,
+        "tolerance": 1e-5,
+        "rate": 4e-3,
+        "levels": 1,
+        "metric": {"name": "mattes", "bins": 24},
+        "sampler": {"name": "uniform", "points": 200},
+        "group": ["translation", "scale"],
+        "fixed_spacing": [1, 1],
+        "channel_axis": None,
+    }
+    assert {name: result.settings[name] for name in wanted} == wanted
+    assert iio.imread(tmp_path / "warped.tif").dtype == np.float32
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_saved_transform_is_a_start(
+    registered: tuple[Path, subprocess.CompletedProcess[str]],
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    start = str(registered[0] / "transform.json")
+    words = ["register", str(images / "fixed.png"), str(images / "moving.png"), "--out", str(tmp_path), *QUICK]
+    assert main([*words, "--steps", "1", "--initial-transform", start]) == 0
+    capsys.readouterr()
+    first, second = Registration.load(start), Registration.load(tmp_path / "transform.json")
+    assert np.allclose(second.matrix, first.matrix, atol=0.5)
+
+
+BROKEN = {
+    "nowhere.png": "does not exist",
+    "notes.png": "cannot be read as an image",
+    "empty.png": "empty",
+    "truncated.png": "cannot be read as an image",
+}
+
+MISTAKES = {
+    "metric": (("PAIR", "--metric", "mime"), "did you mean 'mine'?"),
+    "metric option": (("PAIR", "--metric", "{name: mine, hiden: 3}"), "did you mean 'hidden'?"),
+    "metric not yaml": (("PAIR", "--metric", "{name: mine"), "YAML"),
+    "group": (("PAIR", "--group", "afine"), "did you mean 'affine'?"),
+    "interpolation": (("PAIR", "--interpolation", "cubical"), "did you mean 'cubic'?"),
+    "unknown flag": (("PAIR", "--grup", "affine"), "--grup"),
+    "not a number": (("PAIR", "--levels", "many"), "many"),
+    "out of range": (("PAIR", "--steps", "0"), "steps"),
+    "spacing": (("PAIR", "--fixed-spacing", "1;1"), "1;1"),
+    "spacing of another length": (("PAIR", "--fixed-spacing", "1,1,1"), "spacing"),
+    "channel axis": (("PAIR", "--channel-axis", "last"), "last"),
+    "set without value": (("PAIR", "--set", "rate"), "KEY=VALUE"),
+    "set unknown": (("PAIR", "--set", "raet=1"), "did you mean 'rate'?"),
+    "config key": (("PAIR", "--config", "IMAGES/typo.yaml"), "did you mean 'steps'?"),
+    "config missing": (("PAIR", "--config", "IMAGES/nowhere.yaml"), "does not exist"),
+    "config not a mapping": (("PAIR", "--config", "IMAGES/list.yaml"), "list"),
+    "config not yaml": (("PAIR", "--config", "IMAGES/broken.yaml"), "YAML"),
+    "device": (("PAIR", "--device", "warp9"), "device"),
+    "start": (("PAIR", "--initial-transform", "center"), "did you mean 'centre'?"),
+    "start missing": (("PAIR", "--initial-transform", "IMAGES/nowhere.txt"), "does not exist"),
+    "start ragged": (("PAIR", "--initial-transform", "IMAGES/broken.txt"), "rows of numbers"),
+    "nan": (("PAIR", "--nan", "ignore"), "nan"),
+    "out is a file": (("PAIR", "--out", "IMAGES/notes.png"), "cannot write"),
+    "out below a file": (("PAIR", "--out", "IMAGES/notes.png/deep"), "cannot write"),
+    "tensorboard is a file": (("PAIR", "--tensorboard", "IMAGES/notes.png"), "cannot write"),
+}
+
+
+def complaint(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr of a command that must end with status 2."""
+    try:
+        status = main(words)
+    except SystemExit as stop:  # argparse leaves this way
+        status = stop.code
+    out, err = capsys.readouterr()
+    assert (status, out) == (2, "")
+    assert err.startswith("drmime: error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_status_2(
+    mistake: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, expected = MISTAKES[mistake]
+    pair = [str(images / "fixed.png"), str(images / "moving.png")]
+    filled = [word.replace("IMAGES", str(images)) for part in words for word in (pair if part == "PAIR" else [part])]
+    out = tmp_path / "out"
+    assert expected in complaint(["register", "--out", str(out), *filled], capsys)
+    assert not out.exists()
+
+
+def test_mistakes_of_warp(
+    registered: tuple[Path, subprocess.CompletedProcess[str]],
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    good, image, out = str(registered[0] / "transform.json"), str(images / "moving.png"), str(tmp_path / "out.png")
+    assert "does not exist" in complaint(["warp", "nowhere.json", image, "--out", out], capsys)
+    assert "not a registration" in complaint(["warp", image, image, "--out", out], capsys)
+    assert "is a folder" in complaint(["warp", good, image, "--out", str(tmp_path)], capsys)
+    assert "fill" in complaint(["warp", good, image, "--out", out, "--fill", "300"], capsys)
+    assert "--fill" in complaint(["warp", good, image, "--out", out, "--fill", "0.5", "--labels"], capsys)
+    assert "--labels" in complaint(["warp", good, image, "--out", out, "--interpolation", "cubic", "--labels"], capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_file_that_is_no_image_is_one_line_without_traceback(name: str, images: Path, tmp_path: Path) -> None:
+    done = drmime("register", images / "fixed.png", images / name, "--out", tmp_path / "out")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("drmime: error: ")
+    assert done.stderr.count("\n") == 1
+    assert BROKEN[name] in done.stderr
+    assert str(images / name) in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_registration_is_status_1_and_still_written(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["register", str(images / "fixed.png"), str(images / "moving.png"), "--out", str(tmp_path), *QUICK]
+    assert main([*words, "--initial-transform", str(images / "far.txt")]) == 1
+    out, err = capsys.readouterr()
+    assert "do not overlap" in out
+    assert "do not overlap" in err
+    assert err.count("\n") == 1
+    assert Registration.load(tmp_path / "transform.json").matrix[0, 2] == 1000
+    assert (tmp_path / "overlay.png").exists()
+
+
+def interrupted_run(images: Path, out: Path) -> tuple[int, str, str]:
+    """Start a run far too long, send Ctrl-C once it is under way; -> status, stdout, stderr."""
+    words = ["register", images / "fixed.png", images / "moving.png", "--out", out, *QUICK, "--tensorboard"]
+    command = [*PROGRAM, *map(str, words), "--steps", "1000000", "--set", "tolerance=1e-12"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a job in the background ignores it
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not (out / "tensorboard").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=120)
+    return process.returncode, stdout, stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_ctrl_c_keeps_the_best_so_far(images: Path, tmp_path: Path) -> None:
+    status, _, stderr = interrupted_run(images, tmp_path / "out")
+    assert status == 130, stderr
+    assert stderr == f"drmime: interrupted; the best so far is in {tmp_path / 'out' / 'transform.json'}\n"
+    result = Registration.load(tmp_path / "out" / "transform.json")
+    assert not result.success
+    assert len((tmp_path / "out" / "history.csv").read_text().splitlines()) == len(result.history) + 1 > 1
+
+
+def test_ctrl_c_before_the_run_is_status_130(
+    monkeypatch: pytest.MonkeyPatch, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("drmime.commands.align", interrupt)
+    assert main(["register", str(images / "fixed.png"), str(images / "moving.png"), "--out", str(tmp_path)]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["register"], ["warp"]])
+def test_help_shows_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    assert "example:\n  drmime " in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"drmime {__version__}\n"
+
+
+@pytest.mark.slow
+def test_demo_finds_the_truth(tmp_path: Path) -> None:
+    pytest.importorskip("skimage")
+    done = drmime("demo", "--out", tmp_path, "--device", "cpu")
+    assert (done.returncode, done.stderr) == (0, "")
+    before, after = (float(line.split()[2]) for line in done.stdout.splitlines()[:2])
+    assert before > 10
+    assert after < 1
+    assert f"tensorboard --logdir {tmp_path / 'tensorboard'}" in done.stdout
+    files = ["fixed.png", "moving.png", "overlay.png", "tensorboard", "transform.json", "warped.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
+
+
+@pytest.mark.slow
+def test_demo_that_misses_the_truth_is_status_1(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("skimage")
+    monkeypatch.setattr("drmime.commands.GOOD", 0.0)
+    assert main(["demo", "--out", str(tmp_path), "--device", "cpu", "--levels", "1"]) == 1
+    assert capsys.readouterr().err == "drmime: the error is not below 0 pixel\n"

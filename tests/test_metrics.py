@@ -1,0 +1,260 @@
+"""Metrics against answers that can be derived: mutual information of correlated Gaussians is -log(1 - rho^2) / 2."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from drmime.errors import InputError
+from drmime.metrics import BOUNDS, METRICS, MINE, Similarity
+from drmime.metrics.base import shares
+from drmime.metrics.histogram import bspline, entropies
+from drmime.metrics.mine import donsker_varadhan
+from drmime.registry import build
+
+RHOS = [0.3, 0.6, 0.9]
+
+
+def gaussians(rho: float, ndim: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """`count` draws of two `ndim`-vectors whose components correlate pairwise by `rho`. each (1, count, ndim)"""
+    x = torch.randn(1, count, ndim, generator=generator)
+    y = rho * x + math.sqrt(1 - rho**2) * torch.randn(1, count, ndim, generator=generator)
+    return x, y
+
+
+def information(rho: float) -> float:
+    return -0.5 * math.log(1 - rho**2)
+
+
+def ready(spec: object, channels: tuple[int, int] = (1, 1), levels: int = 1, batch: int = 1) -> Similarity:
+    metric = build("metric", METRICS, spec)
+    metric.begin(levels, batch, channels, torch.Generator().manual_seed(0), torch.zeros(1))
+    return metric
+
+
+def trained(metric: Similarity, rho: float, ndim: int, generator: torch.Generator, steps: int = 500) -> float:
+    """Train on fresh draws with a decaying rate, then estimate on 40 fresh batches."""
+    optimiser = torch.optim.Adam(metric.parameters(), lr=metric.rate)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    weight = torch.ones(1, 2048)
+    for _ in range(steps):
+        x, y = gaussians(rho, ndim, 2048, generator)
+        optimiser.zero_grad()
+        metric([x], [y], [weight]).sum().neg().backward()
+        optimiser.step()
+        decay.step()
+    with torch.no_grad():
+        draws = [gaussians(rho, ndim, 2048, generator) for _ in range(40)]
+        return float(torch.stack([metric([x], [y], [weight]) for x, y in draws]).mean())
+
+
+@pytest.mark.parametrize("ndim", [1, 3])
+@pytest.mark.parametrize("rho", RHOS)
+def test_mine_measures_the_information_of_gaussians(rho: float, ndim: int, generator: torch.Generator) -> None:
+    estimate = trained(ready("mine", (ndim, ndim)), rho, ndim, generator) / ndim
+    assert abs(estimate - information(rho)) < max(0.03, 0.07 * information(rho))
+
+
+@pytest.mark.parametrize("bound", ["nwj", "smile", "infonce"])
+def test_other_bounds_of_mine_measure_it_too(bound: str, generator: torch.Generator) -> None:
+    negatives = 16 if bound == "infonce" else 1
+    metric = ready({"name": "mine", "bound": bound, "negatives": negatives})
+    assert trained(metric, 0.6, 1, generator, 300) == pytest.approx(information(0.6), abs=0.03)
+
+
+def test_jensen_shannon_stays_under_log_two_and_grows_with_dependence(generator: torch.Generator) -> None:
+    values = [trained(ready({"name": "mine", "bound": "js"}), rho, 1, generator, 200) for rho in (0.3, 0.9, 0.999)]
+    assert values == sorted(values)
+    assert values[-1] < math.log(2)
+
+
+@pytest.mark.parametrize("ndim", [1, 3])
+@pytest.mark.parametrize("rho", RHOS)
+def test_mattes_measures_the_information_of_gaussians(rho: float, ndim: int, generator: torch.Generator) -> None:
+    x, y = gaussians(rho, ndim, 500_000, generator)
+    end = stats.norm.ppf(0.999)  # the range that an image would be given
+    x, y = ((values + end) / (2 * end) for values in (x, y))
+    estimate = ready("mattes", (ndim, ndim))([x], [y], [torch.ones(1, x.shape[1])])
+    assert float(estimate) == pytest.approx(information(rho), rel=0.05)
+
+
+def test_normalised_information_has_its_two_ends(generator: torch.Generator) -> None:
+    x = (torch.randint(0, 8, (1, 100_000, 1), generator=generator) / 7).float()
+    y = torch.rand(1, 100_000, 1, generator=generator)
+    metric = ready("nmi")
+    weight = torch.ones(1, 100_000)
+    assert float(metric([x], [y], [weight])) == pytest.approx(1, abs=0.01)
+    assert 1.5 < float(metric([x], [1 - x], [weight])) <= 2
+
+
+@pytest.mark.parametrize("name", METRICS)
+class TestEveryMetric:
+    def values(self, generator: torch.Generator, batch: int = 1) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Two levels of unequal size, the moving intensities a noisy copy of the fixed ones."""
+        fixed = [torch.rand(batch, count, 1, generator=generator) for count in (700, 500)]
+        moving = [(f + 0.05 * torch.randn(f.shape, generator=generator)).clamp(0, 1) for f in fixed]
+        return fixed, moving, [torch.ones(batch, 700), torch.ones(batch, 500)]
+
+    def test_one_score_for_each_level_and_pair(self, name: str, generator: torch.Generator) -> None:
+        metric = ready(name, levels=2, batch=3)
+        assert metric(*self.values(generator, 3)).shape == (2, 3)
+
+    def test_related_images_score_higher(self, name: str, generator: torch.Generator) -> None:
+        fixed, moving, weight = self.values(generator)
+        shuffled = [values[:, torch.randperm(values.shape[1], generator=generator)] for values in moving]
+        related, unrelated = (self.fitted(name, fixed, other, weight) for other in (moving, shuffled))
+        assert (related > unrelated).all()
+
+    def fitted(self, name: str, fixed: list[Tensor], moving: list[Tensor], weight: list[Tensor]) -> Tensor:
+        metric = ready(name, levels=2)
+        if parameters := list(metric.parameters()):
+            optimiser = torch.optim.Adam(parameters, lr=0.01)
+            for _ in range(100):
+                optimiser.zero_grad()
+                metric(fixed, moving, weight).sum().neg().backward()
+                optimiser.step()
+        return metric(fixed, moving, weight)
+
+    def test_points_of_no_weight_do_not_count(self, name: str, generator: torch.Generator) -> None:
+        fixed, moving, weight = self.values(generator)
+        weight[0][:, :300] = 0
+        first = ready(name, levels=2)(fixed, moving, weight)
+        for values in (fixed, moving):
+            values[0][:, :300] = 0.37
+        assert torch.allclose(first, ready(name, levels=2)(fixed, moving, weight), atol=1e-6)
+
+    def test_a_pair_scores_in_a_batch_as_alone(self, name: str, generator: torch.Generator) -> None:
+        fixed, moving, weight = self.values(generator, 3)
+        together = ready(name, levels=2, batch=3)(fixed, moving, weight)
+        for pair in range(3):
+            alone = ready(name, levels=2)(*([v[pair : pair + 1] for v in values] for values in (fixed, moving, weight)))
+            assert torch.allclose(together[:, pair], alone[:, 0], atol=1e-5)
+
+    @pytest.mark.parametrize("case", ["constant", "no weight"])
+    def test_values_and_gradients_stay_finite(self, name: str, case: str, generator: torch.Generator) -> None:
+        fixed, moving, weight = self.values(generator)
+        if case == "constant":
+            moving = [torch.full_like(values, 0.5) for values in moving]
+        else:
+            weight = [torch.zeros_like(values) for values in weight]
+        moving = [values.requires_grad_() for values in moving]
+        score = ready(name, levels=2)(fixed, moving, weight)
+        if case == "constant":
+            assert score.isfinite().all()
+            score.sum().backward()
+            assert all(values.grad.isfinite().all() for values in moving)
+
+    def test_gradient_with_respect_to_the_moving_intensities(self, name: str, generator: torch.Generator) -> None:
+        fixed, moving, weight = ([v[:, :40].double() for v in values] for values in self.values(generator))
+        metric = build("metric", METRICS, name)
+        metric.begin(2, 1, (1, 1), torch.Generator(), fixed[0])
+        state = torch.Generator().get_state()
+        metric(fixed, moving, weight)  # sets what is set once
+
+        def score(*values: Tensor) -> Tensor:
+            metric.generator = torch.Generator()
+            metric.generator.set_state(state)
+            metric.log_average = None  # no moving average: the plain bound, whose gradient is its own
+            return metric(fixed, values, weight)
+
+        inner = [(0.05 + 0.9 * values).requires_grad_() for values in moving]
+        assert torch.autograd.gradcheck(score, inner, eps=1e-7, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mattes", "nmi", "jhmi", "ncc", "mse"])
+def test_one_channel_meets_each_of_three_but_two_do_not_meet_three(name: str, generator: torch.Generator) -> None:
+    gray = torch.rand(1, 400, 1, generator=generator)
+    rgb = torch.rand(1, 400, 3, generator=generator)
+    weight = [torch.ones(1, 400)]
+    together = ready(name, (1, 3))([gray], [rgb], weight)
+    apart = [ready(name)([gray], [rgb[..., [c]]], weight) for c in range(3)]
+    assert torch.allclose(together, torch.stack(apart).mean(0), atol=1e-5)
+    with pytest.raises(InputError, match="got 2 and 3"):
+        ready(name, (2, 3))
+
+
+def test_mine_takes_any_channels_and_uses_them_all(generator: torch.Generator) -> None:
+    """A sign, and its product with another: each moving channel alone says nothing, both together say all."""
+    x, y = (torch.randint(0, 2, (1, 4096, 1), generator=generator).float() * 2 - 1 for _ in range(2))
+    weight = [torch.ones(1, 4096)]
+    metric = ready("mine", (1, 2))
+    optimiser = torch.optim.Adam(metric.parameters(), lr=0.01)
+    for _ in range(300):
+        optimiser.zero_grad()
+        score = metric([x], [torch.cat([x * y, y], -1)], weight)
+        score.sum().neg().backward()
+        optimiser.step()
+    assert float(score.detach()) == pytest.approx(math.log(2), abs=0.05)
+
+
+def test_the_moving_average_corrects_the_gradient_and_not_the_value(generator: torch.Generator) -> None:
+    mine = MINE(average=0.1)
+    mine.log_average = torch.tensor([[1.3]])
+    t, t_random = (torch.randn(1, 1, 50, generator=generator, requires_grad=True) for _ in range(2))
+    w = torch.full((1, 1, 50), 1 / 50)
+    value = donsker_varadhan(mine, t, w, t_random, w)
+    plain = t.mean() - t_random.exp().mean().log()
+    assert float(value) == pytest.approx(float(plain), abs=1e-5)
+    value.sum().backward()
+    average = 0.9 * math.exp(1.3) + 0.1 * float(t_random.exp().mean())
+    assert torch.allclose(t_random.grad, -t_random.detach().exp() / 50 / average, atol=1e-6)
+    assert float(mine.log_average) == pytest.approx(math.log(average), abs=1e-5)
+
+
+def test_large_scores_do_not_overflow() -> None:
+    t = torch.full((1, 1, 10), 500.0)
+    w = torch.full((1, 1, 10), 0.1)
+    assert float(donsker_varadhan(MINE(), t, w, t, w)) == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+def test_splines_share_each_position_out_completely(order: int) -> None:
+    position = torch.linspace(2, 8, 97, dtype=torch.float64)
+    weights = bspline(position, 11, order)
+    assert torch.allclose(weights.sum(-1), torch.ones(97, dtype=torch.float64))
+    if order:
+        assert torch.allclose(weights @ torch.arange(11, dtype=torch.float64), position)
+
+
+def test_entropies_of_a_table_by_hand() -> None:
+    rows, columns, both = entropies(torch.tensor([[0.5, 0.0], [0.25, 0.25]]))
+    assert float(rows) == pytest.approx(math.log(2))
+    assert float(columns) == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
+    assert float(both) == pytest.approx(1.5 * math.log(2))
+
+
+def test_ncc_of_a_line_is_one_and_mse_is_the_mean_square() -> None:
+    x = torch.linspace(0, 1, 100).view(1, -1, 1)
+    weight = [torch.ones(1, 100)]
+    assert float(ready("ncc")([x], [0.3 * x + 0.2], weight)) == pytest.approx(1, abs=1e-4)
+    assert float(ready("ncc")([x], [1 - x], weight)) == pytest.approx(-1, abs=1e-4)
+    assert float(ready("mse")([x], [x + 0.5], weight)) == pytest.approx(-0.25, abs=1e-6)
+
+
+def test_shares_sum_to_one_or_are_all_zero() -> None:
+    assert torch.allclose(shares(torch.tensor([[1.0, 3.0], [0.0, 0.0]])), torch.tensor([[0.25, 0.75], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("mutual", "unknown metric 'mutual'"),
+        ({"name": "mine", "hiden": 3}, "did you mean 'hidden'"),
+        ({"name": "mine", "bound": "infonc"}, "did you mean 'infonce'"),
+        ({"name": "mine", "hidden": 0}, "metric hidden"),
+        ({"name": "mine", "depth": 1.5}, "metric depth"),
+        ({"name": "mine", "rate": -1}, "metric rate"),
+        ({"name": "mine", "average": 2}, "below 1"),
+        ({"name": "mattes", "bins": 3}, "metric bins"),
+        ({"name": "jhmi", "smoothing": 0}, "metric smoothing"),
+    ],
+)
+def test_what_a_metric_does_not_know_is_refused_by_name(spec: object, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        build("metric", METRICS, spec)
+
+
+def test_every_bound_is_tried_above() -> None:
+    assert set(BOUNDS) == {"dv", "nwj", "js", "infonce", "smile"}

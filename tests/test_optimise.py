@@ -1,0 +1,253 @@
+"""The loop, on image functions moved by a known matrix: every metric, group and dimension through one body.
+
+The functions are sums of plane waves, whose intensities are distributed alike everywhere. That matters: without noise, and
+with bins or a network of finite resolution, mutual information also grows with the spread of the moving intensities that
+are in view, and on a scene of a few blobs it gains from a zoom what it loses from a pixel of misalignment.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from problems import Function, photograph
+from torch import Tensor
+
+from drmime import InputError, Registration, Step, Stop, lie, register
+from drmime.balance import Balance
+from drmime.grid import Grid, apply
+from drmime.metrics import BOUNDS, METRICS
+from drmime.optimise import FINAL_RATE, cosine
+
+SHAPES = {2: (88, 100), 3: (40, 44, 48)}
+MOTION = 0.02  # of each coefficient: about 1 pixel at the edge
+BARS = {"mine": 0.25}  # pixels of mean error; other metrics 0.1
+SAME_CONTRAST = ("ncc", "mse")  # the others see the moving image through a contrast that is not monotone
+
+
+def problem(group: str, ndim: int, spacing: list[float] | None = None) -> tuple[np.ndarray, np.ndarray, Tensor, Grid]:
+    """Two arrays of one scene, the moving one moved by an element of the group, and its matrix."""
+    grid = Grid.regular(SHAPES[ndim], spacing)
+    basis = torch.stack(list(lie.generators(group, ndim).values()))
+    signs = torch.tensor([1.0, -0.7, 0.8, -0.6, 0.9], dtype=torch.float64).repeat(4)[: len(basis)]
+    frame = grid.world_from_frame
+    truth = frame @ lie.exp(MOTION * signs, basis) @ torch.linalg.inv(frame)
+    what = waves(grid)
+    fixed = photograph(what, grid=grid)
+    moving = photograph(what, grid=grid, scene_from_world=torch.linalg.inv(truth))
+    return fixed.data[0, 0].numpy(), moving.data[0, 0].numpy(), truth / truth[-1, -1], grid
+
+
+def waves(grid: Grid, count: int = 24) -> Function:
+    """Plane waves of all directions, 8 to 20 pixels long."""
+    random = torch.Generator().manual_seed(0)
+    direction = torch.randn(count, grid.ndim, generator=random, dtype=torch.float64)
+    length = float(grid.spacing.max()) * 8 * 2.5 ** torch.rand(count, 1, generator=random, dtype=torch.float64)
+    vectors = 2 * math.pi * direction / direction.norm(dim=1, keepdim=True) / length
+    phases = 2 * math.pi * torch.rand(count, generator=random, dtype=torch.float64)
+    return lambda points: torch.sin(points.double() @ vectors.T + phases).sum(-1)
+
+
+def contrast(values: np.ndarray) -> np.ndarray:
+    """Another modality: bright becomes dark, and the middle is brighter than either."""
+    scaled = (values - values.min()) / np.ptp(values)
+    return np.cos(2.2 * scaled) + 0.3 * scaled
+
+
+def error(result: Registration, truth: Tensor, grid: Grid) -> float:
+    """Mean distance in pixels of the fixed points where both maps send them, away from the border."""
+    points, _ = apply(grid.world_from_unit, 0.8 * (torch.rand(500, grid.ndim, dtype=torch.float64) * 2 - 1))
+    true, _ = apply(truth, points)
+    return float((torch.as_tensor(result.to_moving(points)) - true).norm(dim=-1).mean() / grid.spacing.min())
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("group", lie.GROUPS)
+def test_a_small_known_motion_is_recovered(metric: str, group: str, ndim: int) -> None:
+    fixed, moving, truth, grid = problem(group, ndim)
+    if metric not in SAME_CONTRAST:
+        moving = contrast(moving)
+    result = register(fixed, moving, group=group, metric=metric, initial_transform="identity", steps=250)
+    assert error(result, truth, grid) < BARS.get(metric, 0.1), result
+    assert result.success
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_every_bound_of_mine_recovers_it(bound: str) -> None:
+    fixed, moving, truth, grid = problem("affine", 2)
+    negatives = 4 if bound == "infonce" else 1
+    result = register(fixed, contrast(moving), metric={"name": "mine", "bound": bound, "negatives": negatives})
+    assert error(result, truth, grid) < 0.25, result
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "jittered", "all", "edges"])
+def test_every_sampler_recovers_it(sampler: str, ndim: int) -> None:
+    fixed, moving, truth, grid = problem("rigid", ndim)
+    result = register(fixed, moving, group="rigid", metric="ncc", sampler=sampler, steps=150)
+    assert error(result, truth, grid) < 0.1, result
+
+
+@pytest.mark.parametrize("options", [{"balanced": False}, {"finest_vector": True}, {"levels": 1}, {"dtype": "float64"}])
+def test_variants_of_the_loop_recover_it(options: dict) -> None:
+    fixed, moving, truth, grid = problem("affine", 2)
+    result = register(fixed, contrast(moving), metric="mattes", **options)
+    assert error(result, truth, grid) < 0.1, result
+
+
+def test_unequal_spacing_is_part_of_the_geometry(ndim: int) -> None:
+    spacing = [2.0, 1.0, 1.2][:ndim]
+    fixed, moving, truth, grid = problem("rigid", ndim, spacing)
+    options = {"fixed_spacing": spacing, "moving_spacing": spacing, "group": "rigid", "metric": "ncc"}
+    result = register(fixed, moving, **options)
+    assert error(result, truth, grid) < 0.1, result
+
+
+def test_images_of_other_sizes_and_spacings_meet_in_the_world() -> None:
+    fixed, _, truth, grid = problem("rigid", 2)
+    finer = Grid.regular((150, 190), (0.55, 0.55))
+    moving = photograph(waves(grid), grid=finer, scene_from_world=torch.linalg.inv(truth)).data[0, 0].numpy()
+    result = register(fixed, moving, moving_spacing=(0.55, 0.55), group="rigid", metric="ncc", initial_transform="identity")
+    assert error(result, truth, grid) < 0.1, result
+
+
+class TestStop:
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        fixed, moving, _, _ = problem("translation", 2)
+        return fixed, moving
+
+    def test_a_transform_that_stands_still_has_converged(self) -> None:
+        fixed, _ = self.images()
+        result = register(fixed, fixed, group="translation", metric="mse", sampler="all", steps=2000, rate=1e-4)
+        assert result.stop is Stop.CONVERGED
+        assert len(result.history) < 2000
+
+    def test_images_that_do_not_overlap_at_the_start(self) -> None:
+        far = np.array([[1, 0, 500], [0, 1, 0], [0, 0, 1.0]])
+        result = register(*self.images(), initial_transform=far)
+        assert result.stop is Stop.NO_OVERLAP
+        assert not result.success
+        assert result.overlap == 0
+        assert np.array_equal(result.matrix, far)
+
+    def test_overlap_lost_on_the_way_is_said(self) -> None:
+        """MSE of a bright fixed image against a dark moving one with one bright corner: it runs out of the frame."""
+        ramp = np.linspace(0, 1, 64) ** 3
+        fixed = np.ones((64, 64)) + 0.01 * np.random.default_rng(0).random((64, 64))
+        fixed[:, :3] = 0
+        moving = np.tile(ramp, (64, 1))
+        result = register(fixed, moving, group="translation", metric="mse", rate=0.05, least_overlap=0.6, steps=400)
+        assert result.stop is Stop.OVERLAP_LOST
+        assert not result.success
+
+    def test_a_score_that_is_no_number_is_said(self) -> None:
+        from drmime.metrics import MSE
+
+        class Broken(MSE):
+            def score(self, fixed: Tensor, moving: Tensor, weight: Tensor) -> Tensor:
+                return super().score(fixed, moving, weight) * float("nan")
+
+        result = register(*self.images(), metric=Broken())
+        assert result.stop is Stop.NOT_FINITE
+        assert np.isfinite(result.matrix).all()
+
+    def test_all_steps_taken(self) -> None:
+        result = register(*self.images(), metric="ncc", steps=20)
+        assert result.stop is Stop.STEPS
+        assert result.history.shape == (20, result.settings["levels"])
+
+    def test_every_reason_is_a_sentence(self) -> None:
+        for reason in Stop:
+            assert reason.value[0].isupper()
+            assert reason.value.endswith(".")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_pair_gives_in_a_batch_what_it_gives_alone(metric: str, ndim: int) -> None:
+    first = problem("rigid", ndim)[:2]
+    second = problem("translation", ndim)[:2]
+    options = {"group": "rigid", "metric": metric, "steps": 40, "seed": 3, "dtype": "float64"}
+    together = register([first[0], second[0]], [first[1], second[1]], **options)
+    for result, (fixed, moving) in zip(together, (first, second), strict=True):
+        alone = register(fixed, moving, **options)
+        assert np.allclose(result.matrix, alone.matrix, atol=1e-6)
+        assert np.allclose(result.history, alone.history, atol=1e-6)
+
+
+def test_a_pair_that_fails_leaves_the_others_of_its_batch_alone() -> None:
+    fixed, moving, truth, grid = problem("translation", 2)
+    far = np.array([[1, 0, 500], [0, 1, 0], [0, 0, 1.0]])
+    failed, good = register(
+        [fixed, fixed], [moving, moving], initial_transform=[far, np.eye(3)], group="translation", metric="ncc"
+    )
+    assert failed.stop is Stop.NO_OVERLAP
+    assert len(failed.history) == 1
+    assert good.success
+    assert error(good, truth, grid) < 0.1
+
+
+def test_the_best_is_kept_when_the_end_is_worse() -> None:
+    """The metric praises the first steps only: the result must come from there."""
+    from drmime.metrics import NCC
+
+    class Fading(NCC):
+        calls = 0
+
+        def forward(self, *values: object) -> Tensor:
+            self.calls += 1
+            return super().forward(*values) - 0.05 * max(0, self.calls - 60)
+
+    fixed, moving, _, _ = problem("translation", 2)
+    seen: list[Tensor] = []
+    options = {"group": "translation", "initial_transform": "identity", "steps": 200}
+    result = register(fixed, moving, metric=Fading(), observers=[lambda step: seen.append(step.matrix[0])], **options)
+    distances = [float((torch.as_tensor(result.matrix) - matrix).abs().max()) for matrix in seen]
+    assert int(np.argmin(distances)) < 75
+
+
+def test_ctrl_c_keeps_what_there_is() -> None:
+    from drmime import Interrupted
+
+    def press(step: Step) -> None:
+        if step.index == 30:
+            raise KeyboardInterrupt
+
+    fixed, moving, _, _ = problem("translation", 2)
+    with pytest.raises(Interrupted) as caught:
+        register(fixed, moving, metric="ncc", observers=[press])
+    (result,) = caught.value.registrations
+    assert result.stop is Stop.INTERRUPTED
+    assert len(result.history) == 31
+
+
+def test_the_rate_falls_by_half_a_cosine() -> None:
+    assert cosine(-10, 100) == cosine(0, 100) == 1
+    assert cosine(50, 100) == pytest.approx((1 + FINAL_RATE) / 2)
+    assert cosine(100, 100) == pytest.approx(FINAL_RATE)
+
+
+class TestBalance:
+    def test_levels_speak_by_the_inverse_of_their_variance_at_first(self) -> None:
+        gradient = torch.tensor([[[3.0]], [[1.0]]], dtype=torch.float64)
+        balanced = Balance(torch.tensor([0.5, 0.5], dtype=torch.float64))(0.5 * gradient, late=0.0)
+        assert torch.allclose(balanced[:, 0, 0], torch.tensor([0.1 * 3, 0.9 * 1], dtype=torch.float64))
+
+    def test_a_level_of_no_weight_is_silent(self) -> None:
+        gradient = torch.tensor([[[0.0]], [[1.0]]], dtype=torch.float64)
+        balanced = Balance(torch.tensor([0.0, 1.0], dtype=torch.float64))(gradient, late=1.0)
+        assert torch.equal(balanced[:, 0, 0], torch.tensor([0.0, 1.0], dtype=torch.float64))
+
+    def test_weights_multiply(self) -> None:
+        weights = torch.tensor([0.75, 0.25], dtype=torch.float64)
+        gradient = weights[:, None, None] * torch.ones(2, 1, 1, dtype=torch.float64)
+        assert torch.allclose(Balance(weights)(gradient, late=0.3)[:, 0, 0], weights)
+
+
+def test_weights_of_levels_choose_what_is_seen() -> None:
+    """Only the coarsest level counts: the finest may as well be noise."""
+    fixed, moving, truth, grid = problem("translation", 2)
+    noise = np.random.default_rng(0).normal(0, np.std(fixed), fixed.shape)
+    options = {"group": "translation", "metric": "ncc", "levels": 3}
+    result = register(fixed + noise, moving, level_weights=[0, 0, 1], **options)
+    assert error(result, truth, grid) < 0.3
+    with pytest.raises(InputError, match="level_weights"):
+        register(fixed, moving, level_weights=[0, 0, 0], **options)

@@ -1,0 +1,332 @@
+"""Samplers: points that cover the whole domain, anew each step, repeatably, and only where the mask allows."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from problems import linear, oblique, pair, photograph, rotation, scene, translation
+from tolerances import EXACT, TOLERANCE
+
+from drmime.errors import InputError
+from drmime.grid import Grid, apply, scale_and_shift
+from drmime.image import Image, batch
+from drmime.pyramid import pyramid
+from drmime.registry import build
+from drmime.sampling import SAMPLERS, Edges, EveryPixel, Jittered, Sampler, Uniform, read
+
+SHAPES = {2: (48, 64), 3: (32, 36, 40)}
+RANDOM = ["uniform", "jittered", "edges"]  # names of samplers that draw
+
+
+def levels_of(ndim: int, count: int = 2, mask: torch.Tensor | None = None) -> list[Image]:
+    grid = oblique(SHAPES[ndim], offset=9.0)
+    image = photograph(scene(grid), grid=grid)
+    return pyramid(Image(image.data, grid, mask), count)
+
+
+def begun(sampler: Sampler, levels: Sequence[Image], seed: int = 0) -> Sampler:
+    sampler.begin(levels, torch.Generator().manual_seed(seed))
+    return sampler
+
+
+def index_of(points: torch.Tensor, levels: Sequence[Image], level: int) -> torch.Tensor:
+    """Points of the fixed frame as index coordinates of a level, x first."""
+    grid = levels[level].grid
+    return apply(grid.index_from_world @ levels[0].grid.world_from_frame, points.double())[0]
+
+
+def farthest_from_uniform(values: torch.Tensor) -> float:
+    """The Kolmogorov-Smirnov distance of values (N,) in [0, 1] from the uniform distribution, times sqrt(N)."""
+    ranks = torch.arange(1, len(values) + 1, dtype=torch.float64) / len(values)
+    return float((values.sort().values - ranks).abs().max()) * math.sqrt(len(values))
+
+
+def test_every_sampler_is_tried_here() -> None:
+    assert {*RANDOM, "all"} == set(SAMPLERS)
+
+
+# ---- where
+
+
+@pytest.mark.parametrize("name", ["uniform", "jittered"])
+def test_points_cover_the_whole_image_at_every_level(name: str, ndim: int) -> None:
+    levels = levels_of(ndim)
+    points = begun(build("sampler", SAMPLERS, {"name": name, "points": 2000}), levels).draw()
+    for level, drawn in enumerate(points):
+        share = (index_of(drawn[0], levels, level) + 0.5) / levels[level].grid.size
+        assert ((share >= -EXACT) & (share <= 1 + EXACT)).all()
+        for axis in range(ndim):
+            assert farthest_from_uniform(share[:, axis]) < 1.95  # exceeded by chance once in a thousand
+        for corner in itertools.product([False, True], repeat=ndim):
+            here = ((share > 0.5) == torch.tensor(corner)).all(-1).double().mean()
+            assert abs(float(here) - 0.5**ndim) < 5 * math.sqrt(0.5**ndim / len(share))
+
+
+@pytest.mark.parametrize("points", [16, 37, 500])
+def test_jittered_puts_one_point_in_each_cell(points: int, ndim: int) -> None:
+    levels = levels_of(ndim)
+    sampler = begun(Jittered(points), levels)
+    for level, drawn in enumerate(sampler.draw()):
+        shape = levels[level].grid.shape
+        side = (math.prod(shape) / points) ** (1 / ndim)
+        cells = [max(1, round(n / side)) for n in reversed(shape)]  # x first
+        assert drawn.shape[1] == math.prod(cells)
+        cell = (index_of(drawn[0], levels, level) + 0.5) / levels[level].grid.size * torch.tensor(cells)
+        assert len({tuple(number) for number in cell.floor().long().tolist()}) == math.prod(cells)
+        assert abs(math.prod(cells) / points - 1) < 0.5
+
+
+def test_all_returns_every_pixel_of_every_level_once(ndim: int) -> None:
+    levels = levels_of(ndim, 3)
+    sampler = begun(EveryPixel(), levels)
+    for level, drawn in enumerate(sampler.draw()):
+        places = index_of(drawn[0], levels, level)
+        shape = levels[level].grid.shape
+        assert (places - places.round()).abs().max() < 1e3 * EXACT
+        assert {tuple(place) for place in places.round().long().tolist()} == set(
+            itertools.product(*[range(n) for n in reversed(shape)])
+        )
+        assert len(places) == math.prod(shape)
+
+
+@pytest.mark.parametrize("name", ["uniform", "edges"])
+def test_points_stay_inside_the_mask_and_fill_it(name: str, ndim: int) -> None:
+    mask = torch.zeros(1, 1, *SHAPES[ndim], dtype=torch.float64)
+    mask[..., 5:20, 30:37] = 1
+    levels = levels_of(ndim, 2, mask)
+    for level, drawn in enumerate(begun(build("sampler", SAMPLERS, {"name": name, "points": 800}), levels).draw()):
+        pixels = index_of(drawn[0], levels, level).round().long().flip(-1)
+        assert levels[level].mask[0, 0][tuple(pixels.T)].all()
+        if name == "uniform":
+            assert pixels[:, -1].unique().tolist() == (levels[level].mask[0, 0].flatten(0, -2).any(0).nonzero()[:, 0]).tolist()
+
+
+def test_points_are_uniform_over_a_mask_of_two_parts() -> None:
+    mask = torch.zeros(1, 1, 48, 64, dtype=torch.float64)
+    mask[..., :10, :10] = 1
+    mask[..., 20:40, 40:55] = 1  # three times as large
+    levels = levels_of(2, 1, mask)
+    x = index_of(begun(Uniform(4000), levels).draw()[0][0], levels, 0)[:, 0]
+    assert abs(float((x > 30).double().mean()) - 0.75) < 5 * math.sqrt(0.75 * 0.25 / 4000)
+    inside_pixel = x - x.round() + 0.5
+    assert farthest_from_uniform(inside_pixel) < 1.95  # between the pixel centres too
+
+
+def test_a_mask_of_one_pixel_is_enough() -> None:
+    mask = torch.zeros(1, 1, 48, 64, dtype=torch.float64)
+    mask[..., 11, 22] = 1
+    levels = levels_of(2, 1, mask)
+    points = index_of(begun(Uniform(50), levels).draw()[0][0], levels, 0)
+    assert ((points - torch.tensor([22, 11])).abs() <= 0.5).all()
+
+
+# ---- edges
+
+
+def step_image(ndim: int) -> tuple[Grid, float]:
+    """A soft step along x at the position returned."""
+    return Grid.regular(SHAPES[ndim]), 17.3
+
+
+@pytest.mark.parametrize("dilation", [0, 2])
+def test_edge_points_lie_near_edges_and_all_along_them(dilation: int, ndim: int) -> None:
+    grid, place = step_image(ndim)
+    levels = [photograph(lambda points: torch.sigmoid(2 * (points[..., 0] - place)), grid=grid)]
+    drawn = begun(Edges(400, dilation), levels).draw()[0][0]
+    index = index_of(drawn, levels, 0)
+    half_width = 0.5 + (1 if ndim == 2 else grid.shape[-1] / 10 / 2 + 1)  # in 3-D a tenth of all voxels count
+    assert (index[:, 0] - place).abs().max() < dilation + half_width + 0.5
+    along = (index[:, 1] + 0.5) / grid.size[1]
+    assert farthest_from_uniform(along.clamp(0, 1)) < 4  # Canny leaves out the border rows
+    assert along.min() < 0.1
+    assert along.max() > 0.9
+
+
+def test_more_dilation_reaches_farther(ndim: int) -> None:
+    grid, place = step_image(ndim)
+    levels = [photograph(lambda points: torch.sigmoid(2 * (points[..., 0] - place)), grid=grid)]
+    reach = [
+        float((index_of(begun(Edges(400, dilation), levels).draw()[0][0], levels, 0)[:, 0] - place).abs().max())
+        for dilation in (0, 3, 6)
+    ]
+    assert reach[0] + 2 < reach[1]
+    assert reach[1] + 2 < reach[2]
+
+
+def test_an_image_without_an_edge_is_refused(ndim: int) -> None:
+    levels = [photograph(lambda points: points[..., 0] * 0 + 0.5, grid=Grid.regular(SHAPES[ndim]))]
+    with pytest.raises(InputError, match="'edges': no edge found"):
+        Edges().begin(levels, torch.Generator())
+
+
+def test_edges_that_the_mask_hides_do_not_count(ndim: int) -> None:
+    grid, place = step_image(ndim)
+    image = photograph(lambda points: torch.sigmoid(8 * (points[..., 0] - place)), grid=grid)
+    mask = torch.zeros_like(image.data)
+    mask[..., 40 if ndim == 2 else 30 :] = 1
+    with pytest.raises(InputError, match="no edge found"):
+        Edges().begin([Image(image.data, grid, mask)], torch.Generator())
+
+
+# ---- when, and how often
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_points_are_fresh_at_each_draw(name: str, ndim: int) -> None:
+    sampler = begun(build("sampler", SAMPLERS, name), levels_of(ndim))
+    for before, after in zip(sampler.draw(), sampler.draw(), strict=True):
+        assert not (before == after).any()
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_the_same_seed_gives_the_same_points_and_another_seed_others(name: str, ndim: int) -> None:
+    levels = levels_of(ndim)
+    first, again, other = (begun(build("sampler", SAMPLERS, name), levels, seed) for seed in (1, 1, 2))
+    for _ in range(2):
+        for a, b, c in zip(first.draw(), again.draw(), other.draw(), strict=True):
+            assert torch.equal(a, b)
+            assert not torch.equal(a, c)
+
+
+def test_torchs_own_random_numbers_are_left_alone(ndim: int) -> None:
+    before = torch.get_rng_state()
+    begun(Uniform(), levels_of(ndim)).draw()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["uniform", "edges"])
+def test_each_pair_of_a_batch_sees_the_points_it_would_see_alone(name: str) -> None:
+    grid = Grid.regular((48, 64))
+    images = []
+    for seed, columns in ((0, slice(0, 30)), (1, slice(10, 60)), (2, slice(0, 64))):
+        data = photograph(scene(grid, seed), grid=grid).data
+        mask = torch.zeros_like(data)
+        mask[..., columns] = 1
+        images.append(Image(data, grid, mask))
+    together = begun(build("sampler", SAMPLERS, name), [batch(images, "fixed")]).draw()[0]
+    for number, image in enumerate(images):
+        assert torch.equal(together[number], begun(build("sampler", SAMPLERS, name), [image]).draw()[0][0])
+
+
+@pytest.mark.parametrize(
+    ("points", "counts"), [(0.25, [1024, 256, 64]), (0.02, [82, 20, 16]), (100, [100] * 3), (16, [16] * 3)]
+)
+def test_points_are_a_number_or_a_share_of_each_level_but_16_at_least(points: float, counts: list[int]) -> None:
+    grid = Grid.regular((64, 64))
+    levels = pyramid(photograph(scene(grid), grid=grid), 3)
+    assert [drawn.shape for drawn in begun(Uniform(points), levels).draw()] == [(1, count, 2) for count in counts]
+
+
+def test_points_have_the_dtype_of_the_image(dtype: torch.dtype) -> None:
+    grid = Grid.regular((32, 32))
+    levels = [photograph(scene(grid), grid=grid, dtype=dtype)]
+    for name in SAMPLERS:
+        assert begun(build("sampler", SAMPLERS, name), levels).draw()[0].dtype == dtype
+
+
+@pytest.mark.parametrize("points", [0, 15, -1, 0.0, -0.5, 1.5, 20.0, math.nan, math.inf, True, "many", None])
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_number_of_points_that_makes_no_sense_is_refused(name: str, points: Any) -> None:
+    with pytest.raises(InputError, match=r"^sampler points: expected"):
+        build("sampler", SAMPLERS, {"name": name, "points": points})
+
+
+@pytest.mark.parametrize("dilation", [-1, 1.5, True, "wide"])
+def test_a_dilation_that_makes_no_sense_is_refused(dilation: Any) -> None:
+    with pytest.raises(InputError, match=r"^sampler dilation: expected"):
+        Edges(dilation=dilation)
+
+
+@pytest.mark.parametrize("spec", [{"name": "all", "points": 99}, {"name": "uniform", "dilation": 1}, "uniforms"])
+def test_options_a_sampler_does_not_have_are_refused(spec: Any) -> None:
+    with pytest.raises(InputError, match="unknown"):
+        build("sampler", SAMPLERS, spec)
+
+
+# ---- read
+
+
+def test_both_images_are_read_at_corresponding_points(ndim: int, dtype: torch.dtype) -> None:
+    """Linear functions are read exactly, so that both images give the very same values where both have some."""
+    grid = oblique(SHAPES[ndim], offset=9.0)
+    function = linear([0.01, -0.02, 0.015][:ndim], 0.5)
+    moving_from_fixed = translation(*[2.3, -1.7, 0.9][:ndim])
+    fixed = photograph(function, grid=grid, dtype=dtype)
+    moving = photograph(function, grid=grid, scene_from_world=torch.linalg.inv(moving_from_fixed), dtype=dtype)
+    points = begun(Uniform(500), [fixed]).draw()[0]
+    frame = grid.world_from_frame
+    left, right, weight, overlap = read(fixed, moving, points * 0.9, frame, (moving_from_fixed @ frame)[None])
+    inner = weight[0] > 0
+    border = index_of(points * 0.9, [fixed], 0)[0]
+    inner &= ((border > 4) & (border < grid.size - 5)).all(-1)  # beyond the outermost pixel centres values are continued
+    assert inner.sum() > 100
+    assert torch.allclose(left[0][inner], right[0][inner], rtol=0, atol=2 * TOLERANCE[dtype])
+    assert weight.shape == (1, 500)
+    assert 0.8 < float(overlap) <= 1
+
+
+def test_a_pair_under_a_known_map_agrees_under_that_map_and_no_other(ndim: int) -> None:
+    grid = oblique(SHAPES[ndim], offset=9.0)
+    frame = grid.world_from_frame
+    moving_from_fixed = frame @ rotation(ndim, 0.2) @ translation(*[0.05] * ndim) @ torch.linalg.inv(frame)
+    fixed, moving = pair(moving_from_fixed, grid, grid)
+    points = begun(Uniform(500), [fixed]).draw()[0] * 0.6
+    errors = []
+    for matrix in (moving_from_fixed, torch.linalg.inv(moving_from_fixed), torch.eye(ndim + 1).double()):
+        left, right, weight, _ = read(fixed, moving, points, frame, (matrix @ frame)[None])
+        assert weight.mean() > 0.5
+        errors.append(float(((left - right).abs()[..., 0] * weight).sum() / weight.sum()))
+    assert errors[0] < 0.01
+    assert errors[0] < min(errors[1:]) / 5
+
+
+@pytest.mark.parametrize("shift", [0, 5, 20, 64])
+def test_overlap_is_the_share_of_fixed_points_with_a_partner(shift: int) -> None:
+    grid = Grid.regular((48, 64))
+    image = photograph(scene(grid), grid=grid)
+    points = begun(EveryPixel(), [image]).draw()[0]
+    frame = grid.world_from_frame
+    _, _, weight, overlap = read(image, image, points, frame, (translation(shift, 0.0) @ frame)[None])
+    assert float(overlap) == pytest.approx((64 - shift) / 64)
+    assert weight.sum() == 48 * (64 - shift)
+
+
+def test_both_masks_count_and_points_outside_the_fixed_mask_have_no_say_in_the_overlap() -> None:
+    grid = Grid.regular((48, 64))
+    image = photograph(scene(grid), grid=grid)
+    left, top = torch.zeros_like(image.data), torch.zeros_like(image.data)
+    left[..., :32] = 1
+    top[..., :24, :] = 1
+    points = begun(EveryPixel(), [image]).draw()[0]
+    frame = grid.world_from_frame
+    fixed, moving = Image(image.data, grid, left), Image(image.data, grid, top)
+    _, _, weight, overlap = read(fixed, moving, points, frame, frame[None])
+    assert torch.equal(weight.view(48, 64), (left * top)[0, 0])
+    assert float(overlap) == 0.5
+
+
+def test_without_any_valid_fixed_point_the_overlap_is_zero_and_finite() -> None:
+    grid = Grid.regular((48, 64))
+    image = photograph(scene(grid), grid=grid)
+    empty = Image(image.data, grid, torch.zeros_like(image.data))
+    points = begun(Uniform(), [image]).draw()[0]
+    assert float(read(empty, image, points, grid.world_from_frame, grid.world_from_frame[None])[3]) == 0
+
+
+def test_points_are_shared_by_the_pairs_of_a_batch_when_there_is_no_mask() -> None:
+    grid = Grid.regular((48, 64))
+    both = batch([photograph(scene(grid, seed), grid=grid) for seed in range(2)], "fixed")
+    points = begun(Uniform(50), [both]).draw()[0]
+    matrices = torch.stack(
+        [grid.world_from_frame, grid.world_from_frame @ scale_and_shift(*[torch.full((2,), 0.5).double()] * 2)]
+    )
+    assert points.shape == (1, 50, 2)
+    left, right, weight, overlap = read(both, both, points, grid.world_from_frame, matrices)
+    assert left.shape == right.shape == (2, 50, 1)
+    assert weight.shape == (2, 50)
+    assert torch.equal(left[0], right[0])
+    assert not torch.equal(left[1], right[1])
+    assert float(overlap[0]) == 1
