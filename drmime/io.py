@@ -16,6 +16,7 @@ from drmime.grid import Grid
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
 TIFF = (".tif", ".tiff")
+TWO_FILES = (".mhd", ".img", ".hdr")  # header and pixels: they cannot appear whole or not at all
 MEDICAL = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".dcm", ".img", ".hdr")
 
 
@@ -28,10 +29,9 @@ def read_image(path: str | Path) -> tuple[np.ndarray, Grid | None]:
         InputError: no such file, not an image, empty or truncated.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(
-            f"expected an image file, got {str(path)!r}, which {'is a folder' if path.is_dir() else 'does not exist'}"
-        )
+    if not os.path.isfile(path):  # which, unlike Path.is_file, takes a name that is too long
+        found = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise InputError(f"expected an image file, got {str(path)!r}, which {found}")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes)")
     try:
@@ -77,6 +77,8 @@ def write_image(path: str | Path, array: np.ndarray, grid: Grid | None = None) -
     """
     path = Path(path)
     suffix = _ending(path)
+    if suffix in TWO_FILES:
+        raise InputError(f"{path}: {suffix} is one of two files that belong together. Use .mha, .nii.gz or .nrrd.")
     if suffix not in (*MEDICAL, *TIFF, *PICTURES, ".npy"):
         endings = ", ".join([*PICTURES, *TIFF, ".npy", ".nii.gz", ".mha", ".nrrd"])
         raise InputError(f"{path}: expected an image ending ({endings}), got {suffix!r}")
@@ -158,15 +160,19 @@ def read_landmarks(path: str | Path) -> np.ndarray:
         InputError: no such file, no such columns, or something that is not a number.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"expected a landmark file, got {str(path)!r}, which does not exist")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = [name for name in ("x", "y", "z") if name in (reader.fieldnames or [])]
-        if len(columns) < 2:
-            raise InputError(f"{path}: expected columns x,y[,z], got {reader.fieldnames}")
-        try:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = [name for name in ("x", "y", "z") if name in (reader.fieldnames or [])]
+            if columns not in (["x", "y"], ["x", "y", "z"]):
+                raise InputError(f"{path}: expected columns x,y[,z], got {reader.fieldnames}")
             points = np.array([[float(row[name]) for name in columns] for row in reader])
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{path}: expected a number in every row of columns {columns} ({error})") from error
+    except InputError:
+        raise
+    except (TypeError, ValueError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
+        raise InputError(f"{path}: expected a number in every row of columns x,y[,z] ({error})") from error
+    if not np.isfinite(points).all():
+        raise InputError(f"{path}: expected finite numbers, got NaN or infinity")
     return points.reshape(-1, len(columns))

@@ -39,6 +39,8 @@ def generators(group: str | Sequence[str] | Mapping[str, Tensor], ndim: int) -> 
     blocks = {name.split("_")[0] for name in every}
     if isinstance(group, str):
         wanted: Sequence[str] = GROUPS[known("group", group, GROUPS)]
+    elif not isinstance(group, Sequence):
+        raise InputError(f"group: expected a name, a list of generators or a mapping, got {group!r}")
     else:
         wanted = [known("generator", name, {*blocks, *every}) for name in group]
     chosen = {name: matrix for name, matrix in every.items() if name in wanted or name.split("_")[0] in wanted}
@@ -71,7 +73,10 @@ def _every(ndim: int) -> dict[str, Tensor]:
 
 
 def _own(name: str, matrix: Tensor, ndim: int) -> Tensor:
-    matrix = torch.as_tensor(matrix, dtype=torch.float64)
+    try:
+        matrix = torch.as_tensor(matrix, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"generator {name!r}: expected a matrix of numbers, got {matrix!r}") from error
     if matrix.shape != (ndim + 1, ndim + 1) or not matrix.isfinite().all():
         raise InputError(
             f"generator {name!r}: expected a finite matrix of shape {(ndim + 1, ndim + 1)}, got {tuple(matrix.shape)}"

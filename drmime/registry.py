@@ -31,6 +31,8 @@ def build(kind: str, table: Mapping[str, Callable[..., Any]], spec: Any) -> Any:
     if not isinstance(name, str):
         raise InputError(f"{kind}: expected a name or a mapping with a 'name', got {dict(spec)!r}")
     factory = _imported(kind, name) if ":" in name else table[known(kind, name, table)]
+    if not callable(factory):
+        raise InputError(f"{kind}: expected something that can be called, got {name!r}, which is {factory!r}")
     for option in options:
         known(f"option of {kind} {name!r}", option, options_of(factory))
     try:
@@ -58,5 +60,5 @@ def _imported(kind: str, path: str) -> Callable[..., Any]:
     module, _, attribute = path.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"{kind}: expected an importable 'module:attribute', got {path!r} ({error})") from error
