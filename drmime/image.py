@@ -34,7 +34,10 @@ class Image:
         behind a projective horizon `inside` is 0. This is the only place that knows `align_corners`.
         """
         unit_from_points = (self.grid.unit_from_world.to(world_from_points.device) @ world_from_points).to(points.dtype)
-        unit, in_front = apply(unit_from_points, points)
+        return self.at_unit(*apply(unit_from_points, points))
+
+    def at_unit(self, unit: Tensor, in_front: Tensor) -> tuple[Tensor, Tensor]:
+        """`at` for points that are in the unit frame already, (B, N, D), and whether they have an image there (B, N)."""
         inside = in_front & (unit.detach().abs() <= 1).all(-1)
         values = _sample(self.data, unit)
         if self.mask is not None:

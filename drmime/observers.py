@@ -20,7 +20,7 @@ from drmime.grid import Grid, apply, scale_and_shift
 from drmime.image import Image
 from drmime.optimise import Observer, Outcome, Run, Step
 from drmime.pictures import blend
-from drmime.pyramid import possible_levels, pyramid
+from drmime.pyramid import Pyramid, possible_levels
 from drmime.registration import LAST_STEPS
 
 LONGEST = 256  # pixels of a picture's long side in TensorBoard, which are many
@@ -194,7 +194,7 @@ class _View:
 def _coarse(image: Image) -> Image:
     """The level of the pyramid that is the smallest not below `LONGEST` pixels: what is drawn from it does not alias."""
     halvings = int(np.log2(max(1, max(image.grid.shape) / LONGEST)))
-    return pyramid(image, min(1 + halvings, possible_levels(image.grid)))[-1]
+    return Pyramid(image, min(1 + halvings, possible_levels(image.grid))).levels[-1]
 
 
 def _picture_grid(grid: Grid) -> Grid:

@@ -6,7 +6,7 @@ checks mixes them.
 
 import enum
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from drmime.balance import Balance
 from drmime.grid import apply
 from drmime.image import Image
 from drmime.metrics import Similarity
+from drmime.pyramid import Pyramid
 from drmime.sampling import Sampler, read
 from drmime.transform import LieTransform
 
@@ -87,7 +88,7 @@ class Outcome:
 class Schedule:
     """How long and how fast."""
 
-    steps: int = 300  # after the warm-up
+    steps: int = 200  # after the warm-up
     rate: float = 0.005  # Adam's, for the coefficients: about this share of half the fixed image's side a step
     tolerance: float = 0.01  # pixels of the moving image; less drift over `WINDOW` steps is standing still
     least_overlap: float = 0.02  # share of the fixed points; below it a run has failed
@@ -95,8 +96,8 @@ class Schedule:
 
 
 def maximise(
-    fixed: Sequence[Image],
-    moving: Sequence[Image],
+    fixed: Pyramid,
+    moving: Pyramid,
     transform: LieTransform,
     metric: Similarity,
     sampler: Sampler,
@@ -106,7 +107,7 @@ def maximise(
 ) -> Outcome:
     """Maximise the sum over levels of `weights` (levels,) times the similarity, over the transform's coefficients.
 
-    `fixed` and `moving` are pyramids of as many levels, finest first; `metric` and `sampler` have begun. The result
+    `fixed` and `moving` have as many levels; `metric` and `sampler` have begun. The result
     is the best of the running averages of similarity and coefficients, since a single step of a stochastic metric is
     noise. On Ctrl-C the outcome so far is returned with `Stop.INTERRUPTED`.
     """
@@ -115,13 +116,12 @@ def maximise(
     if parameters:
         groups.append({"params": parameters, "lr": metric.rate})
     optimiser = torch.optim.Adam(groups, amsgrad=True)
-    first_rates = [group["lr"] for group in optimiser.param_groups]
     balance = Balance(weights.to(transform.start))
-    tracker = Tracker(transform, fixed[0], moving[0], schedule, metric.warmup)
+    tracker = Tracker(transform, fixed.levels[0], moving.levels[0], schedule, metric.warmup)
     try:
         for index in range(metric.warmup + schedule.steps):
             speed = cosine(index - metric.warmup, schedule.steps)
-            by_level = transform.by_level(len(fixed))
+            by_level = transform.by_level(len(weights))
             leaf = by_level.detach().requires_grad_(index >= metric.warmup)
             matrices = transform.moving_from_frame(leaf)
             similarity, overlap = _score(fixed, moving, transform, matrices, metric, sampler)
@@ -134,8 +134,7 @@ def maximise(
             observe(Step(index, similarity.detach(), matrix, transform.coefficients.detach().sum(0)))
             if done:
                 break
-            for group, first_rate in zip(optimiser.param_groups, first_rates, strict=True):
-                group["lr"] = first_rate * speed
+            optimiser.param_groups[0]["lr"] = schedule.rate * speed  # a network goes on learning what the alignment shows
             optimiser.step()
         return tracker.outcome(Stop.STEPS)
     except KeyboardInterrupt:
@@ -149,20 +148,15 @@ def cosine(index: int, steps: int) -> float:
 
 
 def _score(
-    fixed: Sequence[Image],
-    moving: Sequence[Image],
-    transform: LieTransform,
-    matrices: Tensor,
-    metric: Similarity,
-    sampler: Sampler,
+    fixed: Pyramid, moving: Pyramid, transform: LieTransform, matrices: Tensor, metric: Similarity, sampler: Sampler
 ) -> tuple[Tensor, Tensor]:
-    """Similarity (levels, B) at fresh points, and the overlap (B,) of the levels' mean."""
-    samples = [
-        read(still, mover, points, transform.world_from_frame, matrix)
-        for still, mover, points, matrix in zip(fixed, moving, sampler.draw(), matrices, strict=True)
-    ]
-    fixed_values, moving_values, weight, overlap = zip(*samples, strict=True)
-    return metric(fixed_values, moving_values, weight), torch.stack(overlap).mean(0)
+    """Similarity (levels, B) at fresh points, and the overlap (B,), the mean of the levels'."""
+    scores, overlaps = [], []
+    for levels, points in sampler.draw():
+        *samples, overlap = read(fixed, moving, levels, points, transform.world_from_frame, matrices)
+        scores.append(metric(*samples, levels))
+        overlaps.append(overlap)
+    return torch.cat(scores), torch.cat(overlaps).mean(0)
 
 
 class Tracker:

@@ -6,22 +6,33 @@ shift is in the grid of the level, not in anybody's head. Masked pixels are left
 and Westin 1993, doi 10.1109/CVPR.1993.341081), so that nothing outside a mask leaks into a coarse level.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from drmime.grid import Grid
+from drmime.grid import Grid, apply
 from drmime.image import Image
 
 KERNEL = (1 / 8, 3 / 8)  # outer and inner weights
 COARSEST_SIDE = 16  # pixels; coarser levels hold too little to score
 
 
-def pyramid(image: Image, levels: int) -> list[Image]:
-    """The image and `levels - 1` coarser ones, finest first."""
-    images = [image]
-    while len(images) < levels:
-        images.append(_halve(images[-1]))
-    return images
+class Pyramid:
+    """An image and coarser ones, finest first, that are read together."""
+
+    def __init__(self, image: Image, levels: int) -> None:
+        self.levels = [image]
+        while len(self.levels) < levels:
+            self.levels.append(_halve(self.levels[-1]))
+        self.unit_from_world = torch.stack([level.grid.unit_from_world for level in self.levels])[:, None].to(image.data.device)
+
+    def at(self, points: Tensor, world_from_points: Tensor, levels: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """`Image.at` on some levels at once: (L, B, N, D), (L, B or 1, D+1, D+1) -> values (L, B, N, C), inside (L, B, N)."""
+        unit, in_front = apply((self.unit_from_world[levels] @ world_from_points).to(points.dtype), points)
+        read = [level.at_unit(*places) for level, *places in zip(self.levels[levels], unit, in_front, strict=True)]
+        values, inside = zip(*read, strict=True)
+        return torch.stack(values), torch.stack(inside)
 
 
 def possible_levels(grid: Grid) -> int:
@@ -32,7 +43,7 @@ def possible_levels(grid: Grid) -> int:
     return levels
 
 
-def _fine_axes(grid: Grid) -> list[int]:
+def _fine_axes(grid: Grid) -> Sequence[int]:
     """The axes (array order) to halve: those not already much coarser than the finest, as slices of a volume may be."""
     spacing = grid.spacing.flip(0).tolist()
     return [axis for axis, length in enumerate(spacing) if length < 1.5 * min(spacing)]
@@ -48,14 +59,14 @@ def _halve(image: Image) -> Image:
     return Image(data, grid, (share > 0.5).to(share.dtype))
 
 
-def _blur_and_halve(data: Tensor, axes: list[int]) -> Tensor:
+def _blur_and_halve(data: Tensor, axes: Sequence[int]) -> Tensor:
     """(B, C, *shape) -> half as many pixels along each of `axes`, edges continued."""
+    outer, inner = KERNEL
     for axis in axes:
         dim = axis + 2
         half = data.shape[dim] // 2
         first, last = data.narrow(dim, 0, 1), data.narrow(dim, data.shape[dim] - 1, 1)
         padded = torch.cat([first, data, last], dim).movedim(dim, 0)
         taps = [padded[tap : tap + 2 * half - 1 : 2] for tap in range(4)]
-        outer, inner = KERNEL
         data = (outer * (taps[0] + taps[3]) + inner * (taps[1] + taps[2])).movedim(0, dim)
     return data.contiguous()

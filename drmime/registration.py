@@ -14,7 +14,7 @@ from drmime.image import Image
 from drmime.lie import generators
 from drmime.metrics import METRICS, Similarity
 from drmime.optimise import Observer, Outcome, Run, Schedule, Step, Stop, maximise
-from drmime.pyramid import pyramid
+from drmime.pyramid import Pyramid
 from drmime.registry import build, known
 from drmime.result import Registration
 from drmime.sampling import SAMPLERS, Sampler
@@ -47,7 +47,7 @@ def register(
     moving_spacing: Sequence[float] | None = None,
     channel_axis: int | str | None = "auto",
     nan: str = "error",
-    steps: int = 300,
+    steps: int = 200,
     rate: float = 0.005,
     level_weights: Sequence[float] | None = None,
     balanced: bool = True,
@@ -150,7 +150,7 @@ def _solve(
     observers: Sequence[Observer | Callable[[Step], None]],
 ) -> Outcome:
     """Build the pyramids, let every part begin, and maximise."""
-    fixed, moving = pyramid(run.fixed, levels), pyramid(run.moving, levels)
+    fixed, moving = Pyramid(run.fixed, levels), Pyramid(run.moving, levels)
     batch, channels = len(run.fixed.data), (run.fixed.data.shape[1], run.moving.data.shape[1])
     metric.begin(levels, batch, channels, random, run.fixed.data)
     sampler.begin(fixed, random)

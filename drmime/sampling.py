@@ -5,7 +5,7 @@ reading it against its own mask: so a pair sees the same draws in a batch as it 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,49 +14,56 @@ from torch import Tensor
 from drmime.errors import InputError, number, whole
 from drmime.grid import Grid, apply
 from drmime.image import Image
+from drmime.pyramid import Pyramid
 
 
 class Sampler:
     """Draws points for every level. `begin` once for a run, then `draw` once a step."""
 
-    def __init__(self, points: int | float = 1024) -> None:
+    def __init__(self, points: int | float = 1536) -> None:
         """`points` a level: a whole number, or a fraction of the level's pixels when below 1."""
         is_share = isinstance(points, float) and points < 1
         self.points = number("sampler points", points, 0, 1) if is_share else whole("sampler points", points, 16)
 
-    def begin(self, levels: Sequence[Image], generator: torch.Generator) -> None:
+    def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
         """Look at the fixed pyramid; `generator` (on the CPU) is the source of every draw."""
-        self.levels, self.generator = levels, generator
-        frame_from_world = torch.linalg.inv(levels[0].grid.world_from_frame)
-        self.frame_from_index = [frame_from_world @ level.grid.world_from_index for level in levels]
-        self.counts = [self._count(level.grid) for level in levels]
-        self.tables = [None if (chosen := self.choose(level)) is None else _table(chosen) for level in levels]
+        self.levels, self.generator = fixed.levels, generator
+        frame_from_world = torch.linalg.inv(self.levels[0].grid.world_from_frame)
+        self.frame_from_index = torch.stack([frame_from_world @ level.grid.world_from_index for level in self.levels])[:, None]
+        self.tables = [None if (chosen := self.choose(level)) is None else _table(chosen) for level in self.levels]
+        counts = [self.count(level.grid) for level in self.levels]
+        alike = len(set(counts)) == 1
+        self.groups = [slice(0, len(counts))] if alike else [slice(level, level + 1) for level in range(len(counts))]
 
     def choose(self, level: Image) -> Tensor | None:
         """The pixels to draw from, (B, 1, *shape) nonzero; None for all of them."""
         return level.mask
 
-    def draw(self) -> list[Tensor]:
-        """Points of the fixed frame, finest level first. each (B or 1, N, D)"""
-        indices = [self.index(number) for number in range(len(self.levels))]
+    def draw(self) -> list[tuple[slice, Tensor]]:
+        """Points of the fixed frame, finest level first, levels with as many points together: (L, B or 1, N, D) each."""
         like = self.levels[0].data
-        return [apply(m, index)[0].to(like) for m, index in zip(self.frame_from_index, indices, strict=True)]
+        drawn = []
+        for group in self.groups:
+            indices = torch.stack([self.index(level) for level in range(group.start, group.stop)])
+            drawn.append((group, apply(self.frame_from_index[group], indices)[0].to(like)))
+        return drawn
+
+    def count(self, grid: Grid) -> int:
+        """Points drawn on a level."""
+        return int(self.points) if self.points >= 1 else max(16, round(self.points * math.prod(grid.shape)))
 
     def index(self, level: int) -> Tensor:
         """Index coordinates of fresh points on one level. (B or 1, N, D)"""
         grid, table = self.levels[level].grid, self.tables[level]
         if table is None:
-            return self.uniform(self.counts[level], grid.ndim) * grid.size - 0.5
-        draws = self.uniform(self.counts[level], grid.ndim + 1)
+            return self.uniform(self.count(grid), grid.ndim) * grid.size - 0.5
+        draws = self.uniform(self.count(grid), grid.ndim + 1)
         pixels, counts = table  # (B, most), (B, 1)
         chosen = pixels.gather(1, (draws[..., 0] * counts).long())
         return _unravel(chosen, grid) + draws[..., 1:] - 0.5
 
     def uniform(self, count: int, columns: int) -> Tensor:
         return torch.rand(1, count, columns, dtype=torch.float64, generator=self.generator)
-
-    def _count(self, grid: Grid) -> int:
-        return int(self.points) if self.points >= 1 else max(16, round(self.points * math.prod(grid.shape)))
 
 
 class Uniform(Sampler):
@@ -69,12 +76,18 @@ class Jittered(Sampler):
     def choose(self, level: Image) -> Tensor | None:
         return None
 
+    def count(self, grid: Grid) -> int:
+        return math.prod(self._cells(grid).shape)
+
     def index(self, level: int) -> Tensor:
         grid = self.levels[level].grid
-        side = (math.prod(grid.shape) / self.counts[level]) ** (1 / grid.ndim)
-        cells = Grid.regular([max(1, round(n / side)) for n in grid.shape])
+        cells = self._cells(grid)
         corners = cells.index_points()
         return (corners + self.uniform(len(corners), grid.ndim)) * (grid.size / cells.size) - 0.5
+
+    def _cells(self, grid: Grid) -> Grid:
+        side = (math.prod(grid.shape) / super().count(grid)) ** (1 / grid.ndim)
+        return Grid.regular([max(1, round(n / side)) for n in grid.shape])
 
 
 class EveryPixel(Sampler):
@@ -83,17 +96,20 @@ class EveryPixel(Sampler):
     def __init__(self) -> None:
         super().__init__()
 
-    def begin(self, levels: Sequence[Image], generator: torch.Generator) -> None:
-        super().begin(levels, generator)
+    def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
+        super().begin(fixed, generator)
         self.drawn = super().draw()
 
     def choose(self, level: Image) -> Tensor | None:
         return None
 
+    def count(self, grid: Grid) -> int:
+        return math.prod(grid.shape)
+
     def index(self, level: int) -> Tensor:
         return self.levels[level].grid.index_points()[None]
 
-    def draw(self) -> list[Tensor]:
+    def draw(self) -> list[tuple[slice, Tensor]]:
         return self.drawn
 
 
@@ -103,7 +119,7 @@ class Edges(Sampler):
     In 2-D Canny edges of the channel mean (kornia); in 3-D the tenth of the voxels with the largest gradient.
     """
 
-    def __init__(self, points: int | float = 1024, dilation: int = 2) -> None:
+    def __init__(self, points: int | float = 1536, dilation: int = 2) -> None:
         """`dilation`: pixels by which edges are widened on every side."""
         super().__init__(points)
         self.dilation = whole("sampler dilation", dilation, 0)
@@ -156,15 +172,15 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
 
 
 def read(
-    fixed: Image, moving: Image, points: Tensor, world_from_frame: Tensor, moving_from_frame: Tensor
+    fixed: Pyramid, moving: Pyramid, levels: slice, points: Tensor, world_from_frame: Tensor, moving_from_frame: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Both images at the same points of the fixed frame (B or 1, N, D).
+    """Some levels of both images at the same points of the fixed frame (L, B or 1, N, D).
 
-    Returns fixed values (B, N, Cf), moving values (B, N, Cm), weights (B, N) that are 1 where both images have a
-    valid pixel, and the share (B,) of the valid fixed points that have a moving partner.
+    Returns fixed values (L, B, N, Cf), moving values (L, B, N, Cm), weights (L, B, N) that are 1 where both images
+    have a valid pixel, and the share (L, B) of the valid fixed points that have a moving partner.
     """
-    points = points.expand(fixed.data.shape[0], -1, -1)
-    fixed_values, in_fixed = fixed.at(points, world_from_frame[None])
-    moving_values, in_moving = moving.at(points, moving_from_frame)
+    points = points.expand(-1, len(fixed.levels[0].data), -1, -1)
+    fixed_values, in_fixed = fixed.at(points, world_from_frame[None, None], levels)
+    moving_values, in_moving = moving.at(points, moving_from_frame[levels], levels)
     weight = in_fixed * in_moving
-    return fixed_values, moving_values, weight, weight.sum(1) / in_fixed.sum(1).clamp(min=1)
+    return fixed_values, moving_values, weight, weight.sum(-1) / in_fixed.sum(-1).clamp(min=1)

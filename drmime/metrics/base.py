@@ -1,7 +1,5 @@
 """What every metric is to the loop."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +9,7 @@ from drmime.errors import InputError
 class Similarity(nn.Module):
     """Scores sampled intensities of both images, per level and pair. Values arrive in [0, 1], see `Image.normalised`.
 
-    A metric of channel by channel implements `score`; one that needs all levels together overrides `forward`.
+    A metric of channel by channel implements `score`; one that needs to know levels and pairs overrides `forward`.
     If it has parameters, they join the optimiser with the rate `rate`, alone for the first `warmup` steps.
     """
 
@@ -31,9 +29,9 @@ class Similarity(nn.Module):
                 f"got {channels[0]} and {channels[1]}. Metric 'mine' takes any."
             )
 
-    def forward(self, fixed: Sequence[Tensor], moving: Sequence[Tensor], weight: Sequence[Tensor]) -> Tensor:
-        """Per level (B, N, Cf), (B, N, Cm), (B, N) -> (levels, B); N may differ between levels."""
-        return torch.stack([self.score(*values) for values in zip(fixed, moving, weight, strict=True)])
+    def forward(self, fixed: Tensor, moving: Tensor, weight: Tensor, levels: slice) -> Tensor:
+        """(L, B, N, Cf), (L, B, N, Cm), (L, B, N) of the pyramid's `levels` -> (L, B)"""
+        return self.score(fixed.flatten(0, 1), moving.flatten(0, 1), weight.flatten(0, 1)).view(weight.shape[:2])
 
     def score(self, fixed: Tensor, moving: Tensor, weight: Tensor) -> Tensor:
         """(B, N, Cf), (B, N, Cm), (B, N) -> (B,); a single channel is compared with each of the other image's."""

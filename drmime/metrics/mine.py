@@ -8,7 +8,7 @@ that a pair gives in a batch what it gives alone.
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +25,10 @@ class MINE(Similarity):
     def __init__(
         self,
         bound: str = "dv",
-        hidden: int = 64,
+        hidden: int = 32,
         depth: int = 1,
-        rate: float = 0.005,
-        warmup: int = 50,
+        rate: float = 0.0075,
+        warmup: int = 30,
         negatives: int = 1,
         average: float = 0.05,
         clip: float = 5.0,
@@ -56,7 +56,7 @@ class MINE(Similarity):
         self.negatives = whole("metric negatives", negatives, 1)
         self.average = number("metric average", average, 0, 1)
         self.clip = number("metric clip", clip, 0)
-        self.log_average: Tensor | None = None  # of the mean of exp T over random pairs. shape: (levels, B)
+        self.log_average = torch.full((1, 1), math.nan)  # of the mean of exp T over random pairs. shape: (levels, B)
 
     def begin(self, levels: int, batch: int, channels: tuple[int, int], generator: torch.Generator, like: Tensor) -> None:
         self.generator = generator
@@ -73,26 +73,28 @@ class MINE(Similarity):
         with torch.no_grad():
             self.layers[-1] *= 0.1
         self.scales: list[tuple[Tensor, Tensor]] = []
-        self.log_average = None
+        self.log_average = like.new_full((levels, batch), math.nan)
 
-    def forward(self, fixed: Sequence[Tensor], moving: Sequence[Tensor], weight: Sequence[Tensor]) -> Tensor:
-        counts = [values.shape[1] for values in fixed]
-        x, y, w = torch.cat(list(fixed), 1), torch.cat(list(moving), 1), torch.cat(list(weight), 1)
+    def forward(self, fixed: Tensor, moving: Tensor, weight: Tensor, levels: slice) -> Tensor:
+        x, y = (values.transpose(0, 1).flatten(1, 2) for values in (fixed, moving))  # shape: (B, L * N, C)
         if not self.scales:
-            self.scales = [_mean_and_deviation(values.detach(), w) for values in (x, y)]
+            flat = weight.transpose(0, 1).flatten(1, 2)
+            self.scales = [_mean_and_deviation(values.detach(), flat) for values in (x, y)]
         (x_mean, x_deviation), (y_mean, y_deviation) = self.scales
-        partners = self._partners(counts).to(x.device)  # shape: (negatives, N)
-        first = self.layers[0]
-        split = x.shape[-1]
-        from_x = ((x - x_mean) / x_deviation) @ first[:, :split]
+        first, split = self.layers[0], x.shape[-1]
+        from_x = torch.bmm((x - x_mean) / x_deviation, first[:, :split])
         from_y = torch.baddbmm(first[:, -1:], (y - y_mean) / y_deviation, first[:, split:-1])
-        random = from_x[:, None] + from_y[:, partners]  # shape: (B, negatives, N, hidden)
-        scores = self._rest(torch.cat([(from_x + from_y)[:, None], random], 1).flatten(1, 2))
-        joint, *marginal = scores.view(scores.shape[0], 1 + self.negatives, -1).unbind(1)
-        t_joint, w_joint = _by_level(joint, counts), _by_level(w, counts)
-        t_random = torch.cat([_by_level(t, counts) for t in marginal], -1)
-        w_random = torch.cat([_by_level(w * w[:, p], counts) for p in partners], -1)
-        return BOUNDS[self.bound](self, t_joint, shares(w_joint), t_random, shares(w_random))
+        counts = weight.shape[0], weight.shape[-1]  # levels, points
+
+        def score(shift: int) -> Tensor:
+            """T for the partners `shift` points further on, of the same level. shape: (L, B, N)"""
+            partners = from_y.unflatten(1, counts).roll(shift, 2).flatten(1, 2) if shift else from_y
+            return self._rest(from_x + partners).unflatten(1, counts).transpose(0, 1)
+
+        shifts = self._shifts(counts[1])
+        t_random = torch.cat([score(shift) for shift in shifts], -1)
+        w_random = torch.cat([weight * weight.roll(shift, -1) for shift in shifts], -1)
+        return BOUNDS[self.bound](self, score(0), shares(weight), t_random, shares(w_random), levels)
 
     def _rest(self, hidden: Tensor) -> Tensor:
         """All layers after the first, linear one. (B, N, hidden) -> (B, N)"""
@@ -100,19 +102,16 @@ class MINE(Similarity):
             hidden = torch.baddbmm(layer[:, -1:], F.relu(hidden), layer[:, :-1])
         return hidden[..., 0]
 
-    def _partners(self, counts: Sequence[int]) -> Tensor:
-        """Another point of the same level for each point, at random. shape: (negatives, N)"""
-        rows = []
-        for _ in range(self.negatives):
-            start, row = 0, []
-            for count in counts:
-                row.append(torch.randperm(count, generator=self.generator) + start)
-                start += count
-            rows.append(torch.cat(row))
-        return torch.stack(rows)
+    def _shifts(self, count: int) -> list[int]:
+        """How far on in the list each point finds its random partners.
+
+        One random shift serves all points: over the steps every partner is as likely as any other, and to shift costs
+        a copy where to shuffle costs a gather, and a scatter on the way back.
+        """
+        return [int(shift) for shift in torch.randint(1, count, (self.negatives,), generator=self.generator)]
 
 
-def donsker_varadhan(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor) -> Tensor:
+def donsker_varadhan(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, levels: slice) -> Tensor:
     """E[T] - log E_random[exp T], with the gradient of the logarithm's argument divided by its moving average.
 
     The batch estimate of that gradient is biased, since the mean in its denominator is of the batch alone; the
@@ -120,26 +119,26 @@ def donsker_varadhan(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_rando
     """
     log_mean = torch.logsumexp(t_random + w_random.log(), -1)
     with torch.no_grad():
-        if mine.log_average is None:
-            mine.log_average = log_mean.clone()
-        rate = mine.average
-        mine.log_average = torch.logaddexp(mine.log_average + math.log1p(-rate), log_mean + math.log(rate))
-        correction = (log_mean - mine.log_average).exp().clamp(max=10)
+        past = mine.log_average[levels]
+        past = torch.where(past.isnan(), log_mean, past)
+        average = torch.logaddexp(past + math.log1p(-mine.average), log_mean + math.log(mine.average))
+        mine.log_average[levels] = average
+        correction = (log_mean - average).exp().clamp(max=10)
     corrected = log_mean.detach() + correction * (log_mean - log_mean.detach())
     return (w * t).sum(-1) - corrected
 
 
-def nguyen_wainwright_jordan(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor) -> Tensor:
+def nguyen_wainwright_jordan(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, levels: slice) -> Tensor:
     """E[T] - E_random[exp(T - 1)], the f-divergence bound (Nguyen, Wainwright, Jordan 2010, arXiv 0809.0853)."""
     return (w * t).sum(-1) - (w_random * (t_random.clamp(max=20) - 1).exp()).sum(-1)
 
 
-def jensen_shannon(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor) -> Tensor:
+def jensen_shannon(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, levels: slice) -> Tensor:
     """The Jensen-Shannon divergence bound in nats, steady but not in units of MI (Nowozin et al. 2016, arXiv 1606.00709)."""
     return math.log(2) - 0.5 * ((w * F.softplus(-t)).sum(-1) + (w_random * F.softplus(t_random)).sum(-1))
 
 
-def info_nce(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor) -> Tensor:
+def info_nce(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, levels: slice) -> Tensor:
     """Telling the true partner among random ones; at most log(negatives + 1) (van den Oord et al., arXiv 1807.03748)."""
     others = torch.where(w_random > 0, t_random, -math.inf)
     against = torch.stack([t, *others.chunk(mine.negatives, -1)])  # shape: (1 + negatives, levels, B, N)
@@ -147,18 +146,18 @@ def info_nce(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tenso
     return (w * (t - torch.logsumexp(against, 0) + count.log())).sum(-1)
 
 
-def smile(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor) -> Tensor:
+def smile(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, levels: slice) -> Tensor:
     """Donsker-Varadhan with T clipped in the random term: less variance (Song and Ermon 2020, arXiv 1910.06222).
 
     The gradient is that of the Jensen-Shannon bound, which trains the network steadily; the value is the clipped bound.
     """
-    trained = jensen_shannon(mine, t, w, t_random, w_random)
+    trained = jensen_shannon(mine, t, w, t_random, w_random, levels)
     clipped = t_random.clamp(-mine.clip, mine.clip)
     value = (w * t).sum(-1) - torch.logsumexp(clipped + w_random.log(), -1)
     return value.detach() + trained - trained.detach()
 
 
-Bound = Callable[[MINE, Tensor, Tensor, Tensor, Tensor], Tensor]  # T and weights of true and random pairs -> (levels, B)
+Bound = Callable[[MINE, Tensor, Tensor, Tensor, Tensor, slice], Tensor]  # T, weights of true and random pairs -> (L, B)
 
 BOUNDS: dict[str, Bound] = {
     "dv": donsker_varadhan,
@@ -167,12 +166,6 @@ BOUNDS: dict[str, Bound] = {
     "infonce": info_nce,
     "smile": smile,
 }
-
-
-def _by_level(values: Tensor, counts: Sequence[int]) -> Tensor:
-    """(B, N over all levels) -> (levels, B, most), short levels padded with 0."""
-    levels = [level.T for level in values.split(list(counts), 1)]
-    return torch.nn.utils.rnn.pad_sequence(levels, batch_first=True).transpose(1, 2)
 
 
 def _mean_and_deviation(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
