@@ -121,7 +121,7 @@ def as_image(
         InputError: anything that cannot be registered, in one sentence.
     """
     array, grid = load(data, role)
-    array, _ = channels_first(array, channel_axis, role, tensor=isinstance(data, Tensor))
+    array, _ = channels_first(array, channel_axis, role, isinstance(data, Tensor), SMALLEST_SIDE)
     grid = _grid(array.shape[1:], spacing, grid, role)
     with np.errstate(over="ignore"):  # what overflows is infinite, and said to be so below
         array = np.array(array, dtype=np.float64 if dtype == torch.float64 else np.float32, order="C")  # a copy, always
@@ -165,8 +165,14 @@ def _numpy(tensor: Tensor, role: str) -> np.ndarray:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().cpu().numpy()
 
 
-def channels_first(array: np.ndarray, channel_axis: int | str | None, role: str, tensor: bool) -> tuple[np.ndarray, int | None]:
-    """The array with its channels in front (one when it has none), and the axis they came from; see `as_image`."""
+def channels_first(
+    array: np.ndarray, channel_axis: int | str | None, role: str, tensor: bool, least: int = 1
+) -> tuple[np.ndarray, int | None]:
+    """The array with its channels in front (one when it has none), and the axis they came from; see `as_image`.
+
+    Raises:
+        InputError: no such axis, no channels, not 2 or 3 spatial axes, or one of fewer than `least` pixels.
+    """
     axis: int | None
     if channel_axis == "auto":
         axis = 0 if tensor else -1
@@ -177,15 +183,21 @@ def channels_first(array: np.ndarray, channel_axis: int | str | None, role: str,
         raise InputError(f'channel_axis: expected an integer, None or "auto", got {channel_axis!r}')
     if axis is not None and not -array.ndim <= axis < array.ndim:
         raise InputError(f"{role} image: channel_axis {axis} is not an axis of an array of shape {array.shape}")
-    if array.size == 0:
-        raise InputError(f"{role} image: expected pixels, got an array of shape {array.shape}")
+    if axis is not None and array.shape[axis] == 0:
+        raise InputError(f"{role} image: expected at least one channel, got none on axis {axis} of shape {array.shape}")
     spatial = array.ndim - (axis is not None)
     if spatial not in (2, 3):
         raise InputError(
             f"{role} image: expected 2 or 3 spatial axes, got an array of shape {array.shape}, taken as {spatial} spatial "
             f"axes {'and no channel axis' if axis is None else f'with channels on axis {axis}'}. Set channel_axis."
         )
-    return (array[None] if axis is None else np.moveaxis(array, axis, 0)), axis
+    channels = array[None] if axis is None else np.moveaxis(array, axis, 0)
+    if min(channels.shape[1:]) < least:
+        raise InputError(
+            f"{role} image: expected at least {least} pixel{'s' if least > 1 else ''} along every axis, got shape "
+            f"{channels.shape[1:]}. Set channel_axis if one of these axes holds channels."
+        )
+    return channels, axis
 
 
 def _grid(shape: Sequence[int], spacing: Sequence[float] | None, grid: Grid | None, role: str) -> Grid:
@@ -213,11 +225,6 @@ def _mask(mask: Any, shape: tuple[int, ...], role: str) -> np.ndarray | None:
 
 
 def _check_content(image: Image, role: str) -> None:
-    if min(image.grid.shape) < SMALLEST_SIDE:
-        raise InputError(
-            f"{role} image: expected at least {SMALLEST_SIDE} pixels along every axis, got shape {image.grid.shape}. "
-            "Set channel_axis if one of these axes holds channels."
-        )
     values = image.data.flatten(2)
     if image.mask is not None:
         if not image.mask.any():

@@ -15,6 +15,8 @@ from drmime.grid import Grid
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SHAPES = {2: (24, 33), 3: (17, 20, 24)}
 
+torch.set_num_threads(1)  # the tensors of tests are small: threads would wait for each other
+
 hypothesis.settings.register_profile("same every time", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("same every time")
 

@@ -336,7 +336,11 @@ def test_the_axis_that_held_the_channels_is_told() -> None:
         (gray(1, 40), "at least 8 pixels"),
         (gray(40, 1), "at least 8 pixels"),
         (gray(12, 10, 7), "at least 8 pixels"),
-        (np.zeros((0, 10)), "at least 8 pixels"),
+        (np.zeros((0, 10)), r"at least 8 pixels along every axis, got shape \(0, 10\)"),
+        (np.zeros((12, 0, 3)), r"at least 8 pixels along every axis, got shape \(12, 0\)"),
+        (np.zeros((12, 10, 0)), r"at least 8 pixels along every axis, got shape \(12, 10, 0\)"),
+        (torch.zeros(2, 12, 0), r"at least 8 pixels along every axis, got shape \(12, 0\)"),
+        ([], "2 or 3 spatial axes"),
         (np.full((12, 10), 5.0), r"contrast, got one value \(5\)"),
         (np.zeros((12, 10, 3)), "contrast"),
         (gray().astype(object), "dtype object"),
@@ -356,6 +360,13 @@ def test_the_axis_that_held_the_channels_is_told() -> None:
 def test_what_is_no_image_is_refused_in_words(data: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         door(data)
+
+
+@pytest.mark.parametrize("shape", [(0, 10), (12, 0), (0, 12, 10)])
+def test_what_is_only_looked_at_may_be_small_but_not_empty(shape: tuple) -> None:
+    assert channels_first(gray(1, 1), "auto", "picture", tensor=False)[0].shape == (1, 1, 1)
+    with pytest.raises(InputError, match=r"^picture image: expected at least 1 pixel along every axis"):
+        channels_first(np.zeros(shape), "auto", "picture", tensor=False)
 
 
 @pytest.mark.parametrize("role", ["fixed", "moving"])
@@ -463,8 +474,15 @@ def test_a_channel_axis_that_is_not_there_is_refused(shape: tuple, axis: Any) ->
 
 
 def test_no_channels_at_all_are_refused() -> None:
-    with pytest.raises(InputError):
-        door(np.zeros((12, 10, 0)), channel_axis=-1)
+    for shape, axis in [((12, 10, 0), -1), ((0, 12, 10), 0)]:
+        with pytest.raises(InputError, match="at least one channel, got none"):
+            door(np.zeros(shape), channel_axis=axis)
+
+
+@pytest.mark.parametrize("shape", [(0, 10), (1, 10), (7, 8)])
+def test_too_few_pixels_are_told_before_anything_that_does_not_fit_them(shape: tuple) -> None:
+    with pytest.raises(InputError, match="at least 8 pixels"):
+        door(gray(*shape), mask=np.zeros(shape), spacing=(0, 0))
 
 
 # ---- the door: anything at all

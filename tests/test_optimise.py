@@ -192,9 +192,9 @@ def test_the_best_is_kept_when_the_end_is_worse() -> None:
     class Fading(NCC):
         calls = 0
 
-        def forward(self, *values: object) -> Tensor:
+        def score(self, *values: Tensor) -> Tensor:
             self.calls += 1
-            return super().forward(*values) - 0.05 * max(0, self.calls - 60)
+            return super().score(*values) - 0.05 * max(0, self.calls - 60)
 
     fixed, moving, _, _ = problem("translation", 2)
     seen: list[Tensor] = []

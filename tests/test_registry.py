@@ -56,7 +56,7 @@ def test_a_path_is_imported() -> None:
         ("math:no_such_thing", ["module:attribute", "no_such_thing"]),
         (":thing", ["module:attribute"]),
         (".relative:thing", ["module:attribute"]),
-        ("math:pi", ["toy 'math:pi'"]),
+        ("math:pi", ["toy: expected something that can be called", "'math:pi'", "3.14"]),
         ({"name": "math:pi", "size": 1}, ["toy", "math:pi"]),
     ],
 )

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from tolerances import EXACT, TOLERANCE
 from drmime.errors import InputError
 from drmime.grid import Grid, apply, scale_and_shift
 from drmime.image import Image, batch
-from drmime.pyramid import pyramid
+from drmime.pyramid import Pyramid
 from drmime.registry import build
 from drmime.sampling import SAMPLERS, Edges, EveryPixel, Jittered, Sampler, Uniform, read
 
@@ -21,21 +20,45 @@ SHAPES = {2: (48, 64), 3: (32, 36, 40)}
 RANDOM = ["uniform", "jittered", "edges"]  # names of samplers that draw
 
 
-def levels_of(ndim: int, count: int = 2, mask: torch.Tensor | None = None) -> list[Image]:
+def pyramid_of(ndim: int, count: int = 2, mask: torch.Tensor | None = None) -> Pyramid:
     grid = oblique(SHAPES[ndim], offset=9.0)
     image = photograph(scene(grid), grid=grid)
-    return pyramid(Image(image.data, grid, mask), count)
+    return Pyramid(Image(image.data, grid, mask), count)
 
 
-def begun(sampler: Sampler, levels: Sequence[Image], seed: int = 0) -> Sampler:
-    sampler.begin(levels, torch.Generator().manual_seed(seed))
+def alone(image: Image) -> Pyramid:
+    """A pyramid of one level."""
+    return Pyramid(image, 1)
+
+
+def begun(sampler: Sampler, fixed: Pyramid, seed: int = 0) -> Sampler:
+    sampler.begin(fixed, torch.Generator().manual_seed(seed))
     return sampler
 
 
-def index_of(points: torch.Tensor, levels: Sequence[Image], level: int) -> torch.Tensor:
+def draw(sampler: Sampler) -> list[torch.Tensor]:
+    """The points of each level, finest first, in whatever groups they come. each (B or 1, N, D)"""
+    drawn = []
+    for levels, points in sampler.draw():
+        assert range(levels.start, levels.stop) == range(len(drawn), len(drawn) + len(points))  # each level once, in order
+        drawn.extend(points)
+    assert len(drawn) == len(sampler.levels)
+    return drawn
+
+
+def index_of(points: torch.Tensor, fixed: Pyramid, level: int) -> torch.Tensor:
     """Points of the fixed frame as index coordinates of a level, x first."""
-    grid = levels[level].grid
-    return apply(grid.index_from_world @ levels[0].grid.world_from_frame, points.double())[0]
+    grid = fixed.levels[level].grid
+    return apply(grid.index_from_world @ fixed.levels[0].grid.world_from_frame, points.double())[0]
+
+
+def read_one(
+    fixed: Image, moving: Image, points: torch.Tensor, world_from_frame: torch.Tensor, moving_from_frame: torch.Tensor
+) -> list[torch.Tensor]:
+    """`read` of images without coarser levels: points (B or 1, N, D), moving_from_frame (B, D+1, D+1)."""
+    samples = read(alone(fixed), alone(moving), slice(0, 1), points[None], world_from_frame, moving_from_frame[None])
+    assert all(len(sample) == 1 for sample in samples)
+    return [sample[0] for sample in samples]
 
 
 def farthest_from_uniform(values: torch.Tensor) -> float:
@@ -53,10 +76,10 @@ def test_every_sampler_is_tried_here() -> None:
 
 @pytest.mark.parametrize("name", ["uniform", "jittered"])
 def test_points_cover_the_whole_image_at_every_level(name: str, ndim: int) -> None:
-    levels = levels_of(ndim)
-    points = begun(build("sampler", SAMPLERS, {"name": name, "points": 2000}), levels).draw()
+    fixed = pyramid_of(ndim)
+    points = draw(begun(build("sampler", SAMPLERS, {"name": name, "points": 2000}), fixed))
     for level, drawn in enumerate(points):
-        share = (index_of(drawn[0], levels, level) + 0.5) / levels[level].grid.size
+        share = (index_of(drawn[0], fixed, level) + 0.5) / fixed.levels[level].grid.size
         assert ((share >= -EXACT) & (share <= 1 + EXACT)).all()
         for axis in range(ndim):
             assert farthest_from_uniform(share[:, axis]) < 1.95  # exceeded by chance once in a thousand
@@ -67,24 +90,24 @@ def test_points_cover_the_whole_image_at_every_level(name: str, ndim: int) -> No
 
 @pytest.mark.parametrize("points", [16, 37, 500])
 def test_jittered_puts_one_point_in_each_cell(points: int, ndim: int) -> None:
-    levels = levels_of(ndim)
-    sampler = begun(Jittered(points), levels)
-    for level, drawn in enumerate(sampler.draw()):
-        shape = levels[level].grid.shape
+    fixed = pyramid_of(ndim)
+    sampler = begun(Jittered(points), fixed)
+    for level, drawn in enumerate(draw(sampler)):
+        shape = fixed.levels[level].grid.shape
         side = (math.prod(shape) / points) ** (1 / ndim)
         cells = [max(1, round(n / side)) for n in reversed(shape)]  # x first
         assert drawn.shape[1] == math.prod(cells)
-        cell = (index_of(drawn[0], levels, level) + 0.5) / levels[level].grid.size * torch.tensor(cells)
+        cell = (index_of(drawn[0], fixed, level) + 0.5) / fixed.levels[level].grid.size * torch.tensor(cells)
         assert len({tuple(number) for number in cell.floor().long().tolist()}) == math.prod(cells)
         assert abs(math.prod(cells) / points - 1) < 0.5
 
 
 def test_all_returns_every_pixel_of_every_level_once(ndim: int) -> None:
-    levels = levels_of(ndim, 3)
-    sampler = begun(EveryPixel(), levels)
-    for level, drawn in enumerate(sampler.draw()):
-        places = index_of(drawn[0], levels, level)
-        shape = levels[level].grid.shape
+    fixed = pyramid_of(ndim, 3)
+    sampler = begun(EveryPixel(), fixed)
+    for level, drawn in enumerate(draw(sampler)):
+        places = index_of(drawn[0], fixed, level)
+        shape = fixed.levels[level].grid.shape
         assert (places - places.round()).abs().max() < 1e3 * EXACT
         assert {tuple(place) for place in places.round().long().tolist()} == set(
             itertools.product(*[range(n) for n in reversed(shape)])
@@ -96,20 +119,23 @@ def test_all_returns_every_pixel_of_every_level_once(ndim: int) -> None:
 def test_points_stay_inside_the_mask_and_fill_it(name: str, ndim: int) -> None:
     mask = torch.zeros(1, 1, *SHAPES[ndim], dtype=torch.float64)
     mask[..., 5:20, 30:37] = 1
-    levels = levels_of(ndim, 2, mask)
-    for level, drawn in enumerate(begun(build("sampler", SAMPLERS, {"name": name, "points": 800}), levels).draw()):
-        pixels = index_of(drawn[0], levels, level).round().long().flip(-1)
-        assert levels[level].mask[0, 0][tuple(pixels.T)].all()
+    fixed = pyramid_of(ndim, 2, mask)
+    for level, drawn in enumerate(draw(begun(build("sampler", SAMPLERS, {"name": name, "points": 800}), fixed))):
+        pixels = index_of(drawn[0], fixed, level).round().long().flip(-1)
+        assert fixed.levels[level].mask[0, 0][tuple(pixels.T)].all()
         if name == "uniform":
-            assert pixels[:, -1].unique().tolist() == (levels[level].mask[0, 0].flatten(0, -2).any(0).nonzero()[:, 0]).tolist()
+            assert (
+                pixels[:, -1].unique().tolist()
+                == (fixed.levels[level].mask[0, 0].flatten(0, -2).any(0).nonzero()[:, 0]).tolist()
+            )
 
 
 def test_points_are_uniform_over_a_mask_of_two_parts() -> None:
     mask = torch.zeros(1, 1, 48, 64, dtype=torch.float64)
     mask[..., :10, :10] = 1
     mask[..., 20:40, 40:55] = 1  # three times as large
-    levels = levels_of(2, 1, mask)
-    x = index_of(begun(Uniform(4000), levels).draw()[0][0], levels, 0)[:, 0]
+    fixed = pyramid_of(2, 1, mask)
+    x = index_of(draw(begun(Uniform(4000), fixed))[0][0], fixed, 0)[:, 0]
     assert abs(float((x > 30).double().mean()) - 0.75) < 5 * math.sqrt(0.75 * 0.25 / 4000)
     inside_pixel = x - x.round() + 0.5
     assert farthest_from_uniform(inside_pixel) < 1.95  # between the pixel centres too
@@ -118,8 +144,8 @@ def test_points_are_uniform_over_a_mask_of_two_parts() -> None:
 def test_a_mask_of_one_pixel_is_enough() -> None:
     mask = torch.zeros(1, 1, 48, 64, dtype=torch.float64)
     mask[..., 11, 22] = 1
-    levels = levels_of(2, 1, mask)
-    points = index_of(begun(Uniform(50), levels).draw()[0][0], levels, 0)
+    fixed = pyramid_of(2, 1, mask)
+    points = index_of(draw(begun(Uniform(50), fixed))[0][0], fixed, 0)
     assert ((points - torch.tensor([22, 11])).abs() <= 0.5).all()
 
 
@@ -134,9 +160,9 @@ def step_image(ndim: int) -> tuple[Grid, float]:
 @pytest.mark.parametrize("dilation", [0, 2])
 def test_edge_points_lie_near_edges_and_all_along_them(dilation: int, ndim: int) -> None:
     grid, place = step_image(ndim)
-    levels = [photograph(lambda points: torch.sigmoid(2 * (points[..., 0] - place)), grid=grid)]
-    drawn = begun(Edges(400, dilation), levels).draw()[0][0]
-    index = index_of(drawn, levels, 0)
+    fixed = alone(photograph(lambda points: torch.sigmoid(2 * (points[..., 0] - place)), grid=grid))
+    drawn = draw(begun(Edges(400, dilation), fixed))[0][0]
+    index = index_of(drawn, fixed, 0)
     half_width = 0.5 + (1 if ndim == 2 else grid.shape[-1] / 10 / 2 + 1)  # in 3-D a tenth of all voxels count
     assert (index[:, 0] - place).abs().max() < dilation + half_width + 0.5
     along = (index[:, 1] + 0.5) / grid.size[1]
@@ -147,9 +173,9 @@ def test_edge_points_lie_near_edges_and_all_along_them(dilation: int, ndim: int)
 
 def test_more_dilation_reaches_farther(ndim: int) -> None:
     grid, place = step_image(ndim)
-    levels = [photograph(lambda points: torch.sigmoid(2 * (points[..., 0] - place)), grid=grid)]
+    fixed = alone(photograph(lambda points: torch.sigmoid(2 * (points[..., 0] - place)), grid=grid))
     reach = [
-        float((index_of(begun(Edges(400, dilation), levels).draw()[0][0], levels, 0)[:, 0] - place).abs().max())
+        float((index_of(draw(begun(Edges(400, dilation), fixed))[0][0], fixed, 0)[:, 0] - place).abs().max())
         for dilation in (0, 3, 6)
     ]
     assert reach[0] + 2 < reach[1]
@@ -157,9 +183,9 @@ def test_more_dilation_reaches_farther(ndim: int) -> None:
 
 
 def test_an_image_without_an_edge_is_refused(ndim: int) -> None:
-    levels = [photograph(lambda points: points[..., 0] * 0 + 0.5, grid=Grid.regular(SHAPES[ndim]))]
+    fixed = alone(photograph(lambda points: points[..., 0] * 0 + 0.5, grid=Grid.regular(SHAPES[ndim])))
     with pytest.raises(InputError, match="'edges': no edge found"):
-        Edges().begin(levels, torch.Generator())
+        Edges().begin(fixed, torch.Generator())
 
 
 def test_edges_that_the_mask_hides_do_not_count(ndim: int) -> None:
@@ -168,7 +194,7 @@ def test_edges_that_the_mask_hides_do_not_count(ndim: int) -> None:
     mask = torch.zeros_like(image.data)
     mask[..., 40 if ndim == 2 else 30 :] = 1
     with pytest.raises(InputError, match="no edge found"):
-        Edges().begin([Image(image.data, grid, mask)], torch.Generator())
+        Edges().begin(alone(Image(image.data, grid, mask)), torch.Generator())
 
 
 # ---- when, and how often
@@ -176,24 +202,24 @@ def test_edges_that_the_mask_hides_do_not_count(ndim: int) -> None:
 
 @pytest.mark.parametrize("name", RANDOM)
 def test_points_are_fresh_at_each_draw(name: str, ndim: int) -> None:
-    sampler = begun(build("sampler", SAMPLERS, name), levels_of(ndim))
-    for before, after in zip(sampler.draw(), sampler.draw(), strict=True):
+    sampler = begun(build("sampler", SAMPLERS, name), pyramid_of(ndim))
+    for before, after in zip(draw(sampler), draw(sampler), strict=True):
         assert not (before == after).any()
 
 
 @pytest.mark.parametrize("name", RANDOM)
 def test_the_same_seed_gives_the_same_points_and_another_seed_others(name: str, ndim: int) -> None:
-    levels = levels_of(ndim)
-    first, again, other = (begun(build("sampler", SAMPLERS, name), levels, seed) for seed in (1, 1, 2))
+    fixed = pyramid_of(ndim)
+    first, again, other = (begun(build("sampler", SAMPLERS, name), fixed, seed) for seed in (1, 1, 2))
     for _ in range(2):
-        for a, b, c in zip(first.draw(), again.draw(), other.draw(), strict=True):
+        for a, b, c in zip(draw(first), draw(again), draw(other), strict=True):
             assert torch.equal(a, b)
             assert not torch.equal(a, c)
 
 
 def test_torchs_own_random_numbers_are_left_alone(ndim: int) -> None:
     before = torch.get_rng_state()
-    begun(Uniform(), levels_of(ndim)).draw()
+    begun(Uniform(), pyramid_of(ndim)).draw()
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -206,9 +232,9 @@ def test_each_pair_of_a_batch_sees_the_points_it_would_see_alone(name: str) -> N
         mask = torch.zeros_like(data)
         mask[..., columns] = 1
         images.append(Image(data, grid, mask))
-    together = begun(build("sampler", SAMPLERS, name), [batch(images, "fixed")]).draw()[0]
+    together = draw(begun(build("sampler", SAMPLERS, name), alone(batch(images, "fixed"))))[0]
     for number, image in enumerate(images):
-        assert torch.equal(together[number], begun(build("sampler", SAMPLERS, name), [image]).draw()[0][0])
+        assert torch.equal(together[number], draw(begun(build("sampler", SAMPLERS, name), alone(image)))[0][0])
 
 
 @pytest.mark.parametrize(
@@ -216,15 +242,43 @@ def test_each_pair_of_a_batch_sees_the_points_it_would_see_alone(name: str) -> N
 )
 def test_points_are_a_number_or_a_share_of_each_level_but_16_at_least(points: float, counts: list[int]) -> None:
     grid = Grid.regular((64, 64))
-    levels = pyramid(photograph(scene(grid), grid=grid), 3)
-    assert [drawn.shape for drawn in begun(Uniform(points), levels).draw()] == [(1, count, 2) for count in counts]
+    fixed = Pyramid(photograph(scene(grid), grid=grid), 3)
+    sampler = begun(Uniform(points), fixed)
+    assert [drawn.shape for drawn in draw(sampler)] == [(1, count, 2) for count in counts]
+    assert [sampler.count(level.grid) for level in fixed.levels] == counts
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize(
+    ("name", "points", "together"),
+    [("uniform", 100, True), ("uniform", 0.25, False), ("edges", 100, True), ("edges", 0.25, False), ("jittered", 64, True)],
+)
+def test_levels_with_as_many_points_come_together_and_others_apart(
+    name: str, points: float, together: bool, masked: bool
+) -> None:
+    grid = Grid.regular((64, 64))
+    image = photograph(scene(grid), grid=grid)
+    images = batch([Image(image.data, grid, torch.ones_like(image.data) if masked else None)] * 2, "fixed")
+    groups = begun(build("sampler", SAMPLERS, {"name": name, "points": points}), Pyramid(images, 3)).draw()
+    assert [levels for levels, _ in groups] == ([slice(0, 3)] if together else [slice(0, 1), slice(1, 2), slice(2, 3)])
+    rows = 2 if name == "edges" or (masked and name == "uniform") else 1  # of their own for pairs with something to choose
+    for levels, drawn in groups:
+        assert drawn.shape[:2] == (levels.stop - levels.start, rows)
+        assert drawn.shape[3] == 2
+
+
+def test_all_gives_each_level_its_own_group_and_the_same_points_again() -> None:
+    sampler = begun(EveryPixel(), pyramid_of(2, 3))
+    first, again = sampler.draw(), sampler.draw()
+    assert [levels for levels, _ in first] == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(first, again, strict=True))
 
 
 def test_points_have_the_dtype_of_the_image(dtype: torch.dtype) -> None:
     grid = Grid.regular((32, 32))
-    levels = [photograph(scene(grid), grid=grid, dtype=dtype)]
+    fixed = alone(photograph(scene(grid), grid=grid, dtype=dtype))
     for name in SAMPLERS:
-        assert begun(build("sampler", SAMPLERS, name), levels).draw()[0].dtype == dtype
+        assert draw(begun(build("sampler", SAMPLERS, name), fixed))[0].dtype == dtype
 
 
 @pytest.mark.parametrize("points", [0, 15, -1, 0.0, -0.5, 1.5, 20.0, math.nan, math.inf, True, "many", None])
@@ -256,11 +310,11 @@ def test_both_images_are_read_at_corresponding_points(ndim: int, dtype: torch.dt
     moving_from_fixed = translation(*[2.3, -1.7, 0.9][:ndim])
     fixed = photograph(function, grid=grid, dtype=dtype)
     moving = photograph(function, grid=grid, scene_from_world=torch.linalg.inv(moving_from_fixed), dtype=dtype)
-    points = begun(Uniform(500), [fixed]).draw()[0]
+    points = draw(begun(Uniform(500), alone(fixed)))[0]
     frame = grid.world_from_frame
-    left, right, weight, overlap = read(fixed, moving, points * 0.9, frame, (moving_from_fixed @ frame)[None])
+    left, right, weight, overlap = read_one(fixed, moving, points * 0.9, frame, (moving_from_fixed @ frame)[None])
     inner = weight[0] > 0
-    border = index_of(points * 0.9, [fixed], 0)[0]
+    border = index_of(points * 0.9, alone(fixed), 0)[0]
     inner &= ((border > 4) & (border < grid.size - 5)).all(-1)  # beyond the outermost pixel centres values are continued
     assert inner.sum() > 100
     assert torch.allclose(left[0][inner], right[0][inner], rtol=0, atol=2 * TOLERANCE[dtype])
@@ -273,10 +327,10 @@ def test_a_pair_under_a_known_map_agrees_under_that_map_and_no_other(ndim: int) 
     frame = grid.world_from_frame
     moving_from_fixed = frame @ rotation(ndim, 0.2) @ translation(*[0.05] * ndim) @ torch.linalg.inv(frame)
     fixed, moving = pair(moving_from_fixed, grid, grid)
-    points = begun(Uniform(500), [fixed]).draw()[0] * 0.6
+    points = draw(begun(Uniform(500), alone(fixed)))[0] * 0.6
     errors = []
     for matrix in (moving_from_fixed, torch.linalg.inv(moving_from_fixed), torch.eye(ndim + 1).double()):
-        left, right, weight, _ = read(fixed, moving, points, frame, (matrix @ frame)[None])
+        left, right, weight, _ = read_one(fixed, moving, points, frame, (matrix @ frame)[None])
         assert weight.mean() > 0.5
         errors.append(float(((left - right).abs()[..., 0] * weight).sum() / weight.sum()))
     assert errors[0] < 0.01
@@ -287,9 +341,9 @@ def test_a_pair_under_a_known_map_agrees_under_that_map_and_no_other(ndim: int) 
 def test_overlap_is_the_share_of_fixed_points_with_a_partner(shift: int) -> None:
     grid = Grid.regular((48, 64))
     image = photograph(scene(grid), grid=grid)
-    points = begun(EveryPixel(), [image]).draw()[0]
+    points = draw(begun(EveryPixel(), alone(image)))[0]
     frame = grid.world_from_frame
-    _, _, weight, overlap = read(image, image, points, frame, (translation(shift, 0.0) @ frame)[None])
+    _, _, weight, overlap = read_one(image, image, points, frame, (translation(shift, 0.0) @ frame)[None])
     assert float(overlap) == pytest.approx((64 - shift) / 64)
     assert weight.sum() == 48 * (64 - shift)
 
@@ -300,10 +354,10 @@ def test_both_masks_count_and_points_outside_the_fixed_mask_have_no_say_in_the_o
     left, top = torch.zeros_like(image.data), torch.zeros_like(image.data)
     left[..., :32] = 1
     top[..., :24, :] = 1
-    points = begun(EveryPixel(), [image]).draw()[0]
+    points = draw(begun(EveryPixel(), alone(image)))[0]
     frame = grid.world_from_frame
     fixed, moving = Image(image.data, grid, left), Image(image.data, grid, top)
-    _, _, weight, overlap = read(fixed, moving, points, frame, frame[None])
+    _, _, weight, overlap = read_one(fixed, moving, points, frame, frame[None])
     assert torch.equal(weight.view(48, 64), (left * top)[0, 0])
     assert float(overlap) == 0.5
 
@@ -312,21 +366,53 @@ def test_without_any_valid_fixed_point_the_overlap_is_zero_and_finite() -> None:
     grid = Grid.regular((48, 64))
     image = photograph(scene(grid), grid=grid)
     empty = Image(image.data, grid, torch.zeros_like(image.data))
-    points = begun(Uniform(), [image]).draw()[0]
-    assert float(read(empty, image, points, grid.world_from_frame, grid.world_from_frame[None])[3]) == 0
+    points = draw(begun(Uniform(), alone(image)))[0]
+    assert float(read_one(empty, image, points, grid.world_from_frame, grid.world_from_frame[None])[3]) == 0
 
 
 def test_points_are_shared_by_the_pairs_of_a_batch_when_there_is_no_mask() -> None:
     grid = Grid.regular((48, 64))
     both = batch([photograph(scene(grid, seed), grid=grid) for seed in range(2)], "fixed")
-    points = begun(Uniform(50), [both]).draw()[0]
+    points = draw(begun(Uniform(50), alone(both)))[0]
     matrices = torch.stack(
         [grid.world_from_frame, grid.world_from_frame @ scale_and_shift(*[torch.full((2,), 0.5).double()] * 2)]
     )
     assert points.shape == (1, 50, 2)
-    left, right, weight, overlap = read(both, both, points, grid.world_from_frame, matrices)
+    left, right, weight, overlap = read_one(both, both, points, grid.world_from_frame, matrices)
     assert left.shape == right.shape == (2, 50, 1)
     assert weight.shape == (2, 50)
     assert torch.equal(left[0], right[0])
     assert not torch.equal(left[1], right[1])
     assert float(overlap[0]) == 1
+
+
+@pytest.mark.parametrize("levels", [slice(0, 3), slice(0, 1), slice(1, 3)], ids=str)
+def test_levels_are_read_together_each_under_its_own_matrices(levels: slice, ndim: int, dtype: torch.dtype) -> None:
+    grid = oblique(SHAPES[ndim], offset=9.0)
+    frame = grid.world_from_frame
+    masks = torch.ones(2, 2, 1, *grid.shape, dtype=dtype)  # of fixed and moving, for each of two pairs
+    masks[0, 1, ..., : grid.shape[-1] // 2] = 0
+    masks[1, :, :, : grid.shape[0] // 3] = 0
+    images = [
+        batch([photograph(scene(grid, seed), grid=grid, dtype=dtype) for seed in seeds], "") for seeds in ((0, 1), (2, 3))
+    ]
+    fixed, moving = (Pyramid(Image(image.data, grid, mask), 3) for image, mask in zip(images, masks, strict=True))
+    turns = [frame @ rotation(ndim, 0.1 * number) @ translation(*[0.05 * number] * ndim) for number in range(6)]
+    moving_from_frame = torch.stack(turns).view(3, 2, ndim + 1, ndim + 1)  # of all levels, whichever are read
+    wanted = range(3)[levels]
+    points = 2.4 * torch.rand(len(wanted), 1, 400, ndim, dtype=torch.float64).to(dtype) - 1.2  # a part lies outside
+    left, right, weight, overlap = read(fixed, moving, levels, points, frame, moving_from_frame)
+    assert left.shape == right.shape == (len(wanted), 2, 400, 1)
+    assert weight.shape == (len(wanted), 2, 400)
+    assert overlap.shape == (len(wanted), 2)
+    assert weight.unique().tolist() == [0, 1]
+    for row, level in enumerate(wanted):
+        places = points[row].expand(2, -1, -1)
+        fixed_alone, in_fixed = fixed.levels[level].at(places, frame[None])
+        moving_alone, in_moving = moving.levels[level].at(places, moving_from_frame[level])
+        both = (in_fixed > 0) & (in_moving > 0)
+        assert torch.equal(weight[row] > 0, both)
+        assert torch.allclose(left[row][both], fixed_alone[both], rtol=0, atol=2 * TOLERANCE[dtype])
+        assert torch.allclose(right[row][both], moving_alone[both], rtol=0, atol=2 * TOLERANCE[dtype])
+        assert torch.allclose(overlap[row], both.sum(1).to(dtype) / in_fixed.sum(1))
+        assert ((both.sum(1) > 0) & (both.sum(1) < in_fixed.sum(1))).all()
