@@ -40,7 +40,7 @@ class Sampler:
         return level.mask
 
     def draw(self) -> list[tuple[slice, Tensor]]:
-        """Points of the fixed frame, finest level first, levels with as many points together: (L, B or 1, N, D) each."""
+        """Points of the fixed frame, finest level first; all levels together if each has as many: (L, B or 1, N, D)"""
         like = self.levels[0].data
         drawn = []
         for group in self.groups:

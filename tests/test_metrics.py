@@ -135,6 +135,17 @@ class TestEveryMetric:
             values[0, :, :300] = 0.37
         assert torch.allclose(first, ready(name, levels=2)(fixed, moving, weight, TWO), atol=1e-6)
 
+    def test_a_level_without_points_scores_nothing_and_disturbs_nothing(self, name: str, generator: torch.Generator) -> None:
+        fixed, moving, weight = self.values(generator)
+        weight[0] = 0
+        moving.requires_grad_()
+        metric = ready(name, levels=2)
+        score = metric(fixed, moving, weight, TWO)
+        score.sum().backward()
+        assert float(score[0].detach()) == 0
+        assert score.isfinite().all()
+        assert all(values.grad.isfinite().all() for values in [moving, *metric.parameters()])
+
     def test_a_pair_scores_in_a_batch_as_alone(self, name: str, generator: torch.Generator) -> None:
         values = self.values(generator, 3)
         together = ready(name, levels=2, batch=3)(*values, TWO)

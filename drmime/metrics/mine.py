@@ -94,7 +94,8 @@ class MINE(Similarity):
         shifts = self._shifts(counts[1])
         t_random = torch.cat([score(shift) for shift in shifts], -1)
         w_random = torch.cat([weight * weight.roll(shift, -1) for shift in shifts], -1)
-        return BOUNDS[self.bound](self, score(0), shares(weight), t_random, shares(w_random), levels)
+        value = BOUNDS[self.bound](self, score(0), shares(weight), t_random, shares(w_random), levels)
+        return torch.where(w_random.sum(-1) > 0, value, 0)  # a level without points says nothing
 
     def _rest(self, hidden: Tensor) -> Tensor:
         """All layers after the first, linear one. (B, N, hidden) -> (B, N)"""
@@ -117,7 +118,7 @@ def donsker_varadhan(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_rando
     The batch estimate of that gradient is biased, since the mean in its denominator is of the batch alone; the
     average over past steps takes the bias away. The value returned is the plain bound.
     """
-    log_mean = torch.logsumexp(t_random + w_random.log(), -1)
+    log_mean = _log_mean_exp(t_random, w_random)
     with torch.no_grad():
         past = mine.log_average[levels]
         past = torch.where(past.isnan(), log_mean, past)
@@ -153,7 +154,7 @@ def smile(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, 
     """
     trained = jensen_shannon(mine, t, w, t_random, w_random, levels)
     clipped = t_random.clamp(-mine.clip, mine.clip)
-    value = (w * t).sum(-1) - torch.logsumexp(clipped + w_random.log(), -1)
+    value = (w * t).sum(-1) - _log_mean_exp(clipped, w_random)
     return value.detach() + trained - trained.detach()
 
 
@@ -166,6 +167,10 @@ BOUNDS: dict[str, Bound] = {
     "infonce": info_nce,
     "smile": smile,
 }
+
+
+def _log_mean_exp(t: Tensor, share: Tensor) -> Tensor:
+    return torch.logsumexp(t + share.clamp(min=1e-30).log(), -1)  # finite, even where no point has a share
 
 
 def _mean_and_deviation(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
