@@ -177,7 +177,7 @@ def _results(
         last = history[-LAST_STEPS:] @ weights.cpu() if len(history) else torch.full((1,), math.nan)
         results.append(
             Registration(
-                matrix=outcome.matrix[number].numpy(),
+                matrix=(outcome.matrix[number] / outcome.matrix[number, -1, -1]).numpy(),
                 fixed_grid=pair.fixed.grid,
                 moving_grid=pair.moving.grid,
                 stop=stop,
