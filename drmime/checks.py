@@ -1,7 +1,7 @@
 """The door for options: what `register` was told, checked and made ready. `image.as_image` is the door for images."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drmime.errors import InputError, number, whole
+from drmime.errors import InputError, number, numbers, switch, whole
+from drmime.grid import scaled
 from drmime.image import Image, as_image, batch
 from drmime.initialise import INITIALISERS
 from drmime.optimise import Schedule
 from drmime.pyramid import COARSEST_SIDE, possible_levels
 from drmime.registry import build
+
+
+DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def schedule(steps: int, rate: float, tolerance: float, least_overlap: float, balanced: bool) -> Schedule:
@@ -23,7 +27,7 @@ def schedule(steps: int, rate: float, tolerance: float, least_overlap: float, ba
         rate=number("rate", rate, 0),
         tolerance=number("tolerance", tolerance, 0),
         least_overlap=number("least_overlap", least_overlap, 0, 1),
-        balanced=bool(balanced),
+        balanced=switch("balanced", balanced),
     )
 
 
@@ -31,13 +35,21 @@ def device(name: str | torch.device | None) -> torch.device:
     """The device asked for, or a GPU if torch sees one, else the CPU."""
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    here = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     try:
         place = torch.device(name)
+        if place.type not in DEVICES:
+            raise RuntimeError("of a kind that is not supported")
         torch.empty(0, device=place)
         return place
-    except (RuntimeError, AssertionError, TypeError) as error:
-        here = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    except (RuntimeError, AssertionError, TypeError, ImportError) as error:
         raise InputError(f"device: expected one that is here ({', '.join(here)}), got {str(name)!r}") from error
+
+
+def observers(watchers: Any) -> None:
+    """A sequence of things that can be called with a `Step`."""
+    if not isinstance(watchers, Sequence) or not all(callable(watcher) for watcher in watchers):
+        raise InputError(f"observers: expected a list of observers or functions of a step, got {watchers!r}")
 
 
 def images(data: Any, mask: Any, role: str, options: Mapping[str, Any]) -> Image:
@@ -65,13 +77,12 @@ def pair(fixed: Image, moving: Image) -> None:
 
 def start(initial: Any, fixed: Image, moving: Image) -> Tensor:
     """The first moving_from_fixed of each pair, from a name or matrices. -> (B, D+1, D+1)"""
-    if isinstance(initial, (str, Path, Mapping)):
-        return build("initial_transform", INITIALISERS, initial)(fixed, moving)
+    if isinstance(initial, (str, Mapping)):
+        initial = build("initial_transform", INITIALISERS, initial, Callable)(fixed, moving)  # type: ignore[arg-type]
+    elif isinstance(initial, Path):
+        raise InputError(f"initial_transform: expected a name or a matrix, got the path {str(initial)!r}. Read it first.")
     count, side = len(fixed.data), fixed.grid.ndim + 1
-    try:
-        matrices = np.asarray(initial, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"initial_transform: expected a name or a matrix of numbers, got {initial!r}") from error
+    matrices = numbers("initial_transform", initial)
     if matrices.shape not in ((side, side), (count, side, side)):
         raise InputError(
             f"initial_transform: expected a homogeneous matrix of shape {(side, side)}, x first, got shape {matrices.shape}"
@@ -80,7 +91,10 @@ def start(initial: Any, fixed: Image, moving: Image) -> Tensor:
         raise InputError("initial_transform: expected finite numbers, got NaN or infinity")
     if (np.linalg.cond(matrices[..., :-1, :-1]) > 1e8).any() or (np.linalg.matrix_rank(matrices) < side).any():
         raise InputError("initial_transform: expected an invertible matrix, got a singular one")
-    return torch.as_tensor(matrices).expand(count, side, side).clone()
+    tensors = scaled(torch.as_tensor(matrices), fixed.grid)
+    if not tensors.isfinite().all():
+        raise InputError("initial_transform: expected a matrix that maps the middle of the fixed image to a finite point")
+    return tensors.expand(count, side, side).clone()
 
 
 def levels(asked: int, fixed: Image, moving: Image) -> tuple[int, tuple[str, ...]]:
@@ -96,8 +110,8 @@ def level_weights(weights: Sequence[float] | None, count: int) -> Tensor:
     """Weights of the levels that sum to 1, finest first; those beyond `count` are left out. -> (count,)"""
     if weights is None:
         return torch.full((count,), 1 / count, dtype=torch.float64)
-    array = np.asarray(weights, dtype=float)
-    if array.ndim != 1 or len(array) < count or not np.isfinite(array).all() or (array < 0).any() or not array[:count].sum():
+    array = numbers("level_weights", weights)
+    if array.ndim != 1 or len(array) < count or not ((array >= 0) & (array < 1e12)).all() or not array[:count].sum():
         raise InputError(f"level_weights: expected {count} numbers of at least 0, not all 0, got {weights!r}")
     return torch.as_tensor(array[:count] / array[:count].sum())
 

@@ -6,20 +6,43 @@ from typing import Any
 import numpy as np
 
 
+LARGEST = float(np.finfo(np.float64).max)
+
+
 class InputError(ValueError):
     """Input that cannot be used; the message says what was expected, what came, and what to do."""
 
 
-def whole(name: str, value: Any, least: int) -> int:
-    """`value` if it is a whole number of at least `least`, else an InputError."""
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least:
+def whole(name: str, value: Any, least: int, most: int = 2**63 - 1) -> int:
+    """`value` if it is a whole number from `least` to `most`, else an InputError."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and least <= value <= most:
         return int(value)
     raise InputError(f"{name}: expected a whole number of at least {least}, got {value!r}")
 
 
 def number(name: str, value: Any, above: float, below: float = math.inf) -> float:
     """`value` if it is a number between `above` and `below`, both excluded, else an InputError."""
-    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and above < value < below:
+    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if real and above < value < min(below, LARGEST):
         return float(value)
     limits = f"above {above:g}" + (f" and below {below:g}" if below < math.inf else "")
     raise InputError(f"{name}: expected a number {limits}, got {value!r}")
+
+
+def numbers(name: str, value: Any) -> np.ndarray:
+    """`value` as an array of float64 if it holds real numbers and nothing else, else an InputError."""
+    try:
+        value = value.detach().cpu() if hasattr(value, "detach") else value
+        array = np.asarray(value)
+        if array.dtype.kind in "buif":
+            return array.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        pass
+    raise InputError(f"{name}: expected real numbers in rows of equal length, got {value!r}")
+
+
+def switch(name: str, value: Any) -> bool:
+    """`value` if it is True or False, else an InputError."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise InputError(f"{name}: expected True or False, got {value!r}")

@@ -113,3 +113,12 @@ def apply(matrix: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     denominator = homogeneous[..., -1:]
     in_front = denominator > 1e-6
     return homogeneous[..., :-1] / torch.where(in_front, denominator, 1.0), in_front[..., 0]
+
+
+def scaled(matrix: Tensor, grid: Grid) -> Tensor:
+    """The same projective map with the denominator 1 at the middle of `grid`: the scale, sign included, that `apply` needs.
+
+    (..., D+1, D+1) -> (..., D+1, D+1); not finite where the middle itself has no image.
+    """
+    denominator = matrix[..., -1, :-1] @ grid.centre.to(matrix) + matrix[..., -1, -1]
+    return matrix / denominator[..., None, None]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drmime.errors import InputError
+from drmime.errors import InputError, numbers
 from drmime.grid import Grid, apply
 from drmime.io import read_image
 
@@ -70,6 +70,7 @@ def _sample(data: Tensor, unit: Tensor) -> Tensor:
     """(B, C, *shape) at unit coordinates (B, N, D), linear, edge pixels continued. -> (B, N, C)"""
     batch, count, ndim = unit.shape
     grid = unit.view(batch, *[1] * (ndim - 1), count, ndim)
+    grid = grid.nan_to_num()  # outside as anywhere else; torch 2.13 on the CPU ends the process at a NaN on its way back
     values = F.grid_sample(data, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return values.view(batch, data.shape[1], count).transpose(1, 2)
 
@@ -174,11 +175,13 @@ def channels_first(
         InputError: no such axis, no channels, not 2 or 3 spatial axes, or one of fewer than `least` pixels.
     """
     axis: int | None
-    if channel_axis == "auto":
+    if isinstance(channel_axis, str) and channel_axis == "auto":
         axis = 0 if tensor else -1
         axis = axis if array.ndim >= 3 and 2 <= array.shape[axis] <= 4 else None
-    elif channel_axis is None or isinstance(channel_axis, int):
-        axis = channel_axis
+    elif channel_axis is None:
+        axis = None
+    elif isinstance(channel_axis, (int, np.integer)) and not isinstance(channel_axis, bool):
+        axis = int(channel_axis)
     else:
         raise InputError(f'channel_axis: expected an integer, None or "auto", got {channel_axis!r}')
     if axis is not None and not -array.ndim <= axis < array.ndim:
@@ -203,11 +206,8 @@ def channels_first(
 def _grid(shape: Sequence[int], spacing: Sequence[float] | None, grid: Grid | None, role: str) -> Grid:
     if spacing is None:
         return grid if grid is not None and grid.shape == tuple(shape) else Grid.regular(shape)
-    try:
-        lengths = np.atleast_1d(np.asarray(spacing, dtype=float))
-    except (TypeError, ValueError):
-        lengths = np.empty(0)
-    if lengths.shape != (len(shape),) or not (np.isfinite(lengths) & (lengths > 0)).all():
+    lengths = np.atleast_1d(numbers(f"{role} spacing", spacing))
+    if lengths.shape != (len(shape),) or not ((lengths > 1e-12) & (lengths < 1e12)).all():
         raise InputError(f"{role} spacing: expected {len(shape)} positive lengths in array order, got {spacing!r}")
     return Grid.regular(shape, lengths.tolist())
 

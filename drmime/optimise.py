@@ -32,7 +32,7 @@ class Stop(enum.Enum):
 
     CONVERGED = "Converged: the transform stood still."
     STEPS = "Finished: all planned steps were taken."
-    NO_OVERLAP = "Failed: the images do not overlap at the start. Give another initial_transform."
+    NO_OVERLAP = "Failed: the images or their masks do not overlap at the start. Give another initial_transform."
     OVERLAP_LOST = "Failed: the moving image drifted out of the fixed one. Give a closer initial_transform or a smaller group."
     NOT_FINITE = "Failed: the similarity is no longer a finite number. Lower the rate or use dtype float64."
     INTERRUPTED = "Interrupted: the result is the best so far."
@@ -117,7 +117,7 @@ def maximise(
         groups.append({"params": parameters, "lr": metric.rate})
     optimiser = torch.optim.Adam(groups, amsgrad=True)
     balance = Balance(weights.to(transform.start))
-    tracker = Tracker(transform, fixed.levels[0], moving.levels[0], schedule, metric.warmup)
+    tracker = Tracker(transform, fixed.levels[0], moving.levels[0], schedule, metric.warmup, len(weights))
     try:
         for index in range(metric.warmup + schedule.steps):
             speed = cosine(index - metric.warmup, schedule.steps)
@@ -165,8 +165,10 @@ class Tracker:
     A pair that has stopped keeps its result while others of the batch go on, so that it ends as it would alone.
     """
 
-    def __init__(self, transform: LieTransform, fixed: Image, moving: Image, schedule: Schedule, warmup: int) -> None:
-        self.transform, self.schedule, self.warmup = transform, schedule, warmup
+    def __init__(
+        self, transform: LieTransform, fixed: Image, moving: Image, schedule: Schedule, warmup: int, levels: int
+    ) -> None:
+        self.transform, self.schedule, self.warmup, self.levels = transform, schedule, warmup, levels
         self.pixel = float(moving.grid.spacing.min())
         self.corners = fixed.grid.corners().to(transform.start)
         batch = transform.start.shape[0]
@@ -201,7 +203,7 @@ class Tracker:
         """The result of every pair; `reason` for those still running."""
         steps = len(self.history)
         lengths = [steps if stop is None else length for stop, length in zip(self.stops, self.lengths, strict=True)]
-        history = torch.stack(self.history).cpu() if steps else torch.zeros(0, 1, len(lengths))
+        history = torch.stack(self.history).cpu() if steps else torch.zeros(0, self.levels, len(lengths))
         return Outcome(
             matrix=self.transform.matrix(self.best_coefficients.sum(0)).cpu(),
             coefficients=self.best_coefficients.sum(0).cpu(),

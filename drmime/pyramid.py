@@ -56,7 +56,9 @@ def _halve(image: Image) -> Image:
         return Image(_blur_and_halve(image.data, axes), grid)
     share = _blur_and_halve(image.mask, axes)
     data = _blur_and_halve(image.data * image.mask, axes) / share.clamp(min=1e-6)
-    return Image(data, grid, (share > 0.5).to(share.dtype))
+    inside = share > 0.5
+    thin = ~inside.flatten(1).any(1).view(-1, *[1] * (share.ndim - 1))  # a mask that would vanish keeps what it touches
+    return Image(data, grid, torch.where(thin, share > 0, inside).to(share.dtype))
 
 
 def _blur_and_halve(data: Tensor, axes: Sequence[int]) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from drmime import checks
-from drmime.errors import whole
+from drmime.errors import switch, whole
+from drmime.grid import scaled
 from drmime.image import Image
 from drmime.lie import generators
 from drmime.metrics import METRICS, Similarity
@@ -103,10 +104,11 @@ def register(
         "device": place,
         "dtype": kind,
     }
+    checks.observers(observers)
     plan = checks.schedule(steps, rate, tolerance, least_overlap, balanced)
     random = torch.Generator().manual_seed(whole("seed", seed, 0))
-    part: Similarity = build("metric", METRICS, metric)
-    points: Sampler = build("sampler", SAMPLERS, sampler)
+    part: Similarity = build("metric", METRICS, metric, Similarity)
+    points: Sampler = build("sampler", SAMPLERS, sampler, Sampler)
     pair = _Pair(
         checks.images(fixed, fixed_mask, "fixed", common | {"spacing": fixed_spacing}),
         checks.images(moving, moving_mask, "moving", common | {"spacing": moving_spacing}),
@@ -114,7 +116,9 @@ def register(
     named = generators(group, pair.fixed.grid.ndim)
     count, notes = checks.levels(levels, pair.fixed, pair.moving)
     weights = checks.level_weights(level_weights, count).to(place, kind)
-    transform = LieTransform(named, checks.start(initial_transform, pair.fixed, pair.moving), pair.fixed.grid, finest_vector)
+    transform = LieTransform(
+        named, checks.start(initial_transform, pair.fixed, pair.moving), pair.fixed.grid, switch("finest_vector", finest_vector)
+    )
     settings |= {"levels": count, "device": str(place)}
 
     run = Run(*pair.normalised(part.common_scale), transform.names, settings, part.warmup + plan.steps)
@@ -177,7 +181,7 @@ def _results(
         last = history[-LAST_STEPS:] @ weights.cpu() if len(history) else torch.full((1,), math.nan)
         results.append(
             Registration(
-                matrix=(outcome.matrix[number] / outcome.matrix[number, -1, -1]).numpy(),
+                matrix=scaled(outcome.matrix[number], pair.fixed.grid).numpy(),
                 fixed_grid=pair.fixed.grid,
                 moving_grid=pair.moving.grid,
                 stop=stop,

@@ -12,8 +12,8 @@ from typing import Any
 from drmime.errors import InputError
 
 
-def build(kind: str, table: Mapping[str, Callable[..., Any]], spec: Any) -> Any:
-    """Make the part that `spec` describes from `table`.
+def build(kind: str, table: Mapping[str, Callable[..., Any]], spec: Any, of: type = object) -> Any:
+    """Make the part that `spec` describes from `table`; it must be an instance of `of`.
 
     `kind` is the word used in messages. A specification is a name of the table, `{"name": …, option: …}`, an
     importable `"module:attribute"` (only ever from the caller, never from a saved result), or an object, which
@@ -22,6 +22,13 @@ def build(kind: str, table: Mapping[str, Callable[..., Any]], spec: Any) -> Any:
     Raises:
         InputError: an unknown name or option; the message lists the known ones and the nearest.
     """
+    part = _built(kind, table, spec)
+    if isinstance(part, of):
+        return part
+    raise InputError(f"{kind}: expected one of {', '.join(sorted(table))} or an instance of {of.__name__}, got {part!r}")
+
+
+def _built(kind: str, table: Mapping[str, Callable[..., Any]], spec: Any) -> Any:
     if isinstance(spec, str):
         spec = {"name": spec}
     if not isinstance(spec, Mapping):
@@ -44,7 +51,7 @@ def build(kind: str, table: Mapping[str, Callable[..., Any]], spec: Any) -> Any:
 def known(kind: str, name: str, names: Iterable[str]) -> str:
     """Return `name` if it is one of `names`, else raise an InputError with the list and the nearest."""
     names = sorted(names)
-    if name in names:
+    if isinstance(name, str) and name in names:
         return name
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."

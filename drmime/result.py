@@ -1,6 +1,8 @@
 """`Registration`: everything needed to use, read, save, reload and repeat a result."""
 
 import json
+import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drmime.errors import InputError
-from drmime.grid import Grid, apply
+from drmime.errors import InputError, numbers, whole
+from drmime.grid import Grid, apply, scaled
 from drmime.io import write_atomically, write_image
 from drmime.optimise import Stop
 from drmime.pictures import compare
@@ -57,12 +59,12 @@ class Registration:
 
     def to_fixed(self, points: Any) -> np.ndarray:
         """Points of the moving image to where they lie in the fixed image. (N, D) -> (N, D), world, x first"""
-        return _map(torch.linalg.inv(torch.as_tensor(self.matrix)), points)
+        return _map(scaled(torch.linalg.inv(torch.as_tensor(self.matrix)), self.moving_grid), points)
 
     def inverse(self) -> "Registration":
         """The same alignment seen from the other side: fixed and moving change places."""
-        matrix = np.linalg.inv(self.matrix)
-        return replace(self, matrix=matrix / matrix[-1, -1], fixed_grid=self.moving_grid, moving_grid=self.fixed_grid)
+        matrix = scaled(torch.linalg.inv(torch.as_tensor(self.matrix)), self.moving_grid).numpy()
+        return replace(self, matrix=matrix, fixed_grid=self.moving_grid, moving_grid=self.fixed_grid)
 
     def warp(
         self, moving: Any, interpolation: str = "linear", fill: float = 0, channel_axis: int | str | None = "auto"
@@ -128,13 +130,15 @@ class Registration:
             "moving": _grid_state(self.moving_grid),
             "stop": self.stop.name,
             "reason": self.stop.value,
-            "similarity": self.similarity,
-            "overlap": self.overlap,
+            "similarity": _null(self.similarity),
+            "overlap": _null(self.overlap),
             "notes": list(self.notes),
             "settings": dict(self.settings),
-            "history": np.asarray(self.history, dtype=float).round(6).tolist(),
+            "levels": self.history.shape[1],
+            "history": [[_null(round(float(value), 6)) for value in row] for row in self.history],
         }
-        write_atomically(Path(path), lambda file: _write_text(file, json.dumps(state, indent=1) + "\n"), ".json")
+        text = json.dumps(state, indent=1, allow_nan=False) + "\n"
+        write_atomically(Path(path), lambda file: _write_text(file, text), ".json")
 
     @classmethod
     def load(cls, path: str | Path) -> "Registration":
@@ -144,32 +148,46 @@ class Registration:
             InputError: no such file, or not a saved registration.
         """
         path = Path(path)
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise InputError(f"expected a saved registration, got {str(path)!r}, which does not exist")
         try:
-            state = json.loads(path.read_text(encoding="utf-8"))
-            if state["format"] != FORMAT:
-                raise ValueError(f"format {state['format']!r}, expected {FORMAT!r}")
-            fixed, moving = _grid(state["fixed"]), _grid(state["moving"])
-            matrix = _square(state["matrix"], fixed.ndim)
-            return cls(
-                matrix=matrix,
-                fixed_grid=fixed,
-                moving_grid=moving,
-                stop=Stop[state["stop"]],
-                similarity=float(state["similarity"]),
-                overlap=float(state["overlap"]),
-                history=np.array(state["history"], dtype=float),
-                settings=dict(state["settings"]),
-                notes=tuple(map(str, state["notes"])),
-            )
-        except (KeyError, TypeError, ValueError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+            return cls(**_read_state(json.loads(path.read_text(encoding="utf-8"))))
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError, OSError) as error:
             raise InputError(f"{path}: not a registration saved by drmime ({error!r})") from error
+
+
+def _read_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `Registration` from what `save` wrote; raises ValueError, KeyError and the like on anything else."""
+    if state["format"] != FORMAT:
+        raise ValueError(f"format {state['format']!r}, expected {FORMAT!r}")
+    fixed, moving = _grid(state["fixed"]), _grid(state["moving"])
+    if fixed.ndim != moving.ndim or not isinstance(state["notes"], list):
+        raise ValueError("grids of unequal dimension, or notes that are no list")
+    return {
+        "matrix": _square(state["matrix"], fixed.ndim),
+        "fixed_grid": fixed,
+        "moving_grid": moving,
+        "stop": Stop[state["stop"]],
+        "similarity": _number(state["similarity"]),
+        "overlap": _number(state["overlap"]),
+        "history": np.array([[_number(value) for value in row] for row in state["history"]]).reshape(-1, int(state["levels"])),
+        "settings": dict(state["settings"]),
+        "notes": tuple(map(str, state["notes"])),
+    }
+
+
+def _null(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _map(matrix: Tensor, points: Any) -> np.ndarray:
     ndim = len(matrix) - 1
-    array = np.asarray(points, dtype=float)
+    array = numbers("points", points)
     if array.ndim != 2 or array.shape[1] != ndim:
         raise InputError(f"points: expected an array of shape (N, {ndim}), x first, got {array.shape}")
     mapped, in_front = apply(matrix, torch.as_tensor(array))
@@ -177,11 +195,11 @@ def _map(matrix: Tensor, points: Any) -> np.ndarray:
 
 
 def _in_words(registration: Registration) -> str:
-    matrix = registration.matrix / registration.matrix[-1, -1]
-    ndim = len(matrix) - 1
-    linear, perspective = matrix[:-1, :-1], matrix[-1, :-1]
     centre = registration.fixed_grid.centre.numpy()
-    shift = registration.to_moving(centre[None])[0] - centre
+    matrix = scaled(torch.as_tensor(registration.matrix), registration.fixed_grid).numpy()
+    ndim, perspective = len(centre), matrix[-1, :-1]
+    there = matrix[:-1, :-1] @ centre + matrix[:-1, -1]
+    shift, linear = there - centre, matrix[:-1, :-1] - np.outer(there, perspective)  # value and slopes at the centre
     left, scales, right = np.linalg.svd(linear)
     rotation = left @ right
     mirrored = np.linalg.det(rotation) < 0
@@ -204,7 +222,9 @@ def _grid_state(grid: Grid) -> dict[str, Any]:
 
 
 def _grid(state: Mapping[str, Any]) -> Grid:
-    shape = tuple(int(n) for n in state["shape"])
+    shape = tuple(whole("shape", n, 1) for n in state["shape"])
+    if len(shape) not in (2, 3):
+        raise ValueError(f"a grid of {len(shape)} dimensions")
     return Grid(shape, torch.as_tensor(_square(state["world_from_index"], len(shape))))
 
 
@@ -212,6 +232,8 @@ def _square(rows: Sequence[Sequence[float]], ndim: int) -> np.ndarray:
     matrix = np.array(rows, dtype=float)
     if matrix.shape != (ndim + 1, ndim + 1) or not np.isfinite(matrix).all():
         raise ValueError(f"expected a finite matrix of {ndim + 1} rows and columns")
+    if np.linalg.matrix_rank(matrix) <= ndim:
+        raise ValueError("expected an invertible matrix")
     return matrix
 
 

@@ -31,9 +31,7 @@ def mass(fixed: Image, moving: Image) -> Tensor:
 
 def _centres_of_mass(image: Image) -> list[Tensor]:
     """World coordinates of each pair's centre of mass. each (D,)"""
-    border = torch.ones(image.grid.shape, dtype=torch.bool, device=image.data.device)
-    border[tuple(slice(1, -1) for _ in image.grid.shape)] = False
-    background = image.data[:, :, border].median(-1).values.view(*image.data.shape[:2], *[1] * image.grid.ndim)
+    background = _background(image).view(*image.data.shape[:2], *[1] * image.grid.ndim)
     weight = (image.data - background).abs().sum(1, keepdim=True)
     weight = (weight if image.mask is None else weight * image.mask).to(torch.float64)
     points = []
@@ -43,3 +41,15 @@ def _centres_of_mass(image: Image) -> list[Tensor]:
         points.append((profile @ torch.arange(length, dtype=torch.float64)) / profile.sum(-1))
     centres, _ = apply(image.grid.world_from_index, torch.stack(points, -1))
     return list(centres)
+
+
+def _background(image: Image) -> Tensor:
+    """Median of each channel over the border, or over all pixels where the mask leaves none of it. shape: (B, C)"""
+    border = torch.ones(image.grid.shape, dtype=torch.bool, device=image.data.device)
+    border[tuple(slice(1, -1) for _ in image.grid.shape)] = False
+    medians = []
+    for number, pixels in enumerate(image.data):
+        inside = torch.ones_like(border) if image.mask is None else image.mask[number, 0] > 0
+        chosen = border & inside
+        medians.append(pixels[:, chosen if chosen.any() else inside].median(-1).values)
+    return torch.stack(medians)
