@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from drmime.errors import InputError, number, numbers, switch, whole
-from drmime.grid import scaled
+from drmime.grid import apply, scaled
 from drmime.image import Image, as_image, batch
 from drmime.initialise import INITIALISERS
 from drmime.optimise import Schedule
 from drmime.pyramid import COARSEST_SIDE, possible_levels
 from drmime.registry import build
-
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
@@ -37,9 +36,9 @@ def device(name: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     here = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     try:
+        if str(name).partition(":")[0] not in DEVICES:
+            raise TypeError("of a kind that is not supported")
         place = torch.device(name)
-        if place.type not in DEVICES:
-            raise RuntimeError("of a kind that is not supported")
         torch.empty(0, device=place)
         return place
     except (RuntimeError, AssertionError, TypeError, ImportError) as error:
@@ -92,8 +91,8 @@ def start(initial: Any, fixed: Image, moving: Image) -> Tensor:
     if (np.linalg.cond(matrices[..., :-1, :-1]) > 1e8).any() or (np.linalg.matrix_rank(matrices) < side).any():
         raise InputError("initial_transform: expected an invertible matrix, got a singular one")
     tensors = scaled(torch.as_tensor(matrices), fixed.grid)
-    if not tensors.isfinite().all():
-        raise InputError("initial_transform: expected a matrix that maps the middle of the fixed image to a finite point")
+    if not apply(tensors, fixed.grid.corners())[1].all():
+        raise InputError("initial_transform: expected a matrix whose horizon does not cross the fixed image")
     return tensors.expand(count, side, side).clone()
 
 

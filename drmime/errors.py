@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-
 LARGEST = float(np.finfo(np.float64).max)
 
 
@@ -29,8 +28,8 @@ def number(name: str, value: Any, above: float, below: float = math.inf) -> floa
     raise InputError(f"{name}: expected a number {limits}, got {value!r}")
 
 
-def numbers(name: str, value: Any) -> np.ndarray:
-    """`value` as an array of float64 if it holds real numbers and nothing else, else an InputError."""
+def numbers(name: str, value: Any, form: str = "real numbers in rows of equal length") -> np.ndarray:
+    """`value` as an array of float64 if it holds real numbers and nothing else, else an InputError that expects `form`."""
     try:
         value = value.detach().cpu() if hasattr(value, "detach") else value
         array = np.asarray(value)
@@ -38,7 +37,7 @@ def numbers(name: str, value: Any) -> np.ndarray:
             return array.astype(np.float64)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         pass
-    raise InputError(f"{name}: expected real numbers in rows of equal length, got {value!r}")
+    raise InputError(f"{name}: expected {form}, got {value!r}")
 
 
 def switch(name: str, value: Any) -> bool:

@@ -116,9 +116,11 @@ def apply(matrix: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def scaled(matrix: Tensor, grid: Grid) -> Tensor:
-    """The same projective map with the denominator 1 at the middle of `grid`: the scale, sign included, that `apply` needs.
+    """The same projective map in the scale and sign that `apply` needs, for images on `grid`. (..., D+1, D+1), the same
 
-    (..., D+1, D+1) -> (..., D+1, D+1); not finite where the middle itself has no image.
+    The denominator is positive in the middle of the grid (the matrix is all zero if it is zero there), and the last entry
+    is 1 or -1 wherever it is not 0.
     """
     denominator = matrix[..., -1, :-1] @ grid.centre.to(matrix) + matrix[..., -1, -1]
-    return matrix / denominator[..., None, None]
+    last = matrix[..., -1, -1].abs()
+    return matrix * (denominator.sign() / torch.where(last > 0, last, 1))[..., None, None]

@@ -206,9 +206,10 @@ def channels_first(
 def _grid(shape: Sequence[int], spacing: Sequence[float] | None, grid: Grid | None, role: str) -> Grid:
     if spacing is None:
         return grid if grid is not None and grid.shape == tuple(shape) else Grid.regular(shape)
-    lengths = np.atleast_1d(numbers(f"{role} spacing", spacing))
+    form = f"{len(shape)} positive lengths in array order"
+    lengths = np.atleast_1d(numbers(f"{role} spacing", spacing, form))
     if lengths.shape != (len(shape),) or not ((lengths > 1e-12) & (lengths < 1e12)).all():
-        raise InputError(f"{role} spacing: expected {len(shape)} positive lengths in array order, got {spacing!r}")
+        raise InputError(f"{role} spacing: expected {form}, got {spacing!r}")
     return Grid.regular(shape, lengths.tolist())
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from drmime.errors import InputError, numbers, whole
-from drmime.grid import Grid, apply, scaled
+from drmime.grid import Grid, apply
 from drmime.io import write_atomically, write_image
 from drmime.optimise import Stop
 from drmime.pictures import compare
@@ -59,11 +59,12 @@ class Registration:
 
     def to_fixed(self, points: Any) -> np.ndarray:
         """Points of the moving image to where they lie in the fixed image. (N, D) -> (N, D), world, x first"""
-        return _map(scaled(torch.linalg.inv(torch.as_tensor(self.matrix)), self.moving_grid), points)
+        return _map(torch.linalg.inv(torch.as_tensor(self.matrix)), points)
 
     def inverse(self) -> "Registration":
         """The same alignment seen from the other side: fixed and moving change places."""
-        matrix = scaled(torch.linalg.inv(torch.as_tensor(self.matrix)), self.moving_grid).numpy()
+        matrix = np.linalg.inv(self.matrix)  # its sign is right: where one denominator is positive so is the other
+        matrix /= abs(matrix[-1, -1]) or 1
         return replace(self, matrix=matrix, fixed_grid=self.moving_grid, moving_grid=self.fixed_grid)
 
     def warp(
@@ -187,19 +188,20 @@ def _number(value: float | None) -> float:
 
 def _map(matrix: Tensor, points: Any) -> np.ndarray:
     ndim = len(matrix) - 1
-    array = numbers("points", points)
+    form = f"an array of shape (N, {ndim}), x first"
+    array = numbers("points", points, form)
     if array.ndim != 2 or array.shape[1] != ndim:
-        raise InputError(f"points: expected an array of shape (N, {ndim}), x first, got {array.shape}")
+        raise InputError(f"points: expected {form}, got {array.shape}")
     mapped, in_front = apply(matrix, torch.as_tensor(array))
     return torch.where(in_front[:, None], mapped, torch.nan).numpy()
 
 
 def _in_words(registration: Registration) -> str:
     centre = registration.fixed_grid.centre.numpy()
-    matrix = scaled(torch.as_tensor(registration.matrix), registration.fixed_grid).numpy()
-    ndim, perspective = len(centre), matrix[-1, :-1]
+    ndim, perspective = len(centre), registration.matrix[-1, :-1] / (registration.matrix[-1, -1] or 1)
+    matrix = registration.matrix / (registration.matrix[-1] @ np.append(centre, 1))
     there = matrix[:-1, :-1] @ centre + matrix[:-1, -1]
-    shift, linear = there - centre, matrix[:-1, :-1] - np.outer(there, perspective)  # value and slopes at the centre
+    shift, linear = there - centre, matrix[:-1, :-1] - np.outer(there, matrix[-1, :-1])  # value and slopes at the centre
     left, scales, right = np.linalg.svd(linear)
     rotation = left @ right
     mirrored = np.linalg.det(rotation) < 0
