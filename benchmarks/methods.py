@@ -7,10 +7,12 @@ function from a seed to the map it found. Each peer is given its images in its o
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from drmime import register
 
@@ -154,14 +156,7 @@ def ours(fixed: np.ndarray, moving: np.ndarray, shift: np.ndarray, threads: int,
     return run
 
 
-PAPER = {
-    "levels": 6,
-    "sampler": {"name": "uniform", "points": 0.1},
-    "metric": {"name": "mine", "hidden": 100, "depth": 2, "warmup": 0},
-    "steps": 500,
-    "balanced": False,
-    "finest_vector": True,
-}
+PAPER = yaml.safe_load((Path(__file__).parents[1] / "configs" / "paper.yaml").read_text(encoding="utf-8"))
 METHODS: dict[str, Method] = {
     "elastix": functools.partial(elastix, stages=[RIGID, NEAR]),  # the reference: tuned on the kidney pair
     "elastix-fast": functools.partial(elastix, stages=[NEAR]),  # the fastest found on the kidney pair

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 AVERAGE = 0.05  # rate of the running variance
+SILENT = 1e30  # the variance of a level that has not spoken yet
 
 
 class Balance:
@@ -25,5 +26,7 @@ class Balance:
         """Parts of the mean from parts of the weighted sum, (levels, B, K); `late` runs from 0 to 1 over the steps."""
         own = gradient / self.weights.clamp(min=1e-12)
         square = (own**2).mean(-1, keepdim=True)
-        self.variance = square if self.variance is None else self.variance.lerp(square, AVERAGE)
-        return torch.softmax(self.weights.log() + (0.75 * late - 1) * (self.variance + 1e-30).log(), 0) * own
+        past = square if self.variance is None else torch.where(self.variance > 0, self.variance, square)
+        self.variance = torch.where(square > 0, past.lerp(square, AVERAGE), past)  # a level without points is not measured
+        noise = torch.where(self.variance > 0, self.variance, SILENT)
+        return torch.softmax(self.weights.log() + (0.75 * late - 1) * noise.log(), 0) * own

@@ -17,7 +17,7 @@ from drmime.optimise import Schedule
 from drmime.pyramid import COARSEST_SIDE, possible_levels
 from drmime.registry import build
 
-DEVICES = ("cpu", "cuda", "mps", "xpu")
+DEVICES = ("cpu", "cuda")  # others lack the float64 that matrices need
 
 
 def schedule(steps: int, rate: float, tolerance: float, least_overlap: float, balanced: bool) -> Schedule:
@@ -47,8 +47,12 @@ def device(name: str | torch.device | None) -> torch.device:
 
 def observers(watchers: Any) -> None:
     """A sequence of things that can be called with a `Step`."""
-    if not isinstance(watchers, Sequence) or not all(callable(watcher) for watcher in watchers):
+    if not isinstance(watchers, Sequence) or not all(map(_is_observer, watchers)):
         raise InputError(f"observers: expected a list of observers or functions of a step, got {watchers!r}")
+
+
+def _is_observer(watcher: Any) -> bool:
+    return callable(watcher) and not isinstance(watcher, type)
 
 
 def images(data: Any, mask: Any, role: str, options: Mapping[str, Any]) -> Image:
@@ -78,6 +82,8 @@ def start(initial: Any, fixed: Image, moving: Image) -> Tensor:
     """The first moving_from_fixed of each pair, from a name or matrices. -> (B, D+1, D+1)"""
     if isinstance(initial, (str, Mapping)):
         initial = build("initial_transform", INITIALISERS, initial, Callable)(fixed, moving)  # type: ignore[arg-type]
+    elif callable(initial):
+        initial = initial(fixed, moving)
     elif isinstance(initial, Path):
         raise InputError(f"initial_transform: expected a name or a matrix, got the path {str(initial)!r}. Read it first.")
     count, side = len(fixed.data), fixed.grid.ndim + 1
@@ -117,16 +123,18 @@ def level_weights(weights: Sequence[float] | None, count: int) -> Tensor:
 
 def plain(value: Any) -> Any:
     """A setting as JSON can hold it: numbers, names and lists stay, images and objects become a word."""
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, (bool, int, str)):
         return value
-    if isinstance(value, np.number):
-        return value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, np.generic):
+        return plain(value.item())
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (np.ndarray, Tensor)):
-        return value.tolist() if math.prod(value.shape) <= 64 else f"array of shape {tuple(value.shape)}"
+        return plain(value.tolist()) if math.prod(value.shape) <= 64 else f"array of shape {tuple(value.shape)}"
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, torch.device) else type(value).__name__

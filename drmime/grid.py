@@ -73,11 +73,6 @@ class Grid:
     def world_from_unit(self) -> Tensor:
         return torch.linalg.inv(self.unit_from_world)
 
-    @cached_property
-    def diagonal(self) -> float:
-        """World length from one outer corner to the opposite one."""
-        return float((self.size * self.spacing).norm())
-
     def index_points(self) -> Tensor:
         """Index coordinates of every pixel in array order. shape: (prod(shape), D), float64"""
         axes = [torch.arange(n, dtype=torch.float64) for n in self.shape]

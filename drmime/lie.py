@@ -74,7 +74,7 @@ def _every(ndim: int) -> dict[str, Tensor]:
 
 def _own(name: str, matrix: Tensor, ndim: int) -> Tensor:
     try:
-        matrix = torch.as_tensor(matrix, dtype=torch.float64)
+        matrix = torch.as_tensor(matrix, dtype=torch.float64).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"generator {name!r}: expected a matrix of numbers, got {matrix!r}") from error
     if matrix.shape != (ndim + 1, ndim + 1) or not matrix.isfinite().all():

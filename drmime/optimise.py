@@ -1,4 +1,7 @@
-"""The one loop: all levels of the pyramid jointly, one summed loss, Adam on the coefficients (DRMIME, arXiv 2001.09865).
+"""The one loop: all levels of the pyramid jointly, Adam on the coefficients (DRMIME, arXiv 2001.09865).
+
+The network learns from the weighted sum of the levels. So does the transform where the levels are not balanced; by default
+each level's gradient is weighted by its noise as well, see `balance`.
 
 Pairs of a batch never touch: each has its own coefficients, network weights and stopping, and none of Adam, the decay or the
 checks mixes them.
@@ -88,11 +91,11 @@ class Outcome:
 class Schedule:
     """How long and how fast."""
 
-    steps: int = 200  # after the warm-up
-    rate: float = 0.005  # Adam's, for the coefficients: about this share of half the fixed image's side a step
-    tolerance: float = 0.01  # pixels of the moving image; less drift over `WINDOW` steps is standing still
-    least_overlap: float = 0.02  # share of the fixed points; below it a run has failed
-    balanced: bool = True  # False: the levels' gradients are summed as they are, as DRMIME does
+    steps: int  # after the warm-up
+    rate: float  # Adam's, for the coefficients: about this share of half the fixed image's side a step
+    tolerance: float  # pixels of the moving image; less drift over `WINDOW` steps is standing still
+    least_overlap: float  # share of the fixed points; below it a run has failed
+    balanced: bool  # False: the levels' gradients are summed as they are, as DRMIME does
 
 
 def maximise(
@@ -105,7 +108,7 @@ def maximise(
     weights: Tensor,
     observe: Callable[[Step], None],
 ) -> Outcome:
-    """Maximise the sum over levels of `weights` (levels,) times the similarity, over the transform's coefficients.
+    """Maximise the similarity of all levels, weighted by `weights` (levels,), over the transform's coefficients.
 
     `fixed` and `moving` have as many levels; `metric` and `sampler` have begun. The result
     is the best of the running averages of similarity and coefficients, since a single step of a stochastic metric is

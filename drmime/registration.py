@@ -33,6 +33,8 @@ class Interrupted(KeyboardInterrupt):
         self.registrations = registrations
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()  # whatever the caller's mode, this needs gradients
 def register(
     fixed: Any,
     moving: Any,
@@ -77,6 +79,7 @@ def register(
         fixed_mask, moving_mask: arrays or paths of the spatial shape; nonzero pixels count. For lists, lists.
         fixed_spacing, moving_spacing: pixel lengths in array order; by default those of the file, else 1.
         channel_axis: where channels are; "auto" takes the last axis (the first of a tensor) when its length is 2 to 4.
+            The opacity of an RGBA picture is a channel like the others: leave it out where it says nothing.
         nan: "error", or "mask" to leave out pixels that are not finite.
         steps: of the transform, after the metric's warm-up.
         rate: Adam's first rate for the coefficients, about the share of half the longest side moved in a step.
@@ -120,6 +123,7 @@ def register(
         named, checks.start(initial_transform, pair.fixed, pair.moving), pair.fixed.grid, switch("finest_vector", finest_vector)
     )
     settings |= {"levels": count, "device": str(place)}
+    settings |= {name: settings[name] and "given" for name in ("fixed_mask", "moving_mask")}
 
     run = Run(*pair.normalised(part.common_scale), transform.names, settings, part.warmup + plan.steps)
     outcome = _solve(run, count, transform.to(place), part, points, plan, weights, random, observers)

@@ -66,7 +66,7 @@ def _reader(channel: np.ndarray, order: int) -> Callable[[np.ndarray], np.ndarra
         return lambda places: channel[tuple(np.floor(places + 0.5).astype(np.intp).clip(0, last))]
     valid = np.isfinite(channel)
     low, high = (channel[valid].min(), channel[valid].max()) if valid.any() else (0, 0)
-    work = np.where(valid, channel, low).astype(np.float32 if channel.dtype in NARROW else np.float64)
+    work = _filled(channel, valid).astype(np.float32 if channel.dtype in NARROW else np.float64)
     if order == 3:
         work = ndimage.spline_filter(work, 3, np.float64, "mirror")
     edge = "mirror" if order == 3 else "nearest"
@@ -74,11 +74,22 @@ def _reader(channel: np.ndarray, order: int) -> Callable[[np.ndarray], np.ndarra
     def read(places: np.ndarray) -> np.ndarray:
         values = ndimage.map_coordinates(work, places, output=np.float64, order=order, mode=edge, prefilter=False)
         values = np.clip(np.rint(values) if channel.dtype.kind in "bui" else values, low, high)
-        if not valid.all():  # a value that an invalid pixel had a part in is invalid too, and no other
+        if not valid.all():  # a value between pixels of which one is invalid is invalid too
             values[ndimage.map_coordinates((~valid).astype(np.float32), places, order=1, mode="nearest") > 1e-6] = np.nan
-        return values.astype(channel.dtype)
+        with np.errstate(invalid="ignore"):
+            cast = values.astype(channel.dtype)
+        cast[values >= float(high)], cast[values <= float(low)] = high, low  # wide integers: a float may lie beyond them
+        return cast
 
     return read
+
+
+def _filled(channel: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """The channel with its invalid pixels replaced by the nearest valid ones, which disturb a spline the least."""
+    if valid.all() or not valid.any():
+        return np.where(valid, channel, channel.dtype.type(0))
+    nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    return channel[tuple(nearest)]
 
 
 def _places(part: np.ndarray, moving_from_fixed: np.ndarray, fixed: Grid, moving: Grid) -> tuple[np.ndarray, np.ndarray]:

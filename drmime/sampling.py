@@ -55,11 +55,12 @@ class Sampler:
     def index(self, level: int) -> Tensor:
         """Index coordinates of fresh points on one level. (B or 1, N, D)"""
         grid, table = self.levels[level].grid, self.tables[level]
-        if table is None:
-            return self.uniform(self.count(grid), grid.ndim) * grid.size - 0.5
         draws = self.uniform(self.count(grid), grid.ndim + 1)
-        pixels, counts = table  # (B, most), (B, 1)
-        chosen = pixels.gather(1, (draws[..., 0] * counts).long())
+        if table is None:
+            chosen = (draws[..., 0] * math.prod(grid.shape)).long()
+        else:
+            pixels, counts = table  # (B, most), (B, 1)
+            chosen = pixels.gather(1, (draws[..., 0] * counts).long())
         return _unravel(chosen, grid) + draws[..., 1:] - 0.5
 
     def uniform(self, count: int, columns: int) -> Tensor:

@@ -24,7 +24,7 @@ def parse(text: str) -> Any:
     """
     try:
         return _numbers(yaml.safe_load(text))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"expected YAML, such as {{name: mine, hidden: 64}}, got {text!r} ({error})") from error
 
 
@@ -36,7 +36,7 @@ def config(path: Path, names: Iterable[str]) -> dict[str, Any]:
     """
     try:
         values = _numbers(yaml.safe_load(_text(path, "a YAML file")))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not YAML ({error})") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected options as 'name: value', got {type(values).__name__}")
@@ -61,7 +61,7 @@ def matrix(path: Path) -> np.ndarray:
         if values.ndim != 2:
             raise ValueError(f"shape {values.shape}")
         return values
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected rows of numbers, or a registration saved by drmime ({error!r})") from error
 
 

@@ -173,6 +173,32 @@ def test_a_pair_gives_in_a_batch_what_it_gives_alone(metric: str, ndim: int) -> 
         assert np.allclose(result.history, alone.history, atol=1e-6)
 
 
+def test_a_mask_of_one_pair_does_not_touch_another() -> None:
+    fixed, moving, _, _ = problem("translation", 2)
+    mask = np.zeros(fixed.shape)
+    mask[:, 30:] = 1
+    options = {"group": "translation", "metric": "ncc", "steps": 30, "dtype": "float64"}
+    free, _ = register([fixed, fixed], [moving, moving], fixed_mask=[None, mask], **options)
+    assert np.allclose(free.matrix, register(fixed, moving, **options).matrix, atol=1e-9)
+
+
+def test_a_mask_too_narrow_for_the_coarse_levels_does_not_hold_the_transform_still() -> None:
+    fixed, moving, truth, grid = problem("translation", 2)
+    mask = np.zeros(fixed.shape)
+    mask[8:80, 40:46] = 1
+    result = register(fixed, moving, fixed_mask=mask, group="translation", metric="ncc", initial_transform="identity")
+    assert error(result, truth, grid) < 0.3, result
+
+
+def test_gradients_switched_off_outside_do_not_matter() -> None:
+    fixed, moving, _, _ = problem("translation", 2)
+    options = {"group": "translation", "metric": "ncc", "steps": 5}
+    expected = register(fixed, moving, **options).matrix
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        with mode:
+            assert np.array_equal(register(fixed, moving, **options).matrix, expected)
+
+
 def test_a_pair_that_fails_leaves_the_others_of_its_batch_alone() -> None:
     fixed, moving, truth, grid = problem("translation", 2)
     far = np.array([[1, 0, 500], [0, 1, 0], [0, 0, 1.0]])
@@ -236,6 +262,12 @@ class TestBalance:
         gradient = torch.tensor([[[0.0]], [[1.0]]], dtype=torch.float64)
         balanced = Balance(torch.tensor([0.0, 1.0], dtype=torch.float64))(gradient, late=1.0)
         assert torch.equal(balanced[:, 0, 0], torch.tensor([0.0, 1.0], dtype=torch.float64))
+
+    def test_a_level_without_points_does_not_silence_the_others(self) -> None:
+        gradient = torch.tensor([[[3.0]], [[0.0]]], dtype=torch.float64)
+        balance = Balance(torch.tensor([0.5, 0.5], dtype=torch.float64))
+        assert torch.allclose(balance(0.5 * gradient, late=0.0), gradient)
+        assert torch.equal(Balance(torch.ones(2).double())(0 * gradient, late=0.0), 0 * gradient)
 
     def test_weights_multiply(self) -> None:
         weights = torch.tensor([0.75, 0.25], dtype=torch.float64)

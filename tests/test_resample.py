@@ -302,3 +302,11 @@ def test_an_unknown_interpolation_is_told_the_known_ones() -> None:
 def test_an_image_of_another_shape_than_was_registered_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"expected the moving image's shape \(11, 13\)"):
         warp(pixels("uint8", shape), eye(2), shape=(11, 13), channel_axis=None)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_the_largest_of_wide_integers_do_not_wrap_around(dtype: str) -> None:
+    moving = np.full((8, 8), np.iinfo(dtype).max, dtype)
+    moving[0, 0] = 0
+    warped = warp(moving, translation(0.5, 0.0), interpolation="linear", fill=0)
+    assert (warped[2:, 1:-1] == np.iinfo(dtype).max).all()
