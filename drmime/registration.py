@@ -50,7 +50,7 @@ def register(
     moving_spacing: Sequence[float] | None = None,
     channel_axis: int | str | None = "auto",
     nan: str = "error",
-    steps: int = 200,
+    steps: int = 250,
     rate: float = 0.005,
     level_weights: Sequence[float] | None = None,
     balanced: bool = True,

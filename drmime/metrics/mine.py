@@ -27,7 +27,7 @@ class MINE(Similarity):
         bound: str = "dv",
         hidden: int = 32,
         depth: int = 1,
-        rate: float = 0.0075,
+        rate: float = 0.01,
         warmup: int = 30,
         negatives: int = 1,
         average: float = 0.05,
