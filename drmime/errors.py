@@ -1,6 +1,8 @@
-"""The one error a user meets when something they gave cannot be used, and the checks of plain numbers that raise it."""
+"""The one error a user meets when something they gave cannot be used, and the checks of plain things that raise it."""
 
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,3 +47,11 @@ def switch(name: str, value: Any) -> bool:
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     raise InputError(f"{name}: expected True or False, got {value!r}")
+
+
+def existing_file(path: str | Path, what: str) -> Path:
+    """`path` if a file is there, else an InputError that expected `what`."""
+    if not os.path.isfile(path):  # which, unlike Path.is_file, takes a name that is too long
+        found = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise InputError(f"expected {what}, got {str(path)!r}, which {found}")
+    return Path(path)

@@ -11,7 +11,7 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 
-from drmime.errors import InputError
+from drmime.errors import InputError, existing_file
 from drmime.grid import Grid
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm")
@@ -28,10 +28,7 @@ def read_image(path: str | Path) -> tuple[np.ndarray, Grid | None]:
     Raises:
         InputError: no such file, not an image, empty or truncated.
     """
-    path = Path(path)
-    if not os.path.isfile(path):  # which, unlike Path.is_file, takes a name that is too long
-        found = "is a folder" if os.path.isdir(path) else "does not exist"
-        raise InputError(f"expected an image file, got {str(path)!r}, which {found}")
+    path = existing_file(path, "an image file")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes)")
     try:
@@ -159,9 +156,7 @@ def read_landmarks(path: str | Path) -> np.ndarray:
     Raises:
         InputError: no such file, no such columns, or something that is not a number.
     """
-    path = Path(path)
-    if not os.path.isfile(path):
-        raise InputError(f"expected a landmark file, got {str(path)!r}, which does not exist")
+    path = existing_file(path, "a landmark file")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

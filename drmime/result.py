@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drmime.errors import InputError, numbers, whole
+from drmime.errors import InputError, existing_file, numbers, whole
 from drmime.grid import Grid, apply
 from drmime.io import write_atomically, write_image
 from drmime.optimise import Stop
@@ -148,9 +147,7 @@ class Registration:
         Raises:
             InputError: no such file, or not a saved registration.
         """
-        path = Path(path)
-        if not os.path.isfile(path):
-            raise InputError(f"expected a saved registration, got {str(path)!r}, which does not exist")
+        path = existing_file(path, "a saved registration")
         try:
             return cls(**_read_state(json.loads(path.read_text(encoding="utf-8"))))
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError, OSError) as error:

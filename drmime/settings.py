@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from drmime.errors import InputError
+from drmime.errors import InputError, existing_file
 from drmime.registry import known
 
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # YAML 1.1 takes 1e-3, without a point, for a word
@@ -66,8 +66,7 @@ def matrix(path: Path) -> np.ndarray:
 
 
 def _text(path: Path, what: str) -> str:
-    if not path.is_file():
-        raise InputError(f"expected {what}, got {str(path)!r}, which {'is a folder' if path.is_dir() else 'does not exist'}")
+    existing_file(path, what)
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
