@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drmime.errors import InputError, number, numbers, switch, whole
+from drmime.errors import InputError, number, numbers, whole
 from drmime.grid import apply, scaled
 from drmime.image import Image, as_image, batch
-from drmime.initialise import INITIALISERS
+from drmime.initialise import INITIALISERS, Initialiser
 from drmime.optimise import Schedule
 from drmime.pyramid import COARSEST_SIDE, possible_levels
 from drmime.registry import build
@@ -20,13 +20,12 @@ from drmime.registry import build
 DEVICES = ("cpu", "cuda")  # others lack the float64 that matrices need
 
 
-def schedule(steps: int, rate: float, tolerance: float, least_overlap: float, balanced: bool) -> Schedule:
+def schedule(steps: int, rate: float, tolerance: float, least_overlap: float) -> Schedule:
     return Schedule(
         steps=whole("steps", steps, 1),
         rate=number("rate", rate, 0),
         tolerance=number("tolerance", tolerance, 0),
         least_overlap=number("least_overlap", least_overlap, 0, 1),
-        balanced=switch("balanced", balanced),
     )
 
 
@@ -80,10 +79,8 @@ def pair(fixed: Image, moving: Image) -> None:
 
 def start(initial: Any, fixed: Image, moving: Image) -> Tensor:
     """The first moving_from_fixed of each pair, from a name or matrices. -> (B, D+1, D+1)"""
-    if isinstance(initial, (str, Mapping)):
-        initial = build("initial_transform", INITIALISERS, initial, Callable)(fixed, moving)  # type: ignore[arg-type]
-    elif callable(initial):
-        initial = initial(fixed, moving)
+    if isinstance(initial, (str, Mapping)) or callable(initial):
+        initial = _first("initial_transform", initial, fixed, moving)
     elif isinstance(initial, Path):
         raise InputError(f"initial_transform: expected a name or a matrix, got the path {str(initial)!r}. Read it first.")
     count, side = len(fixed.data), fixed.grid.ndim + 1
@@ -100,6 +97,42 @@ def start(initial: Any, fixed: Image, moving: Image) -> Tensor:
     if not apply(tensors, fixed.grid.corners())[1].all():
         raise InputError("initial_transform: expected a matrix whose horizon does not cross the fixed image")
     return tensors.expand(count, side, side).clone()
+
+
+def _first(option: str, spec: Any, fixed: Image, moving: Image) -> Tensor:
+    """The first candidate of an initialiser for each pair."""
+    find: Initialiser = build(option, INITIALISERS, spec, Callable)  # type: ignore[arg-type]
+    found = [find(fixed.pair(number), moving.pair(number)) for number in range(len(fixed.data))]
+    for candidates in found:
+        if not len(candidates):
+            raise InputError(f"{option}: {spec!r} found no start for these images; give a matrix or another name")
+    return torch.stack([candidates[0] for candidates in found])
+
+
+def initialisers(spec: Any) -> list[tuple[str, Initialiser | None]]:
+    """What proposes starts, with names to report: of None none, of "auto" the search that suits the group (None)."""
+    if spec is None:
+        return []
+    table = {**INITIALISERS, "auto": lambda: _auto}
+    made: list[tuple[str, Initialiser | None]] = []
+    for one in spec if isinstance(spec, (list, tuple)) else [spec]:
+        part = build("initialiser", table, one, Callable)  # type: ignore[arg-type]
+        if isinstance(part, type):
+            raise InputError(f"initialiser: expected a name or an object, got the class {part.__name__}")
+        name = (
+            one
+            if isinstance(one, str)
+            else one["name"]
+            if isinstance(one, Mapping)
+            else getattr(one, "__name__", type(one).__name__)
+        )
+        made.append((name, None if part is _auto else part))
+    return made
+
+
+def _auto(fixed: Image, moving: Image) -> Tensor:
+    """Stands for the search that suits the group until the group is known."""
+    raise NotImplementedError
 
 
 def levels(asked: int, fixed: Image, moving: Image) -> tuple[int, tuple[str, ...]]:

@@ -89,12 +89,13 @@ def _add_register(commands: Any) -> None:
 
     add = parser.add_argument_group("what to do (by default what drmime.register does)").add_argument
     add("--group", type=_value, default=GIVEN, help="translation, rigid, similarity, affine, projective, or a list")
-    add("--metric", type=_value, default=GIVEN, help="mine, mattes, nmi, jhmi, ncc, mse, or '{name: mine, hidden: 64}'")
+    add("--metric", type=_value, default=GIVEN, help="mine, mattes, nmi, jhmi, ncc, mse, angle, or '{name: mine, hidden: 64}'")
     add("--sampler", type=_value, default=GIVEN, help="uniform, jittered, all, edges, or '{name: uniform, points: 2048}'")
     add("--levels", type=int, default=GIVEN, metavar="N", help="of the pyramid")
     add("--steps", type=int, default=GIVEN, metavar="N", help="of the transform")
     add("--device", default=GIVEN, help="cpu, cuda, ...; by default a GPU if there is one")
     add("--seed", type=int, default=GIVEN, metavar="N", help="of every random number")
+    add("--initialiser", type=_value, default=GIVEN, help="auto, none, search, features, moments, ..., or a list of these")
     add(
         "--initial-transform",
         type=_value,

@@ -103,11 +103,19 @@ def apply(matrix: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     Where a projective denominator is not positive the point lies at or behind the horizon: it has no image, `in_front`
     is False, and the returned coordinates are finite but mean nothing.
     """
-    matrix_t = matrix.transpose(-1, -2)
-    homogeneous = points @ matrix_t[..., :-1, :] + matrix_t[..., -1:, :]
+    homogeneous = combined(points, matrix[..., :-1]) + matrix[..., None, :, -1]
     denominator = homogeneous[..., -1:]
     in_front = denominator > 1e-6
     return homogeneous[..., :-1] / torch.where(in_front, denominator, 1.0), in_front[..., 0]
+
+
+def combined(values: Tensor, matrix: Tensor) -> Tensor:
+    """values @ matrixᵀ, (..., N, m) and (..., n, m) -> (..., N, n), for a handful of columns.
+
+    Column by column: a matrix product of so few columns waits for threads longer than it computes.
+    """
+    columns = [values[..., j, None] * matrix[..., None, :, j] for j in range(matrix.shape[-1])]
+    return sum(columns[1:], columns[0])
 
 
 def scaled(matrix: Tensor, grid: Grid) -> Tensor:

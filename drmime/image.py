@@ -44,6 +44,15 @@ class Image:
             inside = inside & (_sample(self.mask, unit.detach())[..., 0] > VALID)
         return values, inside.to(values.dtype)
 
+    def pair(self, number: int) -> "Image":
+        """One of the batch, B = 1."""
+        return Image(self.data[number, None], self.grid, None if self.mask is None else self.mask[number, None])
+
+    def copies(self, count: int) -> "Image":
+        """The one image `count` times, without copying it; B = 1 before."""
+        mask = None if self.mask is None else self.mask.expand(count, *self.mask.shape[1:])
+        return Image(self.data.expand(count, *self.data.shape[1:]), self.grid, mask)
+
     def normalised(self, reference: "Image | None" = None) -> "Image":
         """Each channel mapped to [0, 1] between its 0.1 % and 99.9 % quantiles inside the mask, and clipped there.
 

@@ -194,7 +194,7 @@ class _View:
 def _coarse(image: Image) -> Image:
     """The level of the pyramid that is the smallest not below `LONGEST` pixels: what is drawn from it does not alias."""
     halvings = int(np.log2(max(1, max(image.grid.shape) / LONGEST)))
-    return Pyramid(image, min(1 + halvings, possible_levels(image.grid))).levels[-1]
+    return Pyramid.of(image, min(1 + halvings, possible_levels(image.grid))).levels[-1]
 
 
 def _picture_grid(grid: Grid) -> Grid:

@@ -1,8 +1,5 @@
 """The one loop: all levels of the pyramid jointly, Adam on the coefficients (DRMIME, arXiv 2001.09865).
 
-The network learns from the weighted sum of the levels. So does the transform where the levels are not balanced; by default
-each level's gradient is weighted by its noise as well, see `balance`.
-
 Pairs of a batch never touch: each has its own coefficients, network weights and stopping, and none of Adam, the decay or the
 checks mixes them.
 """
@@ -16,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drmime.balance import Balance
 from drmime.grid import apply
 from drmime.image import Image
 from drmime.metrics import Similarity
@@ -95,7 +91,6 @@ class Schedule:
     rate: float  # Adam's, for the coefficients: about this share of half the fixed image's side a step
     tolerance: float  # pixels of the moving image; less drift over `WINDOW` steps is standing still
     least_overlap: float  # share of the fixed points; below it a run has failed
-    balanced: bool  # False: the levels' gradients are summed as they are, as DRMIME does
 
 
 def maximise(
@@ -119,25 +114,21 @@ def maximise(
     if parameters:
         groups.append({"params": parameters, "lr": metric.rate})
     optimiser = torch.optim.Adam(groups, amsgrad=True)
-    balance = Balance(weights.to(transform.start))
     tracker = Tracker(transform, fixed.levels[0], moving.levels[0], schedule, metric.warmup, len(weights))
     try:
         for index in range(metric.warmup + schedule.steps):
-            speed = cosine(index - metric.warmup, schedule.steps)
-            by_level = transform.by_level(len(weights))
-            leaf = by_level.detach().requires_grad_(index >= metric.warmup)
-            matrices = transform.moving_from_frame(leaf)
+            transform.requires_grad_(index >= metric.warmup)
+            matrices = transform.moving_from_frame(transform.by_level(len(weights)))
             similarity, overlap = _score(fixed, moving, transform, matrices, metric, sampler)
             optimiser.zero_grad()
             (weights[:, None] * similarity).sum().neg().backward()
-            if leaf.grad is not None:
-                by_level.backward(balance(leaf.grad, 1 - speed) if schedule.balanced else leaf.grad)
             done = tracker.update(index, similarity.detach(), overlap, weights)
             matrix = matrices[0].detach() @ transform.frame_from_world
             observe(Step(index, similarity.detach(), matrix, transform.coefficients.detach().sum(0)))
             if done:
                 break
-            optimiser.param_groups[0]["lr"] = schedule.rate * speed  # a network goes on learning what the alignment shows
+            # The transform's rate alone decays: a network goes on learning what the alignment shows.
+            optimiser.param_groups[0]["lr"] = schedule.rate * cosine(index - metric.warmup, schedule.steps)
             optimiser.step()
         return tracker.outcome(Stop.STEPS)
     except KeyboardInterrupt:
@@ -156,8 +147,9 @@ def _score(
     """Similarity (levels, B) at fresh points, and the overlap (B,), the mean of the levels'."""
     scores, overlaps = [], []
     for levels, points in sampler.draw():
-        *samples, overlap = read(fixed, moving, levels, points, transform.world_from_frame, matrices)
-        scores.append(metric(*samples, levels))
+        here, there, weight, overlap = read(fixed, moving, levels, points, transform.world_from_frame, matrices)
+        there = metric.turn(there, transform.jacobian(matrices[levels], points))
+        scores.append(metric(here, there, weight, levels))
         overlaps.append(overlap)
     return torch.cat(scores), torch.cat(overlaps).mean(0)
 
@@ -198,8 +190,7 @@ class Tracker:
             corners = self._corners()
             drift = (corners - self.anchor).norm(dim=-1).amax(-1) / self.pixel
             self.anchor = corners
-            if 2 * moved >= self.schedule.steps:  # before, the balance of the levels still shifts the optimum
-                self._stop(drift < self.schedule.tolerance, Stop.CONVERGED)
+            self._stop(drift < self.schedule.tolerance, Stop.CONVERGED)
         return not any(stop is None for stop in self.stops)
 
     def outcome(self, reason: Stop) -> Outcome:

@@ -6,7 +6,7 @@ shift is in the grid of the level, not in anybody's head. Masked pixels are left
 and Westin 1993, doi 10.1109/CVPR.1993.341081), so that nothing outside a mask leaks into a coarse level.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,11 +21,22 @@ COARSEST_SIDE = 16  # pixels; coarser levels hold too little to score
 class Pyramid:
     """An image and coarser ones, finest first, that are read together."""
 
-    def __init__(self, image: Image, levels: int) -> None:
-        self.levels = [image]
-        while len(self.levels) < levels:
-            self.levels.append(_halve(self.levels[-1]))
-        self.unit_from_world = torch.stack([level.grid.unit_from_world for level in self.levels])[:, None].to(image.data.device)
+    def __init__(self, levels: Sequence[Image]) -> None:
+        self.levels = list(levels)
+        stacked = torch.stack([level.grid.unit_from_world for level in self.levels])
+        self.unit_from_world = stacked[:, None].to(self.levels[0].data.device)
+
+    @classmethod
+    def of(cls, image: Image, levels: int) -> "Pyramid":
+        """`image` and what is left of it after each halving."""
+        made = [image]
+        while len(made) < levels:
+            made.append(_halve(made[-1]))
+        return cls(made)
+
+    def described(self, describe: Callable[[Image], Image]) -> "Pyramid":
+        """The same levels with other channels."""
+        return Pyramid([describe(level) for level in self.levels])
 
     def at(self, points: Tensor, world_from_points: Tensor, levels: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """`Image.at` on some levels at once: (L, B, N, D), (L, B or 1, D+1, D+1) -> values (L, B, N, C), inside (L, B, N)."""

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drmime import checks
+from drmime import checks, ladder
 from drmime.errors import switch, whole
 from drmime.grid import scaled
 from drmime.image import Image
+from drmime.ladder import Ranking
 from drmime.lie import generators
 from drmime.metrics import METRICS, Similarity
 from drmime.optimise import Observer, Outcome, Run, Schedule, Step, Stop, maximise
@@ -43,6 +44,7 @@ def register(
     group: str | Sequence[str] | Mapping[str, Tensor] = "affine",
     metric: str | Mapping[str, Any] | Similarity = "mine",
     sampler: str | Mapping[str, Any] | Sampler = "uniform",
+    initialiser: Any = "auto",
     initial_transform: Any = "centre",
     fixed_mask: Any = None,
     moving_mask: Any = None,
@@ -50,10 +52,9 @@ def register(
     moving_spacing: Sequence[float] | None = None,
     channel_axis: int | str | None = "auto",
     nan: str = "error",
-    steps: int = 250,
-    rate: float = 0.005,
+    steps: int = 100,
+    rate: float = 0.003,
     level_weights: Sequence[float] | None = None,
-    balanced: bool = True,
     finest_vector: bool = False,
     tolerance: float = 0.01,
     least_overlap: float = 0.02,
@@ -74,8 +75,12 @@ def register(
         metric: "mine", "mattes", "nmi", "jhmi", "ncc" or "mse", a mapping with options such as
             `{"name": "mine", "hidden": 64}`, `"module:attribute"`, or a `Similarity`.
         sampler: "uniform", "jittered", "all" or "edges", likewise; `{"name": "uniform", "points": 2048}`.
-        initial_transform: "centre", "identity", "mass", or a homogeneous matrix (D+1, D+1) from fixed to moving
-            world coordinates, x first; for lists, one matrix for all or one each.
+        initialiser: what proposes starts beside the given one. "auto": a search over every rotation, shift and scale that the
+            group allows (`drmime.initialise.search`); a name or mapping of `drmime.initialise.INITIALISERS`, or a list of
+            them; None: the given start alone. All starts are refined and compared by how well edges agree
+            (`drmime.ladder`), and `Registration.candidates` tells how they fared.
+        initial_transform: the given start: "centre", "identity", "mass" or another initialiser, or a homogeneous matrix
+            (D+1, D+1) from fixed to moving world coordinates, x first; for lists, one matrix for all or one each.
         fixed_mask, moving_mask: arrays or paths of the spatial shape; nonzero pixels count. For lists, lists.
         fixed_spacing, moving_spacing: pixel lengths in array order; by default those of the file, else 1.
         channel_axis: where channels are; "auto" takes the last axis (the first of a tensor) when its length is 2 to 4.
@@ -84,7 +89,6 @@ def register(
         steps: of the transform, after the metric's warm-up.
         rate: Adam's first rate for the coefficients, about the share of half the longest side moved in a step.
         level_weights: of the levels in the loss, finest first; equal by default.
-        balanced: weigh each level's gradient by its noise (`drmime.balance`); False sums them as DRMIME does.
         finest_vector: DRMIME's second coefficient vector, which acts on the finest level alone.
         tolerance: pixels of the moving image; a transform that drifts less over 50 steps has converged.
         least_overlap: share of the fixed points that must have a moving partner.
@@ -101,14 +105,9 @@ def register(
     """
     settings = {name: checks.plain(value) for name, value in locals().items() if name not in ("fixed", "moving", "observers")}
     place, kind = checks.device(device), DTYPES[known("dtype", dtype, DTYPES)]
-    common = {
-        "channel_axis": channel_axis,
-        "nan": known("nan", nan, ("error", "mask")),
-        "device": place,
-        "dtype": kind,
-    }
+    common = {"channel_axis": channel_axis, "nan": known("nan", nan, ("error", "mask")), "device": place, "dtype": kind}
     checks.observers(observers)
-    plan = checks.schedule(steps, rate, tolerance, least_overlap, balanced)
+    plan = checks.schedule(steps, rate, tolerance, least_overlap)
     random = torch.Generator().manual_seed(whole("seed", seed, 0))
     part: Similarity = build("metric", METRICS, metric, Similarity)
     points: Sampler = build("sampler", SAMPLERS, sampler, Sampler)
@@ -119,18 +118,29 @@ def register(
     named = generators(group, pair.fixed.grid.ndim)
     count, notes = checks.levels(levels, pair.fixed, pair.moving)
     weights = checks.level_weights(level_weights, count).to(place, kind)
-    transform = LieTransform(
-        named, checks.start(initial_transform, pair.fixed, pair.moving), pair.fixed.grid, switch("finest_vector", finest_vector)
-    )
+    searching = checks.initialisers(initialiser)
+    second = switch("finest_vector", finest_vector)
+    images = pair.normalised(part.common_scale)
+    given = checks.start(initial_transform, *images)
     settings |= {"levels": count, "device": str(place)}
     settings |= {name: settings[name] and "given" for name in ("fixed_mask", "moving_mask")}
 
-    run = Run(*pair.normalised(part.common_scale), transform.names, settings, part.warmup + plan.steps)
-    outcome = _solve(run, count, transform.to(place), part, points, plan, weights, random, observers)
-    results = _results(outcome, pair, weights, settings, notes)
+    here, there = map(_singles, images)
+    ranked = [ladder.ranking(*one, searching, named, seed) for one in zip(here, there, given, strict=True)]
+    start = torch.stack([ranking.candidates[0].matrix for ranking in ranked])
+    transform = LieTransform(named, start, pair.fixed.grid, second).to(place)
+    run = Run(*images, transform.names, settings, part.warmup + plan.steps)
+    outcome = _solve(run, count, transform, part, points, plan, weights, random, observers)
+    results = _results(outcome, pair, weights, settings, notes, ranked)
     if Stop.INTERRUPTED in outcome.stops:
         raise Interrupted(results)
     return results if isinstance(fixed, (list, tuple)) else results[0]
+
+
+def _singles(images: Image) -> list[Image]:
+    """The images of a batch one by one, on the CPU, where starts are compared: they are reduced to little there."""
+    there = Image(images.data.cpu(), images.grid, None if images.mask is None else images.mask.cpu())
+    return [there.pair(number) for number in range(len(there.data))]
 
 
 @dataclass(frozen=True)
@@ -158,10 +168,11 @@ def _solve(
     observers: Sequence[Observer | Callable[[Step], None]],
 ) -> Outcome:
     """Build the pyramids, let every part begin, and maximise."""
-    fixed, moving = Pyramid(run.fixed, levels), Pyramid(run.moving, levels)
-    batch, channels = len(run.fixed.data), (run.fixed.data.shape[1], run.moving.data.shape[1])
-    metric.begin(levels, batch, channels, random, run.fixed.data)
+    fixed, moving = Pyramid.of(run.fixed, levels), Pyramid.of(run.moving, levels)
     sampler.begin(fixed, random)
+    fixed, moving = fixed.described(metric.describe), moving.described(metric.describe)
+    channels = fixed.levels[0].data.shape[1], moving.levels[0].data.shape[1]
+    metric.begin(levels, len(run.fixed.data), channels, random, run.fixed.data)
     watching = [watcher for watcher in observers if isinstance(watcher, Observer)]
     for watcher in watching:
         watcher.begin(run)
@@ -177,7 +188,12 @@ def _solve(
 
 
 def _results(
-    outcome: Outcome, pair: _Pair, weights: Tensor, settings: Mapping[str, Any], notes: tuple[str, ...]
+    outcome: Outcome,
+    pair: _Pair,
+    weights: Tensor,
+    settings: Mapping[str, Any],
+    notes: tuple[str, ...],
+    ranked: Sequence[Ranking],
 ) -> list[Registration]:
     results = []
     for number, stop in enumerate(outcome.stops):
@@ -193,7 +209,8 @@ def _results(
                 overlap=float(outcome.overlap[number]),
                 history=history.numpy(),
                 settings=settings,
-                notes=notes,
+                notes=notes + ranked[number].doubts,
+                candidates=ranked[number].candidates,
             )
         )
     return results

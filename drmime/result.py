@@ -14,6 +14,7 @@ from torch import Tensor
 from drmime.errors import InputError, existing_file, numbers, whole
 from drmime.grid import Grid, apply
 from drmime.io import write_atomically, write_image
+from drmime.ladder import Candidate
 from drmime.optimise import Stop
 from drmime.pictures import compare
 from drmime.resample import resample
@@ -36,6 +37,7 @@ class Registration:
     overlap: float  # share of the fixed image (or its mask) that has a moving partner
     history: np.ndarray = field(repr=False)  # shape: (steps, levels), finest level first
     settings: Mapping[str, Any] = field(repr=False)  # as used, after defaults and caps
+    candidates: tuple[Candidate, ...] = ()  # every start that was considered, the one used first
     notes: tuple[str, ...] = ()  # what was done differently from what was asked, in sentences
 
     @property
@@ -111,8 +113,16 @@ class Registration:
         return _in_words(self)
 
     def __str__(self) -> str:
-        lines = [self.stop.value, *self.notes, f"similarity {self.similarity:.4g}, overlap {self.overlap:.0%}", self.describe()]
+        scores = f"similarity {self.similarity:.4g}, overlap {self.overlap:.0%}"
+        lines = [self.stop.value, *self.notes, *self._start_in_words(), scores, self.describe()]
         return "\n".join(lines)
+
+    def _start_in_words(self) -> list[str]:
+        if not self.candidates:
+            return []
+        best, count = self.candidates[0], len(self.candidates)
+        chosen = "" if count == 1 else f", the best of {count}"
+        return [f"start: {best.source}{chosen}; edges agree there by {best.score:.1f} standard deviations of chance"]
 
     def save(self, path: str | Path) -> None:
         """Write everything to a JSON file, which `load` and other programs can read.
@@ -132,6 +142,9 @@ class Registration:
             "reason": self.stop.value,
             "similarity": _null(self.similarity),
             "overlap": _null(self.overlap),
+            "candidates": [
+                {"source": one.source, "score": _null(one.score), "matrix": one.matrix.tolist()} for one in self.candidates
+            ],
             "notes": list(self.notes),
             "settings": dict(self.settings),
             "levels": self.history.shape[1],
@@ -170,8 +183,13 @@ def _read_state(state: Mapping[str, Any]) -> dict[str, Any]:
         "overlap": _number(state["overlap"]),
         "history": np.array([[_number(value) for value in row] for row in state["history"]]).reshape(-1, int(state["levels"])),
         "settings": dict(state["settings"]),
+        "candidates": tuple(_candidate(one, fixed.ndim) for one in state.get("candidates", ())),
         "notes": tuple(map(str, state["notes"])),
     }
+
+
+def _candidate(state: Mapping[str, Any], ndim: int) -> Candidate:
+    return Candidate(str(state["source"]), _number(state["score"]), torch.as_tensor(_square(state["matrix"], ndim)))
 
 
 def _null(value: float) -> float | None:

@@ -61,7 +61,7 @@ class Sampler:
         else:
             pixels, counts = table  # (B, most), (B, 1)
             chosen = pixels.gather(1, (draws[..., 0] * counts).long())
-        return _unravel(chosen, grid) + draws[..., 1:] - 0.5
+        return unravel(chosen, grid) + draws[..., 1:] - 0.5
 
     def uniform(self, count: int, columns: int) -> Tensor:
         return torch.rand(1, count, columns, dtype=torch.float64, generator=self.generator)
@@ -155,7 +155,7 @@ def _table(chosen: Tensor) -> tuple[Tensor, Tensor]:
     return torch.nn.utils.rnn.pad_sequence(lists, batch_first=True), torch.tensor([[len(row)] for row in lists])
 
 
-def _unravel(flat: Tensor, grid: Grid) -> Tensor:
+def unravel(flat: Tensor, grid: Grid) -> Tensor:
     """Flat pixel numbers (B, N) to index coordinates, x first (B, N, D)."""
     coordinates = []
     for length in reversed(grid.shape):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from drmime import lie
-from drmime.grid import Grid
+from drmime.grid import Grid, apply
 
 
 class LieTransform(nn.Module):
@@ -34,6 +34,7 @@ class LieTransform(nn.Module):
         self.register_buffer("start", start.to(torch.float64))
         self.register_buffer("world_from_frame", fixed.world_from_frame)
         self.register_buffer("frame_from_world", torch.linalg.inv(fixed.world_from_frame))
+        self.is_affine = not bool(self.basis[:, -1].any() or self.start[:, -1, :-1].any())
 
     def matrix(self, coefficients: Tensor | None = None) -> Tensor:
         """moving_from_fixed at `coefficients` (B, K), by default the current ones of the finest level. shape: (B, D+1, D+1)"""
@@ -48,3 +49,14 @@ class LieTransform(nn.Module):
     def moving_from_frame(self, coefficients: Tensor) -> Tensor:
         """World of the moving image from the fixed frame: (..., B, K) -> (..., B, D+1, D+1)"""
         return self.start @ self.world_from_frame @ lie.exp(coefficients, self.basis)
+
+    def jacobian(self, moving_from_frame: Tensor, points: Tensor) -> Tensor:
+        """Of the moving point by the fixed one, up to a positive factor. shape: (L, B, N, D, D), N = 1 for an affine transform
+
+        `moving_from_frame` (L, B, D+1, D+1), `points` (L, B or 1, N, D) of the fixed frame.
+        """
+        linear = moving_from_frame[..., None, :-1, :-1]
+        if self.is_affine:
+            return linear
+        places, _ = apply(moving_from_frame, points.to(moving_from_frame))
+        return linear - places[..., :, None] * moving_from_frame[..., None, -1:, :-1]

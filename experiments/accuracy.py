@@ -43,13 +43,13 @@ PAIRS = {
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
-    "not balanced": {"balanced": False},
+    "given start alone": {"initialiser": None},
+    "plain intensities": {"metric": {"name": "mine", "orientation": False, "local": False}},
     "no warm-up": {"metric": {"name": "mine", "warmup": 0}},
     "1 level": {"levels": 1},
-    "6 levels": {"levels": 6},
     "hidden 100, depth 2": {"metric": {"name": "mine", "hidden": 100, "depth": 2}},
+    "angle": {"metric": "angle"},
     "mattes": {"metric": "mattes"},
-    "nmi": {"metric": "nmi"},
 }
 
 

@@ -20,13 +20,14 @@ FLOORS = {
     "settings": 2,
     "image": 3,
     "transform": 3,
+    "orientation": 3.5,
     "pyramid": 4,
     "resample": 4,
-    "initialise": 4,
     "metrics": 4,
-    "balance": 4,
+    "initialise": 4.5,
     "sampling": 4.5,
     "optimise": 5,
+    "ladder": 5.5,
     "pictures": 5,
     "checks": 6,
     "result": 6,
@@ -39,6 +40,7 @@ FLOORS = {
     "cli": 11,
     "__main__": 12,
 }
+PARTS = {"base": 0.0, "poses": 0.0, "corners": 0.5, "search": 1.5}  # floors within a package; every other part is on 1
 MODULE_LINES = 300
 FUNCTION_LINES = 60
 
@@ -53,12 +55,12 @@ SOURCES = {_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
 
 
-def floor(name: str) -> tuple[float, int]:
+def floor(name: str) -> tuple[float, float]:
     """The floor of a module, and within a package: `base` first, then the parts, then the package itself."""
     top, _, part = name.partition(".")
     if not part:
         return FLOORS[top], 2
-    return FLOORS[top], 0 if part == "base" else 1
+    return FLOORS[top], PARTS.get(part, 1)
 
 
 def imports(tree: ast.Module, importer: str) -> Iterator[str]:

@@ -8,6 +8,8 @@ from scipy import stats
 from torch import Tensor
 
 from drmime.errors import InputError
+from drmime.grid import Grid
+from drmime.image import Image
 from drmime.metrics import BOUNDS, METRICS, MINE, Similarity
 from drmime.metrics.base import shares
 from drmime.metrics.histogram import bspline, entropies
@@ -17,6 +19,8 @@ from drmime.registry import build
 RHOS = [0.3, 0.6, 0.9]
 ONE = slice(0, 1)
 TWO = slice(0, 2)
+PLAIN = {"name": "mine", "orientation": False, "local": False}  # the network on the values it is given
+SHAPE = (24, 25)
 
 
 def gaussians(rho: float, ndim: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -32,7 +36,7 @@ def information(rho: float) -> float:
 
 def ready(spec: object, channels: tuple[int, int] = (1, 1), levels: int = 1, batch: int = 1) -> Similarity:
     metric = build("metric", METRICS, spec)
-    metric.begin(levels, batch, channels, torch.Generator().manual_seed(0), torch.zeros(1))
+    metric.begin(levels, batch, channels, torch.Generator().manual_seed(0), torch.zeros(1, 1, *SHAPE))
     return metric
 
 
@@ -55,19 +59,19 @@ def trained(metric: Similarity, rho: float, ndim: int, generator: torch.Generato
 @pytest.mark.parametrize("ndim", [1, 3])
 @pytest.mark.parametrize("rho", RHOS)
 def test_mine_measures_the_information_of_gaussians(rho: float, ndim: int, generator: torch.Generator) -> None:
-    estimate = trained(ready("mine", (ndim, ndim)), rho, ndim, generator) / ndim
+    estimate = trained(ready(PLAIN, (ndim, ndim)), rho, ndim, generator) / ndim
     assert abs(estimate - information(rho)) < max(0.03, 0.07 * information(rho))
 
 
 @pytest.mark.parametrize("bound", ["nwj", "smile", "infonce"])
 def test_other_bounds_of_mine_measure_it_too(bound: str, generator: torch.Generator) -> None:
     negatives = 16 if bound == "infonce" else 1
-    metric = ready({"name": "mine", "bound": bound, "negatives": negatives})
+    metric = ready(PLAIN | {"bound": bound, "negatives": negatives})
     assert trained(metric, 0.6, 1, generator, 300) == pytest.approx(information(0.6), abs=0.03)
 
 
 def test_jensen_shannon_stays_under_log_two_and_grows_with_dependence(generator: torch.Generator) -> None:
-    values = [trained(ready({"name": "mine", "bound": "js"}), rho, 1, generator, 200) for rho in (0.3, 0.9, 0.999)]
+    values = [trained(ready(PLAIN | {"bound": "js"}), rho, 1, generator, 200) for rho in (0.3, 0.9, 0.999)]
     assert values == sorted(values)
     assert values[-1] < math.log(2)
 
@@ -91,34 +95,46 @@ def test_normalised_information_has_its_two_ends(generator: torch.Generator) -> 
     assert 1.5 < float(metric(x, 1 - x, weight, ONE)) <= 2
 
 
+def described(metric: Similarity, data: Tensor) -> Tensor:
+    """What `metric` compares of two levels of a batch, at every pixel. (2 * B, 1, *SHAPE) -> (2, B, 600, C)"""
+    channels = metric.describe(Image(data, Grid.regular(data.shape[2:]))).data
+    return channels.flatten(2).transpose(1, 2).unflatten(0, (2, -1))
+
+
+def fresh(name: str, values: tuple[Tensor, ...], **options: int) -> Similarity:
+    """The metric, ready for two levels of these values."""
+    return ready(name, (values[0].shape[-1], values[1].shape[-1]), levels=2, **options)
+
+
 @pytest.mark.parametrize("name", METRICS)
 class TestEveryMetric:
-    def values(self, generator: torch.Generator, batch: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-        """Two levels, the moving intensities a noisy copy of the fixed ones. (2, batch, 600, 1) twice, (2, batch, 600)"""
-        fixed = torch.rand(2, batch, 600, 1, generator=generator)
+    def values(self, name: str, generator: torch.Generator, batch: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        """Two levels, the moving image a noisy copy of the fixed one. (2, batch, 600, C) twice, (2, batch, 600)"""
+        metric = build("metric", METRICS, name)
+        fixed = torch.rand(2 * batch, 1, *SHAPE, generator=generator)
         moving = (fixed + 0.05 * torch.randn(fixed.shape, generator=generator)).clamp(0, 1)
-        return fixed, moving, torch.ones(2, batch, 600)
+        return described(metric, fixed), described(metric, moving), torch.ones(2, batch, math.prod(SHAPE))
 
     def test_one_score_for_each_level_and_pair(self, name: str, generator: torch.Generator) -> None:
-        metric = ready(name, levels=2, batch=3)
-        assert metric(*self.values(generator, 3), TWO).shape == (2, 3)
+        values = self.values(name, generator, 3)
+        assert fresh(name, values, batch=3)(*values, TWO).shape == (2, 3)
 
     def test_levels_score_together_as_apart(self, name: str, generator: torch.Generator) -> None:
-        values = self.values(generator)
-        together = ready(name, levels=2)(*values, TWO)
+        values = self.values(name, generator)
+        together = fresh(name, values)(*values, TWO)
         if name == "mine":  # its input is standardised by what it sees first
             pytest.skip("the network of MINE is shared by the levels")
-        apart = [ready(name, levels=2)(*(v[level : level + 1] for v in values), slice(level, level + 1)) for level in (0, 1)]
+        apart = [fresh(name, values)(*(v[level : level + 1] for v in values), slice(level, level + 1)) for level in (0, 1)]
         assert torch.allclose(together, torch.cat(apart), atol=1e-6)
 
     def test_related_images_score_higher(self, name: str, generator: torch.Generator) -> None:
-        fixed, moving, weight = self.values(generator)
+        fixed, moving, weight = self.values(name, generator)
         shuffled = moving[:, :, torch.randperm(600, generator=generator)]
         related, unrelated = (self.fitted(name, fixed, other, weight) for other in (moving, shuffled))
         assert (related > unrelated).all()
 
     def fitted(self, name: str, fixed: Tensor, moving: Tensor, weight: Tensor) -> Tensor:
-        metric = ready(name, levels=2)
+        metric = fresh(name, (fixed, moving))
         if parameters := list(metric.parameters()):
             optimiser = torch.optim.Adam(parameters, lr=0.01)
             for _ in range(100):
@@ -127,19 +143,30 @@ class TestEveryMetric:
                 optimiser.step()
         return metric(fixed, moving, weight, TWO)
 
+    def test_what_is_compared_of_a_turned_image_is_turned_back(self, name: str, generator: torch.Generator) -> None:
+        """By a right angle, which moves pixels onto pixels: the moving x is the fixed y, the moving y falls with the fixed x."""
+        data = torch.rand(2, 1, *SHAPE, generator=generator)
+        metric = build("metric", METRICS, name)
+        fixed = described(metric, data)
+        metric = fresh(name, (fixed, fixed))
+        channels = metric.describe(Image(data.rot90(1, (2, 3)), Grid.regular(SHAPE[::-1]))).data.rot90(-1, (2, 3))
+        jacobian = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64).view(1, 1, 1, 2, 2)
+        turned = metric.turn(channels.flatten(2).transpose(1, 2).unflatten(0, (2, -1)), jacobian.expand(2, -1, -1, -1, -1))
+        assert torch.allclose(turned, fixed, atol=1e-4)
+
     def test_points_of_no_weight_do_not_count(self, name: str, generator: torch.Generator) -> None:
-        fixed, moving, weight = self.values(generator)
+        fixed, moving, weight = self.values(name, generator)
         weight[0, :, :300] = 0
-        first = ready(name, levels=2)(fixed, moving, weight, TWO)
+        first = fresh(name, (fixed, moving))(fixed, moving, weight, TWO)
         for values in (fixed, moving):
             values[0, :, :300] = 0.37
-        assert torch.allclose(first, ready(name, levels=2)(fixed, moving, weight, TWO), atol=1e-6)
+        assert torch.allclose(first, fresh(name, (fixed, moving))(fixed, moving, weight, TWO), atol=1e-6)
 
     def test_a_level_without_points_scores_nothing_and_disturbs_nothing(self, name: str, generator: torch.Generator) -> None:
-        fixed, moving, weight = self.values(generator)
+        fixed, moving, weight = self.values(name, generator)
         weight[0] = 0
         moving.requires_grad_()
-        metric = ready(name, levels=2)
+        metric = fresh(name, (fixed, moving))
         score = metric(fixed, moving, weight, TWO)
         score.sum().backward()
         assert float(score[0].detach()) == 0
@@ -147,24 +174,26 @@ class TestEveryMetric:
         assert all(values.grad.isfinite().all() for values in [moving, *metric.parameters()])
 
     def test_a_pair_scores_in_a_batch_as_alone(self, name: str, generator: torch.Generator) -> None:
-        values = self.values(generator, 3)
-        together = ready(name, levels=2, batch=3)(*values, TWO)
+        values = self.values(name, generator, 3)
+        together = fresh(name, values, batch=3)(*values, TWO)
         for pair in range(3):
-            alone = ready(name, levels=2)(*(v[:, pair : pair + 1] for v in values), TWO)
+            alone = fresh(name, values)(*(v[:, pair : pair + 1] for v in values), TWO)
             assert torch.allclose(together[:, pair], alone[:, 0], atol=1e-5)
 
     def test_constant_intensities_give_finite_scores_and_gradients(self, name: str, generator: torch.Generator) -> None:
-        fixed, moving, weight = self.values(generator)
-        moving = torch.full_like(moving, 0.5).requires_grad_()
-        score = ready(name, levels=2)(fixed, moving, weight, TWO)
+        fixed, _, weight = self.values(name, generator)
+        metric = fresh(name, (fixed, fixed))
+        moving = described(metric, torch.full((2, 1, *SHAPE), 0.5)).requires_grad_()
+        score = metric(fixed, moving, weight, TWO)
         assert score.isfinite().all()
         score.sum().backward()
         assert moving.grad.isfinite().all()
 
     def test_gradient_with_respect_to_the_moving_intensities(self, name: str, generator: torch.Generator) -> None:
-        fixed, moving, weight = (values[:, :, :40].double() for values in self.values(generator))
+        middle = slice(280, 320)
+        fixed, moving, weight = (values[:, :, middle].double() for values in self.values(name, generator))
         metric = build("metric", METRICS, name)
-        metric.begin(2, 1, (1, 1), torch.Generator(), fixed)
+        metric.begin(2, 1, (fixed.shape[-1],) * 2, torch.Generator(), torch.zeros(1, 1, *SHAPE, dtype=torch.float64))
         metric(fixed, moving, weight, TWO)  # sets what is set once
         state = torch.Generator().get_state()
 
@@ -193,7 +222,7 @@ def test_mine_takes_any_channels_and_uses_them_all(generator: torch.Generator) -
     """A sign, and its product with another: each moving channel alone says nothing, both together say all."""
     x, y = (torch.randint(0, 2, (1, 1, 4096, 1), generator=generator).float() * 2 - 1 for _ in range(2))
     weight = torch.ones(1, 1, 4096)
-    metric = ready("mine", (1, 2))
+    metric = ready(PLAIN, (1, 2))
     optimiser = torch.optim.Adam(metric.parameters(), lr=0.01)
     for _ in range(300):
         optimiser.zero_grad()
@@ -263,6 +292,10 @@ def test_shares_sum_to_one_or_are_all_zero() -> None:
         ({"name": "mine", "average": 2}, "below 1"),
         ({"name": "mattes", "bins": 3}, "metric bins"),
         ({"name": "jhmi", "smoothing": 0}, "metric smoothing"),
+        ({"name": "mine", "orientation": 1}, "metric orientation"),
+        ({"name": "mine", "local": "no"}, "metric local"),
+        ({"name": "angle", "width": 0}, "metric width"),
+        ({"name": "angle", "noise": math.nan}, "metric noise"),
     ],
 )
 def test_what_a_metric_does_not_know_is_refused_by_name(spec: object, words: str) -> None:

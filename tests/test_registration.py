@@ -1,5 +1,6 @@
 """`register` from the outside: what it takes, what it records, and that all it cannot use is refused in one sentence."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -17,8 +18,13 @@ from problems import translation
 from test_optimise import contrast, error, problem
 from torch import Tensor
 
-from drmime import InputError, Observer, Registration, Step, Stop, register
+import drmime
+from drmime import InputError, Observer, Registration, Step, Stop
+from drmime.image import Image
+from drmime.initialise import INITIALISERS, mass
 from drmime.metrics import NCC
+
+register = functools.partial(drmime.register, initialiser=None)  # what is not about starts needs no search for them
 
 QUICK = {"metric": "ncc", "steps": 3}
 SHIFT = {"metric": "ncc", "group": "translation", "steps": 120}
@@ -225,8 +231,9 @@ def test_levels_are_capped_with_a_note(side: int, asked: int, used: int) -> None
     result = register(*images(side), levels=asked, **QUICK)
     assert result.settings["levels"] == used
     assert result.history.shape[1] == used
-    assert bool(result.notes) == (asked > used)
-    assert all(f"{used} instead of {asked}" in note and note in str(result) for note in result.notes)
+    notes = [note for note in result.notes if note.startswith("Levels")]
+    assert bool(notes) == (asked > used)
+    assert all(f"{used} instead of {asked}" in note and note in str(result) for note in notes)
 
 
 def test_settings_are_recorded_and_are_plain_json() -> None:
@@ -249,6 +256,107 @@ def test_settings_are_recorded_and_are_plain_json() -> None:
     expected |= {"device": "cpu", "group": {"mine": np.eye(3, k=2).tolist()}, "seed": 0, "levels": 3, "nan": "error"}
     assert {name: kept[name] for name in expected} == expected
     assert not {"fixed", "moving", "observers"} & set(kept)
+
+
+# ---- where it starts
+
+
+TURNED = {"metric": "ncc", "group": "rigid", "steps": 3}
+SMALL_SEARCH = {"name": "search", "size": 48, "step": 30, "scales": [1.0], "count": 4}
+
+
+def turned(image: np.ndarray) -> np.ndarray:
+    return np.rot90(image)[1:-1].copy()
+
+
+def test_by_default_a_quarter_turn_is_found() -> None:
+    fixed, _ = images(96)
+    result = drmime.register(fixed, turned(fixed), group="rigid", metric="ncc", steps=30)
+    expected = np.array([[0, 1, 0], [-1, 0, 94], [0, 0, 1.0]])
+    assert np.abs(result.matrix[:2, :2] - expected[:2, :2]).max() < 0.01, result
+    assert np.linalg.norm(result.to_moving([[48, 48]]) - [[48, 46]]) < 0.3
+    assert result.candidates[0].source == "auto"
+    assert result.settings["initialiser"] == "auto"
+
+
+def test_candidates_are_ranked_and_hold_the_given_start() -> None:
+    fixed, _ = images(96)
+    result = register(fixed, turned(fixed), initialiser=["mass", SMALL_SEARCH], initial_transform=FAR, **TURNED)
+    scores = [one.score for one in result.candidates]
+    assert result.candidates[0].score == max(scores)
+    sources = [one.source for one in result.candidates]
+    assert sources.count("given") == sources.count("mass") == 1
+    assert set(sources) == {"given", "mass", "search"}
+    assert all(one.matrix.shape == (3, 3) for one in result.candidates)
+    assert f"start: search, the best of {len(sources)}" in str(result)
+
+
+def test_without_initialiser_the_given_start_is_used_as_it_is() -> None:
+    fixed, moving = images()
+    for none in (None, []):
+        (only,) = register(fixed, moving, initialiser=none, initial_transform=FAR, **QUICK).candidates
+        assert only.source == "given"
+        assert np.array_equal(only.matrix, FAR)
+
+
+def test_an_initialiser_may_be_a_function_or_an_object_and_sees_one_normalised_pair() -> None:
+    fixed, moving = images()
+    seen: list[Image] = []
+
+    class Own:
+        def __call__(self, fixed: Image, moving: Image) -> Tensor:
+            seen.extend([fixed, moving])
+            return torch.as_tensor(FAR)[None]
+
+    result = register([fixed] * 2, [moving] * 2, initialiser=[mass, Own()], **QUICK)[0]
+    assert {one.source for one in result.candidates} == {"given", "mass", "Own"}
+    assert len(seen) == 4
+    assert all(len(image.data) == 1 and image.data.min() == 0 and image.data.max() == 1 for image in seen)
+
+
+def test_an_initialiser_that_finds_nothing_leaves_the_given_start() -> None:
+    result = register(*images(), initialiser=lambda fixed, moving: torch.zeros(0, 3, 3, dtype=torch.float64), **QUICK)
+    assert [one.source for one in result.candidates] == ["given"]
+
+
+def test_candidates_are_saved_and_loaded(tmp_path: Path) -> None:
+    fixed, _ = images(96)
+    result = register(fixed, turned(fixed), initialiser=SMALL_SEARCH, **TURNED)
+    result.save(tmp_path / "result.json")
+    again = Registration.load(tmp_path / "result.json")
+    assert len(again.candidates) == len(result.candidates) > 1
+    for one, other in zip(again.candidates, result.candidates, strict=True):
+        assert (one.source, one.score) == (other.source, other.score)
+        assert torch.equal(one.matrix, other.matrix)
+    assert str(again) == str(result)
+
+
+def test_a_pair_has_in_a_batch_the_candidates_it_has_alone() -> None:
+    fixed, moving = images(96)
+    pairs = [(fixed, moving), (moving, fixed[::-1].copy())]
+    options = QUICK | {"initialiser": SMALL_SEARCH, "seed": 5}
+    together = register(*map(list, zip(*pairs, strict=True)), **options)
+    for result, pair in zip(together, pairs, strict=True):
+        alone = register(*pair, **options)
+        assert [one.source for one in result.candidates] == [one.source for one in alone.candidates]
+        for one, other in zip(result.candidates, alone.candidates, strict=True):
+            assert one.score == pytest.approx(other.score, rel=1e-5)
+            assert torch.allclose(one.matrix, other.matrix, atol=1e-6)
+
+
+def test_the_seed_decides_the_candidates() -> None:
+    fixed, moving = images(96)
+    first, again, other = (register(fixed, moving, initialiser=SMALL_SEARCH, seed=seed, **QUICK) for seed in (3, 3, 4))
+    matrices = [torch.stack([one.matrix for one in result.candidates]) for result in (first, again, other)]
+    assert torch.equal(matrices[0], matrices[1])
+    assert not torch.equal(matrices[0], matrices[2])
+    assert np.array_equal(first.matrix, again.matrix)
+
+
+def test_the_initialisers_known_are_listed() -> None:
+    with pytest.raises(InputError, match="unknown initialiser 'serch'; did you mean 'search'") as caught:
+        register(*images(), initialiser="serch", **QUICK)
+    assert all(name in str(caught.value) for name in [*INITIALISERS, "auto"])
 
 
 def test_lists_give_a_list_and_single_images_one_result() -> None:
@@ -431,13 +539,16 @@ LOST += [{"metric": value} for value in ({}, {"name": None}, "no.such:thing", "m
 LOST += [{"metric": value} for value in (5, None, object(), NCC, "os:getcwd")]
 LOST += [{"sampler": value} for value in ({}, {"name": 5}, "no.such:thing", {"name": "uniform", "points": 3})]
 LOST += [{"sampler": value} for value in (5, None, object(), "os:getcwd")]
+LOST += [{"initialiser": value} for value in (5, object(), True, np.eye(3), {}, {"name": None}, [5], ["auto", None])]
+LOST += [{"initialiser": value} for value in ("os:getcwd", "no.such:thing", {"name": "auto", "scales": [1]}, INITIALISERS["moments"])]
+LOST += [{"initialiser": value} for value in ("landmarks", {"name": "search", "score": "angel"})]
 LOST += [{"observers": value} for value in (5, None, print, [5])]
 
 
 @pytest.mark.parametrize("options", LOST, ids=[f"{number}-{next(iter(options))}" for number, options in enumerate(LOST)])
 def test_an_option_that_cannot_be_used_is_refused_by_name(options: dict) -> None:
     (name,) = options
-    words = {"group": "group|generator", "fixed_mask": "mask", "moving_mask": "mask", "fixed_spacing": "fixed spacing"}
+    words = {"initialiser": "initialiser|score", "group": "group|generator", "fixed_mask": "mask", "moving_mask": "mask", "fixed_spacing": "fixed spacing"}
     with pytest.raises(InputError, match=words.get(name, name)) as caught:
         register(*images(), **(QUICK | options))
     assert "Traceback" not in str(caught.value)
@@ -451,6 +562,9 @@ def test_an_option_that_cannot_be_used_is_refused_by_name(options: dict) -> None
         ({"group": ["transation"]}, "translation"),
         ({"sampler": "unifrom"}, "uniform"),
         ({"initial_transform": "center"}, "centre"),
+        ({"initialiser": "fetures"}, "features"),
+        ({"initialiser": ["auto", "momens"]}, "moments"),
+        ({"initialiser": {"name": "search", "scale": [1]}}, "scales"),
         ({"dtype": "float46"}, "float64"),
         ({"nan": "masks"}, "mask"),
         ({"metric": {"name": "mine", "hiden": 3}}, "hidden"),
@@ -481,7 +595,7 @@ def test_a_rate_far_too_high_ends_in_words_not_in_a_crash(rate: float) -> None:
     """In a process of its own: a point that is no number once took the interpreter down with it."""
     code = (
         "import numpy as np, drmime; a = np.random.default_rng(0).random((64, 64)); "
-        f"r = drmime.register(a, np.roll(a, 1, 1), metric='ncc', sampler='all', rate={rate!r}, steps=30); "
+        f"r = drmime.register(a, np.roll(a, 1, 1), metric='ncc', sampler='all', rate={rate!r}, steps=30, initialiser=None); "
         "assert np.isfinite(r.matrix).all(); print(r.stop.name)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
@@ -496,6 +610,7 @@ PARTS: dict[str, list] = {
     "group": ["rigid", "projective", ["scale"], {"own": np.eye(3, k=2)}, {"own": np.ones((3, 3))}],
     "metric": ["mine", "mattes", "nmi", "jhmi", "mse", {"name": "mine", "bound": "infonce"}, {"name": "jhmi", "bins": 5}],
     "sampler": ["jittered", "all", "edges", {"name": "uniform", "points": 0.01}, {"name": "uniform", "points": 16}],
+    "initialiser": ["auto", "mass", ["centre", {"name": "moments"}], "phase", "features", {"name": "search", "size": 16}, mass],
     "initial_transform": ["mass", "identity", FAR, np.diag([-1, 1, 1]), np.diag([1, 1, -1]), np.ones((3, 3)), np.eye(3) * 1e-9],
     "fixed_mask": [np.tri(16), np.eye(16), np.zeros((16, 16)), np.ones((8, 8)), np.ones((16, 16), bool)],
     "moving_mask": [np.tri(16), np.eye(16), np.full((16, 16), np.nan)],
@@ -506,7 +621,6 @@ PARTS: dict[str, list] = {
     "steps": [2],
     "rate": [0.01, 1e-12],
     "level_weights": [[1, 2], [0, 1], [1, 0]],
-    "balanced": [False],
     "finest_vector": [True],
     "tolerance": [0.1],
     "least_overlap": [0.9],

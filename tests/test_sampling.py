@@ -23,12 +23,12 @@ RANDOM = ["uniform", "jittered", "edges"]  # names of samplers that draw
 def pyramid_of(ndim: int, count: int = 2, mask: torch.Tensor | None = None) -> Pyramid:
     grid = oblique(SHAPES[ndim], offset=9.0)
     image = photograph(scene(grid), grid=grid)
-    return Pyramid(Image(image.data, grid, mask), count)
+    return Pyramid.of(Image(image.data, grid, mask), count)
 
 
 def alone(image: Image) -> Pyramid:
     """A pyramid of one level."""
-    return Pyramid(image, 1)
+    return Pyramid.of(image, 1)
 
 
 def begun(sampler: Sampler, fixed: Pyramid, seed: int = 0) -> Sampler:
@@ -242,7 +242,7 @@ def test_each_pair_of_a_batch_sees_the_points_it_would_see_alone(name: str) -> N
 )
 def test_points_are_a_number_or_a_share_of_each_level_but_16_at_least(points: float, counts: list[int]) -> None:
     grid = Grid.regular((64, 64))
-    fixed = Pyramid(photograph(scene(grid), grid=grid), 3)
+    fixed = Pyramid.of(photograph(scene(grid), grid=grid), 3)
     sampler = begun(Uniform(points), fixed)
     assert [drawn.shape for drawn in draw(sampler)] == [(1, count, 2) for count in counts]
     assert [sampler.count(level.grid) for level in fixed.levels] == counts
@@ -259,7 +259,7 @@ def test_levels_with_as_many_points_come_together_and_others_apart(
     grid = Grid.regular((64, 64))
     image = photograph(scene(grid), grid=grid)
     images = batch([Image(image.data, grid, torch.ones_like(image.data) if masked else None)] * 2, "fixed")
-    groups = begun(build("sampler", SAMPLERS, {"name": name, "points": points}), Pyramid(images, 3)).draw()
+    groups = begun(build("sampler", SAMPLERS, {"name": name, "points": points}), Pyramid.of(images, 3)).draw()
     assert [levels for levels, _ in groups] == ([slice(0, 3)] if together else [slice(0, 1), slice(1, 2), slice(2, 3)])
     rows = 2 if name == "edges" or (masked and name == "uniform") else 1  # of their own for pairs with something to choose
     for levels, drawn in groups:
@@ -396,7 +396,7 @@ def test_levels_are_read_together_each_under_its_own_matrices(levels: slice, ndi
     images = [
         batch([photograph(scene(grid, seed), grid=grid, dtype=dtype) for seed in seeds], "") for seeds in ((0, 1), (2, 3))
     ]
-    fixed, moving = (Pyramid(Image(image.data, grid, mask), 3) for image, mask in zip(images, masks, strict=True))
+    fixed, moving = (Pyramid.of(Image(image.data, grid, mask), 3) for image, mask in zip(images, masks, strict=True))
     turns = [frame @ rotation(ndim, 0.1 * number) @ translation(*[0.05 * number] * ndim) for number in range(6)]
     moving_from_frame = torch.stack(turns).view(3, 2, ndim + 1, ndim + 1)  # of all levels, whichever are read
     wanted = range(3)[levels]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from drmime.metrics.angle import GradientAngle
 from drmime.metrics.base import Similarity
 from drmime.metrics.histogram import JointHistogramMI, MattesMI, NormalisedMI
 from drmime.metrics.mine import BOUNDS, MINE
@@ -14,6 +15,18 @@ METRICS: dict[str, Callable[..., Similarity]] = {
     "jhmi": JointHistogramMI,
     "ncc": NCC,
     "mse": MSE,
+    "angle": GradientAngle,
 }
 
-__all__ = ["BOUNDS", "METRICS", "MINE", "MSE", "NCC", "JointHistogramMI", "MattesMI", "NormalisedMI", "Similarity"]
+__all__ = [
+    "BOUNDS",
+    "METRICS",
+    "MINE",
+    "MSE",
+    "NCC",
+    "GradientAngle",
+    "JointHistogramMI",
+    "MattesMI",
+    "NormalisedMI",
+    "Similarity",
+]

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from drmime.errors import InputError
+from drmime.image import Image
 
 
 class Similarity(nn.Module):
@@ -28,6 +29,17 @@ class Similarity(nn.Module):
                 f"metric {type(self).__name__} compares channel by channel: expected as many on both sides or one on either, "
                 f"got {channels[0]} and {channels[1]}. Metric 'mine' takes any."
             )
+
+    def describe(self, image: Image) -> Image:
+        """What is compared on a level: by default the image itself, else channels made from it, on the same grid."""
+        return image
+
+    def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
+        """Values (L, B, N, C) of the moving image with what has a direction turned into the fixed image's axes.
+
+        `jacobian` (L, B, 1 or N, D, D): of the moving point by the fixed point, up to a positive factor.
+        """
+        return moving
 
     def forward(self, fixed: Tensor, moving: Tensor, weight: Tensor, levels: slice) -> Tensor:
         """(L, B, N, Cf), (L, B, N, Cm), (L, B, N) of the pyramid's `levels` -> (L, B)"""

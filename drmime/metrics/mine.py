@@ -1,7 +1,8 @@
 """Mutual information estimated by a small network (MINE, Belghazi et al. 2018, arXiv 1801.04062).
 
 The network T(x, y) tells pairs of intensities that occur together from pairs put together at random; how well it can is a
-lower bound of their mutual information. It takes any number of channels on either side, which a histogram cannot. One
+lower bound of their mutual information. It takes any number of channels on either side, which a histogram cannot: here
+intensities, and the directions of edges. Where intensities have little to do with each other the edges decide. One
 network serves all levels (DRMIME), each pair of a batch has its own weights, and all pairs start from the same ones, so
 that a pair gives in a batch what it gives alone.
 """
@@ -14,9 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drmime.errors import number, whole
+from drmime.errors import number, switch, whole
+from drmime.image import Image
 from drmime.metrics.base import Similarity, shares
+from drmime.orientation import components, deviator, local_contrast, orientation, turned
 from drmime.registry import known
+
+AGREEMENT = 4.0  # brings the inner product of two tensors without trace, at most 1/2, to the size of the other inputs
 
 
 class MINE(Similarity):
@@ -32,6 +37,8 @@ class MINE(Similarity):
         negatives: int = 1,
         average: float = 0.05,
         clip: float = 5.0,
+        orientation: bool = True,
+        local: bool = True,
     ) -> None:
         """
         Args:
@@ -42,6 +49,9 @@ class MINE(Similarity):
             negatives: random partners of each point.
             average: rate of the moving average that corrects the gradient of "dv" (MINE paper, section 3.2).
             clip: bound on T in "smile".
+            orientation: the network sees how edges lie as well (`drmime.orientation`): how strong they are in either
+                image, and the cosine of twice the angle between them.
+            local: intensities are taken relative to the mean and deviation of their neighbourhood.
 
         Raises:
             InputError: an unknown bound, or a number out of its range.
@@ -56,6 +66,8 @@ class MINE(Similarity):
         self.negatives = whole("metric negatives", negatives, 1)
         self.average = number("metric average", average, 0, 1)
         self.clip = number("metric clip", clip, 0)
+        self.orientation = switch("metric orientation", orientation)
+        self.local = switch("metric local", local)
         self.log_average = torch.full((1, 1), math.nan)  # of the mean of exp T over random pairs. shape: (levels, B)
 
     def begin(self, levels: int, batch: int, channels: tuple[int, int], generator: torch.Generator, like: Tensor) -> None:
@@ -68,34 +80,63 @@ class MINE(Similarity):
             weights[-1] /= math.sqrt(6)
             return nn.Parameter(weights.to(like).repeat(batch, 1, 1))
 
-        widths = [sum(channels)] + [self.hidden] * self.depth + [1]
+        ndim = like.ndim - 2
+        self.ndim, self.tensors = ndim, len(components(ndim)) if self.orientation else 0
+        inputs = sum(channels) - 2 * self.tensors + (3 if self.orientation else 0)  # a strength each, and how they agree
+        widths = [inputs] + [self.hidden] * self.depth + [1]
         self.layers = nn.ParameterList(layer(a, b) for a, b in itertools.pairwise(widths))
         with torch.no_grad():
             self.layers[-1] *= 0.1
         self.scales: list[tuple[Tensor, Tensor]] = []
         self.log_average = like.new_full((levels, batch), math.nan)
 
+    def describe(self, image: Image) -> Image:
+        data = local_contrast(image) if self.local else image.data
+        if self.orientation:
+            data = torch.cat([data, orientation(image).data], 1)
+        return Image(data, image.grid, image.mask)
+
+    def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
+        if not self.orientation:
+            return moving
+        return torch.cat([moving[..., : -self.tensors], turned(moving[..., -self.tensors :], jacobian)], -1)
+
     def forward(self, fixed: Tensor, moving: Tensor, weight: Tensor, levels: slice) -> Tensor:
-        x, y = (values.transpose(0, 1).flatten(1, 2) for values in (fixed, moving))  # shape: (B, L * N, C)
+        (x, x_lines), (y, y_lines) = (self._split(values.transpose(0, 1).flatten(1, 2)) for values in (fixed, moving))
         if not self.scales:
             flat = weight.transpose(0, 1).flatten(1, 2)
             self.scales = [_mean_and_deviation(values.detach(), flat) for values in (x, y)]
         (x_mean, x_deviation), (y_mean, y_deviation) = self.scales
-        first, split = self.layers[0], x.shape[-1]
+        first, split, end = self.layers[0], x.shape[-1], x.shape[-1] + y.shape[-1]
         from_x = torch.bmm((x - x_mean) / x_deviation, first[:, :split])
-        from_y = torch.baddbmm(first[:, -1:], (y - y_mean) / y_deviation, first[:, split:-1])
+        from_y = torch.baddbmm(first[:, -1:], (y - y_mean) / y_deviation, first[:, split:end])
         counts = weight.shape[0], weight.shape[-1]  # levels, points
 
         def score(shift: int) -> Tensor:
             """T for the partners `shift` points further on, of the same level. shape: (L, B, N)"""
-            partners = from_y.unflatten(1, counts).roll(shift, 2).flatten(1, 2) if shift else from_y
-            return self._rest(from_x + partners).unflatten(1, counts).transpose(0, 1)
+
+            def partners(values: Tensor) -> Tensor:
+                return values.unflatten(1, counts).roll(shift, 2).flatten(1, 2) if shift else values
+
+            hidden = from_x + partners(from_y)
+            if self.orientation:
+                agreement = (x_lines * partners(y_lines)).sum(-1, keepdim=True)
+                hidden = hidden + AGREEMENT * agreement * first[:, end : end + 1]
+            return self._rest(hidden).unflatten(1, counts).transpose(0, 1)
 
         shifts = self._shifts(counts[1])
         t_random = torch.cat([score(shift) for shift in shifts], -1)
         w_random = torch.cat([weight * weight.roll(shift, -1) for shift in shifts], -1)
         value = BOUNDS[self.bound](self, score(0), shares(weight), t_random, shares(w_random), levels)
         return torch.where(w_random.sum(-1) > 0, value, 0)  # a level without points says nothing
+
+    def _split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N, C) -> intensities and strengths of edges, which the network takes as they are; and how the edges lie."""
+        if not self.orientation:
+            return values, values[..., :0]
+        tensors = values[..., -self.tensors :]
+        strength = tensors[..., : self.ndim].sum(-1, keepdim=True)
+        return torch.cat([values[..., : -self.tensors], strength], -1), deviator(tensors, self.ndim)
 
     def _rest(self, hidden: Tensor) -> Tensor:
         """All layers after the first, linear one. (B, N, hidden) -> (B, N)"""

@@ -1,0 +1,128 @@
+"""Gradient-angle mutual information at every shift at once (after W. Couwenberg, 2016; see `drmime.orientation`).
+
+With α the angle between the gradients of two images at a point, their mutual information is the integral of
+
+    -½ log sin²α = log 2 + Σ cos(2kα)/k,  k = 1, 2, …
+
+`coefficients` replaces the series by a non-negative polynomial. In two dimensions cos(2kα) is the inner product of the 2k-th
+powers of the unit gradients as complex numbers, so that correlations by FFT give the sum over all points for every
+shift. In three dimensions the first term is the inner product of two trace-free tensors of five components.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drmime.errors import InputError, number, whole
+from drmime.image import Image
+from drmime.initialise.poses import good_length
+from drmime.orientation import deviator, orientation, turned
+
+LEAST_VARIANCE = 1e-3  # of a map's largest: below, too little structure meets for a score
+NODES = 2**16  # of the midpoint rule for integrals over the angle
+
+
+class GradientAngle:
+    """How far gradients agree at every shift beyond chance, in standard deviations of chance."""
+
+    def __init__(self, degree: int = 1, width: float = 1.0, noise: float = 0.1) -> None:
+        """
+        Args:
+            degree: of the polynomial; above 1 in two dimensions only.
+            width: of the derivatives, in pixels of the search.
+            noise: of the gradients, as a share of their mean square.
+
+        Raises:
+            InputError: a number out of its range.
+        """
+        self.degree = whole("degree", degree, 1, 8)
+        self.width, self.noise = number("width", width, 0), number("noise", noise, 0)
+        self.weights = [float(c) for c in coefficients(self.degree)]
+
+    def describe(self, image: Image) -> Image:
+        return orientation(image, self.width, self.noise)
+
+    def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
+        return turned(moving, jacobian)
+
+    def begin(self, fixed: Image, moving: Image, shape: Sequence[int]) -> None:
+        """Transform the fixed image, B = 1; turned moving images of `shape` will follow.
+
+        Shifts of little overlap fall upon one another: the FFT has room for half the moving canvas beside the fixed image,
+        and for the canvas as a whole.
+        """
+        if self.degree > 1 and fixed.grid.ndim != 2:
+            raise InputError(f"degree: expected 1 in three dimensions, got {self.degree}")
+        self.lengths = [good_length(max(m, f + (m + 1) // 2)) for f, m in zip(fixed.grid.shape, shape, strict=True)]
+        self.first = [(f - m - n + 1) // 2 for f, m, n in zip(fixed.grid.shape, shape, self.lengths, strict=True)]
+        self.spectra = self._spectra(fixed)
+
+    def maps(self, moving: Image) -> tuple[Tensor, Tensor]:
+        """Turned moving images (P, m, *shape) -> score and overlap in pixels at shifts from `first` on, (P, *lengths) each."""
+        ndim = moving.grid.ndim
+        spectra = self._spectra(moving)
+        count = (spectra.shape[1] - 2) // self.degree  # components of a tensor without trace
+        weights = torch.tensor(self.weights).repeat_interleave(count).view(-1, *[1] * ndim)
+        product = self.spectra * spectra.conj()
+        product = torch.cat([(weights.to(product) * product[:, :-2]).sum(1, keepdim=True), product[:, -2:]], 1)
+        total, size, overlap = torch.fft.irfftn(product, self.lengths, tuple(range(2, ndim + 2))).unbind(1)
+        variance = size * (sum(c * c for c in self.weights) / count)
+        least = LEAST_VARIANCE * variance.flatten(1).amax(1).clamp(min=1).view(-1, *[1] * ndim)
+        score = torch.where(variance < least, 0, total / variance.clamp(min=least).sqrt())
+        back, axes = [-start for start in self.first], tuple(range(1, ndim + 1))
+        return torch.roll(score, back, axes), torch.roll(overlap, back, axes).round()
+
+    def _spectra(self, image: Image) -> Tensor:
+        """Of the trace-free components, to each power, of the squared size and of the mask. (P, parts + 2, *half spectrum)"""
+        ndim = image.grid.ndim
+        parts = deviator(image.data.movedim(1, -1), ndim).movedim(-1, 1)
+        size = parts.square().sum(1, keepdim=True)
+        mask = torch.ones_like(size) if image.mask is None else image.mask
+        every = torch.cat([*powers(parts, self.degree), size, mask], 1)
+        return torch.fft.rfftn(every, self.lengths, tuple(range(2, ndim + 2)))
+
+
+def powers(parts: Tensor, degree: int) -> list[Tensor]:
+    """Double-angle fields (P, 2, …) of which the 1st, 2nd, … has that multiple of the angle; all of the same size."""
+    made = [parts]
+    if degree > 1:
+        field = torch.complex(parts[:, 0], parts[:, 1])
+        unit = field / field.abs().clamp(min=1e-12)
+        for _ in range(degree - 1):
+            field = field * unit
+            made.append(torch.stack([field.real, field.imag], 1))
+    return made
+
+
+def coefficients(degree: int) -> np.ndarray:
+    """c_1 … c_degree of the polynomial log 2 + Σ c_k cos(2kα) nearest to f(α) = -½ log sin²α. shape: (degree,)
+
+    Nearest: no other non-negative polynomial of this degree and of f's integral has a smaller Kullback-Leibler divergence
+    from f, that is, a larger integral of f log p. That integral is concave in the c_k, and Newton's method with
+    halved steps finds its maximum: where the integrals of f cos(2kα)/p all vanish or, for odd degrees, where p touches 0 at
+    the right angle, where f is 0 too.
+    """
+    angle = (np.arange(NODES) + 0.5) * (2 * np.pi / NODES)  # 2α
+    f = -np.log(np.sin(angle / 2))
+    waves = np.cos(np.arange(1, degree + 1)[:, None] * angle)
+    c = np.zeros(degree)
+
+    def gain(c: np.ndarray) -> float:
+        p = math.log(2) + c @ waves
+        return float((f * np.log(p)).mean()) if p.min() > 0 else -math.inf
+
+    for _ in range(100):
+        p = math.log(2) + c @ waves
+        slope = (waves * (f / p)).mean(1)
+        bend = (waves * (f / p**2)) @ waves.T / NODES
+        step = np.linalg.solve(bend, slope)
+        size = 1.0
+        while gain(c + size * step) < gain(c) - 1e-15:
+            size /= 2
+        c = c + size * step
+        if np.abs(step).max() < 1e-12:
+            break
+    return c

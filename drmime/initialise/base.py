@@ -1,0 +1,101 @@
+"""What initialisers that search share: gray images on working grids, and mass."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from drmime.grid import Grid, scale_and_shift
+from drmime.image import Image
+
+
+def directions(grid: Grid) -> Tensor:
+    """World directions of the index axes, as columns of length 1. shape: (D, D)"""
+    return grid.world_from_index[:-1, :-1] / grid.spacing
+
+
+def working_spacing(fixed: Image, moving: Image, side: int) -> float:
+    """The world length of a working pixel with which the longer of all sides has `side` pixels, never finer than both."""
+    longest = max(float((image.grid.size * image.grid.spacing).max()) for image in (fixed, moving))
+    return max(longest / side, min(float(image.grid.spacing.min()) for image in (fixed, moving)))
+
+
+def gray(image: Image, spacing: float, axes: Tensor | None = None) -> Image:
+    """The mean over channels on a grid of cubic pixels of length `spacing`, float32 on the CPU, with a mask always.
+
+    The new grid has the middle of the old one and covers it. Its axes are those of the image or, where they differ, the
+    columns of `axes` (D, D), orthonormal world directions. Finer images are averaged with a triangular filter as wide as
+    two new pixels; what the mask covers is left out. Pixels with nothing under them hold the mean of all others.
+    """
+    data = image.data.detach().mean(1, keepdim=True).float().cpu()
+    mask = torch.ones_like(data) if image.mask is None else image.mask.float().cpu()
+    factors = (spacing / image.grid.spacing).tolist()  # x first
+    weights = [_triangles(length, factor) for length, factor in zip(image.grid.shape, reversed(factors), strict=True)]
+    share = _along_axes(mask, weights)
+    data = _along_axes(data * mask, weights) / share.clamp(min=1e-6)
+    inside = (share > 0.5).float()
+    shape = tuple(data.shape[2:])
+    data = torch.where(share > 1e-3, data, (data * inside).sum() / inside.sum().clamp(min=1))
+    result = Image(data, _centred(image.grid.centre, directions(image.grid), shape, spacing), inside)
+    if axes is None or torch.allclose(axes, directions(image.grid), atol=1e-6):
+        return result
+    return turned(result, axes, spacing)
+
+
+def _triangles(length: int, factor: float) -> Tensor:
+    """Weights of `length` old pixels in each new one that is `factor` times as long; rows sum to 1. shape: (new, old)"""
+    count = max(1, math.ceil(length / factor - 1e-6))
+    middles = (length - 1) / 2 + factor * (torch.arange(count, dtype=torch.float64) - (count - 1) / 2)
+    distances = (torch.arange(length) - middles.clamp(0, length - 1)[:, None]).abs()
+    weights = (1 - distances / max(factor, 1)).clamp(min=0)
+    return (weights / weights.sum(1, keepdim=True)).float()
+
+
+def _along_axes(data: Tensor, weights: list[Tensor]) -> Tensor:
+    """(1, 1, *shape) with the weights (new, old) of each axis applied along it."""
+    for axis, matrix in enumerate(weights):
+        data = torch.tensordot(data, matrix, dims=([axis + 2], [1])).movedim(-1, axis + 2)
+    return data
+
+
+def _centred(centre: Tensor, axes: Tensor, shape: tuple[int, ...], spacing: float) -> Grid:
+    ndim = len(shape)
+    matrix = torch.eye(ndim + 1, dtype=torch.float64)
+    matrix[:-1, :-1] = axes * spacing
+    matrix[:-1, -1] = centre
+    middle = (torch.tensor(shape[::-1], dtype=torch.float64) - 1) / 2
+    return Grid(shape, matrix @ scale_and_shift(torch.ones(ndim, dtype=torch.float64), -middle))
+
+
+def turned(image: Image, axes: Tensor, spacing: float) -> Image:
+    """The image read on a grid of other axes and spacing that holds all of it and has its middle; as `gray` otherwise."""
+    reach = (axes.T @ (image.grid.corners() - image.grid.centre).T).abs().amax(1)  # half sides along the new axes
+    shape = tuple(max(1, math.ceil(2 * half / spacing - 1e-6)) for half in reach.flip(0).tolist())
+    grid = _centred(image.grid.centre, axes, shape, spacing)
+    values, inside = image.at(grid.index_points()[None].float(), grid.world_from_index[None])
+    inside = inside.view(1, 1, *shape)
+    values = values.view(1, 1, *shape)
+    return Image(torch.where(inside > 0, values, (values * inside).sum() / inside.sum().clamp(min=1)), grid, inside)
+
+
+def mass_of(image: Image) -> Tensor:
+    """Distance of each pixel from the background, summed over channels; 0 where the mask is. shape: (B, 1, *shape)
+
+    The background is the median of the image's border, so that a dark specimen on bright ground weighs as a bright one on
+    dark ground does.
+    """
+    background = _background(image).view(*image.data.shape[:2], *[1] * image.grid.ndim)
+    weight = (image.data - background).abs().sum(1, keepdim=True)
+    return weight if image.mask is None else weight * image.mask
+
+
+def _background(image: Image) -> Tensor:
+    """Median of each channel over the border, or over all pixels where the mask leaves none of it. shape: (B, C)"""
+    border = torch.ones(image.grid.shape, dtype=torch.bool, device=image.data.device)
+    border[tuple(slice(1, -1) for _ in image.grid.shape)] = False
+    medians = []
+    for number, pixels in enumerate(image.data):
+        inside = torch.ones_like(border) if image.mask is None else image.mask[number, 0] > 0
+        chosen = border & inside
+        medians.append(pixels[:, chosen if chosen.any() else inside].median(-1).values)
+    return torch.stack(medians)

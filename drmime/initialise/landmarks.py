@@ -1,0 +1,204 @@
+"""A start from corresponding points: least squares in any group, by Levenberg-Marquardt on the group itself.
+
+A step multiplies the matrix by the exponential of a small element of the algebra, so every iterate belongs to the group
+and the derivatives at zero are written down at once (Marquardt 1963, doi 10.1137/0111030; on groups: Absil, Mahony and
+Sepulchre 2008, isbn 9780691132983, chapter 8). Starts at many rotations make a half turn as easy as none.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drmime import lie
+from drmime.errors import InputError, numbers
+from drmime.grid import Grid, apply, scaled
+from drmime.image import Image
+from drmime.io import read_landmarks
+
+STEPS = 200
+ANGLES = 8  # starts in a plane
+FLAT = 1e-5  # of the largest singular value: below it points are taken to lie on a line, a plane, a conic
+SQUASHED = 1e-3  # a map that shrinks one direction that much more than another is the limit of a mirrored one
+
+
+class Landmarks:
+    """The map of `group` that takes the fixed points to the moving points with the least sum of squared distances.
+
+    Args:
+        fixed_points, moving_points: (N, D), row i with row i, or paths of CSV files with columns x,y[,z]; in pixels of
+            their image, x first, 0-based, pixel centres.
+        group: as `drmime.lie.generators` takes it.
+
+    Raises:
+        InputError: a file that cannot be read, points that are not (N, 2) or (N, 3) finite numbers, unequal numbers of
+            points or dimensions, or fewer points than the group needs.
+    """
+
+    def __init__(
+        self, fixed_points: Any, moving_points: Any, group: str | Sequence[str] | Mapping[str, Tensor] = "rigid"
+    ) -> None:
+        self.fixed_points = _points(fixed_points, "fixed")
+        self.moving_points = _points(moving_points, "moving")
+        self.generators = lie.generators(group, self.fixed_points.shape[1])
+        _check_counts(self.fixed_points, self.moving_points, self.generators)
+
+    def __call__(self, fixed: Image, moving: Image) -> Tensor:
+        """moving_from_fixed, world units. shape: (1, D+1, D+1)
+
+        Raises:
+            InputError: images of another dimension, or points that do not determine the map; see `fit`.
+        """
+        ndim = self.fixed_points.shape[1]
+        for role, image in (("fixed", fixed), ("moving", moving)):
+            if image.grid.ndim != ndim:
+                raise InputError(f"landmarks: expected {image.grid.ndim}-D points for the {role} image, got {ndim}-D points")
+        sources, _ = apply(fixed.grid.world_from_index, self.fixed_points)
+        targets, _ = apply(moving.grid.world_from_index, self.moving_points)
+        return fit(sources, targets, self.generators, fixed.grid)[None]
+
+
+def fit(fixed_points: Tensor, moving_points: Tensor, group: Mapping[str, Tensor], grid: Grid) -> Tensor:
+    """moving_from_fixed of a group that takes (N, D) world points to (N, D) world points best, by least squares.
+
+    `group` is what `drmime.lie.generators` returns; they act in the frame of `grid`, the fixed grid, as in `LieTransform`.
+    Points that match exactly give the map to rounding. The last entry is 1 (-1 where the world's origin lies behind a
+    projective map's horizon). shape: (D+1, D+1), float64
+
+    Raises:
+        InputError: unequal numbers of points, fewer than the group needs, points that do not determine the map since they
+            coincide or lie on a line or plane, or points of which one set is the mirror image of the other.
+    """
+    _check_counts(fixed_points, moving_points, group)
+    frame_from_world = torch.linalg.inv(grid.world_from_frame)
+    source, _ = apply(frame_from_world, fixed_points.to(torch.float64))
+    target, _ = apply(frame_from_world, moving_points.to(torch.float64))
+    basis = torch.stack(list(group.values()))
+    _check_spread(source, target, basis)
+    matrices, costs = _refined(_starts(source, target, basis), source, target, basis)
+    best = matrices[costs.argmin()]
+    stretches = torch.linalg.svdvals(best[:-1, :-1])
+    if stretches[-1] < SQUASHED * stretches[0]:
+        raise InputError(
+            "landmarks: the best map squashes the image flat, as it does where one set of points is the mirror image of "
+            "the other. Check that rows correspond and that x comes before y; flip one image if it is mirrored."
+        )
+    matrix = scaled(grid.world_from_frame @ best @ frame_from_world, grid)
+    return matrix / matrix[-1, -1].abs()  # to the last digit
+
+
+def _points(points: Any, role: str) -> Tensor:
+    if isinstance(points, (str, Path)):
+        return torch.as_tensor(read_landmarks(points))
+    array = numbers(f"landmarks: {role} points", points, "rows of 2 or 3 coordinates, or the path of a CSV file")
+    if array.ndim != 2 or array.shape[1] not in (2, 3):
+        raise InputError(f"landmarks: expected {role} points of shape (N, 2) or (N, 3), got {array.shape}")
+    if not np.isfinite(array).all():
+        raise InputError(f"landmarks: expected finite {role} points, got NaN or infinity")
+    return torch.as_tensor(array)
+
+
+def _check_counts(fixed_points: Tensor, moving_points: Tensor, group: Mapping[str, Tensor]) -> None:
+    if fixed_points.shape != moving_points.shape:
+        shapes = f"{tuple(fixed_points.shape)} fixed and {tuple(moving_points.shape)} moving"
+        raise InputError(f"landmarks: expected as many fixed as moving points, of one dimension, got {shapes}")
+    count, ndim = fixed_points.shape
+    least = math.ceil(_rank(torch.stack(list(group.values())).flatten(1)) / ndim)
+    if count < least:
+        raise InputError(f"landmarks: expected at least {least} pairs for this group in {ndim}-D, got {count}")
+
+
+def _check_spread(source: Tensor, target: Tensor, basis: Tensor) -> None:
+    """A map is determined when every generator moves the points, each in a way of its own."""
+    if _rank(_jacobian(torch.eye(len(basis[0]), dtype=torch.float64)[None], source, basis)[0]) < _rank(basis.flatten(1)):
+        raise InputError(
+            "landmarks: the fixed points do not determine a map of this group: they coincide, lie on one line or, in 3-D, "
+            "in one plane. Add points elsewhere, or take a smaller group."
+        )
+    dimensions = [_rank(points - points.mean(0)) for points in (source, target)]
+    if dimensions[1] < dimensions[0]:
+        raise InputError("landmarks: the moving points coincide or lie on one line or plane, but the fixed points do not")
+
+
+def _rank(matrix: Tensor) -> int:
+    values = torch.linalg.svdvals(matrix)
+    return int((values > FLAT * values.max()).sum())
+
+
+def _starts(source: Tensor, target: Tensor, basis: Tensor) -> Tensor:
+    """Members of the group: every coarse rotation, the scale of the spread, centroid on centroid. shape: (S, D+1, D+1)"""
+    ndim = source.shape[1]
+    parts = lie.generators(["translation", "rotation", "scale"], ndim)
+    parts = {
+        name: part for name, part in parts.items() if _rank(torch.stack([*basis, part]).flatten(1)) == _rank(basis.flatten(1))
+    }
+    planes = [part for name, part in parts.items() if name.startswith("rotation")]
+    starts = torch.eye(ndim + 1, dtype=torch.float64)[None]
+    if len(planes) == 1:
+        angles = torch.arange(ANGLES, dtype=torch.float64) * (2 * math.pi / ANGLES)
+        starts = lie.exp(angles[:, None], planes[0][None])
+    elif planes:
+        starts = _cube_rotations()
+    if "scale" in parts:
+        starts[:, :-1, :-1] *= (target - target.mean(0)).norm() / (source - source.mean(0)).norm()
+    shifts = target.mean(0) - apply(starts, source.mean(0)[None])[0][:, 0]
+    free = torch.tensor([f"translation_{axis}" in parts for axis in lie.AXES[:ndim]])
+    starts[:, :-1, -1] = torch.where(free, shifts, 0)
+    return starts
+
+
+def _cube_rotations() -> Tensor:
+    """The 24 rotations of a cube. shape: (24, 4, 4)"""
+    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * 3)
+    axes = torch.eye(3, dtype=torch.float64)
+    every = torch.cat([torch.diag_embed(signs) @ axes[list(order)] for order in itertools.permutations(range(3))])
+    turns = every[torch.linalg.det(every) > 0]
+    matrices = torch.eye(4, dtype=torch.float64).repeat(len(turns), 1, 1)
+    matrices[:, :-1, :-1] = turns
+    return matrices
+
+
+def _jacobian(matrices: Tensor, source: Tensor, basis: Tensor) -> Tensor:
+    """Derivatives of where `matrices @ exp(delta)` takes the points, at delta = 0: (S, n, n), (N, D) -> (S, N * D, K)"""
+    homogeneous = torch.cat([source, torch.ones_like(source[:, :1])], 1)
+    image = torch.einsum("sij,nj->sni", matrices, homogeneous)
+    moved = torch.einsum("sij,kjl,nl->snik", matrices, basis, homogeneous)
+    below = image[:, :, -1:, None]
+    return ((moved[:, :, :-1] - image[:, :, :-1, None] / below * moved[:, :, -1:]) / below).flatten(1, 2)
+
+
+def _misfit(matrices: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Residuals (S, N * D) and their sums of squares (S,), infinite where a point has no image."""
+    images, in_front = apply(matrices, source)
+    residuals = (images - target).flatten(1)
+    costs = residuals.square().sum(1)
+    return residuals, torch.where(in_front.all(1) & costs.isfinite(), costs, math.inf)
+
+
+def _refined(matrices: Tensor, source: Tensor, target: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Levenberg-Marquardt from every start at once: the matrices (S, D+1, D+1) it ends at, and their costs (S,)."""
+    damping = torch.full((len(matrices),), 1e-3, dtype=torch.float64)
+    residuals, costs = _misfit(matrices, source, target)
+    least: Tensor | None = None  # diagonal below which nothing moves any more, as where a scale has gone to zero
+    for _ in range(STEPS):
+        jacobian = _jacobian(matrices, source, basis)
+        normal = jacobian.mT @ jacobian
+        diagonal = normal.diagonal(dim1=1, dim2=2)
+        least = 1e-12 * diagonal.amax(1, keepdim=True) if least is None else least
+        normal = normal + torch.diag_embed(damping[:, None] * diagonal + least)
+        steps = torch.linalg.solve(normal, -(jacobian.mT @ residuals[..., None]))[..., 0]
+        trials = matrices @ lie.exp(steps, basis)
+        new_residuals, new_costs = _misfit(trials, source, target)
+        better = new_costs < costs
+        matrices = torch.where(better[:, None, None], trials, matrices)
+        residuals = torch.where(better[:, None], new_residuals, residuals)
+        costs = torch.where(better, new_costs, costs)
+        damping = torch.where(better, damping / 8, damping * 4).clamp(min=1e-14)
+        if ((steps.abs().amax(1) < 1e-13) | (damping > 1e3)).all():
+            break
+    return matrices, costs

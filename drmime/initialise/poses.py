@@ -1,0 +1,54 @@
+"""What searches are made of: rotations spread evenly over all there are, and lengths that suit the FFT."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def rotations(ndim: int, step: float) -> Tensor:
+    """About `step` degrees apart, the identity first. shape: (R, D, D), float64"""
+    return _turns(max(1, round(360 / step))) if ndim == 2 else _spread(max(1, round(VOLUME / math.radians(step) ** 3)))
+
+
+def mirror(ndim: int) -> Tensor:
+    """The reflection of the first axis. shape: (D, D), float64"""
+    return torch.diag(torch.tensor([-1.0] + [1.0] * (ndim - 1), dtype=torch.float64))
+
+
+VOLUME = 8 * math.pi**2 * 0.7  # of all rotations, in cubes of radians; a ball of rotations fills 0.7 of its cell or so
+PSI = 1.533751168755204288118041  # the real root of psi⁴ = psi + 4
+
+
+def _turns(count: int) -> Tensor:
+    angle = torch.arange(count, dtype=torch.float64) * (2 * math.pi / count)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
+
+
+def _spread(count: int) -> Tensor:
+    """Super-Fibonacci spirals (Alexa 2022, doi 10.1109/CVPR52688.2022.00811), turned so that the first is the identity."""
+    number = torch.arange(count, dtype=torch.float64) + 0.5
+    share = number / count
+    r, big = share.sqrt(), (1 - share).sqrt()
+    alpha, beta = 2 * math.pi * number / math.sqrt(2), 2 * math.pi * number / PSI
+    matrices = _matrices(torch.stack([r * alpha.sin(), r * alpha.cos(), big * beta.sin(), big * beta.cos()], -1))
+    return matrices @ matrices[:1].transpose(-1, -2)
+
+
+def _matrices(quaternions: Tensor) -> Tensor:
+    """Unit quaternions (R, 4), the real part first, to rotation matrices (R, 3, 3)."""
+    w, x, y, z = quaternions.unbind(-1)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
+def good_length(length: int) -> int:
+    """The least number from `length` up whose prime factors are 2, 3 and 5, for which the FFT is fast."""
+    while pow(2 * 3 * 5, 64, length) > 0:  # a power of 30 is divisible by these numbers and no others
+        length += 1
+    return length

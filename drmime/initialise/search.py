@@ -1,0 +1,246 @@
+"""Every rotation, every shift, some scales: the global search behind `initialiser="auto"`.
+
+Both images are reduced to some hundred pixels. For each pose (rotation, scale, perhaps a reflection) the moving image is
+read on a canvas in that pose, and a map of scores says how well it fits the fixed image at every shift. The best peaks
+of all maps, distinct from each other, are the candidates.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from drmime.errors import InputError, number, numbers, switch, whole
+from drmime.grid import Grid, apply, scale_and_shift
+from drmime.image import Image
+from drmime.initialise.angle import GradientAngle
+from drmime.initialise.cross import CrossMI
+from drmime.initialise.poses import mirror, rotations
+from drmime.pyramid import Pyramid, possible_levels
+from drmime.registry import build
+
+PEAKS = 3  # taken from each pose's map
+COARSE = 64  # pixels along the fixed image's longest side; smaller images are searched once
+BETTER = 0.25  # share of the poses that are searched again at full size
+TOGETHER = 2**20  # pixels of canvases that are worked on at once
+CLOSE = 0.08  # of the fixed image's diagonal: candidates nearer to each other are one
+ALIKE = 1.1  # ratio of sizes up to which images are taken to have one scale
+LARGEST = 2.5  # canvases by the fixed image's side; a larger one would be a moving image mostly out of sight
+
+
+class Maps(Protocol):
+    """Scores at every shift: what `Search` needs to know of a way to compare."""
+
+    first: list[int]  # the shift, in pixels and array order, of a map's first entry
+
+    def describe(self, image: Image) -> Image:
+        """The channels that are compared."""
+
+    def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
+        """See `drmime.metrics.Similarity.turn`."""
+
+    def begin(self, fixed: Image, moving: Image, shape: Sequence[int]) -> None:
+        """Both described, B = 1, the moving one upright; canvases will have `shape`."""
+
+    def maps(self, moving: Image) -> tuple[Tensor, Tensor]:
+        """Canvases (P, C, *shape) -> score and overlap in pixels at every shift, (P, *shifts) each."""
+
+
+SCORES: dict[str, Callable[..., Maps]] = {"angle": GradientAngle, "cross": CrossMI}
+
+
+class Peak(NamedTuple):
+    score: float
+    matrix: Tensor  # shape: (D+1, D+1), moving_from_fixed, world
+    scale: float
+    pose: int  # number of the rotation
+
+
+class Search:
+    """The best poses of the moving image over the fixed one, by a map of scores for each rotation and scale."""
+
+    def __init__(
+        self,
+        score: str | Mapping[str, Any] | Maps = "angle",
+        size: int | None = None,
+        step: float | None = None,
+        scales: Sequence[float] = (0.64, 0.8, 1.0, 1.25, 1.56),
+        rotate: bool = True,
+        mirrored: bool = False,
+        least_overlap: float = 0.35,
+        count: int = 10,
+    ) -> None:
+        """
+        Args:
+            score: what is mapped, "angle" (gradient directions) or "cross" (mutual information of intensities), or a
+                mapping with options such as `{"name": "cross", "bins": 8}`.
+            size: pixels along the fixed image's longest side; by default 192 in two dimensions and 32 in three.
+            step: degrees between rotations; by default 5.6 in two dimensions and 30 in three.
+            scales: world length in the moving image of one in the fixed image, tried at each rotation. Where images
+                without spacing differ in size by more than 10 %, the ratio of their sizes times each is tried as well.
+            rotate: False: shifts and scales alone.
+            mirrored: search reflected poses instead of proper ones.
+            least_overlap: share of the smaller image that must lie on the other one.
+            count: most candidates returned.
+
+        Raises:
+            InputError: a number out of its range.
+        """
+        self.maps: Maps = build("score", SCORES, score)
+        if not all(callable(getattr(self.maps, method, None)) for method in ("describe", "turn", "begin", "maps")):
+            raise InputError(f"score: expected one of {', '.join(SCORES)} or an object like them, got {score!r}")
+        self.size = size if size is None else whole("size", size, 16, 1024)
+        self.step = step if step is None else number("step", step, 0.1, 360)
+        self.scales = [float(s) for s in numbers("scales", scales, "positive numbers").ravel()]
+        if not self.scales or not all(0.01 <= s <= 100 for s in self.scales):
+            raise InputError(f"scales: expected numbers from 0.01 to 100, got {scales!r}")
+        self.rotate, self.mirrored = switch("rotate", rotate), switch("mirrored", mirrored)
+        self.least_overlap = number("least_overlap", least_overlap, 0, 1)
+        self.count = whole("count", count, 1)
+
+    def __call__(self, fixed: Image, moving: Image) -> Tensor:
+        """Candidates, best first. (K, D+1, D+1); K = 0 where nothing stands out, as on images without structure."""
+        peaks = distinct(self.peaks(fixed, moving), fixed.grid, self.count)
+        side = fixed.grid.ndim + 1
+        return torch.stack([peak.matrix for peak in peaks]) if peaks else torch.zeros(0, side, side, dtype=torch.float64)
+
+    def peaks(self, fixed: Image, moving: Image) -> list[Peak]:
+        """The highest places of the best poses' maps, in no order.
+
+        Every pose is scored at half the size first, at a quarter of the cost; the better ones again at full size.
+        """
+        ndim = fixed.grid.ndim
+        poses = rotations(ndim, self.step or (5.625 if ndim == 2 else 30.0)) if self.rotate else torch.eye(ndim)[None].double()
+        poses = poses @ mirror(ndim) if self.mirrored else poses
+        spacing = float((fixed.grid.size * fixed.grid.spacing).max()) / (self.size or (192 if ndim == 2 else 32))
+        spacing = max(spacing, float(fixed.grid.spacing.min()))
+        chosen = {scale: list(range(len(poses))) for scale in self._scales(fixed.grid, moving.grid)}
+        if max(reduced(fixed, 2 * spacing).grid.shape) >= COARSE:
+            found = list(self._at(fixed, moving, 2 * spacing, poses, chosen))
+            seen = {peak.scale for peak in found}  # a thin image may be too small for a look at half the size
+            chosen = _promising(found) | {scale: numbers_ for scale, numbers_ in chosen.items() if scale not in seen}
+        return list(self._at(fixed, moving, spacing, poses, chosen))
+
+    def _at(
+        self, fixed: Image, moving: Image, spacing: float, poses: Tensor, chosen: Mapping[float, Sequence[int]]
+    ) -> Iterator[Peak]:
+        """Peaks of the chosen poses (numbers by scale), with working pixels of world length `spacing`."""
+        here = self.maps.describe(reduced(fixed, spacing))
+        for scale, numbers_ in chosen.items():
+            there = reduced(moving, spacing * scale)
+            if min(there.grid.shape) >= 8 and max(there.grid.shape) <= LARGEST * max(here.grid.shape):
+                for peak in self._at_scale(here, self.maps.describe(there), scale, poses[numbers_], spacing):
+                    yield peak._replace(pose=numbers_[peak.pose])
+
+    def _scales(self, fixed: Grid, moving: Grid) -> list[float]:
+        """All scales to try. One scale alone is that of the world, which is known."""
+        ratio = float(((moving.size * moving.spacing).prod() / (fixed.size * fixed.spacing).prod()) ** (1 / fixed.ndim))
+        bases = [1.0] if len(self.scales) == 1 or 1 / ALIKE < ratio < ALIKE else [1.0, ratio]
+        return sorted({round(base * scale, 4) for base, scale in itertools.product(bases, self.scales)})
+
+    def _at_scale(self, here: Image, there: Image, scale: float, poses: Tensor, spacing: float) -> Iterator[Peak]:
+        """Peaks of every rotation at one scale; `here` and `there` are reduced and described."""
+        ndim = here.grid.ndim
+        side = math.ceil(math.hypot(*there.grid.shape))  # holds the moving image however it is turned
+        shape = (side,) * ndim
+        self.maps.begin(here, there, shape)
+        axes = here.grid.world_from_index[:-1, :-1] / here.grid.spacing
+        canvas = Grid.regular(shape, [spacing] * ndim)
+        middle = scale_and_shift(torch.ones(ndim, dtype=torch.float64), -canvas.centre)
+        together = max(1, TOGETHER // side**ndim)
+        for start, some in zip(range(0, len(poses), together), poses.split(together), strict=True):
+            linear = scale * some  # moving world by fixed world
+            from_canvas = homogeneous(linear @ axes, there.grid.centre) @ middle
+            score, overlap = self.maps.maps(self._read(there, canvas, from_canvas, linear))
+            enough = self.least_overlap * self._least(here, overlap)
+            score = torch.where(overlap >= enough.view(-1, *[1] * ndim).clamp(min=1), score, -math.inf)
+            for number_, value, entry in peaks(score, max(3, round(0.04 * max(here.grid.shape)))):
+                shift = [self.maps.first[axis] + entry[axis] for axis in range(ndim)][::-1]
+                back = scale_and_shift(torch.ones(ndim, dtype=torch.float64), -torch.tensor(shift, dtype=torch.float64))
+                from_here = from_canvas[number_] @ canvas.world_from_index @ back
+                yield Peak(value, from_here @ here.grid.index_from_world, scale, start + number_)
+
+    def _read(self, there: Image, canvas: Grid, from_canvas: Tensor, linear: Tensor) -> Image:
+        """The described moving image on the canvas in some poses. -> (P, C, *canvas.shape)"""
+        count, shape = len(linear), canvas.shape
+        points = apply(canvas.world_from_index, canvas.index_points())[0].to(there.data)
+        values, inside = there.copies(count).at(points.expand(count, -1, -1), from_canvas)
+        values = self.maps.turn(values, linear[:, None]) * inside[..., None]
+        return Image(values.transpose(1, 2).reshape(count, -1, *shape), canvas, inside.view(count, 1, *shape))
+
+    def _least(self, here: Image, overlap: Tensor) -> Tensor:
+        """Pixels of the smaller of the two images, as far as one can hold the other. shape: (P,)"""
+        whole_fixed = float(here.mask.sum()) if here.mask is not None else math.prod(here.grid.shape)
+        return overlap.flatten(1).amax(1).clamp(max=whole_fixed)
+
+
+def _promising(found: Iterable[Peak]) -> dict[float, list[int]]:
+    """The better poses, numbers by scale."""
+    best: dict[tuple[float, int], float] = {}
+    for peak in found:
+        best[peak.scale, peak.pose] = max(peak.score, best.get((peak.scale, peak.pose), -math.inf))
+    ranked = sorted(best, key=lambda key: -best[key])
+    chosen: dict[float, list[int]] = {}
+    for scale, pose in ranked[: max(1, math.ceil(BETTER * len(ranked)))]:
+        chosen.setdefault(scale, []).append(pose)
+    return chosen
+
+
+def peaks(maps: Tensor, apart: int) -> Iterator[tuple[int, float, tuple[int, ...]]]:
+    """The `PEAKS` highest entries of each map (P, *shifts), more than `apart` entries from each other: map, value, entry."""
+    for number_, field in enumerate(maps):
+        field = field.clone()
+        for _ in range(PEAKS):
+            flat = int(field.argmax())
+            value = float(field.view(-1)[flat])
+            if not value > 0:
+                break
+            entry = tuple(int(i) for i in torch.unravel_index(torch.tensor(flat), field.shape))
+            yield number_, value, entry
+            field[tuple(slice(max(0, i - apart), i + apart + 1) for i in entry)] = -math.inf
+
+
+def distinct(found: Iterable[Peak], grid: Grid, count: int) -> list[Peak]:
+    """The best of `found` that move the corners of `grid` to places apart, best first."""
+    corners = grid.corners()
+    least = CLOSE * float((grid.size * grid.spacing).norm())
+    chosen: list[Peak] = []
+    places: list[Tensor] = []
+    for peak in sorted(found, key=lambda peak: -peak.score):
+        linear = peak.matrix[:-1, :-1]
+        scale = float(linear.det().abs()) ** (1 / grid.ndim)
+        place = apply(peak.matrix, corners)[0]
+        if all(float((place - other).norm(dim=-1).mean()) > least * scale for other in places):
+            chosen.append(peak)
+            places.append(place)
+        if len(chosen) == count:
+            break
+    return chosen
+
+
+def homogeneous(linear: Tensor, shift: Tensor) -> Tensor:
+    """(..., D, D) and (D,) as (..., D+1, D+1)"""
+    ndim = len(shift)
+    matrix = torch.zeros(*linear.shape[:-2], ndim + 1, ndim + 1, dtype=torch.float64)
+    matrix[..., :-1, :-1], matrix[..., :-1, -1], matrix[..., -1, -1] = linear, shift, 1
+    return matrix
+
+
+def reduced(image: Image, spacing: float) -> Image:
+    """`image` on a grid of cubic pixels of world length `spacing` that has its axes and covers it; made from a pyramid."""
+    level = image
+    for level in Pyramid.of(image, possible_levels(image.grid)).levels[::-1]:
+        if float(level.grid.spacing.min()) <= 1.01 * spacing:
+            break
+    extent = image.grid.size * image.grid.spacing
+    shape = tuple(max(1, round(float(length) / spacing)) for length in extent.flip(0))
+    size = torch.tensor(shape[::-1], dtype=torch.float64)
+    axes = image.grid.world_from_index[:-1, :-1] / image.grid.spacing
+    matrix = homogeneous(axes * spacing, image.grid.centre)
+    grid = Grid(shape, matrix @ scale_and_shift(torch.ones(image.grid.ndim, dtype=torch.float64), -(size - 1) / 2))
+    values, inside = level.at(grid.index_points()[None].to(level.data), grid.world_from_index[None])
+    mask = inside.view(1, 1, *shape)
+    return Image(values.transpose(1, 2).reshape(1, -1, *shape) * mask, grid, mask)

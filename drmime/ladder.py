@@ -1,0 +1,228 @@
+"""From many starts to one: candidates are refined together, the losers are dropped, and the best goes on.
+
+Where the truth lies is nearly always among the first candidates of a search; which one it is, intensities do not say: mutual
+information prefers candidates of small overlap. The gradient-angle score does, and it also brings a candidate from some
+per cent off to the top of its own hill (`experiments/README.md` has the figures).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drmime.grid import Grid
+from drmime.image import Image
+from drmime.initialise import Initialiser
+from drmime.initialise.search import Search, reduced
+from drmime.metrics import GradientAngle
+from drmime.optimise import Schedule, Stop, maximise
+from drmime.pyramid import Pyramid, possible_levels
+from drmime.sampling import Sampler, unravel
+from drmime.transform import LieTransform
+
+SIDE = {2: 256, 3: 64}  # pixels along the fixed image's longest side, by dimension
+RATE = 0.01
+HOPELESS = 0.6  # of the best score; refinement does not make up for more
+DOUBTFUL = 0.8  # a start elsewhere that scores this share of the best one's score
+APART = 0.05  # of the fixed image's diagonal: corners further off, on average, are elsewhere
+SURE = 50.0  # standard deviations; below, a look at the mirrored image is worth its time
+CHANCE = 8.0  # standard deviations; neighbouring pixels are not independent, so chance reaches several
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One round: how many levels are used, counted from the coarsest, for how long, and how many candidates stay."""
+
+    levels: int
+    steps: int
+    points: int
+    keep: int
+
+
+RUNGS = (Rung(levels=2, steps=25, points=1024, keep=4), Rung(levels=3, steps=50, points=2048, keep=4))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A start: who proposed it, and how well edges agree there, in standard deviations of chance."""
+
+    source: str
+    score: float
+    matrix: Tensor  # shape: (D+1, D+1), moving_from_fixed, world; refined as far as it came
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The starts of one pair, the one used first, and why it may be wrong, in sentences."""
+
+    candidates: tuple[Candidate, ...]
+    doubts: tuple[str, ...] = ()
+
+
+def climb(
+    fixed: Image,
+    moving: Image,
+    proposals: Sequence[tuple[str, Tensor]],
+    generators: Mapping[str, Tensor],
+    seed: int,
+) -> tuple[Candidate, ...]:
+    """All starts proposed for one pair, the best first; those that stayed longest are refined furthest.
+
+    `proposals`: sources and matrices (D+1, D+1). The images are normalised, B = 1. Perspective is left to the metric asked for.
+    """
+    basis = {name: matrix for name, matrix in generators.items() if not matrix[-1].any()} or dict(generators)
+    random = torch.Generator().manual_seed(seed)
+    here, there = _pyramids(fixed, moving, proposals)
+    matrices = torch.stack([matrix for _, matrix in proposals])
+    order, values = torch.arange(len(proposals)), torch.zeros(len(proposals), dtype=torch.float64)
+    out: list[int] = []
+    for rung in RUNGS:
+        chosen = slice(-min(rung.levels, len(here.levels)), None)
+        part = Pyramid(here.levels[chosen]), Pyramid(there.levels[chosen])
+        matrices[order] = _refined(*part, matrices[order], basis, rung, random, fixed.grid)
+        values[order] = scores(*part, matrices[order]).to(values)
+        ranked = order[values[order].argsort(descending=True, stable=True)]
+        stay = min(rung.keep, int((values[ranked] > HOPELESS * values[ranked[0]]).sum().clamp(min=1)))
+        order, dropped = ranked[:stay], ranked[stay:]
+        out = [*dropped.tolist(), *out]
+    return tuple(Candidate(proposals[i][0], float(values[i]), matrices[i]) for i in [*order.tolist(), *out])
+
+
+def suited(generators: Mapping[str, Tensor], mirrored: bool = False) -> Search:
+    """The search over what a group can do: a rotation or a scale that the group lacks is not tried."""
+    linear = torch.stack([matrix[:-1, :-1] for matrix in generators.values()])
+    turns = bool((linear - linear.mT).abs().max() > 1e-9)
+    scales = bool(linear.diagonal(dim1=1, dim2=2).sum(1).abs().max() > 1e-9)
+    return Search(rotate=turns, mirrored=mirrored) if scales else Search(rotate=turns, mirrored=mirrored, scales=(1.0,))
+
+
+def ranking(
+    fixed: Image,
+    moving: Image,
+    given: Tensor,
+    searching: Sequence[tuple[str, Initialiser | None]],
+    generators: Mapping[str, Tensor],
+    seed: int,
+) -> Ranking:
+    """All starts of one pair: the given one (D+1, D+1) and what each of `searching` finds; None is the search that suits."""
+    found = [("given", given)]
+    for name, initialiser in searching:
+        find = initialiser or suited(generators)
+        found += [(name, matrix.to(given)) for matrix in find(fixed, moving)]
+    if not searching:
+        return Ranking((Candidate("given", score_at(fixed, moving, given), given),))
+    candidates = climb(fixed, moving, found, generators, seed)
+    doubt = doubts(candidates, fixed.grid)
+    if candidates[0].score < SURE and any(initialiser is None for _, initialiser in searching):
+        doubt += _mirrored(fixed, moving, candidates[0], generators, seed)
+    return Ranking(candidates, doubt)
+
+
+def _mirrored(fixed: Image, moving: Image, best: Candidate, generators: Mapping[str, Tensor], seed: int) -> tuple[str, ...]:
+    """A sentence where a reflected start fits far better than the best proper one."""
+    found = suited(generators, mirrored=True)(fixed, moving)
+    if not len(found):
+        return ()
+    score = climb(fixed, moving, [("mirrored", matrix) for matrix in found], generators, seed)[0].score
+    if best.score > DOUBTFUL * score or score < CHANCE:
+        return ()
+    return (
+        f"The moving image seems to be mirrored: edges agree by {score:.0f} standard deviations when it is, by "
+        f'{best.score:.0f} when it is not. Pass initialiser={{"name": "search", "mirrored": True}}.',
+    )
+
+
+def doubts(candidates: Sequence[Candidate], fixed: Grid) -> tuple[str, ...]:
+    """Why the first candidate may be wrong, in sentences; none where nothing speaks against it."""
+    best = candidates[0]
+    if best.score < CHANCE:
+        return (f"Doubtful: edges agree no more than by chance ({best.score:.0f} standard deviations). Look at the overlay.",)
+    for other in candidates[1:]:
+        if other.score > DOUBTFUL * best.score and apart(best.matrix, other.matrix, fixed):
+            return (
+                f"Doubtful: a start elsewhere ({other.source}) scores {other.score:.0f}, close to the {best.score:.0f} of "
+                "the one used. Look at the overlay.",
+            )
+    return ()
+
+
+def apart(one: Tensor, other: Tensor, fixed: Grid) -> bool:
+    """Whether two transforms take the corners of `fixed` to places more than `APART` apart."""
+    corners = torch.cat([fixed.corners(), torch.ones(2**fixed.ndim, 1, dtype=torch.float64)], 1)
+    scale = float(one[:-1, :-1].det().abs()) ** (1 / fixed.ndim)
+    distance = ((corners @ (one - other).mT)[:, :-1]).norm(dim=1).mean()
+    return float(distance) > APART * scale * float((fixed.size * fixed.spacing).norm())
+
+
+def score_at(fixed: Image, moving: Image, matrix: Tensor) -> float:
+    """The score of one transform of one pair, at the finest level that candidates are compared on."""
+    return float(scores(*_pyramids(fixed, moving, [("", matrix)]), matrix[None])[0])
+
+
+def _pyramids(fixed: Image, moving: Image, starts: Sequence[tuple[str, Tensor]]) -> tuple[Pyramid, Pyramid]:
+    """Orientations of both images at a few coarse levels, whose pixels are of one size under the last start proposed."""
+    metric, ndim = GradientAngle(), fixed.grid.ndim
+    spacing = float((fixed.grid.size * fixed.grid.spacing).max()) / SIDE[ndim]
+    scale = float(starts[min(1, len(starts) - 1)][1][:-1, :-1].det().abs()) ** (1 / ndim)
+    count = max(rung.levels for rung in RUNGS)
+    small = [
+        reduced(image, max(length, float(image.grid.spacing.min())))
+        for image, length in ((fixed, spacing), (moving, spacing * scale))
+    ]
+    count = min(count, *(possible_levels(image.grid) for image in small))
+    here, there = (Pyramid.of(image, count).described(metric.describe) for image in small)
+    return here, there
+
+
+def _refined(
+    fixed: Pyramid,
+    moving: Pyramid,
+    starts: Tensor,
+    generators: Mapping[str, Tensor],
+    rung: Rung,
+    random: torch.Generator,
+    grid: Grid,
+) -> Tensor:
+    """Starts (K, D+1, D+1) after some steps of the gradient-angle score on described levels, as one batch."""
+    count, levels = len(starts), len(fixed.levels)
+    transform = LieTransform(generators, starts, grid)
+    sampler = Strength(rung.points)
+    sampler.begin(fixed, random)
+    plan = Schedule(steps=rung.steps, rate=RATE, tolerance=0, least_overlap=0.02)
+    weights = torch.full((levels,), 1 / levels).to(fixed.levels[0].data)
+    here, there = (Pyramid([level.copies(count) for level in pyramid.levels]) for pyramid in (fixed, moving))
+    outcome = maximise(here, there, transform, GradientAngle(), sampler, plan, weights, lambda step: None)
+    if Stop.INTERRUPTED in outcome.stops:
+        raise KeyboardInterrupt
+    return outcome.matrix
+
+
+def scores(fixed: Pyramid, moving: Pyramid, matrices: Tensor) -> Tensor:
+    """Agreement of the finest described levels over every pixel, in standard deviations of chance. shape: (K,)"""
+    here, there, metric = fixed.levels[0], moving.levels[0], GradientAngle()
+    points = here.grid.index_points()[None].to(here.data)
+    count = len(matrices)
+    values, inside = there.copies(count).at(points.expand(count, -1, -1), matrices @ here.grid.world_from_index)
+    values = metric.turn(values, matrices[:, None, :-1, :-1])
+    weight = inside if here.mask is None else inside * here.mask.flatten(1)
+    known = here.data.flatten(2).transpose(1, 2).expand(count, -1, -1)
+    return metric.score(known, values, weight) * math.sqrt(points.shape[1])
+
+
+class Strength(Sampler):
+    """Points as often as directions are clear there: the trace of the described fixed image's tensors."""
+
+    def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
+        super().begin(fixed, generator)
+        self.cumulative = []
+        for level in self.levels:
+            strength = level.data[:, : level.grid.ndim].sum(1).flatten(1).double().cpu() + 1e-9
+            self.cumulative.append(strength.cumsum(1) / strength.sum(1, keepdim=True))
+
+    def index(self, level: int) -> Tensor:
+        grid, cumulative = self.levels[level].grid, self.cumulative[level]
+        draws = self.uniform(self.count(grid), grid.ndim + 1)
+        chosen = torch.searchsorted(cumulative, draws[..., 0].contiguous()).clamp(max=cumulative.shape[1] - 1)
+        return unravel(chosen, grid) + draws[..., 1:] - 0.5

@@ -1,0 +1,83 @@
+"""Gray images on working grids: where their pixels lie, what they hold, what masks keep out."""
+
+import pytest
+import torch
+from problems import linear, oblique, photograph, world_points
+from tolerances import TOLERANCE
+
+from drmime.grid import Grid
+from drmime.image import Image
+from drmime.initialise.base import directions, gray, mass_of, working_spacing
+
+NEAR = 100 * TOLERANCE[torch.float32]
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.0, 1.5, 2.7])
+def test_a_linear_function_stays_one(factor: float, ndim: int) -> None:
+    """Every new pixel holds the value of the world at its own place, whatever the ratio of spacings and the axes."""
+    grid = oblique((40, 50, 45)[:ndim], (0.9, 0.7, 0.8)[-ndim:], offset=3.0)
+    function = linear([0.02, -0.03, 0.01][:ndim], 0.5)
+    for axes in (None, torch.eye(ndim, dtype=torch.float64)):
+        small = gray(photograph(function, grid=grid), factor, axes)
+        assert torch.allclose(small.grid.spacing, torch.full((ndim,), factor, dtype=torch.float64))
+        assert torch.allclose(small.grid.centre, grid.centre)
+        assert torch.allclose(directions(small.grid), directions(grid) if axes is None else axes)
+        assert (small.grid.size * small.grid.spacing >= 0.999 * grid.size * grid.spacing).all() or axes is not None
+        right = function(world_points(small.grid)).view(small.grid.shape).float()
+        known = (small.mask[0, 0] > 0) & _far_from_edges(small, grid, 1.5 * factor + 1)
+        assert known.float().mean() > 0.05
+        a_twentieth_of_a_pixel = 0.05 * 0.037 * max(factor, 1)  # the middle of a triangle that is sampled is off by that
+        assert torch.allclose(small.data[0, 0][known], right[known], atol=a_twentieth_of_a_pixel)
+
+
+def _far_from_edges(small: Image, grid: Grid, margin: float) -> torch.Tensor:
+    index = world_points(small.grid) @ grid.index_from_world[:-1, :-1].T + grid.index_from_world[:-1, -1]
+    off = torch.minimum(index, grid.size - 1 - index) * grid.spacing
+    return (off > margin).all(1).view(small.grid.shape)
+
+
+def test_at_its_own_spacing_an_image_stays_as_it_is(ndim: int) -> None:
+    image = Image(torch.rand(1, 1, *(20, 24, 22)[:ndim]), Grid.regular((20, 24, 22)[:ndim], [0.7] * ndim))
+    same = gray(image, 0.7)
+    assert torch.allclose(same.data, image.data, atol=NEAR)
+    assert torch.allclose(same.grid.world_from_index, image.grid.world_from_index)
+    assert same.mask.min() == 1
+
+
+def test_channels_are_averaged(ndim: int) -> None:
+    shape = (20, 24, 22)[:ndim]
+    image = Image(torch.rand(1, 3, *shape), Grid.regular(shape))
+    mean = Image(image.data.mean(1, keepdim=True), image.grid)
+    assert torch.allclose(gray(image, 2.3).data, gray(mean, 2.3).data, atol=NEAR)
+
+
+def test_what_a_mask_covers_leaks_nowhere(ndim: int) -> None:
+    shape = (30, 24, 28)[:ndim]
+    data, mask = torch.full((1, 1, *shape), 0.25), torch.ones(1, 1, *shape)
+    data[:, :, :13], mask[:, :, :13] = 1e4, 0
+    for axes in (None, oblique(shape).world_from_index[:-1, :-1]):
+        small = gray(Image(data, Grid.regular(shape), mask), 2.0, axes)
+        assert torch.allclose(small.data, torch.full_like(small.data, 0.25), atol=NEAR)
+        assert 0 < small.mask.mean() < 1
+
+
+def test_mass_is_the_distance_from_the_border(ndim: int) -> None:
+    shape = (20, 24, 22)[:ndim]
+    data = torch.full((1, 2, *shape), 0.75)
+    data[0, 0, 5:9] -= 0.5
+    data[0, 1, 7:9] += 0.25
+    data[:, :, :, :4] = data[:, :, :, -4:] = 0.75
+    image = Image(data, Grid.regular(shape))
+    weight = mass_of(image)
+    assert weight.shape == (1, 1, *shape)
+    profile = weight[0, 0].movedim(0, -1)[(10,) * (ndim - 1)]
+    assert torch.allclose(profile[[4, 6, 8, 9]], torch.tensor([0.0, 0.5, 0.75, 0.0]))
+
+
+def test_the_working_spacing_suits_the_longer_and_is_never_finer_than_both() -> None:
+    def image(shape: tuple[int, ...], spacing: float) -> Image:
+        return Image(torch.zeros(1, 1, *shape), Grid.regular(shape, [spacing] * len(shape)))
+
+    assert working_spacing(image((100, 400), 1.0), image((50, 50), 2.0), 200) == 2.0
+    assert working_spacing(image((100, 100), 1.0), image((50, 900), 2.0), 200) == 9.0
+    assert working_spacing(image((100, 100), 3.0), image((50, 90), 2.0), 500) == 2.0
