@@ -8,6 +8,7 @@ per cent off to the top of its own hill (`experiments/README.md` has the figures
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from drmime.grid import Grid
 from drmime.image import Image
 from drmime.initialise import Initialiser
+from drmime.initialise.features import Features
 from drmime.initialise.search import Search, reduced
 from drmime.metrics import GradientAngle
 from drmime.optimise import Schedule, Stop, maximise
@@ -24,7 +26,6 @@ from drmime.transform import LieTransform
 
 SIDE = {2: 256, 3: 64}  # pixels along the fixed image's longest side, by dimension
 RATE = 0.01
-HOPELESS = 0.6  # of the best score; refinement does not make up for more
 DOUBTFUL = 0.8  # a start elsewhere that scores this share of the best one's score
 APART = 0.05  # of the fixed image's diagonal: corners further off, on average, are elsewhere
 SURE = 50.0  # standard deviations; below, a look at the mirrored image is worth its time
@@ -33,15 +34,20 @@ CHANCE = 8.0  # standard deviations; neighbouring pixels are not independent, so
 
 @dataclass(frozen=True)
 class Rung:
-    """One round: how many levels are used, counted from the coarsest, for how long, and how many candidates stay."""
+    """One round: how many levels are used, counted from the coarsest, for how long, and which candidates stay."""
 
     levels: int
     steps: int
     points: int
     keep: int
+    least: float  # share of the best score that a candidate needs to stay: refinement does not make up for more
 
 
-RUNGS = (Rung(levels=2, steps=25, points=1024, keep=4), Rung(levels=3, steps=50, points=2048, keep=4))
+RUNGS = (
+    Rung(levels=2, steps=0, points=16, keep=20, least=0.4),
+    Rung(levels=2, steps=25, points=1024, keep=4, least=0.6),
+    Rung(levels=3, steps=50, points=2048, keep=4, least=0.6),
+)
 
 
 @dataclass(frozen=True)
@@ -76,26 +82,32 @@ def climb(
     random = torch.Generator().manual_seed(seed)
     here, there = _pyramids(fixed, moving, proposals)
     matrices = torch.stack([matrix for _, matrix in proposals])
-    order, values = torch.arange(len(proposals)), torch.zeros(len(proposals), dtype=torch.float64)
-    out: list[int] = []
+    order = torch.arange(len(proposals))
     for rung in RUNGS:
         chosen = slice(-min(rung.levels, len(here.levels)), None)
         part = Pyramid(here.levels[chosen]), Pyramid(there.levels[chosen])
-        matrices[order] = _refined(*part, matrices[order], basis, rung, random, fixed.grid)
-        values[order] = scores(*part, matrices[order]).to(values)
-        ranked = order[values[order].argsort(descending=True, stable=True)]
-        stay = min(rung.keep, int((values[ranked] > HOPELESS * values[ranked[0]]).sum().clamp(min=1)))
-        order, dropped = ranked[:stay], ranked[stay:]
-        out = [*dropped.tolist(), *out]
-    return tuple(Candidate(proposals[i][0], float(values[i]), matrices[i]) for i in [*order.tolist(), *out])
+        if rung.steps:
+            matrices[order] = _refined(*part, matrices[order], basis, rung, random, fixed.grid)
+        values = scores(*part, matrices[order])
+        values, ranks = values.sort(descending=True, stable=True)
+        order = order[ranks][: max(1, min(rung.keep, int((values > rung.least * values[0]).sum())))]
+    every = scores(here, there, matrices).tolist()  # of all at one level, so that they compare
+    made = [Candidate(source, score, matrix) for (source, _), score, matrix in zip(proposals, every, matrices, strict=True)]
+    return tuple(sorted(made, key=lambda candidate: -candidate.score))
 
 
-def suited(generators: Mapping[str, Tensor], mirrored: bool = False) -> Search:
-    """The search over what a group can do: a rotation or a scale that the group lacks is not tried."""
+def suited(generators: Mapping[str, Tensor], mirrored: bool = False) -> list[tuple[str, Initialiser]]:
+    """What "auto" is for a group: a search without the rotations or scales that the group lacks; where it has both, in 2-D,
+    matched corners as well, which find some of what a search at low resolution misses.
+    """
     linear = torch.stack([matrix[:-1, :-1] for matrix in generators.values()])
     turns = bool((linear - linear.mT).abs().max() > 1e-9)
     scales = bool(linear.diagonal(dim1=1, dim2=2).sum(1).abs().max() > 1e-9)
-    return Search(rotate=turns, mirrored=mirrored) if scales else Search(rotate=turns, mirrored=mirrored, scales=(1.0,))
+    options: dict[str, Any] = {} if scales else {"scales": (1.0,)}
+    made: list[tuple[str, Initialiser]] = [("search", Search(rotate=turns, mirrored=mirrored, **options))]
+    if turns and scales and linear.shape[-1] == 2 and not mirrored:
+        made.append(("features", Features()))
+    return made
 
 
 def ranking(
@@ -109,8 +121,8 @@ def ranking(
     """All starts of one pair: the given one (D+1, D+1) and what each of `searching` finds; None is the search that suits."""
     found = [("given", given)]
     for name, initialiser in searching:
-        find = initialiser or suited(generators)
-        found += [(name, matrix.to(given)) for matrix in find(fixed, moving)]
+        for source, find in [(name, initialiser)] if initialiser else suited(generators):
+            found += [(source, matrix.to(given)) for matrix in find(fixed, moving)]
     if not searching:
         return Ranking((Candidate("given", score_at(fixed, moving, given), given),))
     candidates = climb(fixed, moving, found, generators, seed)
@@ -122,10 +134,10 @@ def ranking(
 
 def _mirrored(fixed: Image, moving: Image, best: Candidate, generators: Mapping[str, Tensor], seed: int) -> tuple[str, ...]:
     """A sentence where a reflected start fits far better than the best proper one."""
-    found = suited(generators, mirrored=True)(fixed, moving)
-    if not len(found):
+    found = [(source, matrix) for source, find in suited(generators, mirrored=True) for matrix in find(fixed, moving)]
+    if not found:
         return ()
-    score = climb(fixed, moving, [("mirrored", matrix) for matrix in found], generators, seed)[0].score
+    score = climb(fixed, moving, found, generators, seed)[0].score
     if best.score > DOUBTFUL * score or score < CHANCE:
         return ()
     return (
@@ -162,7 +174,7 @@ def score_at(fixed: Image, moving: Image, matrix: Tensor) -> float:
 
 
 def _pyramids(fixed: Image, moving: Image, starts: Sequence[tuple[str, Tensor]]) -> tuple[Pyramid, Pyramid]:
-    """Orientations of both images at a few coarse levels, whose pixels are of one size under the last start proposed."""
+    """Orientations of both images at a few coarse levels, whose pixels are of one size under the first start found."""
     metric, ndim = GradientAngle(), fixed.grid.ndim
     spacing = float((fixed.grid.size * fixed.grid.spacing).max()) / SIDE[ndim]
     scale = float(starts[min(1, len(starts) - 1)][1][:-1, :-1].det().abs()) ** (1 / ndim)

@@ -40,13 +40,16 @@ def orientation(image: Image, width: float = 1.0, noise: float = 0.5) -> Image:
         noise: σ² as a share of the mean of |g|² over the image.
     """
     ndim = image.grid.ndim
-    smooth = gaussian(image.data, width)
-    if image.mask is not None:  # what it covers does not leak out
-        smooth = gaussian(image.data * image.mask, width) / gaussian(image.mask, width).clamp(min=1e-6)
-    slopes = torch.stack([_slope(smooth, axis) for axis in range(ndim + 1, 1, -1)], -1)  # x first
-    slopes = slopes @ image.grid.index_from_world[:-1, :-1].to(slopes)
-    products = [(slopes[..., i] * slopes[..., j]).sum(1) for i, j in components(ndim)]
-    tensors = torch.stack(products, 1)
+    axes = image.grid.index_from_world[:-1, :-1].to(image.data)
+    share = None if image.mask is None else gaussian(image.mask, width).clamp(min=1e-6)
+    tensors = image.data.new_zeros(len(image.data), len(components(ndim)), *image.grid.shape)
+    for channel in image.data.split(1, 1):  # one at a time, since slopes take D times the memory of what they are of
+        # What the mask covers does not leak out.
+        smooth = gaussian(channel, width) if share is None else gaussian(channel * image.mask, width) / share
+        slopes = torch.stack([_slope(smooth[:, 0], axis) for axis in range(ndim, 0, -1)], -1) @ axes  # x first
+        for number, (i, j) in enumerate(components(ndim)):
+            tensors[:, number] += slopes[..., i] * slopes[..., j]
+        del smooth, slopes
     energy = tensors[:, :ndim].sum(1, keepdim=True)
     inner = _inner(image)
     mean = (energy * inner).flatten(1).sum(1) / inner.flatten(1).sum(1).clamp(min=1)
@@ -98,12 +101,17 @@ def _basis(ndim: int) -> Tensor:
 def gaussian(data: Tensor, width: float) -> Tensor:
     """(B, C, *shape) blurred along every axis by a Gaussian of standard deviation `width` pixels, edges continued."""
     reach = math.ceil(3 * width)
-    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=data.dtype, device=data.device) / width) ** 2)
-    taps = (taps / taps.sum()).view(1, 1, -1)
-    for axis in range(2, data.ndim):
-        lines = data.movedim(axis, -1)
-        rows = F.pad(lines.reshape(-1, 1, lines.shape[-1]), (reach, reach), mode="replicate")
-        data = F.conv1d(rows, taps).view(lines.shape).movedim(-1, axis)
+    bell = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=data.dtype, device=data.device) / width) ** 2)
+    taps: list[float] = (bell / bell.sum()).tolist()
+    for axis in range(2, data.ndim):  # sums of shifted copies: conv1d of so many short rows takes twenty times the memory
+        length = data.shape[axis]
+        ends = data.narrow(axis, 0, 1), data.narrow(axis, length - 1, 1)
+        padded = torch.cat([*[ends[0]] * reach, data, *[ends[1]] * reach], axis)
+        data = taps[reach] * padded.narrow(axis, reach, length)
+        for tap in range(reach):
+            other = 2 * reach - tap
+            data = data.add_(padded.narrow(axis, tap, length), alpha=taps[tap])
+            data = data.add_(padded.narrow(axis, other, length), alpha=taps[other])
     return data
 
 
@@ -112,15 +120,16 @@ def local_contrast(image: Image) -> Tensor:
     shape, channels = image.grid.shape, image.data.shape[1]
     cells = [max(1, round(length * min(1, CELLS / max(shape)))) for length in shape]
     mask = torch.ones_like(image.data[:, :1]) if image.mask is None else image.mask
-    moments = F.interpolate(torch.cat([mask, mask * image.data, mask * image.data**2], 1), size=cells, mode="area")
-    moments = gaussian(moments, NEAR * max(cells))
+    masked = [mask, mask * image.data, mask * image.data**2]
+    moments = gaussian(torch.cat([F.interpolate(part, size=cells, mode="area") for part in masked], 1), NEAR * max(cells))
+    del masked
     share, mean, square = moments.split([1, channels, channels], 1)
     mean, square = mean / share.clamp(min=1e-3), square / share.clamp(min=1e-3)
     variance = (square - mean**2).clamp(min=0)
     floor = 0.1 * variance.flatten(2).mean(-1).view(*variance.shape[:2], *[1] * len(shape)) + 1e-6
-    smooth = torch.cat([mean, (variance + floor).sqrt()], 1)
-    mean, deviation = F.interpolate(smooth, size=shape, mode=("bilinear", "trilinear")[len(shape) - 2]).chunk(2, 1)
-    return (image.data - mean) / deviation
+    way = ("bilinear", "trilinear")[len(shape) - 2]
+    local = image.data - F.interpolate(mean, size=shape, mode=way)
+    return local.div_(F.interpolate((variance + floor).sqrt(), size=shape, mode=way))
 
 
 def _slope(data: Tensor, axis: int) -> Tensor:

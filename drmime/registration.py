@@ -120,16 +120,16 @@ def register(
     weights = checks.level_weights(level_weights, count).to(place, kind)
     searching = checks.initialisers(initialiser)
     second = switch("finest_vector", finest_vector)
-    images = pair.normalised(part.common_scale)
-    given = checks.start(initial_transform, *images)
+    pair = _Pair(*pair.normalised(part.common_scale))  # the images as given are no longer held
+    given = checks.start(initial_transform, pair.fixed, pair.moving)
     settings |= {"levels": count, "device": str(place)}
     settings |= {name: settings[name] and "given" for name in ("fixed_mask", "moving_mask")}
 
-    here, there = map(_singles, images)
+    here, there = _singles(pair.fixed), _singles(pair.moving)
     ranked = [ladder.ranking(*one, searching, named, seed) for one in zip(here, there, given, strict=True)]
     start = torch.stack([ranking.candidates[0].matrix for ranking in ranked])
     transform = LieTransform(named, start, pair.fixed.grid, second).to(place)
-    run = Run(*images, transform.names, settings, part.warmup + plan.steps)
+    run = Run(pair.fixed, pair.moving, transform.names, settings, part.warmup + plan.steps)
     outcome = _solve(run, count, transform, part, points, plan, weights, random, observers)
     results = _results(outcome, pair, weights, settings, notes, ranked)
     if Stop.INTERRUPTED in outcome.stops:

@@ -1,8 +1,7 @@
 """How often `register` with its defaults aligns two images, whatever the start: real pairs, as they are and moved.
 
     python experiments/any_start.py --data ../shared/data --jobs 4 --out tables.md --csv cases.csv
-    python experiments/any_start.py --tables landmarks --methods drmime elastix sitk start affine-fit
-    python experiments/any_start.py --tables turned --limit 20 --set steps=300 --set initialiser=null
+    python experiments/any_start.py --tables turned --limit 20 --methods drmime elastix sitk start affine-fit --set steps=300
 
 - landmarks: pairs as they come. The error is the median over the landmarks.
 - turned: the same, the moving image turned by 0 to 360 degrees and shifted by up to 10 % of each side on black, uncut.
@@ -22,6 +21,7 @@ import itertools
 import math
 import multiprocessing
 import os
+import signal
 import statistics
 import sys
 import time
@@ -56,7 +56,6 @@ ALIGNED = 0.01  # of the diagonal
 FEWEST = 5  # landmarks in a crop
 LABELS = ("table", "kind", "size", "trial", "domain", "dataset", "pair")
 FOUND = ("aligned", "error", "pixels", "seconds", "stop", "start", "score", "note")  # error in diagonals
-
 Row = dict[str, Any]  # of pairs.csv, with what is done to the pair (a case) and what was found
 
 
@@ -100,11 +99,10 @@ def problem(data: Path, case: Row, seed: int) -> Problem:
         part = np.rint(sides * math.sqrt(0.5)).astype(int)
         x, y = random.integers(0, sides - part + 1)
         moving, sides = moving[y : y + part[1], x : x + part[0]], part
-        inside = within(targets - (x, y), sides)
-        points, targets = points[inside], (targets - (x, y))[inside]
+        inside = within(targets := targets - (x, y), sides)
+        points, targets = points[inside], targets[inside]
     if case["table"] != "landmarks":
-        share = 0.1 if case["table"] == "turned" else 0
-        moving, matrix = turned(moving, angle, sides * random.uniform(-share, share, 2))
+        moving, matrix = turned(moving, angle, sides * random.uniform(-0.1, 0.1, 2) * (case["table"] == "turned"))
         targets = mapped(matrix, targets)
     return Problem(fixed, moving, points, targets, float(np.hypot(*sides)))
 
@@ -126,19 +124,17 @@ def turned(pixels: np.ndarray, angle: float, shift: np.ndarray) -> tuple[np.ndar
 
 def moved(fixed: np.ndarray, moving: np.ndarray, size: str, random: np.random.Generator) -> Problem:
     """Two aligned images, the second moved within its frame; volumes by any rotation."""
-    degrees, shift, scale = SIZES[size or "large"]
+    (degrees, shift, scale), sides = SIZES[size or "large"], sides_of(moving, 2 if size else 3)
     if not size:
-        fixed, moving, sides = fixed.astype(np.float32), moving.astype(np.float32), sides_of(moving, 3)
+        fixed, moving = fixed.astype(np.float32), moving.astype(np.float32)
         linear = Rotation.from_quat(random.normal(size=4)).as_matrix()  # uniform over all rotations
         points = np.argwhere(fixed > fixed.mean())[::97, ::-1].astype(float)
     else:
-        sides = sides_of(moving)
         turn = Rotation.from_euler("z", random.uniform(-degrees, degrees), degrees=True).as_matrix()[:2, :2]
         linear = turn @ np.diag(random.uniform(1 - scale, 1 + scale, 2))
         points = (np.indices((20, 20)).reshape(2, -1).T + 0.5) / 20 * sides_of(fixed) - 0.5
     matrix = about((sides - 1) / 2, (sides - 1) / 2 + sides * random.uniform(-shift, shift, len(sides)), linear)
-    targets = mapped(matrix, points)
-    inside = within(targets, sides)
+    inside = within(targets := mapped(matrix, points), sides)
     moving, options = resampled(moving, matrix, sides[::-1].tolist()), {} if size else {"group": "rigid"}
     return Problem(fixed, moving, points[inside], targets[inside], float(np.linalg.norm(sides)), np.mean, options)
 
@@ -213,16 +209,20 @@ def failure(error: BaseException) -> Row:
     return {"aligned": "error", "error": math.inf, "note": " ".join(f"{type(error).__name__}: {error}".split())}
 
 
+def begin() -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+
+
 def measure(tasks: Sequence[Row], options: argparse.Namespace) -> list[Row]:
     """Rows of every case, or of those finished when interrupted; each is written as it comes."""
     overrides = {name: yaml.safe_load(value) for name, _, value in (item.partition("=") for item in options.set)}
-    rows: list[Row] = []
-    spawn, runs = multiprocessing.get_context("spawn"), {}
-    pool = ProcessPoolExecutor(options.jobs, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,))
+    spawn, runs, rows = multiprocessing.get_context("spawn"), {}, list[Row]()
+    pool = ProcessPoolExecutor(options.jobs, mp_context=spawn, initializer=begin)
     for case in tasks:
         methods = [name for name in options.methods if case["ndim"] == "2" or name in ("drmime", "start")]
         runs[pool.submit(one, options.data, case, methods, options.seed, overrides)] = case, methods
-    with (options.csv or Path(os.devnull)).open("a", newline="", encoding="utf-8") as file:
+    with (options.csv or Path(os.devnull)).open("a", 1, newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, (*LABELS, "method", *FOUND, "seed", "set"), extrasaction="ignore")
         if not file.tell():
             writer.writeheader()
@@ -232,12 +232,12 @@ def measure(tasks: Sequence[Row], options: argparse.Namespace) -> list[Row]:
                 died = run.exception()  # the worker
                 rows += (found := [case | {"method": name} | failure(died) for name in methods] if died else run.result())
                 writer.writerows(row | {"seed": options.seed, "set": " ".join(options.set)} for row in found)
-                file.flush()
                 if sys.stderr.isatty():
                     print(f"\r{done} of {len(runs)}", end="", file=sys.stderr, flush=True)
         except KeyboardInterrupt:
             print("\ninterrupted: the tables hold what was finished", file=sys.stderr)
-    pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
     return rows
 
 

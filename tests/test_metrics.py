@@ -144,7 +144,7 @@ class TestEveryMetric:
         return metric(fixed, moving, weight, TWO)
 
     def test_what_is_compared_of_a_turned_image_is_turned_back(self, name: str, generator: torch.Generator) -> None:
-        """By a right angle, which moves pixels onto pixels: the moving x is the fixed y, the moving y falls with the fixed x."""
+        """By a right angle, which moves pixels onto pixels: the moving x is the fixed y, the moving y falls with fixed x."""
         data = torch.rand(2, 1, *SHAPE, generator=generator)
         metric = build("metric", METRICS, name)
         fixed = described(metric, data)

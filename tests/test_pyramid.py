@@ -104,7 +104,8 @@ def test_nothing_outside_the_mask_leaks_into_any_level(shape: tuple[int, ...]) -
     grid = Grid.regular(shape)
     mask, data = blocks(shape), photograph(scene(grid), grid=grid).data
     tame, wild = (
-        Pyramid.of(Image(torch.where(mask > 0, data, outside), grid, mask), 3).levels for outside in (torch.zeros_like(data), 1e6)
+        Pyramid.of(Image(torch.where(mask > 0, data, outside), grid, mask), 3).levels
+        for outside in (torch.zeros_like(data), 1e6)
     )
     for left, right in zip(tame, wild, strict=True):
         inside = left.mask > 0

@@ -21,7 +21,7 @@ from torch import Tensor
 import drmime
 from drmime import InputError, Observer, Registration, Step, Stop
 from drmime.image import Image
-from drmime.initialise import INITIALISERS, mass
+from drmime.initialise import INITIALISERS, Moments, mass
 from drmime.metrics import NCC
 
 register = functools.partial(drmime.register, initialiser=None)  # what is not about starts needs no search for them
@@ -540,7 +540,7 @@ LOST += [{"metric": value} for value in (5, None, object(), NCC, "os:getcwd")]
 LOST += [{"sampler": value} for value in ({}, {"name": 5}, "no.such:thing", {"name": "uniform", "points": 3})]
 LOST += [{"sampler": value} for value in (5, None, object(), "os:getcwd")]
 LOST += [{"initialiser": value} for value in (5, object(), True, np.eye(3), {}, {"name": None}, [5], ["auto", None])]
-LOST += [{"initialiser": value} for value in ("os:getcwd", "no.such:thing", {"name": "auto", "scales": [1]}, INITIALISERS["moments"])]
+LOST += [{"initialiser": value} for value in ("os:getcwd", "no.such:thing", {"name": "auto", "scales": [1]}, Moments)]
 LOST += [{"initialiser": value} for value in ("landmarks", {"name": "search", "score": "angel"})]
 LOST += [{"observers": value} for value in (5, None, print, [5])]
 
@@ -548,7 +548,8 @@ LOST += [{"observers": value} for value in (5, None, print, [5])]
 @pytest.mark.parametrize("options", LOST, ids=[f"{number}-{next(iter(options))}" for number, options in enumerate(LOST)])
 def test_an_option_that_cannot_be_used_is_refused_by_name(options: dict) -> None:
     (name,) = options
-    words = {"initialiser": "initialiser|score", "group": "group|generator", "fixed_mask": "mask", "moving_mask": "mask", "fixed_spacing": "fixed spacing"}
+    words = {"initialiser": "initialiser|score"}
+    words |= {"group": "group|generator", "fixed_mask": "mask", "moving_mask": "mask", "fixed_spacing": "fixed spacing"}
     with pytest.raises(InputError, match=words.get(name, name)) as caught:
         register(*images(), **(QUICK | options))
     assert "Traceback" not in str(caught.value)

@@ -23,7 +23,7 @@ from drmime.initialise.poses import good_length, mirror, rotations
 from drmime.initialise.search import Peak, Search, distinct, peaks, reduced
 
 SIDES = {2: (96, 120), 3: (24, 26, 28)}
-SMALL: dict[int, dict[str, Any]] = {2: {"size": 80}, 3: {"size": 16, "step": 40}}
+SMALL: dict[int, dict[str, Any]] = {2: {"size": 64, "step": 7.5}, 3: {"size": 16, "step": 40}}
 FOUND = 0.03  # of the diagonal, of the corners on average
 
 
@@ -73,7 +73,7 @@ def test_rotations_are_rotations_and_the_identity_comes_first(ndim: int, step: f
     assert torch.equal(found, rotations(ndim, step))
 
 
-@pytest.mark.parametrize("step", [40.0, 25.0, 15.0])
+@pytest.mark.parametrize("step", [40.0, 20.0])
 def test_rotations_are_spread_evenly(ndim: int, step: float) -> None:
     """No two are much nearer than the step, and no rotation is much further from all of them."""
     found = rotations(ndim, step)
@@ -155,7 +155,7 @@ def test_distinct_keeps_the_best_of_those_that_move_corners_alike(ndim: int) -> 
 @pytest.mark.parametrize("scale", [0.8, 1.0, 1.25])
 def test_a_turned_scaled_shifted_and_inverted_scene_is_found_first(scale: float) -> None:
     fixed, moving, truth = taken(scale * turn(137), Grid.regular(SIDES[2]), Grid.regular((110, 100)), (5, -7))
-    found = Search(**SMALL[2])(fixed, moving)
+    found = Search(**SMALL[2], scales=(0.8, 1.0, 1.25))(fixed, moving)
     assert found.dtype == torch.float64
     assert corner_error(found[0], truth, fixed) < FOUND
 
@@ -173,7 +173,7 @@ def test_a_photograph_is_found_under_its_negative() -> None:
     grid = Grid.regular((200, 210))
     values, inside = fixed.at(grid.index_points()[None].float(), torch.linalg.inv(truth)[None])
     moving = Image(((1 - values[..., 0]) ** 2 * inside).view(1, 1, *grid.shape), grid).normalised()
-    assert corner_error(Search(size=96)(fixed, moving)[0], truth, fixed) < FOUND
+    assert corner_error(Search(size=80, step=7.5, scales=(0.8, 1.0))(fixed, moving)[0], truth, fixed) < FOUND
 
 
 def best_possible(search: Search, truth: Tensor, fixed: Image) -> float:
@@ -212,13 +212,13 @@ def test_spacings_and_oblique_grids_are_respected(ndim: int) -> None:
 def test_a_turn_on_grids_of_unlike_pixels_is_found() -> None:
     fixed_grid, moving_grid = oblique((90, 240), (2.0, 0.7), offset=5.0), Grid.regular((240, 130), (0.8, 1.3))
     fixed, moving, truth = taken(1.25 * turn(137), fixed_grid, moving_grid, (9, -6))
-    assert corner_error(Search(**SMALL[2])(fixed, moving)[0], truth, fixed) < FOUND
+    assert corner_error(Search(**SMALL[2], scales=(0.8, 1.0, 1.25))(fixed, moving)[0], truth, fixed) < FOUND
 
 
 def test_images_without_spacing_may_be_of_unlike_size() -> None:
     """A scan at 2.2 times as many pixels; the ratio of the sizes is tried."""
     fixed, moving, truth = taken(2.2 * turn(77), Grid.regular((80, 90)), Grid.regular((180, 200)))
-    assert corner_error(Search(**SMALL[2])(fixed, moving)[0], truth, fixed) < FOUND
+    assert corner_error(Search(**SMALL[2], scales=(0.8, 1.0, 1.25))(fixed, moving)[0], truth, fixed) < FOUND
 
 
 def test_a_mirrored_scene_is_found_where_mirrors_are_searched(ndim: int) -> None:
@@ -274,7 +274,7 @@ def test_a_turned_crop_of_half_the_scene_is_found(swap: bool) -> None:
 def test_mutual_information_finds_a_negative_as_well() -> None:
     fixed, moving, truth = taken(turn(45), Grid.regular((60, 64)), Grid.regular((62, 60)), (3, -4), change=inverted)
     for score in ("cross", {"name": "cross", "bins": 8}, CrossMI(8)):
-        found = Search(score, size=48, step=15, scales=(1.0,))(fixed, moving)
+        found = Search(score, size=40, step=15, scales=(1.0,))(fixed, moving)
         assert corner_error(found[0], truth, fixed) < 2 * FOUND
 
 
@@ -356,7 +356,7 @@ anything = st.one_of(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(
     options=st.fixed_dictionaries(
         {},

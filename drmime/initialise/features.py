@@ -35,8 +35,8 @@ class Features:
         multimodal: describe corners so that reversed contrast makes no difference. False is for images of one kind: from
             few keypoints it finds somewhat more.
         count: how many candidates to return at most.
-        least: matches that must agree, each counted less the farther it is off. Unlike images reach 12, like ones 8 nearly
-            always.
+        least: matches that must agree, each counted less the farther it is off. Pairs that share nothing reached 4 to 12; for
+            98 of 100 pairs that do, the right map reached 8.
         side: pixels of the longest side to work at.
         keypoints: corners of each image and level.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from drmime import lie
@@ -21,9 +22,11 @@ from drmime.grid import Grid, apply, scaled
 from drmime.image import Image
 from drmime.io import read_landmarks
 
+Group = str | Sequence[str] | Mapping[str, Tensor]
+
 STEPS = 200
 ANGLES = 8  # starts in a plane
-FLAT = 1e-5  # of the largest singular value: below it points are taken to lie on a line, a plane, a conic
+FLAT = 1e-5  # of the largest singular value: below it points are taken to lie on a line or a plane
 SQUASHED = 1e-3  # a map that shrinks one direction that much more than another is the limit of a mirrored one
 
 
@@ -31,29 +34,22 @@ class Landmarks:
     """The map of `group` that takes the fixed points to the moving points with the least sum of squared distances.
 
     Args:
-        fixed_points, moving_points: (N, D), row i with row i, or paths of CSV files with columns x,y[,z]; in pixels of
-            their image, x first, 0-based, pixel centres.
+        fixed_points, moving_points: (N, D), row i with row i, in pixels of their image, x first, 0-based, pixel centres; or
+            paths of CSV files with columns x,y[,z].
         group: as `drmime.lie.generators` takes it.
 
     Raises:
-        InputError: a file that cannot be read, points that are not (N, 2) or (N, 3) finite numbers, unequal numbers of
-            points or dimensions, or fewer points than the group needs.
+        InputError: a bad file, points not finite or not (N, 2) or (N, 3), unequal numbers, fewer than the group needs.
     """
 
-    def __init__(
-        self, fixed_points: Any, moving_points: Any, group: str | Sequence[str] | Mapping[str, Tensor] = "rigid"
-    ) -> None:
+    def __init__(self, fixed_points: Any, moving_points: Any, group: Group = "rigid") -> None:
         self.fixed_points = _points(fixed_points, "fixed")
         self.moving_points = _points(moving_points, "moving")
         self.generators = lie.generators(group, self.fixed_points.shape[1])
         _check_counts(self.fixed_points, self.moving_points, self.generators)
 
     def __call__(self, fixed: Image, moving: Image) -> Tensor:
-        """moving_from_fixed, world units. shape: (1, D+1, D+1)
-
-        Raises:
-            InputError: images of another dimension, or points that do not determine the map; see `fit`.
-        """
+        """moving_from_fixed, world units. (1, D+1, D+1). InputError as `fit`, and for images of another dimension."""
         ndim = self.fixed_points.shape[1]
         for role, image in (("fixed", fixed), ("moving", moving)):
             if image.grid.ndim != ndim:
@@ -67,12 +63,10 @@ def fit(fixed_points: Tensor, moving_points: Tensor, group: Mapping[str, Tensor]
     """moving_from_fixed of a group that takes (N, D) world points to (N, D) world points best, by least squares.
 
     `group` is what `drmime.lie.generators` returns; they act in the frame of `grid`, the fixed grid, as in `LieTransform`.
-    Points that match exactly give the map to rounding. The last entry is 1 (-1 where the world's origin lies behind a
-    projective map's horizon). shape: (D+1, D+1), float64
+    The last entry is 1 (-1 where the world's origin lies behind a projective map's horizon). (D+1, D+1), float64
 
     Raises:
-        InputError: unequal numbers of points, fewer than the group needs, points that do not determine the map since they
-            coincide or lie on a line or plane, or points of which one set is the mirror image of the other.
+        InputError: unequal numbers of points, too few, or all on one point, line or plane; points that are mirrored.
     """
     _check_counts(fixed_points, moving_points, group)
     frame_from_world = torch.linalg.inv(grid.world_from_frame)
@@ -82,14 +76,16 @@ def fit(fixed_points: Tensor, moving_points: Tensor, group: Mapping[str, Tensor]
     _check_spread(source, target, basis)
     matrices, costs = _refined(_starts(source, target, basis), source, target, basis)
     best = matrices[costs.argmin()]
-    stretches = torch.linalg.svdvals(best[:-1, :-1])
-    if stretches[-1] < SQUASHED * stretches[0]:
+    images, _ = apply(best, source)
+    slopes = best[:-1, :-1] - images[..., None] * best[-1, :-1]  # of the map at each point, but for a factor. (N, D, D)
+    stretches = torch.linalg.svdvals(slopes)
+    if (stretches[:, -1] < SQUASHED * stretches[:, 0]).all():
         raise InputError(
-            "landmarks: the best map squashes the image flat, as it does where one set of points is the mirror image of "
-            "the other. Check that rows correspond and that x comes before y; flip one image if it is mirrored."
+            "landmarks: the best map squashes the image flat, as where one set of points is the mirror image of the other. "
+            "Check that rows correspond and that x comes before y; flip one image if it is mirrored."
         )
     matrix = scaled(grid.world_from_frame @ best @ frame_from_world, grid)
-    return matrix / matrix[-1, -1].abs()  # to the last digit
+    return matrix if matrix[-1, -1] == 0 else matrix / matrix[-1, -1].abs()  # 1 to the last digit
 
 
 def _points(points: Any, role: str) -> Tensor:
@@ -105,8 +101,8 @@ def _points(points: Any, role: str) -> Tensor:
 
 def _check_counts(fixed_points: Tensor, moving_points: Tensor, group: Mapping[str, Tensor]) -> None:
     if fixed_points.shape != moving_points.shape:
-        shapes = f"{tuple(fixed_points.shape)} fixed and {tuple(moving_points.shape)} moving"
-        raise InputError(f"landmarks: expected as many fixed as moving points, of one dimension, got {shapes}")
+        got = f"{tuple(fixed_points.shape)} fixed and {tuple(moving_points.shape)} moving"
+        raise InputError(f"landmarks: expected as many fixed as moving points, of one dimension, got {got}")
     count, ndim = fixed_points.shape
     least = math.ceil(_rank(torch.stack(list(group.values())).flatten(1)) / ndim)
     if count < least:
@@ -114,15 +110,16 @@ def _check_counts(fixed_points: Tensor, moving_points: Tensor, group: Mapping[st
 
 
 def _check_spread(source: Tensor, target: Tensor, basis: Tensor) -> None:
-    """A map is determined when every generator moves the points, each in a way of its own."""
-    if _rank(_jacobian(torch.eye(len(basis[0]), dtype=torch.float64)[None], source, basis)[0]) < _rank(basis.flatten(1)):
-        raise InputError(
-            "landmarks: the fixed points do not determine a map of this group: they coincide, lie on one line or, in 3-D, "
-            "in one plane. Add points elsewhere, or take a smaller group."
-        )
-    dimensions = [_rank(points - points.mean(0)) for points in (source, target)]
-    if dimensions[1] < dimensions[0]:
-        raise InputError("landmarks: the moving points coincide or lie on one line or plane, but the fixed points do not")
+    """A map and its inverse are determined when every generator moves the points, each in a way of its own."""
+    spreads = [(points - points.mean(0)).norm() for points in (source, target)]
+    size = spreads[0] / spreads[1] if spreads[1] > 0 else 1.0
+    identity = torch.eye(len(basis[0]), dtype=torch.float64)[None]
+    for role, points in (("fixed", source), ("moving", (target - target.mean(0)) * size + source.mean(0))):
+        if _rank(_jacobian(identity, points, basis)[0]) < _rank(basis.flatten(1)):
+            raise InputError(
+                f"landmarks: the {role} points do not determine a map of this group: they coincide, lie on one line or, in "
+                "3-D, in one plane. Add points elsewhere, or take a smaller group."
+            )
 
 
 def _rank(matrix: Tensor) -> int:
@@ -154,13 +151,11 @@ def _starts(source: Tensor, target: Tensor, basis: Tensor) -> Tensor:
 
 def _cube_rotations() -> Tensor:
     """The 24 rotations of a cube. shape: (24, 4, 4)"""
-    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * 3)
-    axes = torch.eye(3, dtype=torch.float64)
-    every = torch.cat([torch.diag_embed(signs) @ axes[list(order)] for order in itertools.permutations(range(3))])
-    turns = every[torch.linalg.det(every) > 0]
-    matrices = torch.eye(4, dtype=torch.float64).repeat(len(turns), 1, 1)
-    matrices[:, :-1, :-1] = turns
-    return matrices
+    signs = torch.diag_embed(torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * 3))
+    every = torch.cat([signs[:, :, list(order)] for order in itertools.permutations(range(3))])
+    return F.pad(every[torch.linalg.det(every) > 0], (0, 1, 0, 1)) + torch.diag(
+        torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
+    )
 
 
 def _jacobian(matrices: Tensor, source: Tensor, basis: Tensor) -> Tensor:
@@ -182,7 +177,7 @@ def _misfit(matrices: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, T
 
 def _refined(matrices: Tensor, source: Tensor, target: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     """Levenberg-Marquardt from every start at once: the matrices (S, D+1, D+1) it ends at, and their costs (S,)."""
-    damping = torch.full((len(matrices),), 1e-3, dtype=torch.float64)
+    damping = torch.full_like(matrices[:, 0, 0], 1e-3)
     residuals, costs = _misfit(matrices, source, target)
     least: Tensor | None = None  # diagonal below which nothing moves any more, as where a scale has gone to zero
     for _ in range(STEPS):
