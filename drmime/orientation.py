@@ -32,8 +32,9 @@ LARGEST_FRAME = 0.9  # share of the image; a specimen on empty ground that fills
 def orientation(image: Image, width: float = 1.0, noise: float = 0.5) -> Image:
     """The tensors of `image`, which is normalised, as an image of D(D+1)/2 channels on the same grid, in world axes.
 
-    Channels are added up: a colour edge is an edge. Zero where the image's own border, its mask or the outline of a flat frame
-    (black corners of a turned image, the disc of a fundus camera) would be taken for an edge.
+    Channels are added up: a colour edge is an edge. The mask leaves out where the image's own border, its mask or the outline
+    of a flat frame (black corners of a turned image, the disc of a fundus camera) would be taken for an edge, and the frame:
+    zeros there would agree best where frame lies on frame, which is the place the images came in.
 
     Args:
         width: standard deviation of the Gaussian whose derivatives are taken, in pixels.
@@ -55,7 +56,9 @@ def orientation(image: Image, width: float = 1.0, noise: float = 0.5) -> Image:
     mean = (energy * inner).flatten(1).sum(1) / inner.flatten(1).sum(1).clamp(min=1)
     tensors[:, ndim:] *= math.sqrt(2)
     floor = (noise * mean).clamp(min=1e-12).view(-1, *[1] * (ndim + 1))
-    return Image(tensors / (energy + floor) * inner, image.grid, image.mask)
+    some = inner.flatten(1).any(1).view(-1, *[1] * (ndim + 1))  # of a sliver nothing is left: zeros, under the mask it had
+    mask = torch.where(some, inner, torch.ones_like(inner) if image.mask is None else image.mask)
+    return Image(tensors / (energy + floor) * inner, image.grid, mask)
 
 
 def components(ndim: int) -> list[tuple[int, int]]:

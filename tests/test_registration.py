@@ -275,7 +275,7 @@ def test_by_default_a_quarter_turn_is_found() -> None:
     expected = np.array([[0, 1, 0], [-1, 0, 94], [0, 0, 1.0]])
     assert np.abs(result.matrix[:2, :2] - expected[:2, :2]).max() < 0.01, result
     assert np.linalg.norm(result.to_moving([[48, 48]]) - [[48, 46]]) < 0.3
-    assert result.candidates[0].source == "auto"
+    assert result.candidates[0].source == "search"
     assert result.settings["initialiser"] == "auto"
 
 

@@ -92,9 +92,10 @@ class MINE(Similarity):
 
     def describe(self, image: Image) -> Image:
         data = local_contrast(image) if self.local else image.data
-        if self.orientation:
-            data = torch.cat([data, orientation(image).data], 1)
-        return Image(data, image.grid, image.mask)
+        if not self.orientation:
+            return Image(data, image.grid, image.mask)
+        lines = orientation(image)
+        return Image(torch.cat([data, lines.data], 1), image.grid, lines.mask)
 
     def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
         if not self.orientation:
