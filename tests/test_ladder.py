@@ -164,22 +164,36 @@ def test_the_score_of_one_transform_is_highest_at_the_truth(plane: Case) -> None
 # The search that suits a group
 
 
+def searching(group: str | list[str], ndim: int, mirrored: bool = False) -> Search:
+    """The search among what suits a group."""
+    (search,) = (part for name, part in suited(generators(group, ndim), mirrored) if name == "search")
+    assert isinstance(search, Search)
+    return search
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_no_rotation_and_no_scale_is_tried_that_a_group_lacks(group: str, ndim: int) -> None:
-    search = suited(generators(group, ndim))
+    search = searching(group, ndim)
     assert search.rotate == (group != "translation")
     assert (len(search.scales) > 1) == (group not in ("translation", "rigid"))
     assert search.scales == [1.0] or 1.0 in search.scales
     assert not search.mirrored
-    assert suited(generators(group, ndim), mirrored=True).mirrored
+    assert searching(group, ndim, mirrored=True).mirrored
 
 
 def test_single_generators_count(ndim: int) -> None:
-    assert suited(generators(["rotation_xy"], ndim)).rotate
-    assert not suited(generators(["translation", "scale"], ndim)).rotate
-    assert len(suited(generators(["scale"], ndim)).scales) > 1
-    assert not suited(generators(["stretch", "shear"], ndim)).rotate
-    assert suited(generators(["stretch", "shear"], ndim)).scales == [1.0]
+    assert searching(["rotation_xy"], ndim).rotate
+    assert not searching(["translation", "scale"], ndim).rotate
+    assert len(searching(["scale"], ndim).scales) > 1
+    assert not searching(["stretch", "shear"], ndim).rotate
+    assert searching(["stretch", "shear"], ndim).scales == [1.0]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_corners_are_matched_where_the_group_turns_and_scales_in_two_dimensions(group: str, ndim: int) -> None:
+    names = [name for name, _ in suited(generators(group, ndim))]
+    assert ("features" in names) == (ndim == 2 and group not in ("translation", "rigid"))
+    assert "features" not in [name for name, _ in suited(generators(group, ndim), mirrored=True)]
 
 
 def nothing(fixed: Image, moving: Image) -> Tensor:
@@ -208,7 +222,7 @@ def test_a_search_that_suits_starts_from_anywhere() -> None:
     case = Case(2, turn(40))
     away = case.shifted(0.3, -0.2, degrees=150)
     found = ranking(case.fixed, case.moving, away, [("auto", None)], generators("rigid", 2), 0)
-    assert found.candidates[0].source == "auto"
+    assert found.candidates[0].source == "search"
     assert case.error(found.candidates[0]) < REFINED[2]
     assert found.doubts == ()
 

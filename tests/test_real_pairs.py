@@ -53,7 +53,7 @@ def median_rtre(mapped: np.ndarray, targets: np.ndarray, moving: np.ndarray) -> 
     return float(np.median(np.linalg.norm(mapped - targets, axis=1)) / math.hypot(*moving.shape[:2]))
 
 
-@pytest.mark.parametrize("rgb", [False, True], ids=["gray", "rgb"])
+@pytest.mark.parametrize("rgb", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["gray", "rgb"])
 def test_the_kidney_is_aligned_from_every_seed(data: Path, rgb: bool) -> None:
     row = row_of(data, "birl_rat_kidney/he__pancyto")
     fixed, moving = (pixels(data / row[side], rgb) for side in ("fixed", "moving"))
@@ -80,6 +80,7 @@ def test_the_lesion_is_aligned_nearly_as_its_landmarks_allow(data: Path, name: s
     assert found <= AFFINE_BAR * best, f"median rTRE {found:.5f} is {found / best:.2f} times the best affine fit's {best:.5f}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_rigid_motion_between_t1_and_t2_of_a_brain_is_found(data: Path, seed: int) -> None:
     """8 degrees about some axis through the centre and 10 voxels in some direction."""
@@ -105,6 +106,33 @@ def rigid(random: np.random.Generator, angle: float, length: float) -> np.ndarra
     direction = random.normal(size=3)
     motion[:3, 3] = length * direction / np.linalg.norm(direction)
     return motion
+
+
+FROM_ANYWHERE = {  # pairs of unlike kinds, and how far the moving image is turned: degrees
+    "cima_lesion3/he__cd31": 137,
+    "srif/Optical-Infrared_1": 251,
+    "starain_remote/Infrared_Optical_IO3": 66,
+    "starain_retina/Retina_Retina_80": 180,
+    "starain_vision/VIS_IR_VIS_IR_5": 90,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FROM_ANYWHERE)
+def test_a_turned_pair_is_aligned_without_a_hint(data: Path, name: str) -> None:
+    """The moving image is turned on a black canvas that holds all of it; median error below 1 % of its diagonal."""
+    row = row_of(data, name)
+    fixed, moving = (read_image(data / row[side])[0] for side in ("fixed", "moving"))
+    points, targets = landmarks(data, row)
+    side = math.ceil(math.hypot(*moving.shape[:2]))
+    here, canvas = Grid.regular(moving.shape[:2]), Grid.regular((side, side))
+    turn = rotation(2, math.radians(FROM_ANYWHERE[name]))
+    moved_from_moving = (translation(*canvas.centre.tolist()) @ turn @ translation(*(-here.centre).tolist())).numpy()
+    moved = resample(moving, np.linalg.inv(moved_from_moving), here, canvas)
+    targets = targets @ moved_from_moving[:2, :2].T + moved_from_moving[:2, 2]
+    result = register(fixed, moved)
+    error = median_rtre(result.to_moving(points), targets, moving)
+    assert error < 0.01, f"median rTRE {error:.4f} of the diagonal\n{result}"
 
 
 MEMORY = """
