@@ -163,9 +163,11 @@ METHODS: dict[str, Method] = {
     "elastix-far": functools.partial(elastix, stages=[FAR]),  # tuned on kidney and lesions, which start further off
     "elastix-default": functools.partial(elastix, stages=["rigid", "affine"]),
     "simpleitk": simpleitk,
-    "drmime-mine": functools.partial(ours, metric="mine"),
-    "drmime-mattes": functools.partial(ours, metric="mattes"),
-    "drmime-nmi": functools.partial(ours, metric="nmi"),
-    "drmime-ncc": functools.partial(ours, metric="ncc"),
+    "drmime": ours,  # as it comes: searches from any start
+    "drmime-mine": functools.partial(ours, initialiser=None),  # from the given start alone, as the peers
+    "drmime-plain": functools.partial(ours, initialiser=None, metric={"name": "mine", "orientation": False, "local": False}),
+    "drmime-mattes": functools.partial(ours, initialiser=None, metric="mattes"),
+    "drmime-nmi": functools.partial(ours, initialiser=None, metric="nmi"),
+    "drmime-ncc": functools.partial(ours, initialiser=None, metric="ncc"),
     "drmime-paper": functools.partial(ours, **PAPER),  # minutes; DRMIME as published, arXiv 2001.09865
 }

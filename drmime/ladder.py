@@ -17,7 +17,7 @@ from drmime.grid import Grid
 from drmime.image import Image
 from drmime.initialise import Initialiser
 from drmime.initialise.features import Features
-from drmime.initialise.search import Search, reduced
+from drmime.initialise.search import Search, pyramid, reduced
 from drmime.metrics import GradientAngle
 from drmime.optimise import Schedule, Stop, maximise
 from drmime.pyramid import Pyramid, possible_levels
@@ -180,7 +180,7 @@ def _pyramids(fixed: Image, moving: Image, starts: Sequence[tuple[str, Tensor]])
     scale = float(starts[min(1, len(starts) - 1)][1][:-1, :-1].det().abs()) ** (1 / ndim)
     count = max(rung.levels for rung in RUNGS)
     small = [
-        reduced(image, max(length, float(image.grid.spacing.min())))
+        reduced(pyramid(image), max(length, float(image.grid.spacing.min())))
         for image, length in ((fixed, spacing), (moving, spacing * scale))
     ]
     count = min(count, *(possible_levels(image.grid) for image in small))

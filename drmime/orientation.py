@@ -58,7 +58,7 @@ def orientation(image: Image, width: float = 1.0, noise: float = 0.5) -> Image:
     floor = (noise * mean).clamp(min=1e-12).view(-1, *[1] * (ndim + 1))
     some = inner.flatten(1).any(1).view(-1, *[1] * (ndim + 1))  # of a sliver nothing is left: zeros, under the mask it had
     mask = torch.where(some, inner, torch.ones_like(inner) if image.mask is None else image.mask)
-    return Image(tensors / (energy + floor) * inner, image.grid, mask)
+    return Image(tensors.div_(energy.add_(floor)).mul_(inner), image.grid, mask)
 
 
 def components(ndim: int) -> list[tuple[int, int]]:
@@ -123,9 +123,8 @@ def local_contrast(image: Image) -> Tensor:
     shape, channels = image.grid.shape, image.data.shape[1]
     cells = [max(1, round(length * min(1, CELLS / max(shape)))) for length in shape]
     mask = torch.ones_like(image.data[:, :1]) if image.mask is None else image.mask
-    masked = [mask, mask * image.data, mask * image.data**2]
-    moments = gaussian(torch.cat([F.interpolate(part, size=cells, mode="area") for part in masked], 1), NEAR * max(cells))
-    del masked
+    powers = (mask if power == 0 else mask * image.data**power for power in range(3))  # one at a time in memory
+    moments = gaussian(torch.cat([F.interpolate(part, size=cells, mode="area") for part in powers], 1), NEAR * max(cells))
     share, mean, square = moments.split([1, channels, channels], 1)
     mean, square = mean / share.clamp(min=1e-3), square / share.clamp(min=1e-3)
     variance = (square - mean**2).clamp(min=0)

@@ -20,7 +20,7 @@ from drmime.grid import Grid
 from drmime.image import Image, as_image
 from drmime.initialise.cross import CrossMI
 from drmime.initialise.poses import good_length, mirror, rotations
-from drmime.initialise.search import Peak, Search, distinct, peaks, reduced
+from drmime.initialise.search import Peak, Search, distinct, peaks, pyramid, reduced
 
 SIDES = {2: (96, 120), 3: (24, 26, 28)}
 SMALL: dict[int, dict[str, Any]] = {2: {"size": 64, "step": 7.5}, 3: {"size": 16, "step": 40}}
@@ -107,7 +107,7 @@ def test_a_reduced_image_covers_the_same_world_in_cubes(ndim: int) -> None:
     grid = oblique(SIDES[ndim], (2.0, 0.5, 0.8)[-ndim:], offset=7.0)
     image = photograph(busy(grid), grid=grid, dtype=torch.float32)
     spacing = 2.2
-    small = reduced(image, spacing)
+    small = reduced(pyramid(image), spacing)
     extent = (grid.size * grid.spacing).flip(0)
     assert torch.allclose(small.grid.spacing, torch.full((ndim,), spacing).double(), atol=1e-9)
     assert torch.allclose(small.grid.centre, grid.centre, atol=1e-9)
@@ -120,7 +120,7 @@ def test_a_reduced_scene_is_the_scene(ndim: int) -> None:
     """As far as it is smooth: read by a camera of larger pixels."""
     grid = oblique(SIDES[ndim], (1.0, 0.7, 0.8)[-ndim:])
     scene = busy(grid, finest=0.5)
-    small = reduced(photograph(scene, grid=grid, dtype=torch.float32), 2.0)
+    small = reduced(pyramid(photograph(scene, grid=grid, dtype=torch.float32)), 2.0)
     known = photograph(scene, grid=small.grid, dtype=torch.float32)
     inside = (slice(None), slice(None), *[slice(2, -2)] * ndim)
     assert float((small.data - known.data)[inside].abs().mean()) < 0.06

@@ -118,14 +118,15 @@ class Search:
         spacing = float((fixed.grid.size * fixed.grid.spacing).max()) / (self.size or (192 if ndim == 2 else 32))
         spacing = max(spacing, float(fixed.grid.spacing.min()))
         chosen = {scale: list(range(len(poses))) for scale in self._scales(fixed.grid, moving.grid)}
-        if max(reduced(fixed, 2 * spacing).grid.shape) >= COARSE:
-            found = list(self._at(fixed, moving, 2 * spacing, poses, chosen))
+        here, there = pyramid(fixed), pyramid(moving)
+        if max(reduced(here, 2 * spacing).grid.shape) >= COARSE:
+            found = list(self._at(here, there, 2 * spacing, poses, chosen))
             seen = {peak.scale for peak in found}  # a thin image may be too small for a look at half the size
             chosen = _promising(found) | {scale: numbers_ for scale, numbers_ in chosen.items() if scale not in seen}
-        return list(self._at(fixed, moving, spacing, poses, chosen))
+        return list(self._at(here, there, spacing, poses, chosen))
 
     def _at(
-        self, fixed: Image, moving: Image, spacing: float, poses: Tensor, chosen: Mapping[float, Sequence[int]]
+        self, fixed: Pyramid, moving: Pyramid, spacing: float, poses: Tensor, chosen: Mapping[float, Sequence[int]]
     ) -> Iterator[Peak]:
         """Peaks of the chosen poses (numbers by scale), with working pixels of world length `spacing`."""
         here = self.maps.describe(reduced(fixed, spacing))
@@ -229,10 +230,15 @@ def homogeneous(linear: Tensor, shift: Tensor) -> Tensor:
     return matrix
 
 
-def reduced(image: Image, spacing: float) -> Image:
-    """`image` on a grid of cubic pixels of world length `spacing` that has its axes and covers it; made from a pyramid."""
-    level = image
-    for level in Pyramid.of(image, possible_levels(image.grid)).levels[::-1]:
+def pyramid(image: Image) -> Pyramid:
+    """All the levels that `image` has."""
+    return Pyramid.of(image, possible_levels(image.grid))
+
+
+def reduced(levels: Pyramid, spacing: float) -> Image:
+    """An image on a grid of cubic pixels of world length `spacing` that has its axes and covers it; B = 1."""
+    level = image = levels.levels[0]
+    for level in levels.levels[::-1]:
         if float(level.grid.spacing.min()) <= 1.01 * spacing:
             break
     extent = image.grid.size * image.grid.spacing
