@@ -53,7 +53,7 @@ def register(
     channel_axis: int | str | None = "auto",
     nan: str = "error",
     steps: int = 100,
-    rate: float = 0.003,
+    rate: float = 0.0015,
     level_weights: Sequence[float] | None = None,
     finest_vector: bool = False,
     tolerance: float = 0.01,

@@ -15,7 +15,20 @@ import pytest
 from drmime import Registration, __version__
 from drmime.cli import main
 
-QUICK = ("--device", "cpu", "--metric", "mattes", "--levels", "2", "--steps", "40", "--set", "initialiser=null")
+QUICK = (
+    "--set",
+    "rate=0.005",
+    "--device",
+    "cpu",
+    "--metric",
+    "mattes",
+    "--levels",
+    "2",
+    "--steps",
+    "40",
+    "--set",
+    "initialiser=null",
+)
 PROGRAM = (sys.executable, "-c", "import sys; from drmime.cli import main; sys.exit(main())")
 
 

@@ -27,7 +27,7 @@ from drmime.metrics import NCC
 register = functools.partial(drmime.register, initialiser=None)  # what is not about starts needs no search for them
 
 QUICK = {"metric": "ncc", "steps": 3}
-SHIFT = {"metric": "ncc", "group": "translation", "steps": 120}
+SHIFT = {"rate": 0.005, "metric": "ncc", "group": "translation", "steps": 120}
 FAR = np.array([[1, 0, 4], [0, 1, -3], [0, 0, 1.0]])
 
 
