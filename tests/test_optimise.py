@@ -229,7 +229,7 @@ def test_the_best_is_kept_when_the_end_is_worse() -> None:
 
     fixed, moving, truth, grid = problem("translation", 2)
     seen: list[Tensor] = []
-    options = {"group": "translation", "initial_transform": "identity", "steps": 200}
+    options = {"group": "translation", "initial_transform": "identity", "steps": 200, "rate": 0.005}
     result = register(fixed, moving, metric=Fickle(), observers=[lambda step: seen.append(step.matrix[0])], **options)
     assert error(result, truth, grid) < 0.2
     assert float((seen[-1] - truth).abs().max()) > 1
