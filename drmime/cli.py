@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_register(commands)
     _add_warp(commands)
+    _add_run(commands)
+    _add_report(commands)
+    _add_config(commands)
     return parser
 
 
@@ -132,6 +135,35 @@ def _add_warp(commands: Any) -> None:
     parser.add_argument("--fill", type=float, default=0.0, metavar="VALUE", help="where IMAGE has no pixel (0)")
     parser.add_argument("--inverse", action="store_true", help="carry an image of the fixed side to the moving one")
     parser.add_argument("--channel-axis", type=_axis, default=GIVEN, metavar="AXIS", help="auto, none, or a number")
+
+
+def _add_run(commands: Any) -> None:
+    example = """\
+  drmime run configs/pairs.yaml --workers 2
+  drmime run mine.yaml --out runs/mine --set methods.drmime.levels=5 --dry-run
+
+A run that was stopped goes on where it was when the same command is given again."""
+    parser = _command(commands, "run", "run the experiment of a YAML file: methods on pairs with seeds", example)
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="see 'drmime config --example'")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for rows, tables, report (that of the file)")
+    parser.add_argument("--set", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="dotted keys of it")
+    parser.add_argument("--dry-run", action="store_true", help="list what would run")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share this machine's cores (1)")
+    parser.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a Dask scheduler, whose workers run it instead")
+    parser.add_argument("--retry", action="store_true", help="run again what failed before")
+
+
+def _add_report(commands: Any) -> None:
+    parser = _command(commands, "report", "make tables and page of a run anew, finished or not", "  drmime report runs/pairs")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="where 'drmime run' wrote")
+
+
+def _add_config(commands: Any) -> None:
+    example = "  drmime config --example > mine.yaml\n  drmime run mine.yaml --dry-run"
+    parser = _command(commands, "config", "print how an experiment is written", example)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--example", action="store_true", help="a file to begin from, every key explained")
+    what.add_argument("--schema", action="store_true", help="JSON Schema, for editors that complete and check")
 
 
 def _value(text: str) -> Any:

@@ -1,6 +1,7 @@
 """What each command of the command line does: it returns a `Report`, and `cli` prints it."""
 
 import csv
+import json
 import tempfile
 from argparse import Namespace
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from drmime import checks, settings
+from drmime import checks, experiment, settings
 from drmime import demo as example
-from drmime.errors import InputError
+from drmime.errors import InputError, whole
 from drmime.io import MEDICAL, write_atomically, write_image
 from drmime.observers import Progress, TensorBoard
 from drmime.optimise import Observer
@@ -100,6 +101,51 @@ def warp(args: Namespace) -> Report:
         array = registration.warp(args.image, fill=args.fill, **options)
     write_image(args.out, array, registration.fixed_grid)
     return Report(f"wrote {args.out}")
+
+
+def run(args: Namespace) -> Report:
+    """Run an experiment; its tables and page are made of whatever is there when it ends."""
+    from drmime.report import write  # before anything runs: its packages are an extra
+
+    if args.out is not None:
+        args.set.append(("outputs.folder", str(args.out)))
+    plan = experiment.load(args.config, args.set)
+    workers = whole("--workers", args.workers, 1)
+    folder = Path(plan.outputs.folder)
+    if args.dry_run:
+        tasks = plan.tasks()
+        lines = [f"{task.method}  {task.pair.name}  seed {task.seed}  {_state(task)}" for task in tasks]
+        return Report("\n".join([*lines, f"{len(tasks)} runs, results in {folder}"]))
+    writable(folder)
+    try:
+        experiment.run(plan, workers, args.scheduler, args.retry)
+    except KeyboardInterrupt:
+        return Report(_told(folder, *write(folder)).text, "interrupted; the same command goes on from here", 130)
+    return _told(folder, *write(folder))
+
+
+def _state(task: experiment.Task) -> str:
+    return "done" if experiment.path(task).exists() else "to do"
+
+
+def report(args: Namespace) -> Report:
+    """Make tables and page of a run's folder."""
+    from drmime.report import write
+
+    return _told(args.folder, *write(args.folder))
+
+
+def _told(folder: Path, text: str, failed: int) -> Report:
+    lines = [text, f"report: {folder / 'report.html'}"]
+    if (logs := folder / "tensorboard").is_dir():
+        lines.append(f"curves: tensorboard --logdir {logs}")
+    problem = f"{failed} runs failed; the report says why, and --retry runs them again" if failed else ""
+    return Report("\n".join(lines), problem, int(failed > 0))
+
+
+def config(args: Namespace) -> Report:
+    """Print what an experiment's file may say."""
+    return Report(json.dumps(experiment.schema(), indent=2) if args.schema else experiment.example())
 
 
 def writable(folder: Path) -> None:

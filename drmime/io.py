@@ -47,7 +47,7 @@ def read_image(path: str | Path) -> tuple[np.ndarray, Grid | None]:
 
 
 def _read_medical(path: Path) -> tuple[np.ndarray, Grid]:
-    sitk = _simpleitk()
+    sitk = simpleitk()
     image = sitk.ReadImage(str(path))
     array = sitk.GetArrayFromImage(image)
     ndim = image.GetDimension()
@@ -58,11 +58,12 @@ def _read_medical(path: Path) -> tuple[np.ndarray, Grid]:
     return array, Grid(array.shape[:ndim], world_from_index)
 
 
-def _simpleitk() -> Any:
+def simpleitk() -> Any:
+    """The module, or an InputError that says how to install it."""
     try:
         import SimpleITK
     except ImportError as error:
-        raise InputError("medical formats need SimpleITK: pip install 'drmime[medical]'") from error
+        raise InputError("medical formats and ITK transforms need SimpleITK: pip install 'drmime[medical]'") from error
     return SimpleITK
 
 
@@ -112,7 +113,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _write_medical(path: Path, array: np.ndarray, grid: Grid | None) -> None:
-    sitk = _simpleitk()
+    sitk = simpleitk()
     grid = Grid.regular(array.shape) if grid is None else grid
     image = sitk.GetImageFromArray(array.astype(np.uint8) if array.dtype == bool else array, isVector=array.ndim > grid.ndim)
     image.SetSpacing(grid.spacing.tolist())
@@ -151,7 +152,7 @@ def _umask() -> int:
 
 
 def read_landmarks(path: str | Path) -> np.ndarray:
-    """Points of a CSV with columns x, y[, z]: pixels, 0-based, pixel centres. -> (N, D)
+    """Points of a CSV with columns x, y[, z], or X, Y[, Z]: pixels, 0-based, pixel centres. -> (N, D)
 
     Raises:
         InputError: no such file, no such columns, or something that is not a number.
@@ -160,8 +161,9 @@ def read_landmarks(path: str | Path) -> np.ndarray:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            columns = [name for name in ("x", "y", "z") if name in (reader.fieldnames or [])]
-            if columns not in (["x", "y"], ["x", "y", "z"]):
+            letters = "xyz" if "x" in (reader.fieldnames or []) else "XYZ"
+            columns = [name for name in letters if name in (reader.fieldnames or [])]
+            if columns not in ([*letters[:2]], [*letters]):
                 raise InputError(f"{path}: expected columns x,y[,z], got {reader.fieldnames}")
             points = np.array([[float(row[name]) for name in columns] for row in reader])
     except InputError:

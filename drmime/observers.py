@@ -5,7 +5,7 @@ reading one makes the processor wait for it: each observer reads at its own cade
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from drmime import checks
 from drmime.errors import InputError, whole
-from drmime.grid import Grid, apply, scale_and_shift
+from drmime.grid import Grid, apply, scale_and_shift, scaled
 from drmime.image import Image
 from drmime.optimise import Observer, Outcome, Run, Step
 from drmime.pictures import blend
@@ -83,8 +83,15 @@ class TensorBoard(Observer):
     run into the same folder takes the place of the first.
     """
 
-    def __init__(self, folder: str | Path, images_every: int = 100, scalars_every: int = 10) -> None:
-        self.folder = Path(folder)
+    def __init__(
+        self,
+        folder: str | Path,
+        images_every: int = 100,
+        scalars_every: int = 10,
+        scores: Callable[[np.ndarray], Mapping[str, float]] | None = None,
+    ) -> None:
+        """`scores`: of a final moving_from_fixed (world), such as errors of landmarks; told beside the settings."""
+        self.folder, self.scores = Path(folder), scores
         self.images_every = whole("tensorboard images_every", images_every, 1)
         self.scalars_every = whole("tensorboard scalars_every", scalars_every, 1)
 
@@ -128,6 +135,8 @@ class TensorBoard(Observer):
                 results[f"{prefix}final/similarity"] = float(totals.mean())
             results[f"{prefix}final/overlap"] = float(outcome.overlap[pair])
             results[f"{prefix}final/steps"] = len(history)
+            scores = self.scores(scaled(outcome.matrix[pair], self.run.fixed.grid).numpy()) if self.scores else {}
+            results |= {f"{prefix}final/{name}": value for name, value in scores.items()}
         self._overlays(outcome.matrix, steps)
         self._hyperparameters(results, steps)
         self.writer.close()

@@ -80,6 +80,13 @@ def compare(
     return overlay(still, sides[0], sides[1], channel_axis=0, spacing=fixed_grid.spacing.flip(0).tolist())
 
 
+def thumbnail(
+    image: Any, longest: int, channel_axis: int | str | None = "auto", spacing: Sequence[float] | None = None
+) -> np.ndarray:
+    """A small 8-bit picture of an image of any kind, RGB in colour; a volume as three slices. -> (H, W, 3)"""
+    return _rgb(_coloured(shrink(_flat(image, channel_axis, spacing), longest)))
+
+
 def shrink(channels: np.ndarray, longest: int) -> np.ndarray:
     """(C, H, W) with its long side cut to `longest` pixels by averaging areas; smaller images stay as they are."""
     factor = longest / max(channels.shape[1:])

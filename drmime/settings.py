@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from drmime.registry import known
 
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # YAML 1.1 takes 1e-3, without a point, for a word
 MATRIX_FILES = (".txt", ".json")
+MOST = 100_000  # values in a text: a few lines of aliases of aliases can stand for billions
+MOST_KEYS = 1000  # in a mapping, merged ones included
+MERGE = "tag:yaml.org,2002:merge"  # of the key <<, which may be given more than once
 
 
 def parse(text: str) -> Any:
@@ -23,7 +26,7 @@ def parse(text: str) -> Any:
         InputError: not YAML.
     """
     try:
-        return _numbers(yaml.safe_load(text))
+        return _loaded(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"expected YAML, such as {{name: mine, hidden: 64}}, got {text!r} ({error})") from error
 
@@ -34,14 +37,23 @@ def config(path: Path, names: Iterable[str]) -> dict[str, Any]:
     Raises:
         InputError: no such file, not a mapping in YAML, an unknown option.
     """
+    names = list(names)
+    return {known(f"option in {path}:", str(name), names): value for name, value in document(path).items()}
+
+
+def document(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        InputError: no such file, not YAML, a key given twice, aliases that unfold to a flood, not a mapping.
+    """
     try:
-        values = _numbers(yaml.safe_load(_text(path, "a YAML file")))
+        values = _loaded(_text(path, "a YAML file"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not YAML ({error})") from error
+        raise InputError(f"{path}: not YAML that can be used ({error})") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected options as 'name: value', got {type(values).__name__}")
-    names = list(names)
-    return {known(f"option in {path}:", str(name), names): value for name, value in values.items()}
+    return values
 
 
 def matrix(path: Path) -> np.ndarray:
@@ -73,10 +85,39 @@ def _text(path: Path, what: str) -> str:
         raise InputError(f"{path}: cannot be read ({error})") from error
 
 
-def _numbers(value: Any) -> Any:
-    """Words such as 1e-3 become the numbers they are."""
+class _Loader(yaml.SafeLoader):
+    """Plain values only, and no key twice in a mapping, where the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != MERGE]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.YAMLError(f"the key {name!r} is given twice, line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge what << names, which multiplies as aliases do."""
+        for key, value in node.value:
+            self._count(value.value if key.tag == MERGE else (), node)
+        super().flatten_mapping(node)
+        self._count(node.value, node)
+
+    def _count(self, values: Sequence[Any], node: yaml.MappingNode) -> None:
+        if len(values) > MOST_KEYS:
+            raise yaml.YAMLError(f"a mapping of more than {MOST_KEYS} keys, line {node.start_mark.line + 1}")
+
+
+def _loaded(text: str) -> Any:
+    return _plain(yaml.load(text, _Loader), [MOST])  # a SafeLoader # noqa: S506
+
+
+def _plain(value: Any, left: list[int]) -> Any:
+    """Words such as 1e-3 become the numbers they are; aliases are unfolded, up to what is `left` of values."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError(f"more than {MOST} values, aliases unfolded")
     if isinstance(value, dict):
-        return {key: _numbers(item) for key, item in value.items()}
+        return {key: _plain(item, left) for key, item in value.items()}
     if isinstance(value, list):
-        return [_numbers(item) for item in value]
+        return [_plain(item, left) for item in value]
     return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value

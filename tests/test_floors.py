@@ -35,12 +35,21 @@ FLOORS = {
     "": 7.5,  # the package's front door: what `import drmime` gives
     "observers": 8,
     "evaluate": 8,
+    "datasets": 8.5,
+    "peers": 8.5,
     "demo": 9,
+    "experiment": 9,
+    "report": 9.5,
     "commands": 10,
     "cli": 11,
     "__main__": 12,
 }
-PARTS = {"base": 0.0, "poses": 0.0, "corners": 0.5, "search": 1.5}  # floors within a package; every other part is on 1
+PARTS = {  # floors within a package; every other part is on 1
+    **{"base": 0.0, "poses": 0.0, "corners": 0.5, "search": 1.5},
+    **{"rows": 0.0, "task": 0.5, "worker": 0.7},
+    **{"case": -1.0, "reading": -0.75, "changes": -0.5, "folders": 1.25, "synthetic": 1.5},
+    **{"summary": 0.25, "tables": 0.5, "page": 1.5},
+}
 MODULE_LINES = 300
 FUNCTION_LINES = 60
 

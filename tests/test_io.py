@@ -342,12 +342,15 @@ def test_a_refusing_folder_cannot_be_written(tmp_path: Path, monkeypatch: pytest
         ("x,y\n1,2\n\n", [[1, 2]]),
         ("x,y\n", []),
         ("x,y,z\n", []),
+        (",X,Y\n0,1,2\n1,3,4\n", [[1, 2], [3, 4]]),  # BIRL, ANHIR
+        ("X,Y,Z\n1,2,3\n", [[1, 2, 3]]),
+        ("x,y,X,Y\n1,2,3,4\n", [[1, 2]]),
     ],
 )
 def test_landmarks_are_read_x_first(text: str, points: list, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(text, encoding="utf-8", newline="")
     read = read_landmarks(tmp_path / "a.csv")
-    assert read.shape == (len(points), 3 if "z" in text else 2)
+    assert read.shape == (len(points), 3 if "z" in text.lower() else 2)
     assert read.tolist() == points
 
 
@@ -359,6 +362,8 @@ def test_landmarks_are_read_x_first(text: str, points: list, tmp_path: Path) -> 
         b"x\n1\n",
         b"a,b\n1,2\n",
         b"x,z\n1,2\n",
+        b"x,Y\n1,2\n",
+        b"X,Z\n1,2\n",
         b"x,y\n1,two\n",
         b"x,y\n1\n",
         b"x,y\n1,\n",

@@ -1,0 +1,198 @@
+"""An experiment as text: which methods on which pairs with which seeds, and where the results go.
+
+Everything that can be wrong without looking at an image is found here, before anything runs.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from drmime import settings
+from drmime.datasets import DATASETS, Pair, dataset
+from drmime.errors import InputError, number, switch, whole
+from drmime.experiment.task import Outputs, Task
+from drmime.peers import PEERS
+from drmime.peers import settings as peer_settings
+from drmime.registration import register
+from drmime.registry import known, options_of
+
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+FROM_THE_PAIR = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_spacing", "moving_spacing", "channel_axis")
+OPTIONS = tuple(name for name in options_of(register) if name not in (*FROM_THE_PAIR, "observers", "seed"))
+SHARED = "x-"  # how a top-level key begins that is there only to be referred to by anchors
+KEYS = {  # of a configuration, and what each is
+    "dataset": "the pairs: a name of drmime.datasets.DATASETS and its options",
+    "methods": "name: keyword arguments of drmime.register, or 'peer' and the options of another program",
+    "seeds": "every method runs once with each",
+    "outputs": "folder; pictures, the pixels of their long side, 0 for none; tensorboard, true or false",
+    "report": "title; reference, the method that others are compared with; threshold of the median rTRE of an aligned pair",
+    "timeout": "seconds after which a registration counts as failed",
+}
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How the report judges."""
+
+    title: str = "Registration experiment"
+    reference: str = ""  # by default the first method
+    threshold: float = 0.01  # of the median rTRE, below which a pair is aligned
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a configuration says, checked."""
+
+    pairs: Sequence[Pair]
+    methods: Mapping[str, Mapping[str, Any]]
+    seeds: Sequence[int]
+    outputs: Outputs
+    report: Judging
+    timeout: float  # seconds
+
+    def tasks(self, threads: int = 1) -> list[Task]:
+        """One for each pair, method and seed: pair by pair, so that a process reads a pair but once."""
+        every = product(self.pairs, self.methods.items(), self.seeds)
+        return [Task(name, block, pair, seed, self.outputs, threads) for pair, (name, block), seed in every]
+
+
+def load(path: Path, overrides: Iterable[tuple[str, Any]] = ()) -> Experiment:
+    """The experiment in a YAML file, after `overrides`: values by dotted keys, such as "methods.drmime.levels".
+
+    `${NAME}` and `${NAME:-default}` in values stand for environment variables.
+
+    Raises:
+        InputError: no such file, no such YAML, a key, name or option that is not known, a value that cannot be.
+    """
+    state = settings.document(path)
+    for key, value in overrides:
+        _put(state, key, value)
+    state = {str(name): _expanded(value) for name, value in state.items() if not str(name).startswith(SHARED)}
+    for name in state:
+        known(f"key in {path}:", name, KEYS)
+    for name in ("dataset", "methods"):
+        if name not in state:
+            raise InputError(f"{path}: expected the key {name!r}: {KEYS[name]}")
+    return _experiment(state)
+
+
+def _experiment(state: Mapping[str, Any]) -> Experiment:
+    blocks = _mapping("methods", state["methods"])
+    methods = {str(name): _method(str(name), block) for name, block in blocks.items()}
+    if not methods:
+        raise InputError("methods: expected at least one, such as 'drmime: {}'")
+    report = Judging(**_block("report", state.get("report"), Judging))
+    number("report.threshold", report.threshold, 0)
+    reference = known("report.reference", report.reference or next(iter(methods)), methods)
+    outputs = Outputs(**_block("outputs", state.get("outputs"), Outputs))
+    whole("outputs.pictures", outputs.pictures, 0, 10_000)
+    switch("outputs.tensorboard", outputs.tensorboard)
+    seeds = state.get("seeds", [0])
+    if not isinstance(seeds, list) or not seeds or len(set(map(str, seeds))) < len(seeds):
+        raise InputError(f"seeds: expected a list of different whole numbers, such as [0, 1, 2], got {seeds!r}")
+    return Experiment(
+        pairs=dataset(state["dataset"]),
+        methods=methods,
+        seeds=[whole("seeds", seed, 0) for seed in seeds],
+        outputs=replace(outputs, folder=str(outputs.folder)),
+        report=replace(report, title=str(report.title), reference=reference),
+        timeout=number("timeout", state.get("timeout", 600), 0),
+    )
+
+
+def _method(name: str, block: Any) -> dict[str, Any]:
+    """A method's block, its names checked against what it is for."""
+    block = dict(_mapping(f"methods.{name}", {} if block is None else block))
+    if "peer" in block:
+        try:
+            peer_settings(block["peer"], {option: value for option, value in block.items() if option != "peer"})
+        except InputError as error:
+            raise InputError(f"method {name!r}: {error}") from error
+    else:
+        for option in block:
+            known(f"option of method {name!r}:", str(option), [*OPTIONS, "peer"])
+    return block
+
+
+def _block(name: str, state: Any, form: type) -> dict[str, Any]:
+    state = _mapping(name, {} if state is None else state)
+    return {known(f"key in {name}:", str(key), [one.name for one in fields(form)]): value for key, value in state.items()}
+
+
+def _mapping(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{name}: expected 'name: value' pairs, got {value!r}")
+    return value
+
+
+def _put(state: dict[str, Any], key: str, value: Any) -> None:
+    """Set what a dotted key stands for; mappings on the way that are not there are made."""
+    *way, last = key.split(".")
+    for place, part in enumerate(way, 1):
+        inner = state.get(part)
+        state[part] = inner = {} if inner is None else dict(_mapping(".".join(way[:place]), inner))  # a copy: anchors share
+        state = inner
+    state[last] = value
+
+
+def _expanded(value: Any) -> Any:
+    """Values with environment variables in place of their names."""
+    if isinstance(value, Mapping):
+        return {name: _expanded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_expanded(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    text = VARIABLE.sub(_variable, value)
+    alone = text != value and VARIABLE.fullmatch(value)  # then it may stand for a number
+    return settings.parse(text) if alone and not text.startswith(("{", "[", "&", "*", "!")) else text
+
+
+def _variable(found: re.Match[str]) -> str:
+    name, default = found.groups()
+    value = os.environ.get(name, default)
+    if value is None:
+        raise InputError(f"${{{name}}}: the environment variable {name} is not set; set it, or write ${{{name}:-default}}")
+    return value
+
+
+def schema() -> dict[str, Any]:
+    """A JSON Schema of configurations, for editors that complete and check."""
+
+    def block(names: Iterable[str], defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        properties: dict[str, Any] = {name: {"default": defaults[name]} if defaults else {} for name in names}
+        return {"type": "object", "properties": properties, "additionalProperties": False}
+
+    def named(table: Mapping[str, Any], key: str, left_out: str = "") -> list[dict[str, Any]]:
+        return [
+            {
+                "type": "object",
+                "properties": {key: {"const": name}} | {option: {} for option in options_of(part) if option != left_out},
+                "required": [key],
+                "additionalProperties": False,
+            }
+            for name, part in table.items()
+        ]
+
+    method = {"anyOf": [{"type": "null"}, block(OPTIONS), *named(PEERS, "peer", "problem")]}
+    details: dict[str, dict[str, Any]] = {
+        "dataset": {"anyOf": [{"enum": list(DATASETS)}, *named(DATASETS, "name")]},
+        "methods": {"type": "object", "additionalProperties": method, "minProperties": 1},
+        "seeds": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
+        "outputs": block(asdict(Outputs()), asdict(Outputs())),
+        "report": block(asdict(Judging()), asdict(Judging())),
+        "timeout": {"type": "number", "exclusiveMinimum": 0, "default": 600},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A drmime experiment",
+        "type": "object",
+        "properties": {name: details[name] | {"description": text} for name, text in KEYS.items()},
+        "patternProperties": {f"^{SHARED}": {}},
+        "required": ["dataset", "methods"],
+        "additionalProperties": False,
+    }

@@ -1,0 +1,142 @@
+"""Runs the tasks of an experiment over any `concurrent.futures.Executor`: threads of this machine, or a Dask cluster.
+
+Each finished task is a row in a file of its own, so that a run that was stopped, however, goes on where it was.
+"""
+
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from drmime.datasets.base import digests
+from drmime.errors import InputError
+from drmime.experiment import rows
+from drmime.experiment.rows import Row
+from drmime.experiment.task import Task
+from drmime.experiment.worker import Child
+
+IN_FLIGHT = 2  # tasks for each worker, one running and one waiting
+CONNECT = 10  # seconds to wait for a scheduler
+_own = threading.local()  # of each thread that runs tasks: its child process, which outlives a task to save the imports
+
+
+def perform(tasks: Sequence[Task], executor: Executor, workers: int, timeout: float, retry: bool = False) -> list[Row]:
+    """The row of every task, in their order: read where it is there, run and written where not.
+
+    Args:
+        tasks: each writes below the folder of its outputs.
+        executor: where they run; never more than a few tasks for each of its `workers` are in its hands.
+        timeout: seconds after which a task has failed.
+        retry: whether rows that hold an error are run again.
+
+    Raises:
+        InputError: a row cannot be written or read; what was finished stays.
+        KeyboardInterrupt: likewise.
+    """
+    done = {task.name: row for task in tasks if (row := _finished(task, retry)) is not None}
+    waiting = iter([task for task in tasks if task.name not in done])
+    running: dict[Future[Row], Task] = {}
+    with tqdm(total=len(tasks), initial=len(done), unit="run", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+        while True:
+            for task in islice(waiting, workers * IN_FLIGHT - len(running)):
+                running[executor.submit(execute, task, timeout)] = task
+            if not running:
+                return [done[task.name] for task in tasks]
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                task = running.pop(future)
+                row = _row(task, future)
+                rows.write(row, path(task))
+                done[task.name] = row
+                bar.update()
+
+
+def path(task: Task) -> Path:
+    """Where the row of a task is."""
+    return Path(task.outputs.folder) / "rows" / f"{task.name}.json"
+
+
+def execute(task: Task, timeout: float) -> Row:
+    """Run a task in the child process of this thread."""
+    if not hasattr(_own, "child"):
+        _own.child = Child()
+    return _own.child.run(task, timeout)
+
+
+@contextmanager
+def threads(workers: int) -> Iterator[tuple[Executor, int]]:
+    """Workers of this machine: as many threads, each with a process."""
+    children: list[Child] = []
+
+    def begin() -> None:
+        _own.child = Child()
+        children.append(_own.child)
+
+    executor = ThreadPoolExecutor(workers, initializer=begin)
+    try:
+        yield executor, workers
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for child in children:
+            child.stop()  # after which no thread waits for an answer
+        executor.shutdown()
+        for child in children:
+            child.close()
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[tuple[Executor, int]]:
+    """The workers of a Dask scheduler. They have drmime installed and see the same files as this machine; the tasks of one
+    that is lost go to another.
+
+    Raises:
+        InputError: Dask is not installed, no scheduler answers, or it has no workers.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise InputError("a scheduler needs Dask: pip install 'drmime[distributed]'") from error
+    try:
+        client = Client(address, set_as_default=False, timeout=CONNECT)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise InputError(f"scheduler: expected the address of a Dask scheduler, got {address!r} ({error})") from error
+    with client:
+        workers = sum(client.nthreads().values())
+        if not workers:
+            raise InputError(f"scheduler {address}: it has no workers; start some first, such as 'dask worker {address}'")
+        executor = client.get_executor(pure=False)  # a task is not the same as another, though its arguments are
+        try:
+            yield executor, workers
+        finally:
+            executor.shutdown(wait=False)
+
+
+def _finished(task: Task, retry: bool) -> Row | None:
+    """The row of a task that need not run again."""
+    file = path(task)
+    row = rows.read(file)
+    if row is None or (retry and row.error):
+        return None
+    return row if all(_same(Path(name), was, file.stat().st_mtime) for name, was in row.inputs.items()) else None
+
+
+def _same(path: Path, was: Mapping[str, Any], since: float) -> bool:
+    """Whether an input is what it was; only one that was written `since` is read for that."""
+    if not path.is_file():
+        return True  # the row holds: moving images elsewhere does not undo a result
+    now = path.stat()
+    return now.st_size == was["size"] and (now.st_mtime < since or digests([str(path)])[str(path)] == was)
+
+
+def _row(task: Task, future: Future[Row]) -> Row:
+    """What a future holds, or a row that tells what became of it: whatever kills a worker costs no more than a row."""
+    error = future.exception() if not future.cancelled() else CancelledError("cancelled by the scheduler")
+    if error is None:
+        return future.result()
+    return replace(task.unfinished(), error=" ".join(f"{type(error).__name__}: {error}".split()))

@@ -1,0 +1,25 @@
+"""What a run's folder holds, as tables and a page. They can be made at any time, of however many rows there are."""
+
+from pathlib import Path
+
+from drmime.errors import InputError
+from drmime.experiment import results
+
+try:
+    from drmime.report import page, tables
+except ImportError as error:
+    raise InputError(f"tables and page of a run need more packages: pip install 'drmime[report]' ({error})") from error
+
+__all__ = ["write"]
+
+
+def write(folder: Path) -> tuple[str, int]:
+    """Write tables and page below `folder`. -> the summary in Markdown, and how many runs failed
+
+    Raises:
+        InputError: the folder holds no run, or cannot be written.
+    """
+    rows, methods, judging = results(folder)
+    tables.write(rows, folder, judging.reference, judging.threshold, methods)
+    page.write(rows, folder, judging.title, judging.reference, judging.threshold, methods)
+    return (folder / "summary.md").read_text(encoding="utf-8"), sum(bool(row.error) for row in rows)

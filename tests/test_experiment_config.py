@@ -1,0 +1,171 @@
+"""What a configuration may say, and that everything else is told before anything runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny
+import yaml
+
+from drmime import experiment
+from drmime.errors import InputError
+
+CONFIGS = [path for path in (Path(__file__).parents[1] / "configs").glob("*.yaml") if path.stem != "paper"]
+DATASET = "dataset: {{name: pairs, file: {}/data/pairs.csv}}\n"
+METHODS = {"ours": {"levels": 2}, "still": {"peer": "centre"}}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tiny.config(tmp_path, tiny.pairs(tmp_path / "data", 2), METHODS, seeds=[0, 3])
+
+
+def test_tasks_are_pairs_by_methods_by_seeds(path: Path) -> None:
+    tasks = experiment.load(path).tasks()
+    assert [(task.pair.name, task.method, task.seed) for task in tasks] == [
+        (pair, method, seed) for pair in ("p0", "p1") for method in METHODS for seed in (0, 3)
+    ]
+    assert len({task.name for task in tasks}) == len(tasks)
+
+
+def test_a_task_travels_as_text(path: Path) -> None:
+    for task in experiment.load(path).tasks(threads=2):
+        assert experiment.Task.from_dict(json.loads(json.dumps(task.to_dict()))) == task
+
+
+def test_the_name_of_a_task_depends_on_what_it_does(path: Path) -> None:
+    name = experiment.load(path).tasks()[0].name
+    assert experiment.load(path).tasks(threads=3)[0].name == name  # how fast it does it changes nothing
+    assert experiment.load(path, [("outputs.folder", "elsewhere")]).tasks()[0].name == name
+    assert experiment.load(path, [("methods.ours.levels", 3)]).tasks()[0].name != name
+
+
+def test_overrides_go_before_the_file(path: Path) -> None:
+    found = experiment.load(
+        path, [("methods.ours.levels", 5), ("seeds", [7]), ("methods.new", {"metric": "ncc"}), ("timeout", 9)]
+    )
+    assert found.methods["ours"] == {"levels": 5}
+    assert found.methods["new"] == {"metric": "ncc"}
+    assert (found.seeds, found.timeout) == ([7], 9)
+
+
+def test_an_override_of_shared_text_changes_one_place(path: Path) -> None:
+    path.write_text(f"x-all: &all {{levels: 3}}\n{DATASET.format(path.parent)}methods: {{one: *all, two: *all}}\n")
+    found = experiment.load(path, [("methods.one.levels", 2)])
+    assert found.methods == {"one": {"levels": 2}, "two": {"levels": 3}}
+
+
+def test_a_method_without_options_is_drmime_as_it_comes(path: Path) -> None:
+    path.write_text(DATASET.format(path.parent) + "methods:\n  drmime:\n")
+    found = experiment.load(path)
+    assert found.methods == {"drmime": {}}
+    assert found.report.reference == "drmime"
+
+
+def test_environment_variables(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_text(
+        "dataset: {name: pairs, file: '${PLACE}/pairs.csv'}\n"
+        "methods: {drmime: {levels: '${LEVELS:-3}', metric: '${METRIC:-mine}'}}\n"
+        "outputs: {folder: '${OUT:-runs}/x'}\n"
+    )
+    with pytest.raises(InputError, match="PLACE is not set"):
+        experiment.load(path)
+    monkeypatch.setenv("PLACE", str(path.parent / "data"))
+    monkeypatch.setenv("LEVELS", "5")
+    monkeypatch.setenv("METRIC", "{name: mine}")  # stays a word: only a file says what runs
+    found = experiment.load(path)
+    assert found.methods["drmime"] == {"levels": 5, "metric": "{name: mine}"}
+    assert found.outputs.folder == "runs/x"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"dataset": None}, "dataset"),
+        ({"dataset": {"name": "pears"}}, "did you mean 'pairs'"),
+        ({"dataset": {"name": "pairs", "fil": "x"}}, "did you mean 'file'"),
+        ({"methods": {}}, "at least one"),
+        ({"methods": ["mine"]}, "expected 'name: value' pairs"),
+        ({"methods": {"a": {"level": 3}}}, "did you mean 'levels'"),
+        ({"methods": {"a": {"fixed": "x.png"}}}, "unknown option of method 'a'"),
+        ({"methods": {"a": {"peer": "elastics"}}}, "did you mean 'elastix'"),
+        ({"methods": {"a": {"peer": "centre", "levels": 3}}}, "method 'a': unknown option"),
+        ({"methods": {"a": 3}}, "methods.a"),
+        ({"seed": [1]}, "did you mean 'seeds'"),
+        ({"seeds": 1}, "list of different whole numbers"),
+        ({"seeds": []}, "list of different whole numbers"),
+        ({"seeds": [1, 1]}, "list of different whole numbers"),
+        ({"seeds": [-1]}, "seeds"),
+        ({"outputs": {"folders": "x"}}, "did you mean 'folder'"),
+        ({"outputs": {"pictures": -1}}, "outputs.pictures"),
+        ({"outputs": {"tensorboard": "yes please"}}, "outputs.tensorboard"),
+        ({"report": {"reference": "ous"}}, "did you mean 'ours'"),
+        ({"report": {"threshold": "small"}}, "report.threshold"),
+        ({"timeout": 0}, "timeout"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_runs(path: Path, change: dict, words: str) -> None:
+    state = yaml.safe_load(path.read_text()) | change
+    path.write_text(yaml.safe_dump(state))
+    with pytest.raises(InputError) as caught:
+        experiment.load(path)
+    assert words in str(caught.value)
+
+
+def test_a_dataset_that_is_not_there_is_told_before_anything_runs(path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.csv"):
+        experiment.load(path, [("dataset.file", "none.csv")])
+
+
+@pytest.mark.parametrize("missing", ["dataset", "methods"])
+def test_what_must_be_there(path: Path, missing: str) -> None:
+    state = yaml.safe_load(path.read_text())
+    del state[missing]
+    path.write_text(yaml.safe_dump(state))
+    with pytest.raises(InputError, match=f"expected the key '{missing}'"):
+        experiment.load(path)
+
+
+def test_the_example_is_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    Path("data").rename("images")
+    path.write_text(experiment.example())
+    found = experiment.load(path)
+    assert found.methods["quick mattes"] == {"levels": 3, "steps": 60, "metric": "mattes"}
+    explained = set(yaml.safe_load(experiment.example())) - {"x-quick"}
+    assert explained == set(experiment.schema()["properties"])
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
+def test_every_configuration_checked_in_says_what_it_may(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those whose images are elsewhere are pointed at a table of two pairs with the columns that they filter by."""
+    table = tiny.pairs(tmp_path, 2)
+    columns, *lines = table.read_text().splitlines()
+    both = [
+        f"{columns},dataset,ndim,already_aligned",
+        f"{lines[0]},stroke3d,2,0",
+        f"{lines[1]},spm3d,2,1",
+        f"{lines[1]},openms3d,3,1",
+    ]
+    table.write_text("\n".join(both))
+    monkeypatch.setenv("DRMIME_DATA", str(tmp_path))
+    own = [("dataset", {"name": "pairs", "file": str(table), "limit": 1})] if config.stem in ("fire", "anhir", "folder") else []
+    found = experiment.load(config, own)
+    assert found.tasks()
+    assert found.outputs.folder == f"runs/{config.stem}"
+
+
+def test_the_schema_takes_what_loads_and_refuses_what_does_not(path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    check = jsonschema.Draft202012Validator(experiment.schema())
+    good = [path.read_text(), experiment.example(), *(path.read_text() for path in CONFIGS)]
+    for text in good:
+        check.validate(yaml.safe_load(text))
+    state = yaml.safe_load(path.read_text())
+    for wrong in (
+        {"seed": [0]},
+        {"methods": {"a": {"level": 3}}},
+        {"dataset": {"name": "pears"}},
+        {"outputs": {"folders": "x"}},
+    ):
+        assert not check.is_valid(state | wrong)

@@ -1,0 +1,263 @@
+"""Rows that are never lost: runs that are stopped, processes that die, disks that are full."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+
+from drmime import experiment, io
+from drmime.errors import InputError
+from drmime.experiment import rows
+from drmime.experiment.rows import Row
+
+QUICK = {"levels": 1, "steps": 3, "initialiser": None, "metric": "ncc"}
+PEERS = {"still": {"peer": "centre"}, "none": {"peer": "identity"}}
+
+
+def load(folder: Path, count: int, methods: dict, **more: object) -> experiment.Experiment:
+    return experiment.load(tiny.config(folder, tiny.pairs(folder / "data", count), methods, **more))
+
+
+def lasting(found: list[Row]) -> list[dict]:
+    """Rows without what differs from one run to the next."""
+    plain = [json.loads(row.to_json()) for row in found]
+    for row in plain:
+        row["scores"].pop("seconds", None)
+        row["scores"].pop("memory", None)
+    return plain
+
+
+@pytest.fixture
+def crashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "crashing.py").write_text(tiny.CRASHING)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    return "crashing:Crash"
+
+
+def test_every_run_has_its_row(tmp_path: Path) -> None:
+    found = experiment.run(load(tmp_path, 3, PEERS | {"ours": QUICK}, seeds=[0, 1]), workers=2)
+    assert [(row.pair, row.method, row.seed) for row in found] == [
+        (f"p{pair}", method, seed) for pair in range(3) for method in ("still", "none", "ours") for seed in (0, 1)
+    ]
+    for row in found:
+        assert not row.error
+        assert row.domain in ("even", "odd")
+        assert {"tre_mean", "rtre_median", "naed", "robustness", "seconds", "memory"} <= set(row.scores)
+        assert row.versions["drmime"]
+        assert all(len(entry["sha256"]) == 64 for entry in row.inputs.values())
+        assert len(row.inputs) == 4
+    still, none, ours = (next(row for row in found if row.method == name) for name in ("still", "none", "ours"))
+    assert still.scores["tre_mean"] == pytest.approx(1) == none.scores["tre_mean"]  # the content is a pixel off
+    assert ours.settings["steps"] == 3
+    assert ours.settings["rate"] == 0.0015  # defaults are resolved
+    assert ours.stop
+    assert len(ours.curves["total"]) == len(ours.curves["step"]) == len(ours.curves["level0"])
+    assert "similarity" in ours.scores
+
+
+def test_a_row_survives_the_way_to_its_file_and_back(tmp_path: Path) -> None:
+    row = Row("m", "p/q", 3, scores={"naed": float("inf"), "seconds": 0.5}, curves={"total": [1.0, float("nan")]}, notes=["ü"])
+    rows.write(row, tmp_path / "deep" / "row.json")
+    assert json.loads((tmp_path / "deep" / "row.json").read_text())["scores"] == {"naed": None, "seconds": 0.5}
+    back = rows.read(tmp_path / "deep" / "row.json")
+    assert back is not None
+    assert back.scores == row.scores
+    assert back.curves == {"total": [1.0, None]}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"method": "a"}', '{"method": "a", "pair": "b", "seed": 0, "more": 1}'])
+def test_what_is_not_a_row_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "row.json").write_text(text)
+    with pytest.raises(InputError, match="Delete the file"):
+        rows.read(tmp_path / "row.json")
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    plan = load(tmp_path, 2, PEERS)
+    first = experiment.run(plan)
+    files = {experiment.path(task): experiment.path(task).stat().st_mtime_ns for task in plan.tasks()}
+    assert experiment.run(plan) == first
+    more = experiment.load(tmp_path / "config.yaml", [("methods.third", {"peer": "centre"})])
+    assert len(experiment.run(more)) == 6
+    assert {file: file.stat().st_mtime_ns for file in files} == files
+
+
+def test_a_changed_image_is_run_again(tmp_path: Path) -> None:
+    plan = load(tmp_path, 2, {"still": {"peer": "centre"}})
+    experiment.run(plan)
+    before = {task.pair.name: experiment.path(task).stat().st_mtime_ns for task in plan.tasks()}
+    later = time.time() + 5
+    for name in ("0a.png", "1a.png"):
+        os.utime(tmp_path / "data" / name, (later, later))  # newer, but the same
+    image = (tmp_path / "data" / "1b.png").read_bytes()
+    (tmp_path / "data" / "0a.png").write_bytes(image)
+    os.utime(tmp_path / "data" / "0a.png", (later, later))
+    experiment.run(plan)
+    after = {task.pair.name: experiment.path(task).stat().st_mtime_ns for task in plan.tasks()}
+    assert after["p0"] != before["p0"]
+    assert after["p1"] == before["p1"]
+
+
+def test_a_broken_pair_is_a_row_and_the_others_run(tmp_path: Path) -> None:
+    table = tiny.pairs(tmp_path / "data", 6)
+    data = tmp_path / "data"
+    (data / "0a.png").write_bytes(b"not an image")
+    (data / "1a.png").write_bytes((data / "1a.png").read_bytes()[:60])
+    (data / "2a.png").unlink()
+    text = table.read_text().splitlines()
+    text[4] = text[4].replace("points.csv", "none.csv")
+    text[5] = text[5].replace("points.csv", "two.csv")
+    (data / "two.csv").write_text("x,y\n1,2\n3,4\n")
+    table.write_text("\n".join(text))
+    found = experiment.run(experiment.load(tiny.config(tmp_path, table, PEERS)))
+    errors = {row.pair: row.error for row in found if row.method == "still"}
+    assert not errors["p5"]
+    for pair, words in {"p0": "0a.png", "p1": "1a.png", "p2": "2a.png", "p3": "none.csv", "p4": "two.csv"}.items():
+        assert words in errors[pair], pair
+        assert "Traceback" not in errors[pair]
+
+
+def test_failures_run_again_when_asked(tmp_path: Path) -> None:
+    plan = load(tmp_path, 2, {"still": {"peer": "centre"}})
+    image = tmp_path / "data" / "0a.png"
+    kept = image.read_bytes()
+    image.unlink()
+    assert [bool(row.error) for row in experiment.run(plan)] == [True, False]
+    image.write_bytes(kept)
+    assert [bool(row.error) for row in experiment.run(plan)] == [True, False]
+    assert [bool(row.error) for row in experiment.run(plan, retry=True)] == [False, False]
+
+
+def test_a_process_that_dies_costs_one_row(tmp_path: Path, crashing: str) -> None:
+    plan = load(tmp_path, 2, {"crash": QUICK | {"metric": crashing}, "still": {"peer": "centre"}})
+    found = experiment.run(plan)
+    assert [bool(row.error) for row in found] == [True, False, True, False]
+    assert "SIGKILL" in found[0].error
+
+
+def test_a_run_that_takes_too_long_is_a_row(tmp_path: Path, crashing: str) -> None:
+    plan = load(tmp_path, 1, {"slow": QUICK | {"metric": "crashing:Slow"}, "still": {"peer": "centre"}}, timeout=8)
+    found = experiment.run(plan)
+    assert found[0].error == "took more than 8 seconds"
+    assert not found[1].error
+
+
+def test_a_full_disk_is_one_clear_error_and_what_is_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = load(tmp_path, 4, {"still": {"peer": "centre"}})
+    real, left = io.write_atomically, [3]  # the index and two rows
+
+    def full(path: Path, write: object, suffix: str = "") -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise InputError(f"cannot write {path}: No space left on device. Choose another place.")
+        real(path, write, suffix)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "write_atomically", full)
+        patch.setattr(experiment, "write_atomically", full)
+        with pytest.raises(InputError, match="No space left"):
+            experiment.run(plan)
+    assert sum(experiment.path(task).exists() for task in plan.tasks()) == 2
+    assert len(experiment.run(plan)) == 4
+
+
+def start(config: Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "drmime", "run", str(config), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    return [int(pid) for task in Path(f"/proc/{process.pid}/task").iterdir() for pid in (task / "children").read_text().split()]
+
+
+def gone(pid: int) -> bool:
+    for _ in range(100):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_a_run_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+    """Twenty times the runner is killed, at moments spread over all that it does."""
+    methods = {"still": {"peer": "centre"}, "none": {"peer": "identity"}, "ours": QUICK}
+    table = tiny.pairs(tmp_path / "data", 150)
+    (tmp_path / "whole").mkdir()
+    whole = experiment.run(experiment.load(tiny.config(tmp_path / "whole", table, methods)))
+    config = tiny.config(tmp_path, table, methods)
+    tasks = experiment.load(config).tasks()
+    kept: dict[Path, bytes] = {}
+    for number in range(20):
+        process = start(config)
+        time.sleep(2.5 + 0.37 * (number % 10))
+        alive = children(process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert all(gone(pid) for pid in alive)
+        files = {path: path.read_bytes() for task in tasks if (path := experiment.path(task)).exists()}
+        assert kept.items() <= files.items()  # nothing finished is lost or written again
+        for path in files:
+            assert rows.read(path) is not None
+        kept = files
+    assert kept
+    assert lasting(experiment.run(experiment.load(config))) == lasting(whole)
+    assert len(list((tmp_path / "run" / "rows").rglob("*.json"))) == len(tasks)
+
+
+def test_ctrl_c_leaves_tables_of_what_is_there(tmp_path: Path, crashing: str) -> None:
+    config = tiny.config(
+        tmp_path, tiny.pairs(tmp_path / "data", 1), {"still": {"peer": "centre"}, "slow": QUICK | {"metric": "crashing:Slow"}}
+    )
+    process = start(config)
+    wait_for(lambda: list((tmp_path / "run" / "rows" / "still").glob("*.json")))
+    alive = children(process)
+    process.send_signal(signal.SIGINT)
+    out, problem = process.communicate(timeout=60)
+    assert process.returncode == 130, problem
+    assert "interrupted; the same command goes on from here" in problem
+    assert "Traceback" not in problem
+    assert "still" in out
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert all(gone(pid) for pid in alive)
+
+
+def wait_for(condition: object, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_lost_worker_of_a_cluster_loses_no_row(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    from distributed import LocalCluster
+
+    config = tiny.config(tmp_path, tiny.pairs(tmp_path / "data", 40), {"still": {"peer": "centre"}, "ours": QUICK})
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True) as cluster:
+        process = start(config, "--scheduler", cluster.scheduler_address)
+        wait_for(lambda: len(list((tmp_path / "run" / "rows").rglob("*.json"))) > 5)
+        os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)
+        _, problem = process.communicate(timeout=300)
+    assert process.returncode == 0, problem
+    found = experiment.run(experiment.load(config))
+    assert len(found) == 80
+    assert not any(row.error for row in found)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1:1"])
+def test_a_scheduler_that_is_not_there(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    monkeypatch.setattr("drmime.experiment.runner.CONNECT", 1)
+    with pytest.raises(InputError, match="scheduler"):
+        experiment.run(load(tmp_path, 1, PEERS), scheduler=address)

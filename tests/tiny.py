@@ -1,0 +1,58 @@
+"""Small experiments for the tests: pairs of a few pixels, methods that take no time, and one that ends its process."""
+
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import yaml
+
+CRASHING = """
+import os
+import signal
+
+from drmime.metrics.moments import NCC
+
+
+class Crash(NCC):
+    def forward(self, *values):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Slow(NCC):
+    def forward(self, *values):
+        import time
+
+        time.sleep(600)
+"""
+POINTS = "x,y\n4,5\n20,7\n11,18\n"
+
+
+def pairs(folder: Path, count: int, side: int = 24) -> Path:
+    """A table of `count` pairs of small images with landmarks, each the same content shifted by a pixel. -> pairs.csv"""
+    folder.mkdir(parents=True, exist_ok=True)
+    y, x = np.indices((side + 2, side + 2))
+    pixels = 128 + 50 * np.sin(x / 2.3 + y / 5) + 50 * np.cos(y / 2.9 - x / 7)
+    (folder / "points.csv").write_text(POINTS)
+    (folder / "shifted.csv").write_text("x,y\n3,5\n19,7\n10,18\n")
+    lines = ["pair,domain,fixed,moving,fixed_landmarks,moving_landmarks"]
+    for number in range(count):
+        noise = np.random.default_rng(number).normal(0, 2, pixels.shape)
+        image = np.clip(pixels + noise, 0, 255).astype(np.uint8)
+        iio.imwrite(folder / f"{number}a.png", image[1:-1, :-2])
+        iio.imwrite(folder / f"{number}b.png", image[1:-1, 1:-1])
+        lines.append(f"p{number},{'even' if number % 2 == 0 else 'odd'},{number}a.png,{number}b.png,points.csv,shifted.csv")
+    (folder / "pairs.csv").write_text("\n".join(lines) + "\n")
+    return folder / "pairs.csv"
+
+
+def config(folder: Path, table: Path, methods: dict[str, Any], **more: Any) -> Path:
+    """A configuration of `methods` on a table of pairs; results go to folder/run. -> config.yaml"""
+    state = {
+        "dataset": {"name": "pairs", "file": str(table)},
+        "methods": methods,
+        "outputs": {"folder": str(folder / "run"), "pictures": 0},
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(state | more, sort_keys=False))
+    return path
