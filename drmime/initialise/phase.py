@@ -11,13 +11,13 @@ import math
 
 import torch
 import torch.nn.functional as F
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from drmime.errors import InputError, switch, whole
 from drmime.grid import scale_and_shift
 from drmime.image import Image
 from drmime.initialise.base import directions, gray, turned, working_spacing
+from drmime.initialise.poses import good_length
 
 SIDES = {2: 256, 3: 96}  # working pixels of the longest side
 SOFT = 1 / 16  # of the longest side: half the width of the window's edge
@@ -111,7 +111,7 @@ def phase_surface(fixed: Tensor, moving: Tensor, periodic: int | None = None) ->
     Along the axis `periodic`, of one length in both, shifts wrap around: there entry i is the shift i - fixed // 2.
     """
     full = [f if axis == periodic else f + m - 1 for axis, (f, m) in enumerate(zip(fixed.shape, moving.shape, strict=True))]
-    padded = [n if axis == periodic else next_fast_len(n, real=True) for axis, n in enumerate(full)]
+    padded = [n if axis == periodic else good_length(n) for axis, n in enumerate(full)]
     cross = torch.fft.rfftn(fixed, padded).conj() * torch.fft.rfftn(moving, padded)
     size = cross.abs()
     cross = cross / (size + 1e-3 * size.mean().clamp(min=1e-30))
@@ -171,7 +171,7 @@ class FourierMellin:
 
 def rotations_and_scales(fixed: Image, moving: Image, count: int, edges: bool) -> list[tuple[float, float]]:
     """Scales and angles (radians, within half a turn) of moving from fixed in pixels of one spacing, best first."""
-    side = next_fast_len(max(*fixed.grid.shape, *moving.grid.shape), real=True)
+    side = good_length(max(*fixed.grid.shape, *moving.grid.shape))
     first, second = (_log_polar_spectrum(windowed(image, edges), side) for image in (fixed, moving))
     height = phase_surface(first, second, periodic=0)
     step = math.log(side / 2 / LOWEST) / (RADII - 1)
