@@ -7,7 +7,7 @@ from tolerances import TOLERANCE
 
 from drmime.grid import Grid
 from drmime.image import Image
-from drmime.initialise.base import directions, gray, mass_of, working_spacing
+from drmime.initialise.base import directions, gray, mass_of, peaks, working_spacing
 
 NEAR = 100 * TOLERANCE[torch.float32]
 
@@ -81,3 +81,14 @@ def test_the_working_spacing_suits_the_longer_and_is_never_finer_than_both() -> 
     assert working_spacing(image((100, 400), 1.0), image((50, 50), 2.0), 200) == 2.0
     assert working_spacing(image((100, 100), 1.0), image((50, 900), 2.0), 200) == 9.0
     assert working_spacing(image((100, 100), 3.0), image((50, 90), 2.0), 500) == 2.0
+
+
+def test_peaks_are_the_highest_places_of_a_map_apart_from_each_other() -> None:
+    surface = torch.full((20, 20), -1.0)
+    surface[3, 4], surface[4, 5], surface[15, 15], surface[15, 4] = 3, 2.5, 2, 1
+    before = surface.clone()
+    found = [(place.tolist(), height) for place, height in peaks(surface, 3, 3)]
+    assert found == [([3, 4], 3), ([15, 15], 2), ([15, 4], 1)]
+    assert [height for _, height in peaks(surface, 2, 3)] == [3, 2]
+    assert [height for _, height in peaks(surface, 9, 0)] == [3, 2.5, 2, 1]
+    assert torch.equal(surface, before)

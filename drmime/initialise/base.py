@@ -78,6 +78,17 @@ def turned(image: Image, axes: Tensor, spacing: float) -> Image:
     return Image(torch.where(inside > 0, values, (values * inside).sum() / inside.sum().clamp(min=1)), grid, inside)
 
 
+def peaks(surface: Tensor, count: int, apart: int) -> list[tuple[Tensor, float]]:
+    """Indices (D,) and heights of the `count` highest values > 0 that are more than `apart` from each other, best first."""
+    surface = surface.clone()
+    found: list[tuple[Tensor, float]] = []
+    while len(found) < count and (top := float(surface.max())) > 0:
+        peak = torch.stack(torch.unravel_index(surface.argmax(), surface.shape))
+        surface[tuple(slice(max(0, i - apart), i + apart + 1) for i in peak.tolist())] = -1
+        found.append((peak, top))
+    return found
+
+
 def mass_of(image: Image) -> Tensor:
     """Distance of each pixel from the background, summed over channels; 0 where the mask is. shape: (B, 1, *shape)
 

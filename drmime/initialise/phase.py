@@ -16,7 +16,7 @@ from torch import Tensor
 from drmime.errors import InputError, switch, whole
 from drmime.grid import scale_and_shift
 from drmime.image import Image
-from drmime.initialise.base import directions, gray, turned, working_spacing
+from drmime.initialise.base import directions, gray, peaks, turned, working_spacing
 from drmime.initialise.poses import good_length
 
 SIDES = {2: 256, 3: 96}  # working pixels of the longest side
@@ -92,17 +92,6 @@ def shifts(fixed: Tensor, moving: Tensor, count: int, edges: bool) -> list[tuple
     origin = torch.tensor(fixed.shape) - 1
     apart = max(2, round(APART * max(fixed.shape)))
     return [((peak - origin).flip(0).double(), top) for peak, top in peaks(height, count, apart)]
-
-
-def peaks(surface: Tensor, count: int, apart: int) -> list[tuple[Tensor, float]]:
-    """Indices (D,) and heights of the `count` highest values > 0 that are more than `apart` from each other, best first."""
-    surface = surface.clone()
-    found: list[tuple[Tensor, float]] = []
-    while len(found) < count and (top := float(surface.max())) > 0:
-        peak = torch.stack(torch.unravel_index(surface.argmax(), surface.shape))
-        surface[tuple(slice(max(0, i - apart), i + apart + 1) for i in peak.tolist())] = -1
-        found.append((peak, top))
-    return found
 
 
 def phase_surface(fixed: Tensor, moving: Tensor, periodic: int | None = None) -> Tensor:

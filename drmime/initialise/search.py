@@ -17,6 +17,7 @@ from drmime.errors import InputError, number, numbers, switch, whole
 from drmime.grid import Grid, apply, scale_and_shift
 from drmime.image import Image
 from drmime.initialise.angle import GradientAngle
+from drmime.initialise.base import peaks
 from drmime.initialise.cross import CrossMI
 from drmime.initialise.poses import mirror, rotations
 from drmime.pyramid import Pyramid, possible_levels
@@ -149,6 +150,7 @@ class Search:
         shape = (side,) * ndim
         self.maps.begin(here, there, shape)
         axes = here.grid.world_from_index[:-1, :-1] / here.grid.spacing
+        first, apart = torch.tensor(self.maps.first), max(3, round(0.04 * max(here.grid.shape)))
         canvas = Grid.regular(shape, [spacing] * ndim)
         middle = scale_and_shift(torch.ones(ndim, dtype=torch.float64), -canvas.centre)
         together = max(1, TOGETHER // side**ndim)
@@ -158,11 +160,11 @@ class Search:
             score, overlap = self.maps.maps(self._read(there, canvas, from_canvas, linear))
             enough = self.least_overlap * self._least(here, overlap)
             score = torch.where(overlap >= enough.view(-1, *[1] * ndim).clamp(min=1), score, -math.inf)
-            for number_, value, entry in peaks(score, max(3, round(0.04 * max(here.grid.shape)))):
-                shift = [self.maps.first[axis] + entry[axis] for axis in range(ndim)][::-1]
-                back = scale_and_shift(torch.ones(ndim, dtype=torch.float64), -torch.tensor(shift, dtype=torch.float64))
-                from_here = from_canvas[number_] @ canvas.world_from_index @ back
-                yield Peak(value, from_here @ here.grid.index_from_world, scale, start + number_)
+            for pose, map_ in enumerate(score):
+                for entry, value in peaks(map_, PEAKS, apart):
+                    back = scale_and_shift(torch.ones(ndim, dtype=torch.float64), -(entry + first).flip(0).double())
+                    from_here = from_canvas[pose] @ canvas.world_from_index @ back
+                    yield Peak(value, from_here @ here.grid.index_from_world, scale, start + pose)
 
     def _read(self, there: Image, canvas: Grid, from_canvas: Tensor, linear: Tensor) -> Image:
         """The described moving image on the canvas in some poses. -> (P, C, *canvas.shape)"""
@@ -188,20 +190,6 @@ def _promising(found: Iterable[Peak]) -> dict[float, list[int]]:
     for scale, pose in ranked[: max(1, math.ceil(BETTER * len(ranked)))]:
         chosen.setdefault(scale, []).append(pose)
     return chosen
-
-
-def peaks(maps: Tensor, apart: int) -> Iterator[tuple[int, float, tuple[int, ...]]]:
-    """The `PEAKS` highest entries of each map (P, *shifts), more than `apart` entries from each other: map, value, entry."""
-    for number_, field in enumerate(maps):
-        field = field.clone()
-        for _ in range(PEAKS):
-            flat = int(field.argmax())
-            value = float(field.view(-1)[flat])
-            if not value > 0:
-                break
-            entry = tuple(int(i) for i in torch.unravel_index(torch.tensor(flat), field.shape))
-            yield number_, value, entry
-            field[tuple(slice(max(0, i - apart), i + apart + 1) for i in entry)] = -math.inf
 
 
 def distinct(found: Iterable[Peak], grid: Grid, count: int) -> list[Peak]:
