@@ -1,11 +1,12 @@
 """What initialisers that search share: gray images on working grids, and mass."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from drmime.grid import Grid, scale_and_shift
+from drmime.grid import Grid, apply, scale_and_shift
 from drmime.image import Image
 
 
@@ -87,6 +88,34 @@ def peaks(surface: Tensor, count: int, apart: int) -> list[tuple[Tensor, float]]
         surface[tuple(slice(max(0, i - apart), i + apart + 1) for i in peak.tolist())] = -1
         found.append((peak, top))
     return found
+
+
+def stacked(matrices: Sequence[Tensor], ndim: int) -> Tensor:
+    """Matrices (D+1, D+1), or none, as one tensor. shape: (K, D+1, D+1), float64"""
+    return torch.stack([torch.eye(ndim + 1, dtype=torch.float64), *matrices])[1:]
+
+
+def distinct(matrices: Tensor, grid: Grid, count: int, apart: float, over: Callable[..., Tensor] = torch.mean) -> Tensor:
+    """Of matrices (K, D+1, D+1), best first, the first `count` of which none is near a better one.
+
+    Near: they take the corners of `grid` no more than `apart` from each other, in diagonals, `over` all corners.
+    """
+    kept: list[Tensor] = []
+    while len(matrices) and len(kept) < count:
+        kept.append(matrices[0])
+        matrices = matrices[over(corner_distances(matrices, kept[-1], grid), -1) > apart]
+    return stacked(kept, grid.ndim)
+
+
+def corner_distances(matrices: Tensor, other: Tensor, grid: Grid) -> Tensor:
+    """How far matrices (..., D+1, D+1) take the corners of `grid` from where `other` does, in diagonals. (..., 2**D)
+
+    The diagonal is that of `grid` in the scale of each matrix.
+    """
+    corners = grid.corners()
+    between = (apply(matrices, corners)[0] - apply(other, corners)[0]).norm(dim=-1)
+    scale = matrices[..., :-1, :-1].det().abs() ** (1 / grid.ndim)
+    return between / (scale * (grid.size * grid.spacing).norm())[..., None]
 
 
 def mass_of(image: Image) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from drmime.errors import InputError, switch, whole
 from drmime.grid import scale_and_shift
 from drmime.image import Image
-from drmime.initialise.base import directions, gray, peaks, turned, working_spacing
+from drmime.initialise.base import directions, gray, peaks, stacked, turned, working_spacing
 from drmime.initialise.poses import good_length
 
 SIDES = {2: 256, 3: 96}  # working pixels of the longest side
@@ -155,7 +155,7 @@ class FourierMellin:
                     back_from_first = scale_and_shift(torch.ones_like(shift), shift)
                     found.append((height, back.grid.world_from_index @ back_from_first @ first.grid.index_from_world))
         found.sort(key=lambda pair: -pair[0])
-        return torch.stack([torch.eye(3, dtype=torch.float64), *(matrix for _, matrix in found[: self.count])])[1:]
+        return stacked([matrix for _, matrix in found[: self.count]], 2)
 
 
 def rotations_and_scales(fixed: Image, moving: Image, count: int, edges: bool) -> list[tuple[float, float]]:

@@ -17,7 +17,7 @@ from drmime.errors import InputError, number, numbers, switch, whole
 from drmime.grid import Grid, apply, scale_and_shift
 from drmime.image import Image
 from drmime.initialise.angle import GradientAngle
-from drmime.initialise.base import peaks
+from drmime.initialise.base import distinct, peaks, stacked
 from drmime.initialise.cross import CrossMI
 from drmime.initialise.poses import mirror, rotations
 from drmime.pyramid import Pyramid, possible_levels
@@ -104,9 +104,8 @@ class Search:
 
     def __call__(self, fixed: Image, moving: Image) -> Tensor:
         """Candidates, best first. (K, D+1, D+1); K = 0 where nothing stands out, as on images without structure."""
-        peaks = distinct(self.peaks(fixed, moving), fixed.grid, self.count)
-        side = fixed.grid.ndim + 1
-        return torch.stack([peak.matrix for peak in peaks]) if peaks else torch.zeros(0, side, side, dtype=torch.float64)
+        found = sorted(self.peaks(fixed, moving), key=lambda peak: -peak.score)
+        return distinct(stacked([peak.matrix for peak in found], fixed.grid.ndim), fixed.grid, self.count, CLOSE)
 
     def peaks(self, fixed: Image, moving: Image) -> list[Peak]:
         """The highest places of the best poses' maps, in no order.
@@ -189,24 +188,6 @@ def _promising(found: Iterable[Peak]) -> dict[float, list[int]]:
     chosen: dict[float, list[int]] = {}
     for scale, pose in ranked[: max(1, math.ceil(BETTER * len(ranked)))]:
         chosen.setdefault(scale, []).append(pose)
-    return chosen
-
-
-def distinct(found: Iterable[Peak], grid: Grid, count: int) -> list[Peak]:
-    """The best of `found` that move the corners of `grid` to places apart, best first."""
-    corners = grid.corners()
-    least = CLOSE * float((grid.size * grid.spacing).norm())
-    chosen: list[Peak] = []
-    places: list[Tensor] = []
-    for peak in sorted(found, key=lambda peak: -peak.score):
-        linear = peak.matrix[:-1, :-1]
-        scale = float(linear.det().abs()) ** (1 / grid.ndim)
-        place = apply(peak.matrix, corners)[0]
-        if all(float((place - other).norm(dim=-1).mean()) > least * scale for other in places):
-            chosen.append(peak)
-            places.append(place)
-        if len(chosen) == count:
-            break
     return chosen
 
 
