@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from drmime.errors import InputError, switch, whole
+from drmime.grid import homogeneous
 from drmime.image import Image
 from drmime.initialise.base import directions, distinct, stacked, working_spacing
 from drmime.initialise.corners import SECTORS, SMALLEST, Level, levels
@@ -152,7 +153,5 @@ def _errors(map_: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def _in_world(map_: Tensor, fixed: Image, moving: Image, axes: Tensor) -> Tensor:
     """moving_from_fixed of a map (2, 3) between places along `axes` from the images' centres. shape: (3, 3)"""
-    matrix = torch.eye(3, dtype=torch.float64)
-    matrix[:2, :2] = axes @ map_[:, :2] @ axes.T
-    matrix[:2, 2] = moving.grid.centre + axes @ map_[:, 2] - matrix[:2, :2] @ fixed.grid.centre
-    return matrix
+    linear = axes @ map_[:, :2] @ axes.T
+    return homogeneous(linear, moving.grid.centre + axes @ map_[:, 2] - linear @ fixed.grid.centre)

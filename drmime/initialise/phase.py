@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from drmime.errors import InputError, switch, whole
-from drmime.grid import scale_and_shift
+from drmime.grid import translation
 from drmime.image import Image
 from drmime.initialise.base import directions, gray, peaks, stacked, turned, working_spacing
 from drmime.initialise.poses import good_length
@@ -53,10 +53,7 @@ class PhaseCorrelation:
         first, second = gray(fixed, spacing, axes), gray(moving, spacing, axes)
         apart = second.grid.world_from_index[:-1, -1] - first.grid.world_from_index[:-1, -1]
         found = shifts(windowed(first, self.edges), windowed(second, self.edges), self.count, self.edges)
-        matrices = torch.eye(len(axes) + 1, dtype=torch.float64).repeat(len(found), 1, 1)
-        for matrix, (shift, _) in zip(matrices, found, strict=True):
-            matrix[:-1, -1] = apart + spacing * (axes @ shift)
-        return matrices
+        return stacked([translation(apart + spacing * (axes @ shift)) for shift, _ in found], len(axes))
 
 
 def windowed(image: Image, edges: bool) -> Tensor:
@@ -152,7 +149,7 @@ class FourierMellin:
                 rotation = torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
                 back = turned(second, axes @ rotation, scale * spacing)  # as the fixed image shows it, but for a shift
                 for shift, height in shifts(target, windowed(back, self.edges), 1, self.edges):
-                    back_from_first = scale_and_shift(torch.ones_like(shift), shift)
+                    back_from_first = translation(shift)
                     found.append((height, back.grid.world_from_index @ back_from_first @ first.grid.index_from_world))
         found.sort(key=lambda pair: -pair[0])
         return stacked([matrix for _, matrix in found[: self.count]], 2)
