@@ -120,12 +120,12 @@ def ranking(
     seed: int,
 ) -> Ranking:
     """All starts of one pair: the given one (D+1, D+1) and what each of `searching` finds; None is the search that suits."""
+    if not searching:
+        return Ranking((Candidate("given", score_at(fixed, moving, given), given),))
     found = [("given", given)]
     for name, initialiser in searching:
         for source, find in [(name, initialiser)] if initialiser else suited(generators):
             found += [(source, matrix.to(given)) for matrix in find(fixed, moving)]
-    if not searching:
-        return Ranking((Candidate("given", score_at(fixed, moving, given), given),))
     candidates = climb(fixed, moving, found, generators, seed)
     doubt = doubts(candidates, fixed.grid)
     if candidates[0].score < SURE and any(initialiser is None for _, initialiser in searching):
