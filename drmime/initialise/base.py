@@ -77,11 +77,11 @@ def turned(image: Image, axes: Tensor, spacing: float) -> Image:
 
 
 def peaks(surface: Tensor, count: int, apart: int) -> list[tuple[Tensor, float]]:
-    """Indices (D,) and heights of the `count` highest values > 0 that are more than `apart` from each other, best first."""
+    """Indices (D,), on the CPU, and heights of the `count` highest values > 0 more than `apart` from each other, best first."""
     surface = surface.clone()
     found: list[tuple[Tensor, float]] = []
     while len(found) < count and (top := float(surface.max())) > 0:
-        peak = torch.stack(torch.unravel_index(surface.argmax(), surface.shape))
+        peak = torch.stack(torch.unravel_index(surface.argmax().cpu(), surface.shape))
         surface[tuple(slice(max(0, i - apart), i + apart + 1) for i in peak.tolist())] = -1
         found.append((peak, top))
     return found
