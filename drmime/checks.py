@@ -13,9 +13,10 @@ from drmime.errors import InputError, number, numbers, whole
 from drmime.grid import apply, scaled
 from drmime.image import Image, as_image, batch
 from drmime.initialise import INITIALISERS, Initialiser
+from drmime.ladder import suited
 from drmime.optimise import Schedule
 from drmime.pyramid import COARSEST_SIDE, possible_levels
-from drmime.registry import build
+from drmime.registry import build, name_of
 
 DEVICES = ("cpu", "cuda")  # others lack the float64 that matrices need
 
@@ -113,26 +114,14 @@ def initialisers(spec: Any) -> list[tuple[str, Initialiser | None]]:
     """What proposes starts, with names to report: of None none, of "auto" the search that suits the group (None)."""
     if spec is None:
         return []
-    table = {**INITIALISERS, "auto": lambda: _auto}
+    table = {**INITIALISERS, "auto": lambda: suited}
     made: list[tuple[str, Initialiser | None]] = []
     for one in spec if isinstance(spec, (list, tuple)) else [spec]:
         part = build("initialiser", table, one, Callable)  # type: ignore[arg-type]
         if isinstance(part, type):
             raise InputError(f"initialiser: expected a name or an object, got the class {part.__name__}")
-        name = (
-            one
-            if isinstance(one, str)
-            else one["name"]
-            if isinstance(one, Mapping)
-            else getattr(one, "__name__", type(one).__name__)
-        )
-        made.append((name, None if part is _auto else part))
+        made.append((name_of(one), None if part is suited else part))
     return made
-
-
-def _auto(fixed: Image, moving: Image) -> Tensor:
-    """Stands for the search that suits the group until the group is known."""
-    raise NotImplementedError
 
 
 def levels(asked: int, fixed: Image, moving: Image) -> tuple[int, tuple[str, ...]]:

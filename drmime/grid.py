@@ -90,11 +90,29 @@ class Grid:
         return Grid(shape, self.world_from_index @ scale_and_shift(factor, (factor - 1) / 2))
 
 
+def homogeneous(linear: Tensor, shift: Tensor) -> Tensor:
+    """The homogeneous matrix of x -> linear x + shift. (..., D, D), (..., D) -> (..., D+1, D+1)"""
+    side = linear.shape[-1] + 1
+    matrix = linear.new_zeros(*linear.shape[:-2], side, side)
+    matrix[..., :-1, :-1], matrix[..., :-1, -1], matrix[..., -1, -1] = linear, shift, 1
+    return matrix
+
+
 def scale_and_shift(scale: Tensor, shift: Tensor) -> Tensor:
     """The homogeneous matrix of x -> scale * x + shift. (D,), (D,) -> (D+1, D+1)"""
-    matrix = torch.diag(torch.cat([scale, scale.new_ones(1)]))
-    matrix[:-1, -1] = shift
-    return matrix
+    return homogeneous(torch.diag(scale), shift)
+
+
+def translation(shift: Tensor) -> Tensor:
+    """The homogeneous matrix of x -> x + shift. (D,) -> (D+1, D+1)"""
+    return scale_and_shift(torch.ones_like(shift), shift)
+
+
+def border(shape: Sequence[int]) -> Tensor:
+    """True for the outermost pixels. shape: `shape`, bool"""
+    edge = torch.ones(*shape, dtype=torch.bool)
+    edge[(slice(1, -1),) * len(shape)] = False
+    return edge
 
 
 def apply(matrix: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from drmime.grid import Grid
 from drmime.image import Image
 from drmime.initialise import Initialiser
+from drmime.initialise.base import corner_distances
 from drmime.initialise.features import Features
 from drmime.initialise.search import Search, pyramid, reduced
 from drmime.metrics import GradientAngle
@@ -119,12 +120,12 @@ def ranking(
     seed: int,
 ) -> Ranking:
     """All starts of one pair: the given one (D+1, D+1) and what each of `searching` finds; None is the search that suits."""
+    if not searching:
+        return Ranking((Candidate("given", score_at(fixed, moving, given), given),))
     found = [("given", given)]
     for name, initialiser in searching:
         for source, find in [(name, initialiser)] if initialiser else suited(generators):
             found += [(source, matrix.to(given)) for matrix in find(fixed, moving)]
-    if not searching:
-        return Ranking((Candidate("given", score_at(fixed, moving, given), given),))
     candidates = climb(fixed, moving, found, generators, seed)
     doubt = doubts(candidates, fixed.grid)
     if candidates[0].score < SURE and any(initialiser is None for _, initialiser in searching):
@@ -162,10 +163,7 @@ def doubts(candidates: Sequence[Candidate], fixed: Grid) -> tuple[str, ...]:
 
 def apart(one: Tensor, other: Tensor, fixed: Grid) -> bool:
     """Whether two transforms take the corners of `fixed` to places more than `APART` apart."""
-    corners = torch.cat([fixed.corners(), torch.ones(2**fixed.ndim, 1, dtype=torch.float64)], 1)
-    scale = float(one[:-1, :-1].det().abs()) ** (1 / fixed.ndim)
-    distance = ((corners @ (one - other).mT)[:, :-1]).norm(dim=1).mean()
-    return float(distance) > APART * scale * float((fixed.size * fixed.spacing).norm())
+    return float(corner_distances(one, other, fixed).mean()) > APART
 
 
 def score_at(fixed: Image, moving: Image, matrix: Tensor) -> float:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drmime.grid import combined
+from drmime.grid import border, combined
 from drmime.image import Image
 
 EDGE = 2  # pixels next to a border whose derivatives are the border's; more would leave little of a coarse level
@@ -151,22 +151,21 @@ def _frame(image: Image) -> Tensor:
     shape = image.grid.shape
     cells = [max(1, round(length * min(1, FRAME / max(shape)))) for length in shape]
     coarse = F.interpolate(image.data, size=cells, mode="area")
-    border = torch.ones(cells, dtype=torch.bool, device=coarse.device)
-    border[tuple(slice(1, -1) for _ in cells)] = False
-    edge = coarse[:, :, border]
+    outer = border(cells).to(coarse.device)
+    edge = coarse[:, :, outer]
     frame = torch.zeros_like(coarse[:, :1])
     for value in (coarse.flatten(2).amin(-1), edge.median(-1).values):
         away = (coarse - value.view(*value.shape, *[1] * len(shape))).abs().amax(1, keepdim=True)
-        frame = torch.maximum(frame, _reached((away < FLAT).to(coarse), border))
+        frame = torch.maximum(frame, _reached((away < FLAT).to(coarse), outer))
     frame = _widened(-_widened(-frame, 1), 1)  # specks and thin lines are content
     share = frame.flatten(1).mean(1).view(-1, *[1] * (len(shape) + 1))
     frame = torch.where((share > FLAT) & (share < LARGEST_FRAME), _widened(frame, 1), 0)
     return F.interpolate(frame, size=shape, mode="nearest")
 
 
-def _reached(flat: Tensor, border: Tensor) -> Tensor:
-    """What of `flat` hangs together with its part on the border."""
-    region = flat * border
+def _reached(flat: Tensor, outer: Tensor) -> Tensor:
+    """What of `flat` hangs together with its part on the border `outer`."""
+    region = flat * outer
     for _ in range(sum(flat.shape[2:])):  # a path of that many cells winds about more than any frame does
         grown = _widened(region, 1) * flat
         if torch.equal(grown, region):

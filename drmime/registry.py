@@ -48,6 +48,12 @@ def _built(kind: str, table: Mapping[str, Callable[..., Any]], spec: Any) -> Any
         raise InputError(f"{kind} {name!r}: {error}") from error
 
 
+def name_of(spec: Any) -> str:
+    """What reports call a part: the name that was asked for, else that of the function or of the object's class."""
+    spec = spec["name"] if isinstance(spec, Mapping) else spec
+    return spec if isinstance(spec, str) else getattr(spec, "__name__", type(spec).__name__)
+
+
 def known(kind: str, name: str, names: Iterable[str]) -> str:
     """Return `name` if it is one of `names`, else raise an InputError with the list and the nearest."""
     names = sorted(names)

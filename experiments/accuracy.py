@@ -16,9 +16,9 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +78,22 @@ class Problem:
     moving: np.ndarray
     points: np.ndarray  # shape: (N, D), pixels of the fixed image, x first
     targets: np.ndarray  # shape: (N, D), where they lie in the moving image
-    volume: bool
+    diagonal: float
+    over: Callable[[np.ndarray], Any] = np.median
+    options: dict[str, Any] = field(default_factory=dict)  # of `register`
 
     def error(self, found: np.ndarray) -> float:
-        """Of points (N, D) that should be `targets`: mean in voxels for a volume, else median over the diagonal."""
-        distances = np.linalg.norm(found - self.targets, axis=1)
-        return float(distances.mean() if self.volume else np.median(distances) / np.hypot(*self.moving.shape[:2]))
+        """Of points (N, D) that should be `targets`, in pixels; infinite where a point has no image."""
+        return float(np.nan_to_num(self.over(np.linalg.norm(found - self.targets, axis=1)), nan=np.inf, posinf=np.inf))
 
-    def affine_fit(self) -> float:
-        """The error of the affine transform fitted to the known points by least squares."""
+    def share(self, found: np.ndarray) -> float:
+        """The error in diagonals, or in voxels of a volume."""
+        return self.error(found) / (self.diagonal if self.points.shape[1] == 2 else 1)
+
+    def affine_fit(self) -> np.ndarray:
+        """The points under the affine transform fitted to them and their targets by least squares. shape: (N, D)"""
         ones = np.c_[self.points, np.ones(len(self.points))]
-        return self.error(ones @ np.linalg.lstsq(ones, self.targets, rcond=None)[0])
+        return ones @ np.linalg.lstsq(ones, self.targets, rcond=None)[0]
 
 
 @functools.lru_cache(maxsize=4)
@@ -99,7 +104,7 @@ def histology(data: Path, pair: str, rgb: bool) -> Problem:
         images.append(pixels if rgb else (pixels @ LUMINANCE).astype(np.float32))
         landmarks.append(read_landmarks(data / f"{name}.csv"))
     count = min(map(len, landmarks))
-    return Problem(*images, *(points[:count] for points in landmarks), volume=False)
+    return Problem(*images, *(points[:count] for points in landmarks), float(np.hypot(*images[1].shape[:2])))
 
 
 @functools.lru_cache(maxsize=4)
@@ -115,7 +120,8 @@ def volume(data: Path, pair: str, seed: int) -> Problem:
     grid = Grid.regular(moving.shape)
     moved = resample(moving, np.linalg.inv(truth), grid, grid, channel_axis=None)
     brain = np.argwhere(fixed > fixed.mean())[::97, ::-1].astype(float)
-    return Problem(fixed, moved, brain, brain @ truth[:3, :3].T + truth[:3, 3], volume=True)
+    targets, diagonal = brain @ truth[:3, :3].T + truth[:3, 3], float(np.linalg.norm(moving.shape))
+    return Problem(fixed, moved, brain, targets, diagonal, np.mean, {"group": "rigid"})
 
 
 def problem(data: Path, case: Case, seed: int) -> Problem:
@@ -125,12 +131,10 @@ def problem(data: Path, case: Case, seed: int) -> Problem:
 def one(data: Path, case: Case, variant: str, seed: int) -> tuple[float, float]:
     """Error and seconds of one run; a run that fails counts with the transform that it ended at."""
     what = problem(data, case, seed)
-    group = "rigid" if what.volume else "affine"
+    options = {"initial_transform": case.start, "seed": seed, "device": "cpu"} | what.options | VARIANTS[variant]
     began = time.perf_counter()
-    result = register(
-        what.fixed, what.moving, group=group, initial_transform=case.start, seed=seed, device="cpu", **VARIANTS[variant]
-    )
-    return what.error(result.to_moving(what.points)), time.perf_counter() - began
+    result = register(what.fixed, what.moving, **options)
+    return what.share(result.to_moving(what.points)), time.perf_counter() - began
 
 
 def measure(data: Path, variants: Sequence[str], seeds: Sequence[int], jobs: int) -> dict[tuple[str, Case], list]:
@@ -158,7 +162,7 @@ def accuracy_table(data: Path, found: dict[tuple[str, Case], list], seeds: Seque
         images = (as_image(pixels, role=case.start) for pixels in (what.fixed, what.moving))
         shift = INITIALISERS[case.start]()(*images)[0, :-1, -1].numpy()
         errors = [error for error, _ in found["default", case]]
-        values = what.error(what.points + shift), statistics.median(errors), max(errors), what.affine_fit()
+        values = what.share(what.points + shift), statistics.median(errors), max(errors), what.share(what.affine_fit())
         rows.append((str(case), *(shown(value, case) for value in values)))
     return markdown(rows)
 

@@ -28,7 +28,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ from drmime.io import read_image, read_landmarks
 from drmime.resample import resample
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from accuracy import markdown
+from accuracy import Problem, markdown
 from methods import METHODS, Mapper, gray
 
 TABLES = ("landmarks", "turned", "aligned", "crops", "volumes")
@@ -57,23 +56,6 @@ FEWEST = 5  # landmarks in a crop
 LABELS = ("table", "kind", "size", "trial", "domain", "dataset", "pair")
 FOUND = ("aligned", "error", "pixels", "seconds", "stop", "start", "score", "note")  # error in diagonals
 Row = dict[str, Any]  # of pairs.csv, with what is done to the pair (a case) and what was found
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Two images and points whose places in both are known."""
-
-    fixed: np.ndarray
-    moving: np.ndarray
-    points: np.ndarray  # shape: (N, D), pixels of the fixed image, x first
-    targets: np.ndarray  # shape: (N, D), where they lie in the moving image
-    diagonal: float
-    over: Callable[[np.ndarray], Any] = np.median
-    options: Row = field(default_factory=dict)
-
-    def error(self, found: np.ndarray) -> float:
-        """Of points (N, D) that should be `targets`, in pixels; infinite where a point has no image."""
-        return float(np.nan_to_num(self.over(np.linalg.norm(found - self.targets, axis=1)), nan=np.inf, posinf=np.inf))
 
 
 def cases(data: Path, table: str, trials: int) -> Iterator[Row]:
@@ -171,8 +153,7 @@ def ready(method: str, what: Problem, seed: int, overrides: Row) -> Callable[[],
     if method == "start":
         return lambda: (lambda points: points + shift, {})
     if method == "affine-fit":
-        ones = np.c_[what.points, np.ones(len(what.points))]
-        return lambda: (lambda _: ones @ np.linalg.lstsq(ones, what.targets, rcond=None)[0], {})
+        return lambda: (lambda _: what.affine_fit(), {})
     if method in PEERS:
         run = PEERS[method](gray(what.fixed).astype(np.float32), gray(what.moving).astype(np.float32), shift, 1)
         return lambda: (run(seed), {})

@@ -7,7 +7,7 @@ import torch
 from problems import oblique, rotation, translation, world_points
 from tolerances import EXACT
 
-from drmime.grid import Grid, apply, scale_and_shift
+from drmime.grid import Grid, apply, border, homogeneous, scale_and_shift
 
 
 def near(left: torch.Tensor, right: torch.Tensor | list, scale: float = 1.0) -> bool:
@@ -96,6 +96,22 @@ def test_halving_leaves_other_axes_alone() -> None:
 
 def test_halving_twice_shifts_by_one_and_a_half_pixels() -> None:
     assert world_points(Grid.regular((16, 16)).halved([0, 1]).halved([0, 1]))[0].tolist() == [1.5, 1.5]
+
+
+def test_a_homogeneous_matrix_maps_linearly_and_shifts(ndim: int) -> None:
+    linear, shift = torch.randn(3, ndim, ndim).double(), torch.randn(ndim).double()
+    points = torch.randn(5, ndim).double()
+    for number, matrix in enumerate(homogeneous(linear, shift)):
+        assert torch.allclose(apply(matrix, points)[0], points @ linear[number].T + shift)
+
+
+def test_the_border_is_what_has_no_neighbour_on_a_side(ndim: int) -> None:
+    shape = (4, 5, 3)[:ndim]
+    edge = border(shape)
+    assert edge.shape == shape
+    assert int(edge.sum()) == math.prod(shape) - math.prod(n - 2 for n in shape)
+    assert not edge[(slice(1, -1),) * ndim].any()
+    assert border((1,) * ndim).all()
 
 
 def test_scale_and_shift_scales_then_shifts() -> None:

@@ -1,13 +1,15 @@
 """Gray images on working grids: where their pixels lie, what they hold, what masks keep out."""
 
+from typing import Any
+
 import pytest
 import torch
-from problems import linear, oblique, photograph, world_points
+from problems import linear, oblique, photograph, rotation, translation, world_points
 from tolerances import TOLERANCE
 
 from drmime.grid import Grid
 from drmime.image import Image
-from drmime.initialise.base import directions, gray, mass_of, working_spacing
+from drmime.initialise.base import corner_distances, directions, distinct, gray, mass_of, peaks, stacked, working_spacing
 
 NEAR = 100 * TOLERANCE[torch.float32]
 
@@ -81,3 +83,46 @@ def test_the_working_spacing_suits_the_longer_and_is_never_finer_than_both() -> 
     assert working_spacing(image((100, 400), 1.0), image((50, 50), 2.0), 200) == 2.0
     assert working_spacing(image((100, 100), 1.0), image((50, 900), 2.0), 200) == 9.0
     assert working_spacing(image((100, 100), 3.0), image((50, 90), 2.0), 500) == 2.0
+
+
+def test_peaks_are_the_highest_places_of_a_map_apart_from_each_other() -> None:
+    surface = torch.full((20, 20), -1.0)
+    surface[3, 4], surface[4, 5], surface[15, 15], surface[15, 4] = 3, 2.5, 2, 1
+    before = surface.clone()
+    found = [(place.tolist(), height) for place, height in peaks(surface, 3, 3)]
+    assert found == [([3, 4], 3), ([15, 15], 2), ([15, 4], 1)]
+    assert [height for _, height in peaks(surface, 2, 3)] == [3, 2]
+    assert [height for _, height in peaks(surface, 9, 0)] == [3, 2.5, 2, 1]
+    assert torch.equal(surface, before)
+
+
+def test_corners_are_apart_by_shares_of_the_diagonal_in_the_scale_of_each_matrix(ndim: int) -> None:
+    grid = oblique((20, 24, 22)[:ndim], (0.9, 0.7, 0.8)[-ndim:], offset=3.0)
+    off = torch.zeros(ndim, dtype=torch.float64)
+    off[0] = 0.1 * (grid.size * grid.spacing).norm()
+    eye, size = torch.eye(ndim + 1, dtype=torch.float64), torch.diag(torch.tensor([5.0] * ndim + [1.0], dtype=torch.float64))
+    moved = translation(*off.tolist())
+    same = torch.full((2**ndim,), 0.1, dtype=torch.float64)
+    for one, other in ((eye, moved), (moved, eye), (size, size @ moved), (rotation(ndim, 1.0), rotation(ndim, 1.0) @ moved)):
+        assert torch.allclose(corner_distances(one, other, grid), same)
+    assert torch.allclose(corner_distances(torch.stack([moved, eye]), eye, grid), torch.stack([same, 0 * same]))
+
+
+@pytest.mark.parametrize("over", [torch.mean, torch.amax])
+def test_distinct_keeps_the_best_of_those_that_move_corners_alike(ndim: int, over: Any) -> None:
+    grid = Grid.regular((20, 24, 22)[:ndim], [3.0] * ndim)
+    diagonal = float((grid.size * grid.spacing).norm())
+    matrices = stacked([translation(share * diagonal, *[0.0] * (ndim - 1)) for share in (0.3, 0.29, 0, 0.05, 0.1)], ndim)
+    assert torch.equal(distinct(matrices, grid, 10, 0.08, over), matrices[[0, 2, 4]])
+    assert torch.equal(distinct(matrices, grid, 2, 0.08, over), matrices[[0, 2]])
+    assert distinct(stacked([], ndim), grid, 10, 0.08, over).shape == (0, ndim + 1, ndim + 1)
+
+
+def test_distinct_looks_at_all_corners_or_at_the_worst() -> None:
+    """A turn about one corner moves the opposite one by 0.1 of the diagonal, and all of them by 0.06 on average."""
+    grid = Grid.regular((50, 50))
+    corner = grid.corners()[0].tolist()
+    turn = translation(*corner) @ rotation(2, 0.1) @ translation(*[-x for x in corner])
+    matrices = stacked([torch.eye(3, dtype=torch.float64), turn], 2)
+    assert len(distinct(matrices, grid, 10, 0.08, torch.mean)) == 1
+    assert len(distinct(matrices, grid, 10, 0.08, torch.amax)) == 2

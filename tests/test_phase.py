@@ -10,7 +10,8 @@ from torch import Tensor
 from drmime.errors import InputError
 from drmime.grid import Grid, apply
 from drmime.image import Image
-from drmime.initialise.phase import FourierMellin, PhaseCorrelation, peaks, phase_surface
+from drmime.initialise.base import peaks
+from drmime.initialise.phase import FourierMellin, PhaseCorrelation, phase_surface
 
 SHAPES = {2: (90, 120), 3: (30, 36, 33)}
 

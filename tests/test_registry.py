@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from drmime.errors import InputError, number, whole
-from drmime.registry import build, known, options_of
+from drmime.registry import build, known, name_of, options_of
 
 
 class Part:
@@ -35,6 +35,21 @@ def test_a_mapping_builds_with_options_and_stays_as_it_was() -> None:
 def test_an_object_is_returned_as_it_is() -> None:
     part = Part()
     assert build("toy", TABLE, part) is part
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("part", "part"),
+        ({"name": "part", "size": 3}, "part"),
+        ("a:b", "a:b"),
+        (Part(), "Part"),
+        (Part, "Part"),
+        (known, "known"),
+    ],
+)
+def test_a_part_is_called_as_it_was_asked_for(spec: Any, name: str) -> None:
+    assert name_of(spec) == name
 
 
 def test_a_path_is_imported() -> None:

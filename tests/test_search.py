@@ -20,7 +20,7 @@ from drmime.grid import Grid
 from drmime.image import Image, as_image
 from drmime.initialise.cross import CrossMI
 from drmime.initialise.poses import good_length, mirror, rotations
-from drmime.initialise.search import Peak, Search, distinct, peaks, pyramid, reduced
+from drmime.initialise.search import Search, pyramid, reduced
 
 SIDES = {2: (96, 120), 3: (24, 26, 28)}
 SMALL: dict[int, dict[str, Any]] = {2: {"size": 64, "step": 7.5}, 3: {"size": 16, "step": 40}}
@@ -125,28 +125,6 @@ def test_a_reduced_scene_is_the_scene(ndim: int) -> None:
     inside = (slice(None), slice(None), *[slice(2, -2)] * ndim)
     assert float((small.data - known.data)[inside].abs().mean()) < 0.06
     assert float(small.mask.mean()) > 0.7
-
-
-def test_peaks_are_the_highest_places_of_each_map_apart_from_each_other() -> None:
-    maps = torch.full((2, 20, 20), -1.0)
-    maps[0, 3, 4], maps[0, 4, 5], maps[0, 15, 15] = 3, 2.5, 2
-    assert list(peaks(maps, 3)) == [(0, 3.0, (3, 4)), (0, 2.0, (15, 15))]
-
-
-def test_distinct_keeps_the_best_of_those_that_move_corners_alike(ndim: int) -> None:
-    grid = Grid.regular(SIDES[ndim], [3.0] * ndim)
-    eye, middle = torch.eye(ndim, dtype=torch.float64), grid.centre
-    diagonal = float((grid.size * grid.spacing).norm())
-    off = torch.zeros(ndim, dtype=torch.float64)
-
-    def moved(share: float, score: float) -> Peak:
-        off[0] = share * diagonal
-        return Peak(score, about(eye, middle, middle + off), 1.0, 0)
-
-    found = [moved(0.05, 2), moved(0, 3), moved(0.1, 1), moved(0.3, 5), moved(0.29, 4)]
-    assert [peak.score for peak in distinct(found, grid, 10)] == [5, 3, 1]
-    assert [peak.score for peak in distinct(found, grid, 2)] == [5, 3]
-    assert distinct([], grid, 10) == []
 
 
 # Scenes

@@ -1,11 +1,12 @@
 """What initialisers that search share: gray images on working grids, and mass."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from drmime.grid import Grid, scale_and_shift
+from drmime.grid import Grid, apply, border, homogeneous, translation
 from drmime.image import Image
 
 
@@ -36,7 +37,7 @@ def gray(image: Image, spacing: float, axes: Tensor | None = None) -> Image:
     inside = (share > 0.5).float()
     shape = tuple(data.shape[2:])
     data = torch.where(share > 1e-3, data, (data * inside).sum() / inside.sum().clamp(min=1))
-    result = Image(data, _centred(image.grid.centre, directions(image.grid), shape, spacing), inside)
+    result = Image(data, concentric(image.grid, directions(image.grid), shape, spacing), inside)
     if axes is None or torch.allclose(axes, directions(image.grid), atol=1e-6):
         return result
     return turned(result, axes, spacing)
@@ -58,24 +59,60 @@ def _along_axes(data: Tensor, weights: list[Tensor]) -> Tensor:
     return data
 
 
-def _centred(centre: Tensor, axes: Tensor, shape: tuple[int, ...], spacing: float) -> Grid:
-    ndim = len(shape)
-    matrix = torch.eye(ndim + 1, dtype=torch.float64)
-    matrix[:-1, :-1] = axes * spacing
-    matrix[:-1, -1] = centre
+def concentric(grid: Grid, axes: Tensor, shape: tuple[int, ...], spacing: float) -> Grid:
+    """A grid of cubic pixels of world length `spacing` along `axes` that has the middle of `grid`."""
     middle = (torch.tensor(shape[::-1], dtype=torch.float64) - 1) / 2
-    return Grid(shape, matrix @ scale_and_shift(torch.ones(ndim, dtype=torch.float64), -middle))
+    return Grid(shape, homogeneous(axes * spacing, grid.centre) @ translation(-middle))
 
 
 def turned(image: Image, axes: Tensor, spacing: float) -> Image:
     """The image read on a grid of other axes and spacing that holds all of it and has its middle; as `gray` otherwise."""
     reach = (axes.T @ (image.grid.corners() - image.grid.centre).T).abs().amax(1)  # half sides along the new axes
     shape = tuple(max(1, math.ceil(2 * half / spacing - 1e-6)) for half in reach.flip(0).tolist())
-    grid = _centred(image.grid.centre, axes, shape, spacing)
+    grid = concentric(image.grid, axes, shape, spacing)
     values, inside = image.at(grid.index_points()[None].float(), grid.world_from_index[None])
     inside = inside.view(1, 1, *shape)
     values = values.view(1, 1, *shape)
     return Image(torch.where(inside > 0, values, (values * inside).sum() / inside.sum().clamp(min=1)), grid, inside)
+
+
+def peaks(surface: Tensor, count: int, apart: int) -> list[tuple[Tensor, float]]:
+    """Indices (D,), on the CPU, and heights of the `count` highest values > 0 more than `apart` from each other, best first."""
+    surface = surface.clone()
+    found: list[tuple[Tensor, float]] = []
+    while len(found) < count and (top := float(surface.max())) > 0:
+        peak = torch.stack(torch.unravel_index(surface.argmax().cpu(), surface.shape))
+        surface[tuple(slice(max(0, i - apart), i + apart + 1) for i in peak.tolist())] = -1
+        found.append((peak, top))
+    return found
+
+
+def stacked(matrices: Sequence[Tensor], ndim: int) -> Tensor:
+    """Matrices (D+1, D+1), or none, as one tensor. shape: (K, D+1, D+1), float64"""
+    return torch.stack([torch.eye(ndim + 1, dtype=torch.float64), *matrices])[1:]
+
+
+def distinct(matrices: Tensor, grid: Grid, count: int, apart: float, over: Callable[..., Tensor] = torch.mean) -> Tensor:
+    """Of matrices (K, D+1, D+1), best first, the first `count` of which none is near a better one.
+
+    Near: they take the corners of `grid` no more than `apart` from each other, in diagonals, `over` all corners.
+    """
+    kept: list[Tensor] = []
+    while len(matrices) and len(kept) < count:
+        kept.append(matrices[0])
+        matrices = matrices[over(corner_distances(matrices, kept[-1], grid), -1) > apart]
+    return stacked(kept, grid.ndim)
+
+
+def corner_distances(matrices: Tensor, other: Tensor, grid: Grid) -> Tensor:
+    """How far matrices (..., D+1, D+1) take the corners of `grid` from where `other` does, in diagonals. (..., 2**D)
+
+    The diagonal is that of `grid` in the scale of each matrix.
+    """
+    corners = grid.corners()
+    between = (apply(matrices, corners)[0] - apply(other, corners)[0]).norm(dim=-1)
+    scale = matrices[..., :-1, :-1].det().abs() ** (1 / grid.ndim)
+    return between / (scale * (grid.size * grid.spacing).norm())[..., None]
 
 
 def mass_of(image: Image) -> Tensor:
@@ -91,11 +128,10 @@ def mass_of(image: Image) -> Tensor:
 
 def _background(image: Image) -> Tensor:
     """Median of each channel over the border, or over all pixels where the mask leaves none of it. shape: (B, C)"""
-    border = torch.ones(image.grid.shape, dtype=torch.bool, device=image.data.device)
-    border[tuple(slice(1, -1) for _ in image.grid.shape)] = False
+    edge = border(image.grid.shape).to(image.data.device)
     medians = []
     for number, pixels in enumerate(image.data):
-        inside = torch.ones_like(border) if image.mask is None else image.mask[number, 0] > 0
-        chosen = border & inside
+        inside = torch.ones_like(edge) if image.mask is None else image.mask[number, 0] > 0
+        chosen = edge & inside
         medians.append(pixels[:, chosen if chosen.any() else inside].median(-1).values)
     return torch.stack(medians)

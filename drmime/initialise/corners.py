@@ -16,6 +16,7 @@ from torch import Tensor
 from drmime.grid import apply
 from drmime.image import Image
 from drmime.initialise.base import gray
+from drmime.orientation import gaussian
 
 SECTORS = 16  # samples on a ring
 RINGS = (6, 14, 24, 36)  # pixels
@@ -61,11 +62,11 @@ def _gradients(image: Image) -> tuple[Tensor, Tensor]:
     """Strength of the gradient relative to its neighbourhood, 0 near the mask's edge, and its angle. both (1, 1, H, W)"""
     mask = torch.ones_like(image.data) if image.mask is None else image.mask
     solid = -F.max_pool2d(-F.pad(mask, (3, 3, 3, 3), value=1.0), 7, 1)
-    smooth = _blur(image.data, 1.0)
+    smooth = gaussian(image.data, 1.0)
     dx = F.pad(smooth[..., 2:] - smooth[..., :-2], (1, 1, 0, 0))
     dy = F.pad(smooth[..., 2:, :] - smooth[..., :-2, :], (0, 0, 1, 1))
     strength = torch.hypot(dx, dy) * solid
-    usual = _blur(strength, NEIGHBOURHOOD) / _blur(solid, NEIGHBOURHOOD).clamp(min=0.05)
+    usual = gaussian(strength, NEIGHBOURHOOD) / gaussian(solid, NEIGHBOURHOOD).clamp(min=0.05)
     overall = strength.sum() / solid.sum().clamp(min=1)
     return (strength / (usual + overall / 4 + 1e-6)).clamp(max=3).sqrt(), torch.atan2(dy, dx)
 
@@ -73,7 +74,7 @@ def _gradients(image: Image) -> tuple[Tensor, Tensor]:
 def _corners(strength: Tensor, angle: Tensor, count: int) -> Tensor:
     """Pixels (x, y) where gradients of two directions meet (Shi and Tomasi 1994), spread over the image. shape: (N, 2)"""
     dx, dy = strength * angle.cos(), strength * angle.sin()
-    xx, xy, yy = _blur(torch.cat([dx * dx, dx * dy, dy * dy], 1), 2.0)[0]
+    xx, xy, yy = gaussian(torch.cat([dx * dx, dx * dy, dy * dy], 1), 2.0)[0]
     weaker = (xx + yy) / 2 - torch.hypot((xx - yy) / 2, xy)
     weaker = torch.where(strength[0, 0] > 0, weaker, 0)
     peak = weaker == F.max_pool2d(weaker[None, None], 5, 1, 2)[0, 0]
@@ -99,15 +100,6 @@ def _describe(strength: Tensor, angle: Tensor, points: Tensor, harmonics: tuple[
     rings = []
     for radius in RINGS:
         unit = (2 * (points[:, None] + radius * circle) + 1) / size - 1
-        rings.append(F.grid_sample(_blur(maps, 0.35 * radius), unit[None], align_corners=False)[0])
+        rings.append(F.grid_sample(gaussian(maps, 0.35 * radius), unit[None], align_corners=False)[0])
     samples = torch.stack(rings, 2).transpose(0, 1)  # shape: (N, 1 + 2 harmonics, rings, sectors)
     return samples[:, 0], torch.complex(samples[:, 1::2].contiguous(), samples[:, 2::2].contiguous())
-
-
-def _blur(maps: Tensor, width: float) -> Tensor:
-    """Gaussian of standard deviation `width` pixels, edges continued. (B, C, H, W) -> the same"""
-    reach = math.ceil(3 * width)
-    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / width).square())
-    weights = (weights / weights.sum()).expand(maps.shape[1], 1, 1, -1)
-    maps = F.conv2d(F.pad(maps, (reach, reach, 0, 0), "replicate"), weights, groups=maps.shape[1])
-    return F.conv2d(F.pad(maps, (0, 0, reach, reach), "replicate"), weights.transpose(2, 3), groups=maps.shape[1])

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from drmime.errors import InputError, switch, whole
-from drmime.grid import apply
+from drmime.grid import homogeneous
 from drmime.image import Image
-from drmime.initialise.base import directions, working_spacing
+from drmime.initialise.base import directions, distinct, stacked, working_spacing
 from drmime.initialise.corners import SECTORS, SMALLEST, Level, levels
 
 MATCHES = 150  # the best of each rotation and scale
@@ -70,7 +70,7 @@ class Features:
         refined = [_refined(hypothesis, tolerance) for hypothesis in found[: 4 * self.count]]
         refined.sort(key=lambda pair: -pair[0])
         matrices = [_in_world(map_, fixed, moving, axes) for support, map_ in refined if support >= self.least]
-        return _distinct(matrices, fixed, self.count)
+        return distinct(stacked(matrices, 2), fixed.grid, self.count, APART, torch.amax)
 
 
 class _Hypothesis(NamedTuple):
@@ -153,20 +153,5 @@ def _errors(map_: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def _in_world(map_: Tensor, fixed: Image, moving: Image, axes: Tensor) -> Tensor:
     """moving_from_fixed of a map (2, 3) between places along `axes` from the images' centres. shape: (3, 3)"""
-    matrix = torch.eye(3, dtype=torch.float64)
-    matrix[:2, :2] = axes @ map_[:, :2] @ axes.T
-    matrix[:2, 2] = moving.grid.centre + axes @ map_[:, 2] - matrix[:2, :2] @ fixed.grid.centre
-    return matrix
-
-
-def _distinct(matrices: list[Tensor], fixed: Image, count: int) -> Tensor:
-    """The first `count` matrices that take the corners of the fixed image to places of their own. shape: (K, 3, 3)"""
-    corners = fixed.grid.corners()
-    apart = APART * (corners[0] - corners[-1]).norm()
-    kept: list[Tensor] = []
-    for matrix in matrices:
-        size = torch.linalg.det(matrix[:2, :2]).sqrt()
-        moved = [(apply(matrix, corners)[0] - apply(other, corners)[0]).norm(dim=1).max() / size for other in kept]
-        if len(kept) < count and all(distance > apart for distance in moved):
-            kept.append(matrix)
-    return torch.stack(kept) if kept else torch.zeros(0, 3, 3, dtype=torch.float64)
+    linear = axes @ map_[:, :2] @ axes.T
+    return homogeneous(linear, moving.grid.centre + axes @ map_[:, 2] - linear @ fixed.grid.centre)

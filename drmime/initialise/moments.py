@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from drmime.errors import switch
-from drmime.grid import apply
+from drmime.grid import apply, homogeneous
 from drmime.image import Image
 from drmime.initialise.base import gray, mass_of, working_spacing
 
@@ -44,10 +44,8 @@ class Moments:
         size = (values[1].sum() / values[0].sum()).sqrt() if self.scale and values.sum(1).min() > 0 else 1.0
         candidates = []
         for signs in itertools.product((1.0, -1.0), repeat=ndim):
-            matrix = torch.eye(ndim + 1, dtype=torch.float64)
-            matrix[:-1, :-1] = size * axes[1] @ torch.diag(torch.tensor(signs, dtype=torch.float64)) @ axes[0].T
-            matrix[:-1, -1] = to - matrix[:-1, :-1] @ origin
-            candidates.append(matrix)
+            linear = size * axes[1] @ torch.diag(torch.tensor(signs, dtype=torch.float64)) @ axes[0].T
+            candidates.append(homogeneous(linear, to - linear @ origin))
         matrices = torch.stack(candidates)
         proper = torch.linalg.det(matrices) > 0
         agreement = _agreement(matrices, *masses)
@@ -81,6 +79,6 @@ def _agreement(matrices: Tensor, fixed: Image, moving: Image) -> Tensor:
     spacing = working_spacing(fixed, moving, SIDE)
     first, second = gray(fixed, spacing), gray(moving, spacing)
     points = first.grid.index_points()[None].float().expand(len(matrices), -1, -1)
-    everywhere = Image(second.data.expand(len(matrices), -1, *second.grid.shape), second.grid)
-    values, inside = everywhere.at(points, matrices @ first.grid.world_from_index)
+    everywhere = replace(second, mask=None)
+    values, inside = everywhere.copies(len(matrices)).at(points, matrices @ first.grid.world_from_index)
     return torch.nn.functional.cosine_similarity((values[..., 0] * inside).double(), first.data.flatten()[None].double())

@@ -11,13 +11,13 @@ import math
 
 import torch
 import torch.nn.functional as F
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from drmime.errors import InputError, switch, whole
-from drmime.grid import scale_and_shift
+from drmime.grid import translation
 from drmime.image import Image
-from drmime.initialise.base import directions, gray, turned, working_spacing
+from drmime.initialise.base import directions, gray, peaks, stacked, turned, working_spacing
+from drmime.initialise.poses import good_length
 
 SIDES = {2: 256, 3: 96}  # working pixels of the longest side
 SOFT = 1 / 16  # of the longest side: half the width of the window's edge
@@ -53,10 +53,7 @@ class PhaseCorrelation:
         first, second = gray(fixed, spacing, axes), gray(moving, spacing, axes)
         apart = second.grid.world_from_index[:-1, -1] - first.grid.world_from_index[:-1, -1]
         found = shifts(windowed(first, self.edges), windowed(second, self.edges), self.count, self.edges)
-        matrices = torch.eye(len(axes) + 1, dtype=torch.float64).repeat(len(found), 1, 1)
-        for matrix, (shift, _) in zip(matrices, found, strict=True):
-            matrix[:-1, -1] = apart + spacing * (axes @ shift)
-        return matrices
+        return stacked([translation(apart + spacing * (axes @ shift)) for shift, _ in found], len(axes))
 
 
 def windowed(image: Image, edges: bool) -> Tensor:
@@ -94,24 +91,13 @@ def shifts(fixed: Tensor, moving: Tensor, count: int, edges: bool) -> list[tuple
     return [((peak - origin).flip(0).double(), top) for peak, top in peaks(height, count, apart)]
 
 
-def peaks(surface: Tensor, count: int, apart: int) -> list[tuple[Tensor, float]]:
-    """Indices (D,) and heights of the `count` highest values > 0 that are more than `apart` from each other, best first."""
-    surface = surface.clone()
-    found: list[tuple[Tensor, float]] = []
-    while len(found) < count and (top := float(surface.max())) > 0:
-        peak = torch.stack(torch.unravel_index(surface.argmax(), surface.shape))
-        surface[tuple(slice(max(0, i - apart), i + apart + 1) for i in peak.tolist())] = -1
-        found.append((peak, top))
-    return found
-
-
 def phase_surface(fixed: Tensor, moving: Tensor, periodic: int | None = None) -> Tensor:
     """Phase correlation at every shift: entry i is the shift i - (fixed - 1). -> (fixed + moving - 1 along each axis)
 
     Along the axis `periodic`, of one length in both, shifts wrap around: there entry i is the shift i - fixed // 2.
     """
     full = [f if axis == periodic else f + m - 1 for axis, (f, m) in enumerate(zip(fixed.shape, moving.shape, strict=True))]
-    padded = [n if axis == periodic else next_fast_len(n, real=True) for axis, n in enumerate(full)]
+    padded = [n if axis == periodic else good_length(n) for axis, n in enumerate(full)]
     cross = torch.fft.rfftn(fixed, padded).conj() * torch.fft.rfftn(moving, padded)
     size = cross.abs()
     cross = cross / (size + 1e-3 * size.mean().clamp(min=1e-30))
@@ -163,15 +149,15 @@ class FourierMellin:
                 rotation = torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
                 back = turned(second, axes @ rotation, scale * spacing)  # as the fixed image shows it, but for a shift
                 for shift, height in shifts(target, windowed(back, self.edges), 1, self.edges):
-                    back_from_first = scale_and_shift(torch.ones_like(shift), shift)
+                    back_from_first = translation(shift)
                     found.append((height, back.grid.world_from_index @ back_from_first @ first.grid.index_from_world))
         found.sort(key=lambda pair: -pair[0])
-        return torch.stack([torch.eye(3, dtype=torch.float64), *(matrix for _, matrix in found[: self.count])])[1:]
+        return stacked([matrix for _, matrix in found[: self.count]], 2)
 
 
 def rotations_and_scales(fixed: Image, moving: Image, count: int, edges: bool) -> list[tuple[float, float]]:
     """Scales and angles (radians, within half a turn) of moving from fixed in pixels of one spacing, best first."""
-    side = next_fast_len(max(*fixed.grid.shape, *moving.grid.shape), real=True)
+    side = good_length(max(*fixed.grid.shape, *moving.grid.shape))
     first, second = (_log_polar_spectrum(windowed(image, edges), side) for image in (fixed, moving))
     height = phase_surface(first, second, periodic=0)
     step = math.log(side / 2 / LOWEST) / (RADII - 1)

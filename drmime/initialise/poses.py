@@ -3,6 +3,7 @@
 import math
 
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 
@@ -49,6 +50,4 @@ def _matrices(quaternions: Tensor) -> Tensor:
 
 def good_length(length: int) -> int:
     """The least number from `length` up whose prime factors are 2, 3 and 5, for which the FFT is fast."""
-    while pow(2 * 3 * 5, 64, length) > 0:  # a power of 30 is divisible by these numbers and no others
-        length += 1
-    return length
+    return int(next_fast_len(length, real=True))

@@ -14,14 +14,17 @@ import torch
 from torch import Tensor
 
 from drmime.errors import InputError, number, numbers, switch, whole
-from drmime.grid import Grid, apply, scale_and_shift
+from drmime.grid import Grid, apply, homogeneous, translation
 from drmime.image import Image
 from drmime.initialise.angle import GradientAngle
+from drmime.initialise.base import concentric, directions, distinct, peaks, stacked
 from drmime.initialise.cross import CrossMI
 from drmime.initialise.poses import mirror, rotations
 from drmime.pyramid import Pyramid, possible_levels
 from drmime.registry import build
 
+SIZE = {2: 192, 3: 32}  # pixels along the fixed image's longest side
+STEP = {2: 5.625, 3: 30.0}  # degrees
 PEAKS = 3  # taken from each pose's map
 COARSE = 64  # pixels along the fixed image's longest side; smaller images are searched once
 BETTER = 0.25  # share of the poses that are searched again at full size
@@ -103,9 +106,8 @@ class Search:
 
     def __call__(self, fixed: Image, moving: Image) -> Tensor:
         """Candidates, best first. (K, D+1, D+1); K = 0 where nothing stands out, as on images without structure."""
-        peaks = distinct(self.peaks(fixed, moving), fixed.grid, self.count)
-        side = fixed.grid.ndim + 1
-        return torch.stack([peak.matrix for peak in peaks]) if peaks else torch.zeros(0, side, side, dtype=torch.float64)
+        found = sorted(self.peaks(fixed, moving), key=lambda peak: -peak.score)
+        return distinct(stacked([peak.matrix for peak in found], fixed.grid.ndim), fixed.grid, self.count, CLOSE)
 
     def peaks(self, fixed: Image, moving: Image) -> list[Peak]:
         """The highest places of the best poses' maps, in no order.
@@ -113,13 +115,13 @@ class Search:
         Every pose is scored at half the size first, at a quarter of the cost; the better ones again at full size.
         """
         ndim = fixed.grid.ndim
-        poses = rotations(ndim, self.step or (5.625 if ndim == 2 else 30.0)) if self.rotate else torch.eye(ndim)[None].double()
+        poses = rotations(ndim, self.step or STEP[ndim]) if self.rotate else torch.eye(ndim)[None].double()
         poses = poses @ mirror(ndim) if self.mirrored else poses
-        spacing = float((fixed.grid.size * fixed.grid.spacing).max()) / (self.size or (192 if ndim == 2 else 32))
-        spacing = max(spacing, float(fixed.grid.spacing.min()))
+        longest = float((fixed.grid.size * fixed.grid.spacing).max())
+        spacing = max(longest / (self.size or SIZE[ndim]), float(fixed.grid.spacing.min()))
         chosen = {scale: list(range(len(poses))) for scale in self._scales(fixed.grid, moving.grid)}
         here, there = pyramid(fixed), pyramid(moving)
-        if max(reduced(here, 2 * spacing).grid.shape) >= COARSE:
+        if round(longest / (2 * spacing)) >= COARSE:
             found = list(self._at(here, there, 2 * spacing, poses, chosen))
             seen = {peak.scale for peak in found}  # a thin image may be too small for a look at half the size
             chosen = _promising(found) | {scale: numbers_ for scale, numbers_ in chosen.items() if scale not in seen}
@@ -148,9 +150,10 @@ class Search:
         side = math.ceil(math.hypot(*there.grid.shape))  # holds the moving image however it is turned
         shape = (side,) * ndim
         self.maps.begin(here, there, shape)
-        axes = here.grid.world_from_index[:-1, :-1] / here.grid.spacing
+        axes, first = directions(here.grid), torch.tensor(self.maps.first)
+        apart = max(3, round(0.04 * max(here.grid.shape)))
         canvas = Grid.regular(shape, [spacing] * ndim)
-        middle = scale_and_shift(torch.ones(ndim, dtype=torch.float64), -canvas.centre)
+        middle = translation(-canvas.centre)
         together = max(1, TOGETHER // side**ndim)
         for start, some in zip(range(0, len(poses), together), poses.split(together), strict=True):
             linear = scale * some  # moving world by fixed world
@@ -158,11 +161,11 @@ class Search:
             score, overlap = self.maps.maps(self._read(there, canvas, from_canvas, linear))
             enough = self.least_overlap * self._least(here, overlap)
             score = torch.where(overlap >= enough.view(-1, *[1] * ndim).clamp(min=1), score, -math.inf)
-            for number_, value, entry in peaks(score, max(3, round(0.04 * max(here.grid.shape)))):
-                shift = [self.maps.first[axis] + entry[axis] for axis in range(ndim)][::-1]
-                back = scale_and_shift(torch.ones(ndim, dtype=torch.float64), -torch.tensor(shift, dtype=torch.float64))
-                from_here = from_canvas[number_] @ canvas.world_from_index @ back
-                yield Peak(value, from_here @ here.grid.index_from_world, scale, start + number_)
+            for pose, map_ in enumerate(score):
+                for entry, value in peaks(map_, PEAKS, apart):
+                    back = translation(-(entry + first).flip(0).double())
+                    from_here = from_canvas[pose] @ canvas.world_from_index @ back
+                    yield Peak(value, from_here @ here.grid.index_from_world, scale, start + pose)
 
     def _read(self, there: Image, canvas: Grid, from_canvas: Tensor, linear: Tensor) -> Image:
         """The described moving image on the canvas in some poses. -> (P, C, *canvas.shape)"""
@@ -190,46 +193,6 @@ def _promising(found: Iterable[Peak]) -> dict[float, list[int]]:
     return chosen
 
 
-def peaks(maps: Tensor, apart: int) -> Iterator[tuple[int, float, tuple[int, ...]]]:
-    """The `PEAKS` highest entries of each map (P, *shifts), more than `apart` entries from each other: map, value, entry."""
-    for number_, field in enumerate(maps):
-        field = field.clone()
-        for _ in range(PEAKS):
-            flat = int(field.argmax())
-            value = float(field.view(-1)[flat])
-            if not value > 0:
-                break
-            entry = tuple(int(i) for i in torch.unravel_index(torch.tensor(flat), field.shape))
-            yield number_, value, entry
-            field[tuple(slice(max(0, i - apart), i + apart + 1) for i in entry)] = -math.inf
-
-
-def distinct(found: Iterable[Peak], grid: Grid, count: int) -> list[Peak]:
-    """The best of `found` that move the corners of `grid` to places apart, best first."""
-    corners = grid.corners()
-    least = CLOSE * float((grid.size * grid.spacing).norm())
-    chosen: list[Peak] = []
-    places: list[Tensor] = []
-    for peak in sorted(found, key=lambda peak: -peak.score):
-        linear = peak.matrix[:-1, :-1]
-        scale = float(linear.det().abs()) ** (1 / grid.ndim)
-        place = apply(peak.matrix, corners)[0]
-        if all(float((place - other).norm(dim=-1).mean()) > least * scale for other in places):
-            chosen.append(peak)
-            places.append(place)
-        if len(chosen) == count:
-            break
-    return chosen
-
-
-def homogeneous(linear: Tensor, shift: Tensor) -> Tensor:
-    """(..., D, D) and (D,) as (..., D+1, D+1)"""
-    ndim = len(shift)
-    matrix = torch.zeros(*linear.shape[:-2], ndim + 1, ndim + 1, dtype=torch.float64)
-    matrix[..., :-1, :-1], matrix[..., :-1, -1], matrix[..., -1, -1] = linear, shift, 1
-    return matrix
-
-
 def pyramid(image: Image) -> Pyramid:
     """All the levels that `image` has."""
     return Pyramid.of(image, possible_levels(image.grid))
@@ -243,10 +206,7 @@ def reduced(levels: Pyramid, spacing: float) -> Image:
             break
     extent = image.grid.size * image.grid.spacing
     shape = tuple(max(1, round(float(length) / spacing)) for length in extent.flip(0))
-    size = torch.tensor(shape[::-1], dtype=torch.float64)
-    axes = image.grid.world_from_index[:-1, :-1] / image.grid.spacing
-    matrix = homogeneous(axes * spacing, image.grid.centre)
-    grid = Grid(shape, matrix @ scale_and_shift(torch.ones(image.grid.ndim, dtype=torch.float64), -(size - 1) / 2))
+    grid = concentric(image.grid, directions(image.grid), shape, spacing)
     values, inside = level.at(grid.index_points()[None].to(level.data), grid.world_from_index[None])
     mask = inside.view(1, 1, *shape)
     return Image(values.transpose(1, 2).reshape(1, -1, *shape) * mask, grid, mask)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from drmime.grid import apply, scale_and_shift
+from drmime.grid import apply, translation
 from drmime.image import Image
 from drmime.initialise.base import mass_of
 
@@ -23,7 +23,7 @@ def centre(fixed: Image, moving: Image) -> Tensor:
 def mass(fixed: Image, moving: Image) -> Tensor:
     """Centre of mass onto centre of mass, where mass is the distance of a pixel from the background (`base.mass_of`)."""
     shifts = [to - origin for origin, to in zip(_centres_of_mass(fixed), _centres_of_mass(moving), strict=True)]
-    return torch.stack([scale_and_shift(torch.ones_like(shift), shift) for shift in shifts])
+    return torch.stack([translation(shift) for shift in shifts])
 
 
 def _centres_of_mass(image: Image) -> list[Tensor]:
