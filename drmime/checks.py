@@ -133,14 +133,16 @@ def levels(asked: int, fixed: Image, moving: Image) -> tuple[int, tuple[str, ...
     return count, (f"Levels: {count} instead of {asked}, so that the coarsest keeps {COARSEST_SIDE} pixels a side.",)
 
 
-def level_weights(weights: Sequence[float] | None, count: int) -> Tensor:
-    """Weights of the levels that sum to 1, finest first; those beyond `count` are left out. -> (count,)"""
+def level_weights(weights: Any, count: int) -> Tensor:
+    """Weights of the levels in each stage, which sum to 1, finest first; levels beyond `count` are left out. -> (S, count)"""
     if weights is None:
-        return torch.full((count,), 1 / count, dtype=torch.float64)
-    array = numbers("level_weights", weights)
-    if array.ndim != 1 or len(array) < count or not ((array >= 0) & (array < 1e12)).all() or not array[:count].sum():
-        raise InputError(f"level_weights: expected {count} numbers of at least 0, not all 0, got {weights!r}")
-    return torch.as_tensor(array[:count] / array[:count].sum())
+        return torch.full((1, count), 1 / count, dtype=torch.float64)
+    array = np.atleast_2d(numbers("level_weights", weights))
+    good = array.ndim == 2 and array.shape[1] >= count and len(array) and ((array >= 0) & (array < 1e12)).all()
+    if not good or not array[:, :count].sum(1).all():
+        form = f"{count} numbers of at least 0, not all 0, or a list of such lists"
+        raise InputError(f"level_weights: expected {form}, got {weights!r}")
+    return torch.as_tensor(array[:, :count] / array[:, :count].sum(1, keepdims=True))
 
 
 def plain(value: Any) -> Any:

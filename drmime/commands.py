@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from drmime import checks, experiment, settings
 from drmime import demo as example
+from drmime import experiment, settings
 from drmime.errors import InputError, whole
 from drmime.io import MEDICAL, write_atomically, write_image
 from drmime.observers import Progress, TensorBoard
@@ -185,12 +184,10 @@ def _write_history(registration: Registration, file: Path) -> None:
     """One row a step: the similarity of each level, finest first, and their weighted mean."""
     history = registration.history
     levels = history.shape[1]
-    weights = checks.level_weights(registration.settings.get("level_weights"), levels)
-    totals = (torch.as_tensor(history).to(weights) @ weights).tolist()
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["step", *(f"level{level}" for level in range(levels)), "total"])
-        for step, (row, total) in enumerate(zip(history.tolist(), totals, strict=True)):
+        for step, (row, total) in enumerate(zip(history.tolist(), registration.totals.tolist(), strict=True)):
             writer.writerow([step, *(f"{value:.6g}" for value in (*row, total))])
 
 

@@ -201,7 +201,7 @@ def _refined(
     sampler = Strength(rung.points)
     sampler.begin(fixed, random)
     plan = Schedule(steps=rung.steps, rate=RATE, tolerance=0, least_overlap=0.02)
-    weights = torch.full((levels,), 1 / levels).to(fixed.levels[0].data)
+    weights = torch.full((1, levels), 1 / levels).to(fixed.levels[0].data)
     here, there = (Pyramid([level.copies(count) for level in pyramid.levels]) for pyramid in (fixed, moving))
     outcome = maximise(here, there, transform, GradientAngle(), sampler, plan, weights, lambda step: None)
     if Stop.INTERRUPTED in outcome.stops:

@@ -5,7 +5,7 @@ invertible matrix of the group. A group is a list of blocks; each block spans on
 like size, so that a coefficient of 0.01 moves the edge of an image by about 1 % of its half side.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -50,6 +50,14 @@ def generators(group: str | Sequence[str] | Mapping[str, Tensor], ndim: int) -> 
 def exp(coefficients: Tensor, basis: Tensor) -> Tensor:
     """The matrix exponential of weighted generators: (..., K), (K, n, n) -> (..., n, n)."""
     return torch.linalg.matrix_exp(torch.einsum("...k,kij->...ij", coefficients, basis))
+
+
+def direct(coefficients: Tensor, basis: Tensor) -> Tensor:
+    """The identity and weighted generators: (..., K), (K, n, n) -> (..., n, n). What `exp` is for small coefficients."""
+    return torch.eye(basis.shape[-1]).to(basis) + torch.einsum("...k,kij->...ij", coefficients, basis)
+
+
+PARAMETRISATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"exponential": exp, "direct": direct}
 
 
 def _every(ndim: int) -> dict[str, Tensor]:

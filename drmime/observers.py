@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from drmime import checks
 from drmime.errors import InputError, whole
 from drmime.grid import Grid, apply, scale_and_shift, scaled
 from drmime.image import Image
@@ -131,8 +130,7 @@ class TensorBoard(Observer):
             history = outcome.history[pair]
             self.writer.add_text(f"{prefix}stop", outcome.stops[pair].value, steps)
             if len(history):
-                totals = history[-LAST_STEPS:] @ self._weights(history.shape[1]).to(history)
-                results[f"{prefix}final/similarity"] = float(totals.mean())
+                results[f"{prefix}final/similarity"] = float(outcome.totals[pair][-LAST_STEPS:].mean())
             results[f"{prefix}final/overlap"] = float(outcome.overlap[pair])
             results[f"{prefix}final/steps"] = len(history)
             scores = self.scores(scaled(outcome.matrix[pair], self.run.fixed.grid).numpy()) if self.scores else {}
@@ -143,7 +141,7 @@ class TensorBoard(Observer):
 
     def _scalars(self, step: Step) -> None:
         similarity = step.similarity.cpu()
-        total = self._weights(len(similarity)).to(similarity) @ similarity
+        total = step.total.cpu()
         drift = self._drift(step.matrix.cpu())
         coefficients = step.coefficients.cpu()
         for pair, prefix in enumerate(self.prefixes):
@@ -153,9 +151,6 @@ class TensorBoard(Observer):
             values["drift/pixels"] = drift[pair]
             for tag, value in values.items():
                 self.writer.add_scalar(prefix + tag, float(value), step.index)
-
-    def _weights(self, levels: int) -> Tensor:
-        return checks.level_weights(self.run.settings.get("level_weights"), levels)
 
     def _drift(self, matrix: Tensor) -> Tensor:
         """The largest displacement of the fixed corners since the first step, in pixels of the moving image. shape: (B,)"""

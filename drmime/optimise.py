@@ -47,6 +47,7 @@ class Step:
 
     index: int
     similarity: Tensor  # shape: (levels, B), at the step's start
+    total: Tensor  # shape: (B,), weighted mean of the levels
     matrix: Tensor  # shape: (B, D+1, D+1), moving_from_fixed, world
     coefficients: Tensor  # shape: (B, K), of the result
 
@@ -79,6 +80,7 @@ class Outcome:
     matrix: Tensor  # shape: (B, D+1, D+1), float64, CPU; moving_from_fixed, world
     coefficients: Tensor  # shape: (B, K)
     history: list[Tensor]  # per pair (steps taken, levels), on the CPU
+    totals: list[Tensor]  # per pair (steps taken,), weighted means of the levels
     stops: list[Stop]
     overlap: Tensor  # shape: (B,), share of the fixed points with a moving partner, at the end
 
@@ -103,28 +105,32 @@ def maximise(
     weights: Tensor,
     observe: Callable[[Step], None],
 ) -> Outcome:
-    """Maximise the similarity of all levels, weighted by `weights` (levels,), over the transform's coefficients.
+    """Maximise the similarity of all levels, weighted by `weights` (S, levels), over the transform's coefficients.
 
-    `fixed` and `moving` have as many levels; `metric` and `sampler` have begun. The result
-    is the best of the running averages of similarity and coefficients, since a single step of a stochastic metric is
-    noise. On Ctrl-C the outcome so far is returned with `Stop.INTERRUPTED`.
+    Each row of `weights` holds for an equal part of the steps. `fixed` and `moving` have as many levels; `metric` and
+    `sampler` have begun. The result is the best of the running averages of similarity and coefficients in the last
+    part, since a single step of a stochastic metric is noise. On Ctrl-C the outcome so far is returned with
+    `Stop.INTERRUPTED`.
     """
     parameters = list(metric.parameters())
     groups: list[dict[str, Any]] = [{"params": [transform.coefficients], "lr": schedule.rate}]
     if parameters:
         groups.append({"params": parameters, "lr": metric.rate})
     optimiser = torch.optim.Adam(groups, amsgrad=True)
-    tracker = Tracker(transform, fixed.levels[0], moving.levels[0], schedule, metric.warmup, len(weights))
+    stages, levels = weights.shape
+    tracker = Tracker(transform, fixed.levels[0], moving.levels[0], schedule, metric.warmup, levels)
     try:
         for index in range(metric.warmup + schedule.steps):
             transform.requires_grad_(index >= metric.warmup)
-            matrices = transform.moving_from_frame(transform.by_level(len(weights)))
+            matrices = transform.moving_from_frame(transform.by_level(levels))
             similarity, overlap = _score(fixed, moving, transform, matrices, metric, sampler)
+            stage = stage_of(index - metric.warmup, schedule.steps, stages)
+            total = (weights[stage][:, None] * similarity).sum(0)
             optimiser.zero_grad()
-            (weights[:, None] * similarity).sum().neg().backward()
-            done = tracker.update(index, similarity.detach(), overlap, weights)
+            total.sum().neg().backward()
+            done = tracker.update(index, similarity.detach(), total.detach(), overlap, stage, stages)
             matrix = matrices[0].detach() @ transform.frame_from_world
-            observe(Step(index, similarity.detach(), matrix, transform.coefficients.detach().sum(0)))
+            observe(Step(index, similarity.detach(), total.detach(), matrix, transform.coefficients.detach().sum(0)))
             if done:
                 break
             # The transform's rate alone decays: a network goes on learning what the alignment shows.
@@ -133,6 +139,11 @@ def maximise(
         return tracker.outcome(Stop.STEPS)
     except KeyboardInterrupt:
         return tracker.outcome(Stop.INTERRUPTED)
+
+
+def stage_of(index: int, steps: int, stages: int) -> int:
+    """Which of `stages` equal parts of the steps a step is in; what comes before step 0 is in the first."""
+    return min(max(index, 0) * stages // steps, stages - 1)
 
 
 def cosine(index: int, steps: int) -> float:
@@ -170,16 +181,20 @@ class Tracker:
         self.running = transform.start.new_ones(batch, dtype=torch.bool)
         self.stops: list[Stop | None] = [None] * batch
         self.lengths = [0] * batch
+        self.stage = 0
         self.history: list[Tensor] = []
+        self.totals: list[Tensor] = []
         self.overlap = transform.start.new_zeros(batch)
         self.average = self.best = transform.start.new_full((batch,), -math.inf)
         self.average_coefficients = self.best_coefficients = transform.coefficients.detach().clone()
         self.anchor = self._corners()
 
-    def update(self, index: int, similarity: Tensor, overlap: Tensor, weights: Tensor) -> bool:
+    def update(self, index: int, similarity: Tensor, total: Tensor, overlap: Tensor, stage: int, stages: int) -> bool:
         """Note one step, before the optimiser moves; True when no pair is left running."""
         self.history.append(similarity)
-        self._average((weights[:, None] * similarity).sum(0).to(self.average), index)
+        self.totals.append(total)
+        self._average(total.to(self.average), index, fresh=index == self.warmup or stage > self.stage)
+        self.stage = stage
         self.overlap = torch.where(self.running, overlap.to(self.overlap), self.overlap)
         if index % CHECK_EVERY == 0:
             bad = ~similarity.isfinite().all(0)
@@ -190,7 +205,7 @@ class Tracker:
             corners = self._corners()
             drift = (corners - self.anchor).norm(dim=-1).amax(-1) / self.pixel
             self.anchor = corners
-            self._stop(drift < self.schedule.tolerance, Stop.CONVERGED)
+            self._stop((drift < self.schedule.tolerance) & (stage == stages - 1), Stop.CONVERGED)
         return not any(stop is None for stop in self.stops)
 
     def outcome(self, reason: Stop) -> Outcome:
@@ -198,22 +213,24 @@ class Tracker:
         steps = len(self.history)
         lengths = [steps if stop is None else length for stop, length in zip(self.stops, self.lengths, strict=True)]
         history = torch.stack(self.history).cpu() if steps else torch.zeros(0, self.levels, len(lengths))
+        totals = torch.stack(self.totals).cpu() if steps else torch.zeros(0, len(lengths))
         return Outcome(
             matrix=self.transform.matrix(self.best_coefficients.sum(0)).cpu(),
             coefficients=self.best_coefficients.sum(0).cpu(),
             history=[history[:length, :, pair] for pair, length in enumerate(lengths)],
+            totals=[totals[:length, pair] for pair, length in enumerate(lengths)],
             stops=[stop or reason for stop in self.stops],
             overlap=self.overlap.cpu(),
         )
 
-    def _average(self, total: Tensor, index: int) -> None:
+    def _average(self, total: Tensor, index: int, fresh: bool) -> None:
         """Running averages of similarity and coefficients once the transform moves, and the best of them."""
         coefficients = self.transform.coefficients.detach()
         rate = SMOOTHING if index > self.warmup else 1.0
-        self.average = total if rate == 1 else self.average.lerp(total, rate)
+        self.average = total if rate == 1 or fresh else self.average.lerp(total, rate)
         self.average_coefficients = self.average_coefficients.lerp(coefficients, rate)
         better = self.running & (self.average > self.best)
-        if index == self.warmup:  # the network of a warm-up only learns: its scores do not compare
+        if fresh:  # the network of a warm-up only learns, and weights have changed: scores before do not compare
             better = self.running & self.average.isfinite()
         self.best = torch.where(better, self.average, self.best)
         self.best_coefficients = torch.where(better[:, None], self.average_coefficients, self.best_coefficients)

@@ -13,7 +13,7 @@ from drmime.errors import switch, whole
 from drmime.grid import scaled
 from drmime.image import Image
 from drmime.ladder import Ranking
-from drmime.lie import generators
+from drmime.lie import PARAMETRISATIONS, generators
 from drmime.metrics import METRICS, Similarity
 from drmime.optimise import Observer, Outcome, Run, Schedule, Step, Stop, maximise
 from drmime.pyramid import Pyramid
@@ -54,7 +54,8 @@ def register(
     nan: str = "error",
     steps: int = 100,
     rate: float = 0.0015,
-    level_weights: Sequence[float] | None = None,
+    level_weights: Sequence[float] | Sequence[Sequence[float]] | None = None,
+    parametrisation: str = "exponential",
     finest_vector: bool = False,
     tolerance: float = 0.01,
     least_overlap: float = 0.02,
@@ -88,7 +89,10 @@ def register(
         nan: "error", or "mask" to leave out pixels that are not finite.
         steps: of the transform, after the metric's warm-up.
         rate: Adam's first rate for the coefficients, about the share of half the longest side moved in a step.
-        level_weights: of the levels in the loss, finest first; equal by default.
+        level_weights: of the levels in the loss, finest first; equal by default. A list of such lists, each for an equal part
+            of the steps: `[[0, 0, 1], [0, 1, 0], [1, 0, 0]]` takes three levels one after the other, coarsest first.
+        parametrisation: "exponential": the matrix exponential of weighted generators; "direct": the identity and weighted
+            generators, so that entries of the matrix are optimised themselves, which may leave the group.
         finest_vector: DRMIME's second coefficient vector, which acts on the finest level alone.
         tolerance: pixels of the moving image; a transform that drifts less over 50 steps has converged.
         least_overlap: share of the fixed points that must have a moving partner.
@@ -119,6 +123,7 @@ def register(
     count, notes = checks.levels(levels, pair.fixed, pair.moving)
     weights = checks.level_weights(level_weights, count).to(place, kind)
     searching = checks.initialisers(initialiser)
+    known("parametrisation", parametrisation, PARAMETRISATIONS)
     second = switch("finest_vector", finest_vector)
     pair = _Pair(*pair.normalised(part.common_scale))  # the images as given are no longer held
     given = checks.start(initial_transform, pair.fixed, pair.moving)
@@ -128,10 +133,10 @@ def register(
     here, there = _singles(pair.fixed), _singles(pair.moving)
     ranked = [ladder.ranking(*one, searching, named, seed) for one in zip(here, there, given, strict=True)]
     start = torch.stack([ranking.candidates[0].matrix for ranking in ranked])
-    transform = LieTransform(named, start, pair.fixed.grid, second).to(place)
+    transform = LieTransform(named, start, pair.fixed.grid, second, parametrisation).to(place)
     run = Run(pair.fixed, pair.moving, transform.names, settings, part.warmup + plan.steps)
     outcome = _solve(run, count, transform, part, points, plan, weights, random, observers)
-    results = _results(outcome, pair, weights, settings, notes, ranked)
+    results = _results(outcome, pair, settings, notes, ranked)
     if Stop.INTERRUPTED in outcome.stops:
         raise Interrupted(results)
     return results if isinstance(fixed, (list, tuple)) else results[0]
@@ -190,24 +195,23 @@ def _solve(
 def _results(
     outcome: Outcome,
     pair: _Pair,
-    weights: Tensor,
     settings: Mapping[str, Any],
     notes: tuple[str, ...],
     ranked: Sequence[Ranking],
 ) -> list[Registration]:
     results = []
     for number, stop in enumerate(outcome.stops):
-        history = outcome.history[number]
-        last = history[-LAST_STEPS:] @ weights.cpu() if len(history) else torch.full((1,), math.nan)
+        totals = outcome.totals[number]
         results.append(
             Registration(
                 matrix=scaled(outcome.matrix[number], pair.fixed.grid).numpy(),
                 fixed_grid=pair.fixed.grid,
                 moving_grid=pair.moving.grid,
                 stop=stop,
-                similarity=float(last.mean()),
+                similarity=float(totals[-LAST_STEPS:].mean()) if len(totals) else math.nan,
                 overlap=float(outcome.overlap[number]),
-                history=history.numpy(),
+                history=outcome.history[number].numpy(),
+                totals=totals.numpy(),
                 settings=settings,
                 notes=notes + ranked[number].doubts,
                 candidates=ranked[number].candidates,

@@ -37,6 +37,7 @@ class Registration:
     overlap: float  # share of the fixed image (or its mask) that has a moving partner
     history: np.ndarray = field(repr=False)  # shape: (steps, levels), finest level first
     settings: Mapping[str, Any] = field(repr=False)  # as used, after defaults and caps
+    totals: np.ndarray = field(repr=False)  # shape: (steps,), weighted mean of the levels
     candidates: tuple[Candidate, ...] = ()  # every start that was considered, the one used first
     notes: tuple[str, ...] = ()  # what was done differently from what was asked, in sentences
 
@@ -148,6 +149,7 @@ class Registration:
             "notes": list(self.notes),
             "settings": dict(self.settings),
             "levels": self.history.shape[1],
+            "totals": [_null(round(float(value), 6)) for value in self.totals],
             "history": [[_null(round(float(value), 6)) for value in row] for row in self.history],
         }
         text = json.dumps(state, indent=1, allow_nan=False) + "\n"
@@ -174,6 +176,8 @@ def _read_state(state: Mapping[str, Any]) -> dict[str, Any]:
     fixed, moving = _grid(state["fixed"]), _grid(state["moving"])
     if fixed.ndim != moving.ndim or not isinstance(state["notes"], list):
         raise ValueError("grids of unequal dimension, or notes that are no list")
+    history = np.array([[_number(value) for value in row] for row in state["history"]]).reshape(-1, int(state["levels"]))
+    totals = np.array([_number(value) for value in state["totals"]]).reshape(len(history))
     return {
         "matrix": _square(state["matrix"], fixed.ndim),
         "fixed_grid": fixed,
@@ -181,7 +185,8 @@ def _read_state(state: Mapping[str, Any]) -> dict[str, Any]:
         "stop": Stop[state["stop"]],
         "similarity": _number(state["similarity"]),
         "overlap": _number(state["overlap"]),
-        "history": np.array([[_number(value) for value in row] for row in state["history"]]).reshape(-1, int(state["levels"])),
+        "history": history,
+        "totals": totals,
         "settings": dict(state["settings"]),
         "candidates": tuple(_candidate(one, fixed.ndim) for one in state.get("candidates", ())),
         "notes": tuple(map(str, state["notes"])),

@@ -24,9 +24,20 @@ class LieTransform(nn.Module):
     world_from_frame: Tensor
     frame_from_world: Tensor
 
-    def __init__(self, generators: Mapping[str, Tensor], start: Tensor, fixed: Grid, finest_vector: bool = False) -> None:
-        """`start`: (B, D+1, D+1) world; `finest_vector` adds DRMIME's second coefficients, for the finest level alone."""
+    def __init__(
+        self,
+        generators: Mapping[str, Tensor],
+        start: Tensor,
+        fixed: Grid,
+        finest_vector: bool = False,
+        parametrisation: str = "exponential",
+    ) -> None:
+        """`start`: (B, D+1, D+1) world; `finest_vector` adds DRMIME's second coefficients, for the finest level alone.
+
+        `parametrisation`: a name of `lie.PARAMETRISATIONS`, which stands for exp above.
+        """
         super().__init__()
+        self.parametrisation = lie.PARAMETRISATIONS[parametrisation]
         self.names = tuple(generators)
         count = (2 if finest_vector else 1, start.shape[0], len(self.names))
         self.coefficients = nn.Parameter(torch.zeros(count, dtype=torch.float64))  # shape: (1 or 2, B, K)
@@ -48,7 +59,7 @@ class LieTransform(nn.Module):
 
     def moving_from_frame(self, coefficients: Tensor) -> Tensor:
         """World of the moving image from the fixed frame: (..., B, K) -> (..., B, D+1, D+1)"""
-        return self.start @ self.world_from_frame @ lie.exp(coefficients, self.basis)
+        return self.start @ self.world_from_frame @ self.parametrisation(coefficients, self.basis)
 
     def jacobian(self, moving_from_frame: Tensor, points: Tensor) -> Tensor:
         """Of the moving point by the fixed one, up to a positive factor. shape: (L, B, N, D, D), N = 1 for an affine transform

@@ -18,7 +18,7 @@ import drmime
 from drmime import InputError, Registration, Step, Stop, lie
 from drmime.grid import Grid, apply
 from drmime.metrics import BOUNDS, METRICS
-from drmime.optimise import FINAL_RATE, cosine
+from drmime.optimise import FINAL_RATE, cosine, stage_of
 
 SHAPES = {2: (88, 100), 3: (40, 44, 48)}
 MOTION = 0.02  # of each coefficient: about 1 pixel at the edge
@@ -265,3 +265,51 @@ def test_weights_of_levels_choose_what_is_seen() -> None:
     assert error(result, truth, grid) < 0.3
     with pytest.raises(InputError, match="level_weights"):
         register(fixed, moving, level_weights=[0, 0, 0], **options)
+
+
+def test_levels_can_be_taken_one_after_the_other() -> None:
+    fixed, moving, truth, grid = problem("affine", 2)
+    stages = np.eye(3)[::-1]
+    seen: list[Step] = []
+    result = register(
+        *(fixed, moving),
+        **{"group": "affine", "metric": "ncc", "levels": 3, "steps": 90, "rate": 0.005, "observers": [seen.append]},
+        level_weights=stages,
+    )
+    assert error(result, truth, grid) < 0.3
+    assert result.stop is Stop.STEPS  # standing still ends a run in its last stage alone
+    for index, total in enumerate(result.totals):
+        assert total == pytest.approx(result.history[index, 2 - index * 3 // 90])
+    assert [float(step.total[0]) for step in seen] == pytest.approx(result.totals.tolist())
+
+
+def test_the_best_of_an_earlier_stage_does_not_stand_against_a_later_one() -> None:
+    """The coarsest level agrees best of all; still the result is what the finest, the last, has found."""
+    fixed, moving, truth, grid = problem("translation", 2)
+    options = {"group": "translation", "metric": "ncc", "levels": 3, "steps": 60, "sampler": "all", "rate": 0.005}
+    staged = register(fixed, moving, level_weights=[[0, 0, 1], [1, 0, 0]], **options)
+    coarse = register(fixed, moving, level_weights=[0, 0, 1], **(options | {"steps": 30}))
+    assert error(staged, truth, grid) < error(coarse, truth, grid)
+
+
+@pytest.mark.parametrize(("steps", "stages"), [(10, 1), (10, 3), (2, 3), (1, 1)])
+def test_stages_are_equal_parts_in_order(steps: int, stages: int) -> None:
+    found = [stage_of(index, steps, stages) for index in range(-3, steps)]
+    assert found[:4] == [0] * 4
+    assert found == sorted(found)
+    assert max(found) <= stages - 1
+    counts = [found[3:].count(stage) for stage in range(stages)]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_equal_weights_may_be_written_out() -> None:
+    fixed, moving, _, _ = problem("translation", 2)
+    options = {"group": "translation", "metric": "ncc", "levels": 2, "steps": 5}
+    plain, written = register(fixed, moving, **options), register(fixed, moving, level_weights=[[2, 2], [1, 1]], **options)
+    assert np.array_equal(plain.history, written.history)
+
+
+def test_entries_of_the_matrix_can_be_optimised_directly() -> None:
+    fixed, moving, truth, grid = problem("affine", 2)
+    options = {"group": "affine", "metric": "ncc", "levels": 3, "rate": 0.005, "steps": 150}
+    assert error(register(fixed, moving, parametrisation="direct", **options), truth, grid) < 0.3

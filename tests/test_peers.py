@@ -371,6 +371,8 @@ def test_images_without_features_are_a_failure_in_words() -> None:
     blank = Problem.of(np.zeros((50, 50)), np.zeros((50, 50)), (1.0, 1.0), (1.0, 1.0))
     with pytest.raises(RuntimeError, match="too few matches"):
         found(blank, "sift")
+    with pytest.raises(RuntimeError, match="without contrast"):
+        found(blank, "phase")
 
 
 def test_images_too_far_apart_for_one_array() -> None:

@@ -516,7 +516,11 @@ LOST += [{"seed": value} for value in (-1, 0.5, "one", None, True, 2**64, 2**70)
 LOST += [{"rate": value} for value in (0, -1, np.nan, np.inf, "fast", None, True)]
 LOST += [{"tolerance": value} for value in (0, np.nan, "near", None)]
 LOST += [{"least_overlap": value} for value in (0, 1, -0.1, np.nan, "half", None)]
-LOST += [{"level_weights": value} for value in ([1], [0, 0, 0], [1, -1, 1], [1, np.nan, 1], [1, np.inf, 1], [[1, 1, 1]], 5, [])]
+LOST += [
+    {"level_weights": value}
+    for value in ([1], [0, 0, 0], [1, -1, 1], [1, np.nan, 1], [1, np.inf, 1], [[1, 1, 1], [0, 0, 0]], [[[1, 1, 1]]], 5, [])
+]
+LOST += [{"parametrisation": value} for value in ("exp", None, 1)]
 LOST += [{"level_weights": value} for value in ("abc", ["a", "b", "c"], {}, [1j, 1, 1], object())]
 LOST += [{"device": value} for value in ("cuda:99", "tpu", "", 3.5, [])]
 LOST += [{"device": value} for value in ("meta", "hpu", "mkldnn")]

@@ -31,6 +31,7 @@ def made(matrix: Any, fixed: Grid | None = None, moving: Grid | None = None, **f
     matrix = np.asarray(matrix, dtype=float)
     regular = Grid.regular(SHAPES[len(matrix) - 1])
     fields = {"similarity": 0.5, "overlap": 0.9, "history": np.zeros((3, 2)), "settings": {"seed": 0}} | fields
+    fields = {"totals": fields["history"].mean(1)} | fields
     return Registration(matrix, fixed or regular, moving or fixed or regular, fields.pop("stop", Stop.STEPS), **fields)
 
 
@@ -432,7 +433,9 @@ def test_a_result_with_one_part_spoilt_is_refused(key: str, value: Any, tmp_path
         Registration.load(path)
 
 
-@pytest.mark.parametrize("key", ["format", "matrix", "fixed", "moving", "stop", "similarity", "overlap", "history", "settings"])
+@pytest.mark.parametrize(
+    "key", ["format", "matrix", "fixed", "moving", "stop", "similarity", "overlap", "history", "totals", "settings"]
+)
 def test_a_result_with_one_part_missing_is_refused(key: str, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     made(np.eye(3)).save(path)

@@ -6,7 +6,7 @@ from problems import oblique, rotation, translation, world_points
 from tolerances import EXACT
 
 from drmime.grid import Grid, apply
-from drmime.lie import GROUPS, generators
+from drmime.lie import GROUPS, PARAMETRISATIONS, direct, exp, generators
 from drmime.transform import LieTransform
 
 
@@ -128,3 +128,15 @@ def test_the_coefficients_are_the_only_parameter_and_all_is_float64(grid: Grid) 
     lie = transform(grid, start=torch.eye(grid.ndim + 1)[None])
     assert [name for name, _ in lie.named_parameters()] == ["coefficients"]
     assert {tensor.dtype for tensor in lie.state_dict().values()} == {torch.float64}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_direct_entries_begin_as_the_exponential_does(group: str, ndim: int) -> None:
+    """The same start, to the bit, and the same slope there; elsewhere entries are linear in the coefficients."""
+    basis = torch.stack(list(generators(group, ndim).values()))
+    zero = torch.zeros(1, len(basis), dtype=torch.float64)
+    assert torch.equal(direct(zero, basis), exp(zero, basis))
+    slopes = [torch.autograd.functional.jacobian(lambda c, f=f: f(c, basis), zero) for f in PARAMETRISATIONS.values()]
+    assert torch.allclose(*slopes, rtol=0, atol=EXACT)
+    some, eye = 0.3 * torch.randn_like(zero), torch.eye(ndim + 1, dtype=torch.float64)
+    assert torch.allclose(direct(2 * some, basis) - eye, 2 * (direct(some, basis) - eye), rtol=0, atol=EXACT)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from drmime import evaluate
-from drmime.checks import level_weights, plain
+from drmime.checks import plain
 from drmime.datasets.base import Case, Pair, digests
 from drmime.errors import InputError
 from drmime.experiment.rows import Row
@@ -159,8 +159,7 @@ def _tensorboard(task: Task, case: Case, start: np.ndarray) -> TensorBoard:
 def _curves(result: Registration) -> dict[str, list[float]]:
     history = result.history
     steps = np.unique(np.linspace(0, len(history) - 1, CURVE).astype(int)) if len(history) else np.zeros(0, int)
-    weights = level_weights(result.settings["level_weights"], history.shape[1]).numpy()
-    curves = {"step": steps, "total": history[steps] @ weights}
+    curves = {"step": steps, "total": result.totals[steps]}
     curves |= {f"level{level}": history[steps, level] for level in range(history.shape[1])}
     return {name: np.round(values, 6).tolist() for name, values in curves.items()}
 

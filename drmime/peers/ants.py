@@ -36,7 +36,7 @@ def ants(
 
     ANTs (Avants et al. 2011, DOI 10.1016/j.neuroimage.2010.09.025) by ANTsPy (Tustison et al. 2021, DOI
     10.1038/s41598-021-87564-6). Its seconds include the two images that it always resamples at its end. The threads
-    are those of the first use in a process: ITK reads them once.
+    are those of the first use in a process: ITK reads them once. With more than one a seed repeats to about 0.01 pixels only.
 
     Args:
         transform: "Translation", "Rigid", "Similarity", "Affine", or "TRSAA": these four in turn and affine again.

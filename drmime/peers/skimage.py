@@ -36,6 +36,8 @@ def phase(problem: Problem, upsampling: int = 10) -> Run:
             _placed(image, matrix @ shifts, shape)
             for image, matrix in zip(images, (np.eye(problem.ndim + 1), problem.start), strict=True)
         )
+        if not (np.any(fixed) and np.any(moving)):
+            raise RuntimeError("phase: an image without contrast has no phases to compare")
         shift, _, _ = registration.phase_cross_correlation(fixed, moving, upsample_factor=factor)
         return problem.start @ affine(np.eye(problem.ndim), -np.array(shift[::-1], float))
 
