@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,56 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drmime.errors import InputError, number, numbers, whole
+from drmime.errors import InputError, number, numbers, switch, whole
 from drmime.grid import apply, scaled
 from drmime.image import Image, as_image, batch
 from drmime.initialise import INITIALISERS, Initialiser
 from drmime.ladder import suited
+from drmime.lie import PARAMETRISATIONS
+from drmime.metrics import METRICS, Similarity
 from drmime.optimise import Schedule
 from drmime.pyramid import COARSEST_SIDE, possible_levels
-from drmime.registry import build, name_of
+from drmime.registry import build, known, name_of
+from drmime.sampling import SAMPLERS, Sampler
 
 DEVICES = ("cpu", "cuda")  # others lack the float64 that matrices need
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+SCHEDULE = ("steps", "rate", "tolerance", "least_overlap")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be made of the options of `register` before an image is read."""
+
+    metric: Similarity
+    sampler: Sampler
+    initialisers: list[tuple[str, Initialiser | None]]
+    schedule: Schedule
+    images: Mapping[str, Any]  # keyword arguments of `as_image`
+    parametrisation: str
+    finest_vector: bool
+    seed: int
+
+
+def options(given: Mapping[str, Any]) -> Options:
+    """Every option by its name, checked as far as it can be without images.
+
+    Raises:
+        InputError: one that cannot be, by its name.
+    """
+    place, kind = device(given["device"]), DTYPES[known("dtype", given["dtype"], DTYPES)]
+    nan = known("nan", given["nan"], ("error", "mask"))
+    whole("levels", given["levels"], 1)
+    return Options(
+        metric=build("metric", METRICS, given["metric"], Similarity),
+        sampler=build("sampler", SAMPLERS, given["sampler"], Sampler),
+        initialisers=initialisers(given["initialiser"]),
+        schedule=schedule(*(given[name] for name in SCHEDULE)),
+        images={"channel_axis": given["channel_axis"], "nan": nan, "device": place, "dtype": kind},
+        parametrisation=known("parametrisation", given["parametrisation"], PARAMETRISATIONS),
+        finest_vector=switch("finest_vector", given["finest_vector"]),
+        seed=whole("seed", given["seed"], 0),
+    )
 
 
 def schedule(steps: int, rate: float, tolerance: float, least_overlap: float) -> Schedule:

@@ -9,20 +9,18 @@ import torch
 from torch import Tensor
 
 from drmime import checks, ladder
-from drmime.errors import switch, whole
+from drmime.checks import Options
 from drmime.grid import scaled
 from drmime.image import Image
 from drmime.ladder import Ranking
-from drmime.lie import PARAMETRISATIONS, generators
-from drmime.metrics import METRICS, Similarity
-from drmime.optimise import Observer, Outcome, Run, Schedule, Step, Stop, maximise
+from drmime.lie import generators
+from drmime.metrics import Similarity
+from drmime.optimise import Observer, Outcome, Run, Step, Stop, maximise
 from drmime.pyramid import Pyramid
-from drmime.registry import build, known
 from drmime.result import Registration
-from drmime.sampling import SAMPLERS, Sampler
+from drmime.sampling import Sampler
 from drmime.transform import LieTransform
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 LAST_STEPS = 20  # over which the similarity of the result is averaged
 
 
@@ -108,34 +106,26 @@ def register(
     The method is DRMIME (Nan, Tennant, Rubin, Ray, MIDL 2020, arXiv 2001.09865).
     """
     settings = {name: checks.plain(value) for name, value in locals().items() if name not in ("fixed", "moving", "observers")}
-    place, kind = checks.device(device), DTYPES[known("dtype", dtype, DTYPES)]
-    common = {"channel_axis": channel_axis, "nan": known("nan", nan, ("error", "mask")), "device": place, "dtype": kind}
+    asked = checks.options(locals())
     checks.observers(observers)
-    plan = checks.schedule(steps, rate, tolerance, least_overlap)
-    random = torch.Generator().manual_seed(whole("seed", seed, 0))
-    part: Similarity = build("metric", METRICS, metric, Similarity)
-    points: Sampler = build("sampler", SAMPLERS, sampler, Sampler)
     pair = _Pair(
-        checks.images(fixed, fixed_mask, "fixed", common | {"spacing": fixed_spacing}),
-        checks.images(moving, moving_mask, "moving", common | {"spacing": moving_spacing}),
+        checks.images(fixed, fixed_mask, "fixed", {**asked.images, "spacing": fixed_spacing}),
+        checks.images(moving, moving_mask, "moving", {**asked.images, "spacing": moving_spacing}),
     )
     named = generators(group, pair.fixed.grid.ndim)
     count, notes = checks.levels(levels, pair.fixed, pair.moving)
-    weights = checks.level_weights(level_weights, count).to(place, kind)
-    searching = checks.initialisers(initialiser)
-    known("parametrisation", parametrisation, PARAMETRISATIONS)
-    second = switch("finest_vector", finest_vector)
-    pair = _Pair(*pair.normalised(part.common_scale))  # the images as given are no longer held
+    weights = checks.level_weights(level_weights, count).to(pair.fixed.data)
+    pair = _Pair(*pair.normalised(asked.metric.common_scale))  # the images as given are no longer held
     given = checks.start(initial_transform, pair.fixed, pair.moving)
-    settings |= {"levels": count, "device": str(place)}
+    settings |= {"levels": count, "device": str(pair.fixed.data.device)}
     settings |= {name: settings[name] and "given" for name in ("fixed_mask", "moving_mask")}
 
     here, there = _singles(pair.fixed), _singles(pair.moving)
-    ranked = [ladder.ranking(*one, searching, named, seed) for one in zip(here, there, given, strict=True)]
+    ranked = [ladder.ranking(*one, asked.initialisers, named, seed) for one in zip(here, there, given, strict=True)]
     start = torch.stack([ranking.candidates[0].matrix for ranking in ranked])
-    transform = LieTransform(named, start, pair.fixed.grid, second, parametrisation).to(place)
-    run = Run(pair.fixed, pair.moving, transform.names, settings, part.warmup + plan.steps)
-    outcome = _solve(run, count, transform, part, points, plan, weights, random, observers)
+    transform = LieTransform(named, start, pair.fixed.grid, asked.finest_vector, parametrisation).to(weights.device)
+    run = Run(pair.fixed, pair.moving, transform.names, settings, asked.metric.warmup + steps)
+    outcome = _solve(run, transform, asked, weights, observers)
     results = _results(outcome, pair, settings, notes, ranked)
     if Stop.INTERRUPTED in outcome.stops:
         raise Interrupted(results)
@@ -162,17 +152,11 @@ class _Pair:
 
 
 def _solve(
-    run: Run,
-    levels: int,
-    transform: LieTransform,
-    metric: Similarity,
-    sampler: Sampler,
-    plan: Schedule,
-    weights: Tensor,
-    random: torch.Generator,
-    observers: Sequence[Observer | Callable[[Step], None]],
+    run: Run, transform: LieTransform, asked: Options, weights: Tensor, observers: Sequence[Observer | Callable[[Step], None]]
 ) -> Outcome:
     """Build the pyramids, let every part begin, and maximise."""
+    metric, sampler, levels = asked.metric, asked.sampler, weights.shape[1]
+    random = torch.Generator().manual_seed(asked.seed)
     fixed, moving = Pyramid.of(run.fixed, levels), Pyramid.of(run.moving, levels)
     sampler.begin(fixed, random)
     fixed, moving = fixed.described(metric.describe), moving.described(metric.describe)
@@ -186,7 +170,7 @@ def _solve(
         for observer in observers:
             observer(step)
 
-    outcome = maximise(fixed, moving, transform, metric, sampler, plan, weights, observe)
+    outcome = maximise(fixed, moving, transform, metric, sampler, asked.schedule, weights, observe)
     for watcher in watching:
         watcher.end(outcome)
     return outcome

@@ -65,16 +65,16 @@ def test_a_method_without_options_is_drmime_as_it_comes(path: Path) -> None:
 def test_environment_variables(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text(
         "dataset: {name: pairs, file: '${PLACE}/pairs.csv'}\n"
-        "methods: {drmime: {levels: '${LEVELS:-3}', metric: '${METRIC:-mine}'}}\n"
+        "methods: {drmime: {levels: '${LEVELS:-3}', initial_transform: '${START:-centre}'}}\n"
         "outputs: {folder: '${OUT:-runs}/x'}\n"
     )
     with pytest.raises(InputError, match="PLACE is not set"):
         experiment.load(path)
     monkeypatch.setenv("PLACE", str(path.parent / "data"))
     monkeypatch.setenv("LEVELS", "5")
-    monkeypatch.setenv("METRIC", "{name: mine}")  # stays a word: only a file says what runs
+    monkeypatch.setenv("START", "{name: mass}")  # stays a word: only a file says what runs
     found = experiment.load(path)
-    assert found.methods["drmime"] == {"levels": 5, "metric": "{name: mine}"}
+    assert found.methods["drmime"] == {"levels": 5, "initial_transform": "{name: mass}"}
     assert found.outputs.folder == "runs/x"
 
 
@@ -87,6 +87,10 @@ def test_environment_variables(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ({"methods": {}}, "at least one"),
         ({"methods": ["mine"]}, "expected 'name: value' pairs"),
         ({"methods": {"a": {"level": 3}}}, "did you mean 'levels'"),
+        ({"methods": {"a": {"metric": "mime"}}}, "method 'a': unknown metric 'mime'; did you mean 'mine'"),
+        ({"methods": {"a": {"metric": {"name": "mine", "hiden": 3}}}}, "did you mean 'hidden'"),
+        ({"methods": {"a": {"levels": "four"}}}, "method 'a': levels"),
+        ({"methods": {"a": {"steps": 0}}}, "method 'a': steps"),
         ({"methods": {"a": {"fixed": "x.png"}}}, "unknown option of method 'a'"),
         ({"methods": {"a": {"peer": "elastics"}}}, "did you mean 'elastix'"),
         ({"methods": {"a": {"peer": "centre", "levels": 3}}}, "method 'a': unknown option"),

@@ -261,3 +261,12 @@ def test_a_scheduler_that_is_not_there(tmp_path: Path, address: str, monkeypatch
     monkeypatch.setattr("drmime.experiment.runner.CONNECT", 1)
     with pytest.raises(InputError, match="scheduler"):
         experiment.run(load(tmp_path, 1, PEERS), scheduler=address)
+
+
+def test_rows_hold_where_images_have_moved(tmp_path: Path) -> None:
+    experiment.run(load(tmp_path, 2, {"still": {"peer": "centre"}}))
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "rows").rglob("*.json")}
+    (tmp_path / "data").rename(tmp_path / "moved")
+    moved = experiment.load(tmp_path / "config.yaml", [("dataset.file", str(tmp_path / "moved" / "pairs.csv"))])
+    assert len(experiment.run(moved)) == 2
+    assert {path: path.stat().st_mtime_ns for path in files} == files

@@ -3,6 +3,7 @@
 Everything that can be wrong without looking at an image is found here, before anything runs.
 """
 
+import inspect
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from drmime import settings
+from drmime import checks, settings
 from drmime.datasets import DATASETS, Pair, dataset
 from drmime.errors import InputError, number, switch, whole
 from drmime.experiment.task import Outputs, Task
@@ -23,6 +24,7 @@ from drmime.registry import known, options_of
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 FROM_THE_PAIR = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_spacing", "moving_spacing", "channel_axis")
 OPTIONS = tuple(name for name in options_of(register) if name not in (*FROM_THE_PAIR, "observers", "seed"))
+DEFAULTS = {one.name: one.default for one in inspect.signature(register).parameters.values()}
 SHARED = "x-"  # how a top-level key begins that is there only to be referred to by anchors
 KEYS = {  # of a configuration, and what each is
     "dataset": "the pairs: a name of drmime.datasets.DATASETS and its options",
@@ -115,6 +117,10 @@ def _method(name: str, block: Any) -> dict[str, Any]:
     else:
         for option in block:
             known(f"option of method {name!r}:", str(option), [*OPTIONS, "peer"])
+        try:
+            checks.options(DEFAULTS | block | {"device": None})  # which the machine that runs it has or has not
+        except InputError as error:
+            raise InputError(f"method {name!r}: {error}") from error
     return block
 
 

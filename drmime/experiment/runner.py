@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -123,15 +123,17 @@ def _finished(task: Task, retry: bool) -> Row | None:
     row = rows.read(file)
     if row is None or (retry and row.error):
         return None
-    return row if all(_same(Path(name), was, file.stat().st_mtime) for name, was in row.inputs.items()) else None
+    here = [path for path in task.pair.files() if Path(path).is_file()]
+    if row.error or not here:  # images that are no longer here do not undo a result
+        return row
+    same = len(here) == len(row.inputs) and all(map(_same, here, row.inputs.values(), repeat(file.stat().st_mtime)))
+    return row if same else None
 
 
-def _same(path: Path, was: Mapping[str, Any], since: float) -> bool:
+def _same(path: str, was: Mapping[str, Any], since: float) -> bool:
     """Whether an input is what it was; only one that was written `since` is read for that."""
-    if not path.is_file():
-        return True  # the row holds: moving images elsewhere does not undo a result
-    now = path.stat()
-    return now.st_size == was["size"] and (now.st_mtime < since or digests([str(path)])[str(path)] == was)
+    now = Path(path).stat()
+    return now.st_size == was["size"] and (now.st_mtime < since or digests([path])[path] == was)
 
 
 def _row(task: Task, future: Future[Row]) -> Row:

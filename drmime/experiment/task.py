@@ -57,10 +57,14 @@ class Task:
 
     @property
     def name(self) -> str:
-        """A path below the run's folders: the same for the same method, pair and seed, and for no others."""
-        what = json.dumps([self.method, self.block, self.pair.to_dict(), self.seed], sort_keys=True)
-        digest = hashlib.sha256(what.encode()).hexdigest()[:10]
-        return f"{slug(self.method)}/{slug(self.pair.name)}-{self.seed}-{digest}"
+        """A path below the run's folders: the same for the same method, pair and seed, wherever the images lie."""
+        return f"{slug(self.method)}/{self.pair_name}-{self.seed}-{_digest([self.method, self.block, self.seed])}"
+
+    @property
+    def pair_name(self) -> str:
+        """What the names of files begin with that all methods share."""
+        pair = self.pair.to_dict()
+        return f"{slug(self.pair.name)}-{_digest([pair['name'], pair['change']])}"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"pair": self.pair.to_dict()}
@@ -91,7 +95,7 @@ def run(task: Task) -> Row:
     try:
         torch.set_num_threads(task.threads)
         case, inputs = _load(task.pair)
-        problem = Problem.of(case.fixed, case.moving, case.fixed_spacing, case.moving_spacing, threads=task.threads)
+        problem = _problem(case, task.threads)
         known = _of_the_start(case, problem.start)
         align = (_peer if "peer" in task.block else _ours)(task, case, problem)
         forget_peak_memory()
@@ -120,6 +124,10 @@ def _load(pair: Pair) -> tuple[Case, dict[str, dict[str, Any]]]:
     return pair.load(), digests(file for file in pair.files() if Path(file).is_file())
 
 
+def _problem(case: Case, threads: int = 1) -> Problem:
+    return Problem.of(case.fixed, case.moving, case.fixed_spacing, case.moving_spacing, threads=threads)
+
+
 def _peer(task: Task, case: Case, problem: Problem) -> Callable[[], Found]:
     name, options = task.block["peer"], {option: value for option, value in task.block.items() if option != "peer"}
     align = ready(problem, name, options)
@@ -128,16 +136,17 @@ def _peer(task: Task, case: Case, problem: Problem) -> Callable[[], Found]:
 
 
 def _ours(task: Task, case: Case, problem: Problem) -> Callable[[], Found]:
-    options = {
+    options: dict[str, Any] = {
         "fixed_spacing": case.fixed_spacing,
         "moving_spacing": case.moving_spacing,
-        "channel_axis": "auto" if case.fixed.ndim != case.moving.ndim else -1 if case.fixed.ndim > case.ndim else None,
+        "channel_axis": -1,
         "seed": task.seed,
     }
     watching = [_tensorboard(task, case, problem.start)] if task.outputs.tensorboard else []
 
     def align() -> Found:
-        result: Registration = register(case.fixed, case.moving, observers=watching, **options | dict(task.block))
+        images = _with_channels(case.fixed, case), _with_channels(case.moving, case)
+        result: Registration = register(*images, observers=watching, **options | dict(task.block))
         told = {
             "stop": result.stop.value,
             "notes": list(result.notes),
@@ -166,23 +175,33 @@ def _curves(result: Registration) -> dict[str, list[float]]:
 
 def _pictures(task: Task, case: Case, start: np.ndarray, found: np.ndarray) -> dict[str, Any]:
     """Small pictures of the fixed image and of the moving one under both transforms, and where landmarks are in them."""
-    folder, longest, spacing = Path(task.outputs.folder), task.outputs.pictures, case.fixed_spacing
-    here, there = (Grid.regular(image.shape[: case.ndim]) for image in (case.fixed, case.moving))
-    axis = -1 if case.moving.ndim > case.ndim else None
+    names = _shared_pictures(task.pair, f"pictures/{task.pair_name}", task.outputs)
+    after = f"pictures/{task.name}.jpg"
+    _draw(_warped(case, found), case, after, task.outputs)
+    return {"pictures": names | {"after": after}, "points": _points(case, start, found)}
 
-    def warped(matrix: np.ndarray) -> np.ndarray:
-        return resample(case.moving, matrix, there, here, fill=case.moving.min().item(), channel_axis=axis)
 
-    shared = f"pictures/{slug(task.pair.name)}-{hashlib.sha256(json.dumps(task.pair.to_dict()).encode()).hexdigest()[:10]}"
-    images = {
-        "fixed": (f"{shared}-fixed.jpg", lambda: case.fixed, case.fixed.ndim > case.ndim),
-        "before": (f"{shared}-before.jpg", lambda: warped(start), axis is not None),
-        "after": (f"pictures/{task.name}.jpg", lambda: warped(found), axis is not None),
-    }
-    for role, (name, pixels, coloured) in images.items():
-        if role == "after" or not (folder / name).exists():
-            write_image(folder / name, thumbnail(pixels(), longest, -1 if coloured else None, spacing))
-    return {"pictures": {role: name for role, (name, *_) in images.items()}, "points": _points(case, start, found)}
+@functools.lru_cache(maxsize=1)  # all methods share these
+def _shared_pictures(pair: Pair, name: str, outputs: Outputs) -> dict[str, str]:
+    case, _ = _load(pair)
+    start = _problem(case).start
+    for role, image in {"fixed": _with_channels(case.fixed, case), "before": _warped(case, start)}.items():
+        _draw(image, case, f"{name}-{role}.jpg", outputs)
+    return {role: f"{name}-{role}.jpg" for role in ("fixed", "before")}
+
+
+def _draw(image: np.ndarray, case: Case, name: str, outputs: Outputs) -> None:
+    write_image(Path(outputs.folder) / name, thumbnail(image, outputs.pictures, -1, case.fixed_spacing))
+
+
+def _warped(case: Case, matrix: np.ndarray) -> np.ndarray:
+    moving = _with_channels(case.moving, case)
+    grids = Grid.regular(case.moving.shape[: case.ndim]), Grid.regular(case.fixed.shape[: case.ndim])
+    return resample(moving, matrix, *grids, fill=moving.min().item(), channel_axis=-1)
+
+
+def _with_channels(image: np.ndarray, case: Case) -> np.ndarray:
+    return image if image.ndim > case.ndim else image[..., None]
 
 
 def _points(case: Case, start: np.ndarray, found: np.ndarray) -> dict[str, list[list[float]]]:
@@ -193,6 +212,10 @@ def _points(case: Case, start: np.ndarray, found: np.ndarray) -> dict[str, list[
     back = {"before": np.linalg.inv(start), "after": np.linalg.inv(found)}
     places = {"fixed": case.fixed_points} | {name: evaluate.mapped(m, case.moving_points) for name, m in back.items()}
     return {name: np.round((points + 0.5) / sides, 5).tolist() for name, points in places.items()}
+
+
+def _digest(what: Any) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def slug(name: str) -> str:
