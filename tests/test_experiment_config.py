@@ -145,13 +145,9 @@ def test_every_configuration_checked_in_says_what_it_may(config: Path, tmp_path:
     """Those whose images are elsewhere are pointed at a table of two pairs with the columns that they filter by."""
     table = tiny.pairs(tmp_path, 2)
     columns, *lines = table.read_text().splitlines()
-    both = [
-        f"{columns},dataset,ndim,already_aligned",
-        f"{lines[0]},stroke3d,2,0",
-        f"{lines[1]},spm3d,2,1",
-        f"{lines[1]},openms3d,3,1",
-    ]
-    table.write_text("\n".join(both))
+    more = ["dataset,ndim,already_aligned,kind", "stroke3d,2,0,multi", "spm3d,2,1,multi", "openms3d,3,1,mono"]
+    both = [f"{line},{rest}" for line, rest in zip([columns, *lines, lines[1]], more, strict=True)]
+    table.write_text("\n".join(both).replace("even", "histology").replace("odd", "retina"))
     monkeypatch.setenv("DRMIME_DATA", str(tmp_path))
     own = [("dataset", {"name": "pairs", "file": str(table), "limit": 1})] if config.stem in ("fire", "anhir", "folder") else []
     found = experiment.load(config, own)
