@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -170,3 +171,16 @@ def resident(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 10**6
     except OSError:
         return 0
+
+
+def test_the_page_of_a_real_run_works_in_a_browser(ran: tuple[Path, subprocess.CompletedProcess[str]], driver: Any) -> None:
+    folder, _ = ran
+    driver.get((folder / "run" / "report.html").as_uri())
+    find = driver.find_element
+    lines = driver.find_elements("css selector", "#runs tbody tr")
+    assert len(lines) == 6
+    next(line for line in lines if "ours" in line.text and "p0" in line.text).click()
+    assert find("css selector", "dialog[open] img").get_property("naturalWidth") == 32
+    before = driver.execute_script("return document.querySelector('dialog svg').children.length")
+    assert before > 0
+    assert driver.get_log("browser") == []
