@@ -36,6 +36,7 @@ def lasting(found: list[Row]) -> list[dict]:
 @pytest.fixture
 def crashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "crashing.py").write_text(tiny.CRASHING)
+    monkeypatch.syspath_prepend(tmp_path)  # of this process, which checks the options, and of those it starts
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     return "crashing:Crash"
 
