@@ -47,6 +47,11 @@ class Grid:
         return self.world_from_index[:-1, :-1].norm(dim=0)
 
     @cached_property
+    def extent(self) -> Tensor:
+        """World length of the whole grid along x, y[, z]. shape: (D,)"""
+        return self.size * self.spacing
+
+    @cached_property
     def index_from_world(self) -> Tensor:
         return torch.linalg.inv(self.world_from_index)
 
@@ -66,7 +71,7 @@ class Grid:
 
     @cached_property
     def world_from_frame(self) -> Tensor:
-        radius = (self.size * self.spacing).max() / 2
+        radius = self.extent.max() / 2
         return scale_and_shift(radius.expand(self.ndim), self.centre)
 
     @cached_property

@@ -174,7 +174,7 @@ def score_at(fixed: Image, moving: Image, matrix: Tensor) -> float:
 def _pyramids(fixed: Image, moving: Image, starts: Sequence[tuple[str, Tensor]]) -> tuple[Pyramid, Pyramid]:
     """Orientations of both images at a few coarse levels, whose pixels are of one size under the first start found."""
     metric, ndim = GradientAngle(), fixed.grid.ndim
-    spacing = float((fixed.grid.size * fixed.grid.spacing).max()) / SIDE[ndim]
+    spacing = float(fixed.grid.extent.max()) / SIDE[ndim]
     scale = float(starts[min(1, len(starts) - 1)][1][:-1, :-1].det().abs()) ** (1 / ndim)
     count = max(rung.levels for rung in RUNGS)
     small = [
