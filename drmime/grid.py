@@ -135,10 +135,11 @@ def apply(matrix: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
 def combined(values: Tensor, matrix: Tensor) -> Tensor:
     """values @ matrixᵀ, (..., N, m) and (..., n, m) -> (..., N, n), for a handful of columns.
 
-    Column by column: a matrix product of so few columns waits for threads longer than it computes.
+    Column by column: a matrix product of so few columns waits for threads longer than it computes. The result lies in memory
+    column by column as well, since loops over a handful of entries are slow.
     """
-    columns = [values[..., j, None] * matrix[..., None, :, j] for j in range(matrix.shape[-1])]
-    return sum(columns[1:], columns[0])
+    columns = [values[..., j].unsqueeze(-2) * matrix[..., :, j, None] for j in range(matrix.shape[-1])]
+    return sum(columns[1:], columns[0]).mT
 
 
 def scaled(matrix: Tensor, grid: Grid) -> Tensor:

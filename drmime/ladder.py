@@ -202,8 +202,8 @@ def _refined(
     sampler.begin(fixed, random)
     plan = Schedule(steps=rung.steps, rate=RATE, tolerance=0, least_overlap=0.02)
     weights = torch.full((levels,), 1 / levels).to(fixed.levels[0].data)
-    here, there = (Pyramid([level.copies(count) for level in pyramid.levels]) for pyramid in (fixed, moving))
-    outcome = maximise(here, there, transform, GradientAngle(), sampler, plan, weights, lambda step: None)
+    copies = Pyramid([level.copies(count) for level in moving.levels])
+    outcome = maximise(fixed, copies, transform, GradientAngle(), sampler, plan, weights, lambda step: None)
     if Stop.INTERRUPTED in outcome.stops:
         raise KeyboardInterrupt
     return outcome.matrix

@@ -14,8 +14,10 @@ tensors is that of their components.
 import itertools
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import binary_propagation
 from torch import Tensor
 
 from drmime.grid import border, combined
@@ -165,13 +167,9 @@ def _frame(image: Image) -> Tensor:
 
 def _reached(flat: Tensor, outer: Tensor) -> Tensor:
     """What of `flat` hangs together with its part on the border `outer`."""
-    region = flat * outer
-    for _ in range(sum(flat.shape[2:])):  # a path of that many cells winds about more than any frame does
-        grown = _widened(region, 1) * flat
-        if torch.equal(grown, region):
-            break
-        region = grown
-    return region
+    neighbours = np.ones((1, 1, *[3] * (flat.ndim - 2)))
+    region = binary_propagation((flat * outer).cpu().numpy(), neighbours, flat.cpu().numpy())
+    return torch.as_tensor(region).to(flat)
 
 
 def _widened(region: Tensor, reach: int, padded: bool = False) -> Tensor:

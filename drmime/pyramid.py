@@ -43,7 +43,7 @@ class Pyramid:
         unit, in_front = apply((self.unit_from_world[levels] @ world_from_points).to(points.dtype), points)
         read = [level.at_unit(*places) for level, *places in zip(self.levels[levels], unit, in_front, strict=True)]
         values, inside = zip(*read, strict=True)
-        return torch.stack(values), torch.stack(inside)
+        return torch.stack([level.mT for level in values]).mT, torch.stack(inside)  # in memory channel by channel
 
 
 def possible_levels(grid: Grid) -> int:

@@ -103,7 +103,7 @@ class MINE(Similarity):
         return torch.cat([moving[..., : -self.tensors], turned(moving[..., -self.tensors :], jacobian)], -1)
 
     def forward(self, fixed: Tensor, moving: Tensor, weight: Tensor, levels: slice) -> Tensor:
-        (x, x_lines), (y, y_lines) = (self._split(values.transpose(0, 1).flatten(1, 2)) for values in (fixed, moving))
+        (x, x_lines), (y, y_lines) = (self._split(_together(values)) for values in (fixed, moving))
         if not self.scales:
             flat = weight.transpose(0, 1).flatten(1, 2)
             self.scales = [_mean_and_deviation(values.detach(), flat) for values in (x, y)]
@@ -209,6 +209,11 @@ BOUNDS: dict[str, Bound] = {
     "infonce": info_nce,
     "smile": smile,
 }
+
+
+def _together(values: Tensor) -> Tensor:
+    """The points of all levels in one list, in memory channel by channel. (L, B, N, C) -> (B, L * N, C)"""
+    return values.permute(1, 3, 0, 2).flatten(2).mT
 
 
 def _log_mean_exp(t: Tensor, share: Tensor) -> Tensor:
