@@ -184,4 +184,9 @@ def read(
     fixed_values, in_fixed = fixed.at(here, world_from_frame[None, None], levels)
     moving_values, in_moving = moving.at(there, moving_from_frame[levels], levels)
     weight = in_fixed * in_moving
-    return fixed_values.expand(-1, weight.shape[1], -1, -1), moving_values, weight, weight.sum(-1) / in_fixed.sum(-1).clamp(min=1)
+    return (
+        fixed_values.expand(-1, weight.shape[1], -1, -1),
+        moving_values,
+        weight,
+        weight.sum(-1) / in_fixed.sum(-1).clamp(min=1),
+    )

@@ -91,11 +91,12 @@ class MINE(Similarity):
         self.log_average = like.new_full((levels, batch), math.nan)
 
     def describe(self, image: Image) -> Image:
-        data = local_contrast(image) if self.local else image.data
         if not self.orientation:
-            return Image(data, image.grid, image.mask)
-        lines = orientation(image)
-        return Image(torch.cat([data, lines.data], 1), image.grid, lines.mask)
+            return Image(local_contrast(image), image.grid, image.mask) if self.local else image
+        data = image.data.new_empty(len(image.data), image.data.shape[1] + len(components(image.grid.ndim)), *image.grid.shape)
+        values, tensors = data.tensor_split([image.data.shape[1]], 1)  # both are written where they will stay
+        local_contrast(image, out=values) if self.local else values.copy_(image.data)
+        return Image(data, image.grid, orientation(image, out=tensors).mask)
 
     def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
         if not self.orientation:
