@@ -69,8 +69,9 @@ def orientation(image: Image, width: float = 1.0, noise: float = 0.5, out: Tenso
 def _structure(data: Tensor, mask: Tensor | None, width: float, axes: Tensor) -> Tensor:
     """Components of the gradients' outer products, summed over channels: (B, C, *shape) -> (B, m, *shape)"""
     ndim = axes.shape[0]
-    share = None if mask is None else gaussian(mask, width).clamp(min=1e-6)  # what the mask covers does not leak out
-    smooth = gaussian(data, width) if share is None else gaussian(data * mask, width) / share
+    smooth = gaussian(data if mask is None else data * mask, width)
+    if mask is not None:  # what it covers does not leak out
+        smooth /= gaussian(mask, width).clamp(min=1e-6)
     along = [_slope(smooth, axis) for axis in range(ndim + 1, 1, -1)]  # x first
     slopes = [sum(axes[k, i] * along[k] for k in range(1, ndim)) + axes[0, i] * along[0] for i in range(ndim)]
     return torch.stack([(slopes[i] * slopes[j]).sum(1) * (1 if i == j else math.sqrt(2)) for i, j in components(ndim)], 1)
