@@ -255,7 +255,7 @@ def test_a_start_elsewhere_of_like_score_is_a_doubt_and_one_nearby_is_none() -> 
 
     def candidate(score: float, shift: float) -> Candidate:
         middle = grid.centre
-        return Candidate("auto", score, about(turn(0), middle, middle + shift))
+        return Candidate("auto", score, about(turn(0), middle, middle + shift), score / 3)
 
     assert doubts([candidate(40, 0), candidate(39, 50)], grid)
     assert not doubts([candidate(40, 0), candidate(39, 1)], grid)
