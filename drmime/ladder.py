@@ -36,18 +36,22 @@ CHANCE = 8.0  # standard deviations; neighbouring pixels are not independent, so
 
 @dataclass(frozen=True)
 class Rung:
-    """One round: how many levels are used, counted from the coarsest, for how long, and which candidates stay."""
+    """One round: how many levels are used, counted from the coarsest, for how long, and which candidates stay.
+
+    Before a start is near, edges are as glad to be stretched onto wrong ones: the first steps keep shapes.
+    """
 
     levels: int
     steps: int
     points: int
     keep: int
     least: float  # share of the best one's evidence that a candidate needs to stay: refinement does not make up for more
+    stretch: bool = True  # False: shifts, rotations and scales alone, as far as the group has them
 
 
 RUNGS = (
     Rung(levels=2, steps=0, points=16, keep=20, least=0.2),
-    Rung(levels=2, steps=25, points=1024, keep=4, least=0.3),
+    Rung(levels=2, steps=25, points=1024, keep=4, least=0.3, stretch=False),
     Rung(levels=3, steps=50, points=2048, keep=4, least=0.3),
 )
 
@@ -82,6 +86,7 @@ def climb(
     `proposals`: sources and matrices (D+1, D+1). The images are normalised, B = 1. Perspective is left to the metric asked for.
     """
     basis = {name: matrix for name, matrix in generators.items() if not matrix[-1].any()} or dict(generators)
+    shapely = {name: matrix for name, matrix in basis.items() if _keeps_shape(matrix)} or basis
     random = torch.Generator().manual_seed(seed)
     small = _reduced(fixed, moving, proposals)
     matrices = torch.stack([matrix for _, matrix in proposals])
@@ -89,12 +94,20 @@ def climb(
     for rung in RUNGS:
         part = small.coarsest(rung.levels)
         if rung.steps:
-            matrices[order] = _refined(part.fixed, part.moving, matrices[order], basis, rung, random, fixed.grid)
+            allowed = basis if rung.stretch else shapely
+            matrices[order] = _refined(part.fixed, part.moving, matrices[order], allowed, rung, random, fixed.grid)
         values, ranks = part.judged(matrices[order])[1].sort(descending=True, stable=True)
         order = order[ranks][: max(1, min(rung.keep, int((values > rung.least * values[0]).sum())))]
     score, evidence = (values.tolist() for values in small.judged(matrices))  # of all at one level, so that they compare
     made = [Candidate(source, *rest) for (source, _), *rest in zip(proposals, score, matrices, evidence, strict=True)]
     return tuple(sorted(made, key=lambda candidate: -candidate.evidence))
+
+
+def _keeps_shape(generator: Tensor) -> bool:
+    """Whether it shifts, turns and scales and no more."""
+    linear = generator[:-1, :-1]
+    even = linear.diagonal().mean() * torch.eye(len(linear)).to(linear)
+    return bool(((linear + linear.mT) / 2 - even).abs().max() < 1e-9)
 
 
 def suited(generators: Mapping[str, Tensor], mirrored: bool = False) -> list[tuple[str, Initialiser]]:

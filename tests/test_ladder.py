@@ -312,3 +312,13 @@ def test_a_ramp_has_one_direction_and_any_shift_is_as_good() -> None:
     scores = [ladder.score_at(image, image, matrix) for matrix in matrices]
     assert scores[0] > ladder.CHANCE
     assert scores[1] > 0.7 * scores[0]
+
+
+# Shapes
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_first_steps_shift_turn_and_scale_and_no_more(group: str, ndim: int) -> None:
+    kept = {name for name, matrix in generators(group, ndim).items() if ladder._keeps_shape(matrix)}
+    assert all(name.startswith(("translation", "rotation", "scale", "perspective")) for name in kept)
+    assert kept >= set(generators(group, ndim)) & set(generators("similarity", ndim))
