@@ -35,7 +35,7 @@ class Reduced:
     @classmethod
     def of(cls, fixed: Image, moving: Image, scale: float, count: int) -> "Reduced":
         """At most `count` levels of pixels of one size where `scale` is the moving world's length by the fixed world's."""
-        spacing = float((fixed.grid.size * fixed.grid.spacing).max()) / SIDE[fixed.grid.ndim]
+        spacing = float(fixed.grid.extent.max()) / SIDE[fixed.grid.ndim]
         small = [
             reduced(pyramid(image), max(length, float(image.grid.spacing.min())))
             for image, length in ((fixed, spacing), (moving, spacing * scale))
@@ -57,7 +57,7 @@ class Reduced:
         found = METRIC.turn(found, matrices[:, None, :-1, :-1])
         score = METRIC.score(known, found, weight) * math.sqrt(weight.shape[-1])
         ndim = matrices.shape[-1] - 1
-        alike = correlation(*(tensors[..., :ndim].sum(-1) for tensors in (known, found)), weight)
+        alike = correlation(known[..., :ndim].sum(-1), found[..., :ndim].sum(-1), weight)
         first, second, weight = _met(*self.grays, matrices)
         overlap = weight.mean(-1)
         said = LEAST + shared(first[..., 0], second[..., 0], weight)

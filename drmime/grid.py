@@ -47,6 +47,11 @@ class Grid:
         return self.world_from_index[:-1, :-1].norm(dim=0)
 
     @cached_property
+    def extent(self) -> Tensor:
+        """World length of the whole grid along x, y[, z]. shape: (D,)"""
+        return self.size * self.spacing
+
+    @cached_property
     def index_from_world(self) -> Tensor:
         return torch.linalg.inv(self.world_from_index)
 
@@ -66,7 +71,7 @@ class Grid:
 
     @cached_property
     def world_from_frame(self) -> Tensor:
-        radius = (self.size * self.spacing).max() / 2
+        radius = self.extent.max() / 2
         return scale_and_shift(radius.expand(self.ndim), self.centre)
 
     @cached_property
@@ -130,10 +135,11 @@ def apply(matrix: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
 def combined(values: Tensor, matrix: Tensor) -> Tensor:
     """values @ matrixᵀ, (..., N, m) and (..., n, m) -> (..., N, n), for a handful of columns.
 
-    Column by column: a matrix product of so few columns waits for threads longer than it computes.
+    Column by column: a matrix product of so few columns waits for threads longer than it computes. The result lies in memory
+    column by column as well, since loops over a handful of entries are slow.
     """
-    columns = [values[..., j, None] * matrix[..., None, :, j] for j in range(matrix.shape[-1])]
-    return sum(columns[1:], columns[0])
+    columns = [values[..., j].unsqueeze(-2) * matrix[..., :, j, None] for j in range(matrix.shape[-1])]
+    return sum(columns[1:], columns[0]).mT
 
 
 def scaled(matrix: Tensor, grid: Grid) -> Tensor:

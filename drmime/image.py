@@ -30,10 +30,10 @@ class Image:
         """Linear interpolation at `points` (B, N, D) of any frame: values (B, N, C), inside (B, N) of data's dtype.
 
         `world_from_points` (B or 1, D+1, D+1) is float64 and is joined with the image's own geometry before it meets
-        the points, so that large world coordinates cost no precision. Outside the image, outside the mask and
+        the points, on their device, so that large world coordinates cost no precision. Outside the image, outside the mask and
         behind a projective horizon `inside` is 0. This is the only place that knows `align_corners`.
         """
-        unit_from_points = (self.grid.unit_from_world.to(world_from_points.device) @ world_from_points).to(points.dtype)
+        unit_from_points = (self.grid.unit_from_world.to(world_from_points.device) @ world_from_points).to(points)
         return self.at_unit(*apply(unit_from_points, points))
 
     def at_unit(self, unit: Tensor, in_front: Tensor) -> tuple[Tensor, Tensor]:

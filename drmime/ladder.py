@@ -30,6 +30,7 @@ from drmime.transform import LieTransform
 RATE = 0.01
 DOUBTFUL = 0.8  # a start elsewhere for which this share of the best one's evidence speaks
 APART = 0.05  # of the fixed image's diagonal: corners further off, on average, are elsewhere
+GLANCE = 128  # pixels along the longest side, for a look at the mirrored image
 SURE = 50.0  # standard deviations; below, a look at the mirrored image is worth its time
 CHANCE = 8.0  # standard deviations; neighbouring pixels are not independent, so chance reaches several
 
@@ -118,6 +119,8 @@ def suited(generators: Mapping[str, Tensor], mirrored: bool = False) -> list[tup
     turns = bool((linear - linear.mT).abs().max() > 1e-9)
     scales = bool(linear.diagonal(dim1=1, dim2=2).sum(1).abs().max() > 1e-9)
     options: dict[str, Any] = {} if scales else {"scales": (1.0,)}
+    if mirrored and linear.shape[-1] == 2:
+        options["size"] = GLANCE
     made: list[tuple[str, Initialiser]] = [("search", Search(rotate=turns, mirrored=mirrored, **options))]
     if turns and scales and linear.shape[-1] == 2 and not mirrored:
         made.append(("features", Features()))
@@ -142,14 +145,21 @@ def ranking(
     candidates = climb(fixed, moving, found, generators, seed)
     doubt = doubts(candidates, fixed.grid)
     if candidates[0].score < SURE and any(initialiser is None for _, initialiser in searching):
-        doubt += _mirrored(fixed, moving, candidates[0], generators, seed)
+        doubt += _mirrored(fixed, moving, found, candidates[0], generators, seed)
     return Ranking(candidates, doubt)
 
 
-def _mirrored(fixed: Image, moving: Image, best: Candidate, generators: Mapping[str, Tensor], seed: int) -> tuple[str, ...]:
-    """A sentence where a reflected start fits far better than the best proper one."""
+def _mirrored(
+    fixed: Image,
+    moving: Image,
+    proper: Sequence[tuple[str, Tensor]],
+    best: Candidate,
+    generators: Mapping[str, Tensor],
+    seed: int,
+) -> tuple[str, ...]:
+    """A sentence where a reflected start fits far better than the best of the `proper` ones."""
     found = [(source, matrix) for source, find in suited(generators, mirrored=True) for matrix in find(fixed, moving)]
-    if not found:
+    if not found or _coarse_score(fixed, moving, found) < _coarse_score(fixed, moving, proper):
         return ()
     other = climb(fixed, moving, found, generators, seed)[0]
     if best.evidence > DOUBTFUL * other.evidence or other.score < max(CHANCE, best.score):
@@ -158,6 +168,12 @@ def _mirrored(fixed: Image, moving: Image, best: Candidate, generators: Mapping[
         f"The moving image seems to be mirrored: edges agree by {other.score:.0f} standard deviations when it is, by "
         f'{best.score:.0f} when it is not. Pass initialiser={{"name": "search", "mirrored": True}}.',
     )
+
+
+def _coarse_score(fixed: Image, moving: Image, starts: Sequence[tuple[str, Tensor]]) -> float:
+    """The best score among starts as they come, on the levels where the climb begins."""
+    small = _reduced(fixed, moving, starts).coarsest(RUNGS[0].levels)
+    return float(small.judged(torch.stack([matrix for _, matrix in starts]))[0].max())
 
 
 def doubts(candidates: Sequence[Candidate], fixed: Grid) -> tuple[str, ...]:
@@ -206,8 +222,8 @@ def _refined(
     sampler.begin(fixed, random)
     plan = Schedule(steps=rung.steps, rate=RATE, tolerance=0, least_overlap=0.02)
     weights = torch.full((1, levels), 1 / levels).to(fixed.levels[0].data)
-    here, there = (Pyramid([level.copies(count) for level in pyramid.levels]) for pyramid in (fixed, moving))
-    outcome = maximise(here, there, transform, GradientAngle(), sampler, plan, weights, lambda step: None)
+    copies = Pyramid([level.copies(count) for level in moving.levels])
+    outcome = maximise(fixed, copies, transform, GradientAngle(), sampler, plan, weights, lambda step: None)
     if Stop.INTERRUPTED in outcome.stops:
         raise KeyboardInterrupt
     return outcome.matrix

@@ -203,7 +203,7 @@ def _coarse(image: Image) -> Image:
 
 def _picture_grid(grid: Grid) -> Grid:
     """Square pixels over the first two axes of `grid`, at most `LONGEST` a side, in the middle of the third."""
-    extent = (grid.size * grid.spacing)[:2]
+    extent = grid.extent[:2]
     size = (extent / max(grid.spacing[:2].min(), extent.max() / LONGEST)).round().clamp(min=1)
     size = torch.cat([size, size.new_ones(grid.ndim - 2)])
     factor = grid.size / size

@@ -13,9 +13,12 @@ tensors is that of their components.
 
 import itertools
 import math
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import binary_propagation
 from torch import Tensor
 
 from drmime.grid import border, combined
@@ -26,10 +29,11 @@ CELLS = 64  # along the longest side, on which local means are taken
 NEAR = 0.05  # of the longest side: the width of the Gaussian that says what is nearby
 FRAME = 160  # cells along the longest side on which frames are looked for
 FLAT = 0.02  # of the intensity range: a frame varies less
+BAND = 2**16  # pixels of an image that are worked on at once
 LARGEST_FRAME = 0.9  # share of the image; a specimen on empty ground that fills less is not a specimen in a frame
 
 
-def orientation(image: Image, width: float = 1.0, noise: float = 0.5) -> Image:
+def orientation(image: Image, width: float = 1.0, noise: float = 0.5, out: Tensor | None = None) -> Image:
     """The tensors of `image`, which is normalised, as an image of D(D+1)/2 channels on the same grid, in world axes.
 
     Channels are added up: a colour edge is an edge. The mask leaves out where the image's own border, its mask or the outline
@@ -39,26 +43,46 @@ def orientation(image: Image, width: float = 1.0, noise: float = 0.5) -> Image:
     Args:
         width: standard deviation of the Gaussian whose derivatives are taken, in pixels.
         noise: σ² as a share of the mean of |g|² over the image.
+        out: where to write the tensors.
     """
     ndim = image.grid.ndim
     axes = image.grid.index_from_world[:-1, :-1].to(image.data)
-    share = None if image.mask is None else gaussian(image.mask, width).clamp(min=1e-6)
-    tensors = image.data.new_zeros(len(image.data), len(components(ndim)), *image.grid.shape)
-    for channel in image.data.split(1, 1):  # one at a time, since slopes take D times the memory of what they are of
-        # What the mask covers does not leak out.
-        smooth = gaussian(channel, width) if share is None else gaussian(channel * image.mask, width) / share
-        slopes = torch.stack([_slope(smooth[:, 0], axis) for axis in range(ndim, 0, -1)], -1) @ axes  # x first
-        for number, (i, j) in enumerate(components(ndim)):
-            tensors[:, number] += slopes[..., i] * slopes[..., j]
-        del smooth, slopes
-    energy = tensors[:, :ndim].sum(1, keepdim=True)
+    tensors = image.data.new_empty(len(image.data), len(components(ndim)), *image.grid.shape) if out is None else out
     inner = _inner(image)
-    mean = (energy * inner).flatten(1).sum(1) / inner.flatten(1).sum(1).clamp(min=1)
-    tensors[:, ndim:] *= math.sqrt(2)
+    total = image.data.new_zeros(len(image.data))
+    bands = list(_bands(image.grid.shape, math.ceil(3 * width) + 1))
+    for rows, around, part in bands:  # a few rows after another: temporary tensors stay small
+        mask = None if image.mask is None else image.mask[:, :, around]
+        tensors[:, :, rows] = _structure(image.data[:, :, around], mask, width, axes)[:, :, part]
+        total += (tensors[:, :ndim, rows].sum(1, keepdim=True) * inner[:, :, rows]).flatten(1).sum(1)
+    mean = total / inner.flatten(1).sum(1).clamp(min=1)
     floor = (noise * mean).clamp(min=1e-12).view(-1, *[1] * (ndim + 1))
-    some = inner.flatten(1).any(1).view(-1, *[1] * (ndim + 1))  # of a sliver nothing is left: zeros, under the mask it had
-    mask = torch.where(some, inner, torch.ones_like(inner) if image.mask is None else image.mask)
-    return Image(tensors.div_(energy.add_(floor)).mul_(inner), image.grid, mask)
+    for rows, _, _ in bands:
+        strength = tensors[:, :ndim, rows].sum(1, keepdim=True)
+        tensors[:, :, rows] *= inner[:, :, rows] / (strength + floor)
+    if not inner.flatten(1).any(1).all():  # of a sliver nothing is left: zeros, under the mask it had
+        some = inner.flatten(1).any(1).view(-1, *[1] * (ndim + 1))
+        inner = torch.where(some, inner, torch.ones_like(inner) if image.mask is None else image.mask)
+    return Image(tensors, image.grid, inner)
+
+
+def _structure(data: Tensor, mask: Tensor | None, width: float, axes: Tensor) -> Tensor:
+    """Components of the gradients' outer products, summed over channels: (B, C, *shape) -> (B, m, *shape)"""
+    ndim = axes.shape[0]
+    smooth = gaussian(data if mask is None else data * mask, width)
+    if mask is not None:  # what it covers does not leak out
+        smooth /= gaussian(mask, width).clamp(min=1e-6)
+    along = [_slope(smooth, axis) for axis in range(ndim + 1, 1, -1)]  # x first
+    slopes = [sum(axes[k, i] * along[k] for k in range(1, ndim)) + axes[0, i] * along[0] for i in range(ndim)]
+    return torch.stack([(slopes[i] * slopes[j]).sum(1) * (1 if i == j else math.sqrt(2)) for i, j in components(ndim)], 1)
+
+
+def _bands(shape: Sequence[int], reach: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Bands along the first axis: their rows, those with `reach` rows on either side, and where the first are in the second."""
+    length, count = shape[0], max(1, BAND // math.prod(shape[1:]))
+    for start in range(0, length, count):
+        stop, first = min(start + count, length), max(0, start - reach)
+        yield slice(start, stop), slice(first, min(stop + reach, length)), slice(start - first, stop - first)
 
 
 def components(ndim: int) -> list[tuple[int, int]]:
@@ -118,20 +142,39 @@ def gaussian(data: Tensor, width: float) -> Tensor:
     return data
 
 
-def local_contrast(image: Image) -> Tensor:
-    """Intensities less their mean nearby, over their deviation nearby: without lighting and shading. (B, C, *shape)"""
+def local_contrast(image: Image, out: Tensor | None = None) -> Tensor:
+    """Intensities less their mean nearby, over their deviation nearby: without lighting and shading. (B, C, *shape)
+
+    `out`: where to write them.
+    """
     shape, channels = image.grid.shape, image.data.shape[1]
     cells = [max(1, round(length * min(1, CELLS / max(shape)))) for length in shape]
-    mask = torch.ones_like(image.data[:, :1]) if image.mask is None else image.mask
-    powers = (mask if power == 0 else mask * image.data**power for power in range(3))  # one at a time in memory
+    mask = image.data.new_ones(1, 1, *[1] * len(shape)) if image.mask is None else image.mask
+    each = image.data.split(1, 1)  # one at a time in memory
+    powers = itertools.chain([mask.expand(len(image.data), 1, *shape)], (x * mask for x in each), (x * x * mask for x in each))
     moments = gaussian(torch.cat([F.interpolate(part, size=cells, mode="area") for part in powers], 1), NEAR * max(cells))
     share, mean, square = moments.split([1, channels, channels], 1)
     mean, square = mean / share.clamp(min=1e-3), square / share.clamp(min=1e-3)
     variance = (square - mean**2).clamp(min=0)
     floor = 0.1 * variance.flatten(2).mean(-1).view(*variance.shape[:2], *[1] * len(shape)) + 1e-6
     way = ("bilinear", "trilinear")[len(shape) - 2]
-    local = image.data - F.interpolate(mean, size=shape, mode=way)
-    return local.div_(F.interpolate((variance + floor).sqrt(), size=shape, mode=way))
+    coarse = torch.cat([mean, (variance + floor).sqrt()], 1)
+    coarse = F.interpolate(coarse, size=(cells[0], *shape[1:]), mode=way)
+    local = torch.empty_like(image.data) if out is None else out
+    for rows, _, _ in _bands(shape, 0):
+        middle, deviation = _rows(coarse, rows, shape[0]).chunk(2, 1)
+        local[:, :, rows] = (image.data[:, :, rows] - middle).div_(deviation)
+    return local
+
+
+def _rows(coarse: Tensor, rows: slice, length: int) -> Tensor:
+    """Some of the `length` rows that `coarse` is interpolated to along its first axis, as by `F.interpolate`."""
+    cells = coarse.shape[2]
+    index = torch.arange(rows.start, rows.stop, device=coarse.device, dtype=coarse.dtype)
+    place = ((index + 0.5) * (cells / length) - 0.5).clamp(0, cells - 1)
+    low = place.long()
+    share = (place - low).view(-1, *[1] * (coarse.ndim - 3))
+    return torch.lerp(coarse[:, :, low], coarse[:, :, (low + 1).clamp(max=cells - 1)], share)
 
 
 def _slope(data: Tensor, axis: int) -> Tensor:
@@ -141,13 +184,22 @@ def _slope(data: Tensor, axis: int) -> Tensor:
 
 def _inner(image: Image) -> Tensor:
     """1 where a derivative sees neither the image's border, nor outside of its mask, nor a frame. shape: (B, 1, *shape)"""
-    inside = torch.ones_like(image.data[:, :1]) if image.mask is None else image.mask
-    inside = inside * (1 - _frame(image))
-    return -_widened(-F.pad(inside, [EDGE] * 2 * image.grid.ndim), EDGE, padded=True)
+    shape, frame = image.grid.shape, _frame(image)
+    inner = torch.ones_like(image.data[:, :1]) if image.mask is None else image.mask.clone()
+    if frame.any():
+        inner *= 1 - F.interpolate(frame, size=shape, mode="nearest")
+    if image.mask is not None or frame.any():
+        inside = inner.clone()
+        for rows, around, part in _bands(shape, EDGE):
+            inner[:, :, rows] = -_widened(-inside[:, :, around], EDGE)[:, :, part]
+    for axis, length in enumerate(shape, 2):
+        inner.narrow(axis, 0, min(EDGE, length)).zero_()
+        inner.narrow(axis, max(0, length - EDGE), min(EDGE, length)).zero_()
+    return inner
 
 
 def _frame(image: Image) -> Tensor:
-    """1 in flat regions that touch the image's border and are as dark as it gets or as the border mostly is. (B, 1, *shape)"""
+    """1 in flat regions that touch the image's border and are as dark as it gets or as the border mostly is. (B, 1, *cells)"""
     shape = image.grid.shape
     cells = [max(1, round(length * min(1, FRAME / max(shape)))) for length in shape]
     coarse = F.interpolate(image.data, size=cells, mode="area")
@@ -159,24 +211,19 @@ def _frame(image: Image) -> Tensor:
         frame = torch.maximum(frame, _reached((away < FLAT).to(coarse), outer))
     frame = _widened(-_widened(-frame, 1), 1)  # specks and thin lines are content
     share = frame.flatten(1).mean(1).view(-1, *[1] * (len(shape) + 1))
-    frame = torch.where((share > FLAT) & (share < LARGEST_FRAME), _widened(frame, 1), 0)
-    return F.interpolate(frame, size=shape, mode="nearest")
+    return torch.where((share > FLAT) & (share < LARGEST_FRAME), _widened(frame, 1), 0)
 
 
 def _reached(flat: Tensor, outer: Tensor) -> Tensor:
     """What of `flat` hangs together with its part on the border `outer`."""
-    region = flat * outer
-    for _ in range(sum(flat.shape[2:])):  # a path of that many cells winds about more than any frame does
-        grown = _widened(region, 1) * flat
-        if torch.equal(grown, region):
-            break
-        region = grown
-    return region
+    neighbours = np.ones((1, 1, *[3] * (flat.ndim - 2)))
+    region = binary_propagation((flat * outer).cpu().numpy(), neighbours, flat.cpu().numpy())
+    return torch.as_tensor(region).to(flat)
 
 
-def _widened(region: Tensor, reach: int, padded: bool = False) -> Tensor:
+def _widened(region: Tensor, reach: int) -> Tensor:
     pool = F.max_pool2d if region.ndim == 4 else F.max_pool3d
-    return pool(region, 2 * reach + 1, stride=1, padding=0 if padded else reach)
+    return pool(region, 2 * reach + 1, stride=1, padding=reach)
 
 
 def agreement(fixed: Tensor, moving: Tensor, weight: Tensor, ndim: int) -> tuple[Tensor, Tensor]:

@@ -43,7 +43,7 @@ class Pyramid:
         unit, in_front = apply((self.unit_from_world[levels] @ world_from_points).to(points.dtype), points)
         read = [level.at_unit(*places) for level, *places in zip(self.levels[levels], unit, in_front, strict=True)]
         values, inside = zip(*read, strict=True)
-        return torch.stack(values), torch.stack(inside)
+        return torch.stack([level.mT for level in values]).mT, torch.stack(inside)  # in memory channel by channel
 
 
 def possible_levels(grid: Grid) -> int:
@@ -74,6 +74,10 @@ def _halve(image: Image) -> Image:
 
 def _blur_and_halve(data: Tensor, axes: Sequence[int]) -> Tensor:
     """(B, C, *shape) -> half as many pixels along each of `axes`, edges continued."""
+    return torch.cat([_halved(channel, axes) for channel in data.split(1, 1)], 1)  # one at a time in memory
+
+
+def _halved(data: Tensor, axes: Sequence[int]) -> Tensor:
     outer, inner = KERNEL
     for axis in axes:
         dim = axis + 2
@@ -81,5 +85,5 @@ def _blur_and_halve(data: Tensor, axes: Sequence[int]) -> Tensor:
         first, last = data.narrow(dim, 0, 1), data.narrow(dim, data.shape[dim] - 1, 1)
         padded = torch.cat([first, data, last], dim).movedim(dim, 0)
         taps = [padded[tap : tap + 2 * half - 1 : 2] for tap in range(4)]
-        data = (outer * (taps[0] + taps[3]) + inner * (taps[1] + taps[2])).movedim(0, dim)
+        data = (taps[0] + taps[3]).mul_(outer).add_(taps[1] + taps[2], alpha=inner).movedim(0, dim)
     return data.contiguous()

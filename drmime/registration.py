@@ -159,7 +159,8 @@ def _solve(
     random = torch.Generator().manual_seed(asked.seed)
     fixed, moving = Pyramid.of(run.fixed, levels), Pyramid.of(run.moving, levels)
     sampler.begin(fixed, random)
-    fixed, moving = fixed.described(metric.describe), moving.described(metric.describe)
+    fixed = fixed.described(metric.describe)  # one after the other: what was described is no longer held
+    moving = moving.described(metric.describe)
     channels = fixed.levels[0].data.shape[1], moving.levels[0].data.shape[1]
     metric.begin(levels, len(run.fixed.data), channels, random, run.fixed.data)
     watching = [watcher for watcher in observers if isinstance(watcher, Observer)]

@@ -175,13 +175,18 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
 def read(
     fixed: Pyramid, moving: Pyramid, levels: slice, points: Tensor, world_from_frame: Tensor, moving_from_frame: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Some levels of both images at the same points of the fixed frame (L, B or 1, N, D).
+    """Some levels of both images at the same points of the fixed frame (L, B or 1, N, D); one fixed image serves all pairs.
 
     Returns fixed values (L, B, N, Cf), moving values (L, B, N, Cm), weights (L, B, N) that are 1 where both images
     have a valid pixel, and the share (L, B) of the valid fixed points that have a moving partner.
     """
-    points = points.expand(-1, len(fixed.levels[0].data), -1, -1)
-    fixed_values, in_fixed = fixed.at(points, world_from_frame[None, None], levels)
-    moving_values, in_moving = moving.at(points, moving_from_frame[levels], levels)
+    here, there = (points.expand(-1, len(image.levels[0].data), -1, -1) for image in (fixed, moving))
+    fixed_values, in_fixed = fixed.at(here, world_from_frame[None, None], levels)
+    moving_values, in_moving = moving.at(there, moving_from_frame[levels], levels)
     weight = in_fixed * in_moving
-    return fixed_values, moving_values, weight, weight.sum(-1) / in_fixed.sum(-1).clamp(min=1)
+    return (
+        fixed_values.expand(-1, weight.shape[1], -1, -1),
+        moving_values,
+        weight,
+        weight.sum(-1) / in_fixed.sum(-1).clamp(min=1),
+    )

@@ -2,7 +2,10 @@
 
 import os
 import random
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -66,3 +69,32 @@ def grid(ndim: int) -> Grid:
 def smooth(grid: Grid) -> Scene:
     """A smooth function that fills `grid`, to be read at any point."""
     return scene(grid)
+
+
+@pytest.fixture(scope="session")
+def browsing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A browser without a window."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'drmime[test]'")
+    service = pytest.importorskip("selenium.webdriver.chrome.service")
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    starter = shutil.which("chromedriver")
+    if browser is None or starter is None:
+        pytest.skip("no browser to look at pages with: neither chromium nor google-chrome with chromedriver is here")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1366,900", "no-first-run"):
+        options.add_argument(f"--{flag}")
+    for part in ("quic", "background-networking", "component-update", "sync"):
+        options.add_argument(f"--disable-{part}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    driver = webdriver.Chrome(options=options, service=service.Service(starter))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def driver(browsing: Any) -> Any:
+    """The browser with nothing in its log."""
+    browsing.get_log("browser")
+    return browsing

@@ -36,6 +36,7 @@ def lasting(found: list[Row]) -> list[dict]:
 @pytest.fixture
 def crashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "crashing.py").write_text(tiny.CRASHING)
+    monkeypatch.syspath_prepend(tmp_path)  # of this process, which checks the options, and of those it starts
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     return "crashing:Crash"
 
@@ -172,10 +173,6 @@ def start(config: Path, *more: str) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def children(process: subprocess.Popen) -> list[int]:
-    return [int(pid) for task in Path(f"/proc/{process.pid}/task").iterdir() for pid in (task / "children").read_text().split()]
-
-
 def gone(pid: int) -> bool:
     for _ in range(100):
         try:
@@ -200,7 +197,7 @@ def test_killed_at_any_moment_a_run_goes_on_and_ends_the_same(tmp_path: Path) ->
     for number in range(20):
         process = start(config)
         time.sleep(2.5 + 0.37 * (number % 10))
-        alive = children(process)
+        alive = tiny.children(process.pid)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert all(gone(pid) for pid in alive)
@@ -220,7 +217,7 @@ def test_ctrl_c_leaves_tables_of_what_is_there(tmp_path: Path, crashing: str) ->
     )
     process = start(config)
     wait_for(lambda: list((tmp_path / "run" / "rows" / "still").glob("*.json")))
-    alive = children(process)
+    alive = tiny.children(process.pid)
     process.send_signal(signal.SIGINT)
     out, problem = process.communicate(timeout=60)
     assert process.returncode == 130, problem

@@ -34,7 +34,7 @@ def turned(image: Image, angle: float, scale: float = 1.0, moving: Grid | None =
 def worst(matrix: Tensor, truth: Tensor, grid: Grid) -> float:
     """The largest error at a corner of the grid, as a share of its longest side."""
     moved, right = (apply(m, grid.corners())[0] for m in (matrix, truth))
-    size = torch.linalg.det(truth[:2, :2]).abs().sqrt() * (grid.size * grid.spacing).max()
+    size = torch.linalg.det(truth[:2, :2]).abs().sqrt() * grid.extent.max()
     return float((moved - right).norm(dim=1).max() / size)
 
 

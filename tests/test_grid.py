@@ -18,6 +18,7 @@ def test_shape_and_spacing_are_in_array_order_and_coordinates_x_first() -> None:
     grid = Grid.regular((3, 4, 5), (10.0, 2.0, 0.5))
     assert grid.size.tolist() == [5, 4, 3]
     assert grid.spacing.tolist() == [0.5, 2.0, 10.0]
+    assert grid.extent.tolist() == [2.5, 8.0, 30.0]
     last_slice, second_row, first_column = 2, 1, 0
     flat = (last_slice * 4 + second_row) * 5 + first_column
     assert grid.index_points()[flat].tolist() == [0, 1, 2]

@@ -24,7 +24,7 @@ def test_a_linear_function_stays_one(factor: float, ndim: int) -> None:
         assert torch.allclose(small.grid.spacing, torch.full((ndim,), factor, dtype=torch.float64))
         assert torch.allclose(small.grid.centre, grid.centre)
         assert torch.allclose(directions(small.grid), directions(grid) if axes is None else axes)
-        assert (small.grid.size * small.grid.spacing >= 0.999 * grid.size * grid.spacing).all() or axes is not None
+        assert (small.grid.extent >= 0.999 * grid.extent).all() or axes is not None
         right = function(world_points(small.grid)).view(small.grid.shape).float()
         known = (small.mask[0, 0] > 0) & _far_from_edges(small, grid, 1.5 * factor + 1)
         assert known.float().mean() > 0.05
@@ -99,7 +99,7 @@ def test_peaks_are_the_highest_places_of_a_map_apart_from_each_other() -> None:
 def test_corners_are_apart_by_shares_of_the_diagonal_in_the_scale_of_each_matrix(ndim: int) -> None:
     grid = oblique((20, 24, 22)[:ndim], (0.9, 0.7, 0.8)[-ndim:], offset=3.0)
     off = torch.zeros(ndim, dtype=torch.float64)
-    off[0] = 0.1 * (grid.size * grid.spacing).norm()
+    off[0] = 0.1 * grid.extent.norm()
     eye, size = torch.eye(ndim + 1, dtype=torch.float64), torch.diag(torch.tensor([5.0] * ndim + [1.0], dtype=torch.float64))
     moved = translation(*off.tolist())
     same = torch.full((2**ndim,), 0.1, dtype=torch.float64)
@@ -111,7 +111,7 @@ def test_corners_are_apart_by_shares_of_the_diagonal_in_the_scale_of_each_matrix
 @pytest.mark.parametrize("over", [torch.mean, torch.amax])
 def test_distinct_keeps_the_best_of_those_that_move_corners_alike(ndim: int, over: Any) -> None:
     grid = Grid.regular((20, 24, 22)[:ndim], [3.0] * ndim)
-    diagonal = float((grid.size * grid.spacing).norm())
+    diagonal = float(grid.extent.norm())
     matrices = stacked([translation(share * diagonal, *[0.0] * (ndim - 1)) for share in (0.3, 0.29, 0, 0.05, 0.1)], ndim)
     assert torch.equal(distinct(matrices, grid, 10, 0.08, over), matrices[[0, 2, 4]])
     assert torch.equal(distinct(matrices, grid, 2, 0.08, over), matrices[[0, 2]])

@@ -17,7 +17,7 @@ SHAPES = {2: (80, 90), 3: (40, 46, 44)}
 
 def blob(grid: Grid) -> Function:
     """An ellipsoid of unequal axes with a knob off every axis, well inside the grid, in world units."""
-    radius = float((grid.size * grid.spacing).min()) / 2
+    radius = float(grid.extent.min()) / 2
     widths = radius * torch.tensor([0.26, 0.15, 0.09], dtype=torch.float64)[: grid.ndim]
     knob = radius * torch.tensor([0.3, 0.12, 0.07], dtype=torch.float64)[: grid.ndim]
 
@@ -44,7 +44,7 @@ def about(fixed: Grid, moving: Grid, linear: Tensor, shift: float = 2.0) -> Tens
 def worst(matrix: Tensor, truth: Tensor, grid: Grid) -> float:
     """The largest error at a corner of the grid, as a share of its longest side."""
     moved, right = (apply(m, grid.corners())[0] for m in (matrix, truth))
-    return float((moved - right).norm(dim=1).max() / (grid.size * grid.spacing).max())
+    return float((moved - right).norm(dim=1).max() / grid.extent.max())
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["bright", "dark"])

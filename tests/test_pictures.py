@@ -17,7 +17,7 @@ def ramp(*shape: int) -> np.ndarray:
 
 
 def registration(matrix: np.ndarray, fixed: Grid, moving: Grid) -> Registration:
-    return Registration(matrix, fixed, moving, Stop.STEPS, 0.0, 1.0, np.zeros((0, 1)), {})
+    return Registration(matrix, fixed, moving, Stop.STEPS, 0.0, 1.0, np.zeros((0, 1)), {}, np.zeros(0))
 
 
 def shift(*by: float) -> np.ndarray:

@@ -253,27 +253,6 @@ def test_times_need_both_numbers() -> None:
 # In a browser.
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'drmime[test]'")
-    service = pytest.importorskip("selenium.webdriver.chrome.service")
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    starter = shutil.which("chromedriver")
-    if browser is None or starter is None:
-        pytest.skip("no browser to look at the page with: neither chromium nor google-chrome with chromedriver is here")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1366,900", "no-first-run"):
-        options.add_argument(f"--{flag}")
-    for part in ("quic", "background-networking", "component-update", "sync"):
-        options.add_argument(f"--disable-{part}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
-    browsing = webdriver.Chrome(options=options, service=service.Service(starter))
-    yield browsing
-    browsing.quit()
-
-
 class Browser:
     """The page of some rows in a browser, by the page's own ids."""
 

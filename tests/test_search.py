@@ -108,12 +108,19 @@ def test_a_reduced_image_covers_the_same_world_in_cubes(ndim: int) -> None:
     image = photograph(busy(grid), grid=grid, dtype=torch.float32)
     spacing = 2.2
     small = reduced(pyramid(image), spacing)
-    extent = (grid.size * grid.spacing).flip(0)
+    extent = grid.extent.flip(0)
     assert torch.allclose(small.grid.spacing, torch.full((ndim,), spacing).double(), atol=1e-9)
     assert torch.allclose(small.grid.centre, grid.centre, atol=1e-9)
     assert all(abs(n * spacing - e) <= 0.5 * spacing + 1e-9 for n, e in zip(small.grid.shape, extent.tolist(), strict=True))
     axes = [g.world_from_index[:-1, :-1] / g.spacing for g in (small.grid, grid)]
     assert torch.allclose(*axes, atol=1e-9)
+
+
+def test_an_image_is_reduced_on_its_own_device_though_matrices_are_on_the_cpu(ndim: int) -> None:
+    grid = Grid.regular(SIDES[ndim])
+    image = Image(torch.empty(1, 2, *grid.shape, device="meta"), grid)
+    small = reduced(pyramid(image), 2.0)
+    assert small.data.device.type == small.mask.device.type == "meta"
 
 
 def test_a_reduced_scene_is_the_scene(ndim: int) -> None:

@@ -15,7 +15,7 @@ WAVES = 40
 def busy(grid: Grid, seed: int = 0, finest: float = 0.14) -> Function:
     """Waves in all directions, of lengths from `finest` to 0.8 of the side of `grid`; values within about [-1, 1]."""
     random = torch.Generator().manual_seed(seed)
-    side = float((grid.size * grid.spacing).prod()) ** (1 / grid.ndim)
+    side = float(grid.extent.prod()) ** (1 / grid.ndim)
     lengths = side * finest * (0.8 / finest) ** torch.rand(WAVES, generator=random, dtype=torch.float64)
     directions = torch.randn(WAVES, grid.ndim, generator=random, dtype=torch.float64)
     waves = 2 * math.pi * directions / (directions.norm(dim=1) * lengths)[:, None]
@@ -36,7 +36,7 @@ def corner_error(found: Tensor, truth: Tensor, image: Image) -> float:
     places = apply(truth, corners)[0]
     scale = float(truth[:-1, :-1].det().abs()) ** (1 / image.grid.ndim)
     distance = (apply(found, corners)[0] - places).norm(dim=1).mean()
-    return float(distance) / (scale * float((image.grid.size * image.grid.spacing).norm()))
+    return float(distance) / (scale * float(image.grid.extent.norm()))
 
 
 def about(linear: Tensor, fixed: Tensor, moving: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Small experiments for the tests: pairs of a few pixels, methods that take no time, and one that ends its process."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,12 @@ def config(folder: Path, table: Path, methods: dict[str, Any], **more: Any) -> P
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(state | more, sort_keys=False))
     return path
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    found = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # the thread has ended
+            found += [int(child) for child in (thread / "children").read_text().split()]
+    return found

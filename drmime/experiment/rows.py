@@ -21,7 +21,9 @@ class Row:
     domain: str = ""
     error: str = ""  # why there is no result; "" where there is one
     matrix: list[list[float]] | None = None  # moving_from_fixed in pixels, x first
-    scores: Mapping[str, float] = field(default_factory=dict)  # of `evaluate.scores`; and similarity, seconds, memory (MB)
+    scores: Mapping[str, float] = field(
+        default_factory=dict
+    )  # of `evaluate.scores`; and similarity, seconds, memory (MB it added)
     stop: str = ""  # the sentence of why it ended
     notes: list[str] = field(default_factory=list)
     curves: Mapping[str, list[float]] = field(default_factory=dict)  # "step", "total", "level0", …, thinned

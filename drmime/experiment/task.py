@@ -1,6 +1,7 @@
 """One registration of an experiment, from its description to its row, in whatever process it is run."""
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import json
@@ -98,10 +99,10 @@ def run(task: Task) -> Row:
         problem = _problem(case, task.threads)
         known = _of_the_start(case, problem.start)
         align = (_peer if "peer" in task.block else _ours)(task, case, problem)
-        forget_peak_memory()
+        before = forget_peak_memory()
         began = time.perf_counter()
         found = align()
-        cost = {"seconds": time.perf_counter() - began, "memory": peak_memory()}
+        cost = {"seconds": time.perf_counter() - began, "memory": peak_memory() - before}
         scores = cost | evaluate.scores(found.matrix, case, problem.start)
         scores |= {} if found.similarity is None else {"similarity": found.similarity}
         seen = _pictures(task, case, problem.start, found.matrix) if task.outputs.pictures else {}
@@ -234,14 +235,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def forget_peak_memory() -> None:
-    """Begin to measure anew, where the system can (Linux); elsewhere the peak is that of the process."""
-    with contextlib.suppress(OSError):
+def forget_peak_memory() -> float:
+    """Begin to measure anew, where the system can (Linux). -> the resident size now, in MB"""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what tasks before have left behind is not of this one
         Path("/proc/self/clear_refs").write_text("5")
+    return peak_memory()
 
 
 def peak_memory() -> float:
-    """The largest resident size in MB, all libraries included."""
+    """The largest resident size in MB, of all that is in the process."""
     try:
         status = Path("/proc/self/status").read_text()
         return int(re.search(r"VmHWM:\s*(\d+)", status)[1]) / 1000  # type: ignore[index]

@@ -105,6 +105,8 @@ def coefficients(degree: int) -> np.ndarray:
     halved steps finds its maximum: where the integrals of f cos(2kα)/p all vanish or, for odd degrees, where p touches 0 at
     the right angle, where f is 0 too.
     """
+    if degree == 1:
+        return np.array([math.log(2)])  # the largest of which p is nowhere negative, and Newton's steps only creep up to it
     angle = (np.arange(NODES) + 0.5) * (2 * np.pi / NODES)  # 2α
     f = -np.log(np.sin(angle / 2))
     waves = np.cos(np.arange(1, degree + 1)[:, None] * angle)

@@ -17,7 +17,7 @@ def directions(grid: Grid) -> Tensor:
 
 def working_spacing(fixed: Image, moving: Image, side: int) -> float:
     """The world length of a working pixel with which the longer of all sides has `side` pixels, never finer than both."""
-    longest = max(float((image.grid.size * image.grid.spacing).max()) for image in (fixed, moving))
+    longest = max(float(image.grid.extent.max()) for image in (fixed, moving))
     return max(longest / side, min(float(image.grid.spacing.min()) for image in (fixed, moving)))
 
 
@@ -112,7 +112,7 @@ def corner_distances(matrices: Tensor, other: Tensor, grid: Grid) -> Tensor:
     corners = grid.corners()
     between = (apply(matrices, corners)[0] - apply(other, corners)[0]).norm(dim=-1)
     scale = matrices[..., :-1, :-1].det().abs() ** (1 / grid.ndim)
-    return between / (scale * (grid.size * grid.spacing).norm())[..., None]
+    return between / (scale * grid.extent.norm())[..., None]
 
 
 def mass_of(image: Image) -> Tensor:

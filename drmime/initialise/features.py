@@ -56,7 +56,7 @@ class Features:
         if fixed.grid.ndim != 2:
             raise InputError("features are for 2-D images, got 3-D. Take a global search, the moments of mass or landmarks.")
         axes = directions(fixed.grid)
-        tolerance = TOLERANCE * float((fixed.grid.size * fixed.grid.spacing).max())
+        tolerance = TOLERANCE * float(fixed.grid.extent.max())
         found = []
         for units in _units(fixed, moving, self.side):
             first, second = (

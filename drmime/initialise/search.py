@@ -28,7 +28,7 @@ STEP = {2: 5.625, 3: 30.0}  # degrees
 PEAKS = 3  # taken from each pose's map
 COARSE = 64  # pixels along the fixed image's longest side; smaller images are searched once
 BETTER = 0.25  # share of the poses that are searched again at full size
-TOGETHER = 2**20  # pixels of canvases that are worked on at once
+TOGETHER = 2**18  # pixels of canvases that are worked on at once; more leave its cache
 CLOSE = 0.08  # of the fixed image's diagonal: candidates nearer to each other are one
 ALIKE = 1.1  # ratio of sizes up to which images are taken to have one scale
 LARGEST = 2.5  # canvases by the fixed image's side; a larger one would be a moving image mostly out of sight
@@ -117,7 +117,7 @@ class Search:
         ndim = fixed.grid.ndim
         poses = rotations(ndim, self.step or STEP[ndim]) if self.rotate else torch.eye(ndim)[None].double()
         poses = poses @ mirror(ndim) if self.mirrored else poses
-        longest = float((fixed.grid.size * fixed.grid.spacing).max())
+        longest = float(fixed.grid.extent.max())
         spacing = max(longest / (self.size or SIZE[ndim]), float(fixed.grid.spacing.min()))
         chosen = {scale: list(range(len(poses))) for scale in self._scales(fixed.grid, moving.grid)}
         here, there = pyramid(fixed), pyramid(moving)
@@ -140,7 +140,7 @@ class Search:
 
     def _scales(self, fixed: Grid, moving: Grid) -> list[float]:
         """All scales to try. One scale alone is that of the world, which is known."""
-        ratio = float(((moving.size * moving.spacing).prod() / (fixed.size * fixed.spacing).prod()) ** (1 / fixed.ndim))
+        ratio = float((moving.extent.prod() / fixed.extent.prod()) ** (1 / fixed.ndim))
         bases = [1.0] if len(self.scales) == 1 or 1 / ALIKE < ratio < ALIKE else [1.0, ratio]
         return sorted({round(base * scale, 4) for base, scale in itertools.product(bases, self.scales)})
 
@@ -204,8 +204,7 @@ def reduced(levels: Pyramid, spacing: float) -> Image:
     for level in levels.levels[::-1]:
         if float(level.grid.spacing.min()) <= 1.01 * spacing:
             break
-    extent = image.grid.size * image.grid.spacing
-    shape = tuple(max(1, round(float(length) / spacing)) for length in extent.flip(0))
+    shape = tuple(max(1, round(float(length) / spacing)) for length in image.grid.extent.flip(0))
     grid = concentric(image.grid, directions(image.grid), shape, spacing)
     values, inside = level.at(grid.index_points()[None].to(level.data), grid.world_from_index[None])
     mask = inside.view(1, 1, *shape)

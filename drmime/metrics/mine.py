@@ -91,11 +91,12 @@ class MINE(Similarity):
         self.log_average = like.new_full((levels, batch), math.nan)
 
     def describe(self, image: Image) -> Image:
-        data = local_contrast(image) if self.local else image.data
         if not self.orientation:
-            return Image(data, image.grid, image.mask)
-        lines = orientation(image)
-        return Image(torch.cat([data, lines.data], 1), image.grid, lines.mask)
+            return Image(local_contrast(image), image.grid, image.mask) if self.local else image
+        data = image.data.new_empty(len(image.data), image.data.shape[1] + len(components(image.grid.ndim)), *image.grid.shape)
+        values, tensors = data.tensor_split([image.data.shape[1]], 1)  # both are written where they will stay
+        local_contrast(image, out=values) if self.local else values.copy_(image.data)
+        return Image(data, image.grid, orientation(image, out=tensors).mask)
 
     def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
         if not self.orientation:
@@ -103,7 +104,7 @@ class MINE(Similarity):
         return torch.cat([moving[..., : -self.tensors], turned(moving[..., -self.tensors :], jacobian)], -1)
 
     def forward(self, fixed: Tensor, moving: Tensor, weight: Tensor, levels: slice) -> Tensor:
-        (x, x_lines), (y, y_lines) = (self._split(values.transpose(0, 1).flatten(1, 2)) for values in (fixed, moving))
+        (x, x_lines), (y, y_lines) = (self._split(_together(values)) for values in (fixed, moving))
         if not self.scales:
             flat = weight.transpose(0, 1).flatten(1, 2)
             self.scales = [_mean_and_deviation(values.detach(), flat) for values in (x, y)]
@@ -209,6 +210,11 @@ BOUNDS: dict[str, Bound] = {
     "infonce": info_nce,
     "smile": smile,
 }
+
+
+def _together(values: Tensor) -> Tensor:
+    """The points of all levels in one list, in memory channel by channel. (L, B, N, C) -> (B, L * N, C)"""
+    return values.permute(1, 3, 0, 2).flatten(2).mT
 
 
 def _log_mean_exp(t: Tensor, share: Tensor) -> Tensor:

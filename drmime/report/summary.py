@@ -54,7 +54,7 @@ def summary(rows: Iterable[Row], reference: str | None, threshold: float, method
     | rtre_median, rtre_mean | median (infinite ones too) and mean over runs of rtre_median: ANHIR's MMrTRE and AMrTRE |
     | rtre_low, rtre_high | 95 % bootstrap interval of rtre_mean, see `evaluate.interval` |
     | robustness, dice | means over runs |
-    | seconds, memory | the median, and the largest (MB) |
+    | seconds, memory | the median, and the largest: MB that a registration added to its process |
     | compared, left_out | pairs compared with `reference`, each the mean over its seeds; those where either is not finite |
     | difference, t_test_p, wilcoxon_p | `evaluate.compare` with the reference, in `measure(rows)` |
 
