@@ -3,12 +3,15 @@
 No single witness is right everywhere. Directions alone cannot tell one ring or one grid from another; strong edges lie on
 strong edges where two cameras saw one scene, and hardly so where two scanners did; intensities tell the head from the
 ground of a PET image whose edges say little, and mislead by night. Each alone is wrong on pairs where the others are
-right, so a start is ranked by the product of what they say (`experiments/README.md` has the counts).
+right, so a start is ranked by the product of what they say, less the more it stretches or rescales: what is allowed to
+do so fits wrong places better (`experiments/README.md` has the counts).
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from drmime.image import Image
@@ -31,6 +34,7 @@ class Reduced:
     fixed: Pyramid
     moving: Pyramid
     grays: tuple[Image, Image]
+    scales: tuple[float, ...]  # of a moving length by a fixed one, as expected: that of the world, that of the sizes
 
     @classmethod
     def of(cls, fixed: Image, moving: Image, scale: float, count: int) -> "Reduced":
@@ -43,11 +47,14 @@ class Reduced:
         count = min(count, *(possible_levels(image.grid) for image in small))
         here, there = (Pyramid.of(image, count) for image in small)
         level = min(1, count - 1)
-        return cls(here.described(METRIC.describe), there.described(METRIC.describe), (_gray(here, level), _gray(there, level)))
+        sizes = float((moving.grid.extent.prod() / fixed.grid.extent.prod()) ** (1 / fixed.grid.ndim))
+        grays = _gray(here, level), _gray(there, level)
+        return cls(here.described(METRIC.describe), there.described(METRIC.describe), grays, (1.0, sizes))
 
     def coarsest(self, count: int) -> "Reduced":
         chosen = slice(-min(count, len(self.fixed.levels)), None)
-        return Reduced(Pyramid(self.fixed.levels[chosen]), Pyramid(self.moving.levels[chosen]), self.grays)
+        fixed, moving = (Pyramid(levels.levels[chosen]) for levels in (self.fixed, self.moving))
+        return replace(self, fixed=fixed, moving=moving)
 
     def judged(self, matrices: Tensor) -> tuple[Tensor, Tensor]:
         """Of transforms (K, D+1, D+1), over every pixel of the finest level: how well directions of edges agree, in
@@ -61,7 +68,18 @@ class Reduced:
         first, second, weight = _met(*self.grays, matrices)
         overlap = weight.mean(-1)
         said = LEAST + shared(first[..., 0], second[..., 0], weight)
-        return score, score * said * overlap.sqrt() * (1 + STRENGTH * alike.clamp(min=0))
+        change = unlikeness(matrices[:, :-1, :-1], self.scales).to(score)
+        return score, score * said * overlap.sqrt() * (1 + STRENGTH * alike.clamp(min=0)) / change
+
+
+def unlikeness(linear: Tensor, scales: Sequence[float]) -> Tensor:
+    """The larger of how far maps (K, D, D) stretch one direction against another, and of how far from the nearest of
+    `scales` theirs is, as factors; 1 for a rotation in one of these scales. shape: (K,)
+    """
+    stretches = torch.linalg.svdvals(linear)
+    scale = stretches.log().mean(-1, keepdim=True)
+    off = (scale - torch.tensor(scales).to(scale).log()).abs().amin(-1).exp()
+    return torch.maximum(stretches[:, 0] / stretches[:, -1], off)
 
 
 def correlation(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:

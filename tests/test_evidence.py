@@ -1,6 +1,7 @@
 """What speaks for a start: each witness by an answer that can be derived, and all of them where one alone is wrong."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from problems import photograph
 from textures import about, busy, inverted, turn
 from torch import Tensor
 
-from drmime.evidence import LEAST, Reduced, correlation, shared
+from drmime.evidence import LEAST, Reduced, correlation, shared, unlikeness
 from drmime.grid import Grid
 from drmime.image import Image
 
@@ -51,6 +52,22 @@ def test_the_correlation_is_that_of_the_weighted_values() -> None:
     assert torch.allclose(correlation(first, 2 - 3 * first, weight), -torch.ones(3), atol=1e-5)
 
 
+def test_a_rotation_in_an_expected_scale_is_like_and_what_stretches_or_rescales_less_so() -> None:
+    maps = torch.stack(
+        [
+            turn(40),
+            2 * turn(70),
+            1.2 * turn(10),
+            0.5 * turn(0),
+            turn(20) @ torch.diag(torch.tensor([1.3, 1.0])).double(),
+            torch.zeros(2, 2).double(),
+        ]
+    )
+    found = unlikeness(maps, (1.0, 2.0)).tolist()
+    assert found[:5] == pytest.approx([1, 1, 1.2, 2, 1.3])
+    assert not found[5] <= 1e6  # a map onto a point
+
+
 def tiles() -> Image:
     """Squares of random brightness: edges that lie as well after a quarter turn."""
     random = torch.Generator().manual_seed(0)
@@ -73,7 +90,7 @@ def test_edges_decide_where_intensities_say_nothing(ndim: int) -> None:
     fixed, moving = (photograph(what, grid=grid, dtype=torch.float32).normalised() for what in (scene, inverted(scene)))
     flat = Image(torch.zeros_like(fixed.data), grid)
     small = Reduced.of(fixed, moving, 1, 3)
-    small = Reduced(small.fixed, small.moving, (flat, flat))
+    small = replace(small, grays=(flat, flat))
     starts = torch.stack([torch.eye(ndim + 1, dtype=torch.float64), shift(ndim, 9.0), shift(ndim, 1000.0)])
     score, evidence = small.judged(starts)
     assert evidence.argmax() == 0
