@@ -24,7 +24,6 @@ SIDE = {2: 256, 3: 64}  # pixels along the fixed image's longest side, by dimens
 BINS = 16  # of intensities
 LEAST = 0.02  # of what intensities say: where they say nothing, the others decide
 STRENGTH = 2.0  # weight of the correlation of strengths; from 1 to 3 the counts are the same
-METRIC = GradientAngle()
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ class Reduced:
         level = min(1, count - 1)
         sizes = float((moving.grid.extent.prod() / fixed.grid.extent.prod()) ** (1 / fixed.grid.ndim))
         grays = _gray(here, level), _gray(there, level)
-        return cls(here.described(METRIC.describe), there.described(METRIC.describe), grays, (1.0, sizes))
+        describe = GradientAngle().describe
+        return cls(here.described(describe), there.described(describe), grays, (1.0, sizes))
 
     def coarsest(self, count: int) -> "Reduced":
         chosen = slice(-min(count, len(self.fixed.levels)), None)
@@ -60,9 +60,10 @@ class Reduced:
         """Of transforms (K, D+1, D+1), over every pixel of the finest level: how well directions of edges agree, in
         standard deviations of chance, and the evidence of all witnesses, in units that only compare. (K,) each
         """
+        metric = GradientAngle()
         known, found, weight = _met(self.fixed.levels[0], self.moving.levels[0], matrices)
-        found = METRIC.turn(found, matrices[:, None, :-1, :-1])
-        score = METRIC.score(known, found, weight) * math.sqrt(weight.shape[-1])
+        found = metric.turn(found, matrices[:, None, :-1, :-1])
+        score = metric.score(known, found, weight) * math.sqrt(weight.shape[-1])
         ndim = matrices.shape[-1] - 1
         alike = correlation(known[..., :ndim].sum(-1), found[..., :ndim].sum(-1), weight)
         first, second, weight = _met(*self.grays, matrices)
