@@ -1,8 +1,9 @@
 """From many starts to one: candidates are refined together, the losers are dropped, and the best goes on.
 
 Where the truth lies is nearly always among the first candidates of a search; which one it is, intensities do not say: mutual
-information prefers candidates of small overlap. The gradient-angle score does, and it also brings a candidate from some
-per cent off to the top of its own hill (`experiments/README.md` has the figures).
+information prefers candidates of small overlap. The gradient-angle score mostly does, more often with other witnesses beside it
+(`drmime.evidence`), and it also brings a candidate from some per cent off to the top of its own hill
+(`experiments/README.md` has the figures).
 """
 
 import math
@@ -13,21 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drmime.evidence import Reduced
 from drmime.grid import Grid
 from drmime.image import Image
 from drmime.initialise import Initialiser
 from drmime.initialise.base import corner_distances
 from drmime.initialise.features import Features
-from drmime.initialise.search import Search, pyramid, reduced
+from drmime.initialise.search import Search
 from drmime.metrics import GradientAngle
 from drmime.optimise import Schedule, Stop, maximise
-from drmime.pyramid import Pyramid, possible_levels
+from drmime.pyramid import Pyramid
 from drmime.sampling import Sampler, unravel
 from drmime.transform import LieTransform
 
-SIDE = {2: 256, 3: 64}  # pixels along the fixed image's longest side, by dimension
 RATE = 0.01
-DOUBTFUL = 0.8  # a start elsewhere that scores this share of the best one's score
+DOUBTFUL = 0.8  # a start elsewhere for which this share of the best one's evidence speaks
 APART = 0.05  # of the fixed image's diagonal: corners further off, on average, are elsewhere
 GLANCE = 128  # pixels along the longest side, for a look at the mirrored image
 SURE = 50.0  # standard deviations; below, a look at the mirrored image is worth its time
@@ -36,19 +37,23 @@ CHANCE = 8.0  # standard deviations; neighbouring pixels are not independent, so
 
 @dataclass(frozen=True)
 class Rung:
-    """One round: how many levels are used, counted from the coarsest, for how long, and which candidates stay."""
+    """One round: how many levels are used, counted from the coarsest, for how long, and which candidates stay.
+
+    Before a start is near, edges are as glad to be stretched onto wrong ones: the first steps keep shapes.
+    """
 
     levels: int
     steps: int
     points: int
     keep: int
-    least: float  # share of the best score that a candidate needs to stay: refinement does not make up for more
+    least: float  # share of the best one's evidence that a candidate needs to stay: refinement does not make up for more
+    stretch: bool = True  # False: shifts, rotations and scales alone, as far as the group has them
 
 
 RUNGS = (
-    Rung(levels=2, steps=0, points=16, keep=20, least=0.4),
-    Rung(levels=2, steps=25, points=1024, keep=4, least=0.6),
-    Rung(levels=3, steps=50, points=2048, keep=4, least=0.6),
+    Rung(levels=2, steps=0, points=16, keep=20, least=0.2),
+    Rung(levels=2, steps=25, points=1024, keep=4, least=0.3, stretch=False),
+    Rung(levels=3, steps=50, points=2048, keep=4, least=0.3),
 )
 
 
@@ -59,6 +64,7 @@ class Candidate:
     source: str
     score: float
     matrix: Tensor  # shape: (D+1, D+1), moving_from_fixed, world; refined as far as it came
+    evidence: float = math.nan  # by which the starts of one pair are ranked (`drmime.evidence`)
 
 
 @dataclass(frozen=True)
@@ -81,21 +87,28 @@ def climb(
     `proposals`: sources and matrices (D+1, D+1). The images are normalised, B = 1. Perspective is left to the metric asked for.
     """
     basis = {name: matrix for name, matrix in generators.items() if not matrix[-1].any()} or dict(generators)
+    shapely = {name: matrix for name, matrix in basis.items() if _keeps_shape(matrix)} or basis
     random = torch.Generator().manual_seed(seed)
-    here, there = _pyramids(fixed, moving, proposals)
+    small = _reduced(fixed, moving, proposals)
     matrices = torch.stack([matrix for _, matrix in proposals])
     order = torch.arange(len(proposals))
     for rung in RUNGS:
-        chosen = slice(-min(rung.levels, len(here.levels)), None)
-        part = Pyramid(here.levels[chosen]), Pyramid(there.levels[chosen])
+        part = small.coarsest(rung.levels)
         if rung.steps:
-            matrices[order] = _refined(*part, matrices[order], basis, rung, random, fixed.grid)
-        values = scores(*part, matrices[order])
-        values, ranks = values.sort(descending=True, stable=True)
+            allowed = basis if rung.stretch else shapely
+            matrices[order] = _refined(part.fixed, part.moving, matrices[order], allowed, rung, random, fixed.grid)
+        values, ranks = part.judged(matrices[order])[1].sort(descending=True, stable=True)
         order = order[ranks][: max(1, min(rung.keep, int((values > rung.least * values[0]).sum())))]
-    every = scores(here, there, matrices).tolist()  # of all at one level, so that they compare
-    made = [Candidate(source, score, matrix) for (source, _), score, matrix in zip(proposals, every, matrices, strict=True)]
-    return tuple(sorted(made, key=lambda candidate: -candidate.score))
+    score, evidence = (values.tolist() for values in small.judged(matrices))  # of all at one level, so that they compare
+    made = [Candidate(source, *rest) for (source, _), *rest in zip(proposals, score, matrices, evidence, strict=True)]
+    return tuple(sorted(made, key=lambda candidate: -candidate.evidence))
+
+
+def _keeps_shape(generator: Tensor) -> bool:
+    """Whether it shifts, turns and scales and no more."""
+    linear = generator[:-1, :-1]
+    even = linear.diagonal().mean() * torch.eye(len(linear)).to(linear)
+    return bool(((linear + linear.mT) / 2 - even).abs().max() < 1e-9)
 
 
 def suited(generators: Mapping[str, Tensor], mirrored: bool = False) -> list[tuple[str, Initialiser]]:
@@ -148,19 +161,19 @@ def _mirrored(
     found = [(source, matrix) for source, find in suited(generators, mirrored=True) for matrix in find(fixed, moving)]
     if not found or _coarse_score(fixed, moving, found) < _coarse_score(fixed, moving, proper):
         return ()
-    score = climb(fixed, moving, found, generators, seed)[0].score
-    if best.score > DOUBTFUL * score or score < CHANCE:
+    other = climb(fixed, moving, found, generators, seed)[0]
+    if best.evidence > DOUBTFUL * other.evidence or other.score < max(CHANCE, best.score):
         return ()
     return (
-        f"The moving image seems to be mirrored: edges agree by {score:.0f} standard deviations when it is, by "
+        f"The moving image seems to be mirrored: edges agree by {other.score:.0f} standard deviations when it is, by "
         f'{best.score:.0f} when it is not. Pass initialiser={{"name": "search", "mirrored": True}}.',
     )
 
 
 def _coarse_score(fixed: Image, moving: Image, starts: Sequence[tuple[str, Tensor]]) -> float:
     """The best score among starts as they come, on the levels where the climb begins."""
-    here, there = (Pyramid(levels.levels[-RUNGS[0].levels :]) for levels in _pyramids(fixed, moving, starts))
-    return float(scores(here, there, torch.stack([matrix for _, matrix in starts])).max())
+    small = _reduced(fixed, moving, starts).coarsest(RUNGS[0].levels)
+    return float(small.judged(torch.stack([matrix for _, matrix in starts]))[0].max())
 
 
 def doubts(candidates: Sequence[Candidate], fixed: Grid) -> tuple[str, ...]:
@@ -169,10 +182,10 @@ def doubts(candidates: Sequence[Candidate], fixed: Grid) -> tuple[str, ...]:
     if best.score < CHANCE:
         return (f"Doubtful: edges agree no more than by chance ({best.score:.0f} standard deviations). Look at the overlay.",)
     for other in candidates[1:]:
-        if other.score > DOUBTFUL * best.score and apart(best.matrix, other.matrix, fixed):
+        if other.evidence > DOUBTFUL * best.evidence and apart(best.matrix, other.matrix, fixed):
             return (
-                f"Doubtful: a start elsewhere ({other.source}) scores {other.score:.0f}, close to the {best.score:.0f} of "
-                "the one used. Look at the overlay.",
+                f"Doubtful: about as much speaks for a start elsewhere ({other.source}, {other.evidence / best.evidence:.0%} "
+                "of the evidence) as for the one used. Look at the overlay.",
             )
     return ()
 
@@ -184,22 +197,13 @@ def apart(one: Tensor, other: Tensor, fixed: Grid) -> bool:
 
 def score_at(fixed: Image, moving: Image, matrix: Tensor) -> float:
     """The score of one transform of one pair, at the finest level that candidates are compared on."""
-    return float(scores(*_pyramids(fixed, moving, [("", matrix)]), matrix[None])[0])
+    return float(_reduced(fixed, moving, [("", matrix)]).judged(matrix[None])[0])
 
 
-def _pyramids(fixed: Image, moving: Image, starts: Sequence[tuple[str, Tensor]]) -> tuple[Pyramid, Pyramid]:
-    """Orientations of both images at a few coarse levels, whose pixels are of one size under the first start found."""
-    metric, ndim = GradientAngle(), fixed.grid.ndim
-    spacing = float(fixed.grid.extent.max()) / SIDE[ndim]
-    scale = float(starts[min(1, len(starts) - 1)][1][:-1, :-1].det().abs()) ** (1 / ndim)
-    count = max(rung.levels for rung in RUNGS)
-    small = [
-        reduced(pyramid(image), max(length, float(image.grid.spacing.min())))
-        for image, length in ((fixed, spacing), (moving, spacing * scale))
-    ]
-    count = min(count, *(possible_levels(image.grid) for image in small))
-    here, there = (Pyramid.of(image, count).described(metric.describe) for image in small)
-    return here, there
+def _reduced(fixed: Image, moving: Image, starts: Sequence[tuple[str, Tensor]]) -> Reduced:
+    """Both images at the levels of the rungs, whose pixels are of one size under the first start found."""
+    scale = float(starts[min(1, len(starts) - 1)][1][:-1, :-1].det().abs()) ** (1 / fixed.grid.ndim)
+    return Reduced.of(fixed, moving, scale, max(rung.levels for rung in RUNGS))
 
 
 def _refined(
@@ -223,18 +227,6 @@ def _refined(
     if Stop.INTERRUPTED in outcome.stops:
         raise KeyboardInterrupt
     return outcome.matrix
-
-
-def scores(fixed: Pyramid, moving: Pyramid, matrices: Tensor) -> Tensor:
-    """Agreement of the finest described levels over every pixel, in standard deviations of chance. shape: (K,)"""
-    here, there, metric = fixed.levels[0], moving.levels[0], GradientAngle()
-    points = here.grid.index_points()[None].to(here.data)
-    count = len(matrices)
-    values, inside = there.copies(count).at(points.expand(count, -1, -1), matrices @ here.grid.world_from_index)
-    values = metric.turn(values, matrices[:, None, :-1, :-1])
-    weight = inside if here.mask is None else inside * here.mask.flatten(1)
-    known = here.data.flatten(2).transpose(1, 2).expand(count, -1, -1)
-    return metric.score(known, values, weight) * math.sqrt(points.shape[1])
 
 
 class Strength(Sampler):

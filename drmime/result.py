@@ -144,7 +144,13 @@ class Registration:
             "similarity": _null(self.similarity),
             "overlap": _null(self.overlap),
             "candidates": [
-                {"source": one.source, "score": _null(one.score), "matrix": one.matrix.tolist()} for one in self.candidates
+                {
+                    "source": one.source,
+                    "score": _null(one.score),
+                    "evidence": _null(one.evidence),
+                    "matrix": one.matrix.tolist(),
+                }
+                for one in self.candidates
             ],
             "notes": list(self.notes),
             "settings": dict(self.settings),
@@ -194,7 +200,8 @@ def _read_state(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _candidate(state: Mapping[str, Any], ndim: int) -> Candidate:
-    return Candidate(str(state["source"]), _number(state["score"]), torch.as_tensor(_square(state["matrix"], ndim)))
+    matrix = torch.as_tensor(_square(state["matrix"], ndim))
+    return Candidate(str(state["source"]), _number(state["score"]), matrix, _number(state.get("evidence")))
 
 
 def _null(value: float) -> float | None:

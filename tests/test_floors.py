@@ -27,6 +27,7 @@ FLOORS = {
     "initialise": 4.5,
     "sampling": 4.5,
     "optimise": 5,
+    "evidence": 5.25,
     "ladder": 5.5,
     "pictures": 5,
     "checks": 6,

@@ -255,7 +255,7 @@ def test_a_start_elsewhere_of_like_score_is_a_doubt_and_one_nearby_is_none() -> 
 
     def candidate(score: float, shift: float) -> Candidate:
         middle = grid.centre
-        return Candidate("auto", score, about(turn(0), middle, middle + shift))
+        return Candidate("auto", score, about(turn(0), middle, middle + shift), score / 3)
 
     assert doubts([candidate(40, 0), candidate(39, 50)], grid)
     assert not doubts([candidate(40, 0), candidate(39, 1)], grid)
@@ -312,3 +312,13 @@ def test_a_ramp_has_one_direction_and_any_shift_is_as_good() -> None:
     scores = [ladder.score_at(image, image, matrix) for matrix in matrices]
     assert scores[0] > ladder.CHANCE
     assert scores[1] > 0.7 * scores[0]
+
+
+# Shapes
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_first_steps_shift_turn_and_scale_and_no_more(group: str, ndim: int) -> None:
+    kept = {name for name, matrix in generators(group, ndim).items() if ladder._keeps_shape(matrix)}
+    assert all(name.startswith(("translation", "rotation", "scale", "perspective")) for name in kept)
+    assert kept >= set(generators(group, ndim)) & set(generators("similarity", ndim))
