@@ -160,8 +160,7 @@ def test_a_full_disk_is_one_clear_error_and_what_is_there_stays(tmp_path: Path, 
         real(path, write, suffix)
 
     with monkeypatch.context() as patch:
-        patch.setattr(rows, "write_atomically", full)
-        patch.setattr(experiment, "write_atomically", full)
+        patch.setattr(io, "write_atomically", full)
         with pytest.raises(InputError, match="No space left"):
             experiment.run(plan)
     assert sum(experiment.path(task).exists() for task in plan.tasks()) == 2

@@ -12,7 +12,7 @@ from drmime.experiment.config import Experiment, Judging, load, schema
 from drmime.experiment.rows import Row
 from drmime.experiment.runner import cluster, path, perform, threads
 from drmime.experiment.task import Outputs, Task
-from drmime.io import write_atomically
+from drmime.io import write_text
 
 __all__ = ["Experiment", "Judging", "Outputs", "Row", "Task", "example", "load", "path", "results", "run", "schema"]
 
@@ -34,7 +34,7 @@ def run(experiment: Experiment, workers: int = 1, scheduler: str = "", retry: bo
     cores = 1 if scheduler else max(1, (os.cpu_count() or 1) // workers)
     tasks = experiment.tasks(cores)
     index = {"report": asdict(experiment.report), "methods": list(experiment.methods), "rows": [task.name for task in tasks]}
-    write_atomically(Path(experiment.outputs.folder) / INDEX, lambda file: _write(file, json.dumps(index, indent=1)))
+    write_text(Path(experiment.outputs.folder) / INDEX, json.dumps(index, indent=1))
     with cluster(scheduler) if scheduler else threads(workers) as (executor, count):
         return perform(tasks, executor, count, experiment.timeout, retry)
 
@@ -56,7 +56,3 @@ def results(folder: Path) -> tuple[list[Row], list[str], Judging]:
 def example() -> str:
     """A configuration to begin from, every key explained."""
     return (resources.files("drmime.experiment") / "example.yaml").read_text(encoding="utf-8")
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

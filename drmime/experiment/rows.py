@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drmime.errors import InputError
-from drmime.io import write_atomically
+from drmime.io import write_text
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Row:
 
 def write(row: Row, path: Path) -> None:
     """Raises an InputError where the place cannot be written."""
-    write_atomically(path, lambda file: _write_text(file, row.to_json()))
+    write_text(path, row.to_json())
 
 
 def read(path: Path) -> Row | None:
@@ -78,7 +78,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -13,7 +13,7 @@ from typing import Any
 
 from drmime.errors import InputError
 from drmime.experiment.rows import Row
-from drmime.io import write_atomically
+from drmime.io import write_text
 from drmime.report import plots
 from drmime.report.tables import best, domains, ordered, printed, summary
 
@@ -78,12 +78,8 @@ def write(
     """
     html = _page(ordered(rows, methods), folder, title, reference, threshold, methods)
     path = folder / "report.html"
-    write_atomically(path, lambda draft: _write(draft, html), ".html")
+    write_text(path, html)
     return path
-
-
-def _write(draft: Path, html: str) -> None:
-    draft.write_bytes(html.encode("utf-8", "replace"))  # a file's name need not be text
 
 
 def _page(rows: list[Row], folder: Path, title: str, reference: str | None, threshold: float, methods: Sequence[str]) -> str:
