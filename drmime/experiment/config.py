@@ -3,7 +3,6 @@
 Everything that can be wrong without looking at an image is found here, before anything runs.
 """
 
-import inspect
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 from drmime import checks, settings
 from drmime.datasets import DATASETS, Pair, dataset
 from drmime.errors import InputError, number, switch, whole
-from drmime.experiment.task import Outputs, Task
+from drmime.experiment.task import DEFAULTS, Outputs, Task
 from drmime.peers import PEERS
 from drmime.peers import settings as peer_settings
 from drmime.registration import register
@@ -24,7 +23,6 @@ from drmime.registry import known, options_of
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 FROM_THE_PAIR = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_spacing", "moving_spacing", "channel_axis")
 OPTIONS = tuple(name for name in options_of(register) if name not in (*FROM_THE_PAIR, "observers", "seed"))
-DEFAULTS = {one.name: one.default for one in inspect.signature(register).parameters.values()}
 SHARED = "x-"  # how a top-level key begins that is there only to be referred to by anchors
 KEYS = {  # of a configuration, and what each is
     "dataset": "the pairs: a name of drmime.datasets.DATASETS and its options",
@@ -55,11 +53,13 @@ class Experiment:
     outputs: Outputs
     report: Judging
     timeout: float  # seconds
+    text: str = ""  # its dataset, methods and seeds as YAML, overrides and variables resolved: a run's folder keeps it
 
     def tasks(self, threads: int = 1) -> list[Task]:
         """One for each pair, method and seed: pair by pair, so that a process reads a pair but once."""
         every = product(self.pairs, self.methods.items(), self.seeds)
-        return [Task(name, block, pair, seed, self.outputs, threads) for pair, (name, block), seed in every]
+        outputs = replace(self.outputs, folder=os.path.abspath(self.outputs.folder))  # workers may be elsewhere
+        return [Task(name, block, pair, seed, outputs, threads) for pair, (name, block), seed in every]
 
 
 def load(path: Path, overrides: Iterable[tuple[str, Any]] = ()) -> Experiment:
@@ -103,6 +103,7 @@ def _experiment(state: Mapping[str, Any]) -> Experiment:
         outputs=replace(outputs, folder=str(outputs.folder)),
         report=replace(report, title=str(report.title), reference=reference),
         timeout=number("timeout", state.get("timeout", 600), 0),
+        text=settings.text({"dataset": state["dataset"], "methods": methods, "seeds": seeds}),
     )
 
 

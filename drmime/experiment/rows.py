@@ -21,9 +21,8 @@ class Row:
     domain: str = ""
     error: str = ""  # why there is no result; "" where there is one
     matrix: list[list[float]] | None = None  # moving_from_fixed in pixels, x first
-    scores: Mapping[str, float] = field(
-        default_factory=dict
-    )  # of `evaluate.scores`; and similarity, seconds, memory (MB it added)
+    landmarks: bool = False  # whether the pair has landmarks, even where there is no result to judge by them
+    scores: Mapping[str, float] = field(default_factory=dict)  # of `evaluate`; similarity, seconds, memory (MB it added)
     stop: str = ""  # the sentence of why it ended
     notes: list[str] = field(default_factory=list)
     curves: Mapping[str, list[float]] = field(default_factory=dict)  # "step", "total", "level0", …, thinned
