@@ -20,6 +20,7 @@ from drmime.peers import settings as peer_settings
 from drmime.registration import register
 from drmime.registry import known, options_of
 
+NUMBER = re.compile(r"[Tt]rue|[Ff]alse|-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")  # but 007, 1:30 and no are words
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 FROM_THE_PAIR = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_spacing", "moving_spacing", "channel_axis")
 OPTIONS = tuple(name for name in options_of(register) if name not in (*FROM_THE_PAIR, "observers", "seed"))
@@ -72,6 +73,9 @@ def load(path: Path, overrides: Iterable[tuple[str, Any]] = ()) -> Experiment:
     """
     state = settings.document(path)
     for key, value in overrides:
+        parts = key.split(".")
+        if parts[0] == "methods" and len(parts) > 2:  # no option makes a method of a name mistyped
+            known(f"method in {key!r}:", parts[1], map(str, _mapping("methods", state.get("methods"))))
         _put(state, key, value)
     state = {str(name): _expanded(value) for name, value in state.items() if not str(name).startswith(SHARED)}
     for name in state:
@@ -93,6 +97,8 @@ def _experiment(state: Mapping[str, Any]) -> Experiment:
     outputs = Outputs(**_block("outputs", state.get("outputs"), Outputs))
     whole("outputs.pictures", outputs.pictures, 0, 10_000)
     switch("outputs.tensorboard", outputs.tensorboard)
+    if not isinstance(outputs.folder, str) or not outputs.folder.strip():
+        raise InputError(f"outputs.folder: expected the name of a folder, got {outputs.folder!r}")
     seeds = state.get("seeds", [0])
     if not isinstance(seeds, list) or not seeds or len(set(map(str, seeds))) < len(seeds):
         raise InputError(f"seeds: expected a list of different whole numbers, such as [0, 1, 2], got {seeds!r}")
@@ -100,7 +106,7 @@ def _experiment(state: Mapping[str, Any]) -> Experiment:
         pairs=dataset(state["dataset"]),
         methods=methods,
         seeds=[whole("seeds", seed, 0) for seed in seeds],
-        outputs=replace(outputs, folder=str(outputs.folder)),
+        outputs=outputs,
         report=replace(report, title=str(report.title), reference=reference),
         timeout=number("timeout", state.get("timeout", 600), 0),
         text=settings.text({"dataset": state["dataset"], "methods": methods, "seeds": seeds}),
@@ -155,13 +161,13 @@ def _expanded(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = VARIABLE.sub(_variable, value)
-    alone = text != value and VARIABLE.fullmatch(value)  # then it may stand for a number
-    return settings.parse(text) if alone and not text.startswith(("{", "[", "&", "*", "!")) else text
+    return settings.parse(text) if VARIABLE.fullmatch(value) and NUMBER.fullmatch(text) else text
 
 
 def _variable(found: re.Match[str]) -> str:
     name, default = found.groups()
-    value = os.environ.get(name, default)
+    value = os.environ.get(name) or default  # as in a shell, what is empty takes the default
+    value = os.environ.get(name) if value is None else value
     if value is None:
         raise InputError(f"${{{name}}}: the environment variable {name} is not set; set it, or write ${{{name}:-default}}")
     return value
