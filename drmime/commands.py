@@ -118,9 +118,10 @@ def run(args: Namespace) -> Report:
     writable(folder)
     try:
         experiment.run(plan, workers, args.scheduler, args.retry)
+        return _told(folder, *write(folder))
     except KeyboardInterrupt:
-        return Report(_told(folder, *write(folder)).text, "interrupted; the same command goes on from here", 130)
-    return _told(folder, *write(folder))
+        kept = "interrupted, finished rows are kept; the same command goes on from here"
+        return Report(_told(folder, *write(folder)).text, kept, 130)
 
 
 def report(args: Namespace) -> Report:

@@ -95,6 +95,10 @@ def test_a_variable_is_a_number_only_where_it_is_written_as_one(
     assert (found, type(found)) == (value, type(value))
 
 
+def test_generators_of_3d_images_are_known(path: Path) -> None:
+    assert experiment.load(path, [("methods.ours.group", ["translation_z", "rotation_xz"])]).tasks()
+
+
 def test_an_option_goes_to_a_method_that_is_there(path: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'ours'"):
         experiment.load(path, [("methods.urs.levels", 5)])

@@ -373,7 +373,7 @@ def test_ctrl_c_leaves_tables_of_what_is_there(tmp_path: Path, crashing: str) ->
     process.send_signal(signal.SIGINT)
     out, problem = process.communicate(timeout=60)
     assert process.returncode == 130, problem
-    assert "interrupted; the same command goes on from here" in problem
+    assert "interrupted, finished rows are kept; the same command goes on from here" in problem
     assert "Traceback" not in problem
     assert "still" in out
     assert (tmp_path / "run" / "report.html").is_file()
