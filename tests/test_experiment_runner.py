@@ -15,7 +15,7 @@ import yaml
 
 from drmime import experiment, io
 from drmime.errors import InputError
-from drmime.experiment import rows, runner
+from drmime.experiment import rows, runner, task
 from drmime.experiment.rows import Row
 from drmime.experiment.worker import Child
 
@@ -246,6 +246,16 @@ def test_pictures_and_curves_asked_for_later_are_made(tmp_path: Path) -> None:
     assert all(map(experiment.finished, more.tasks()))  # what cannot be run again is kept
 
 
+def test_memory_is_left_out_where_the_system_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (plan,) = load(tmp_path, 1, {"still": {"peer": "centre"}}).tasks()
+    assert "memory" in task.run(plan).scores
+    monkeypatch.setattr(task, "peak_memory", lambda: None)
+    row = task.run(plan)
+    assert not row.error
+    assert "seconds" in row.scores
+    assert "memory" not in row.scores
+
+
 def test_one_missing_input_undoes_no_result(tmp_path: Path) -> None:
     plan = load(tmp_path, 1, {"still": {"peer": "centre"}})
     first = experiment.run(plan)
@@ -414,6 +424,34 @@ def test_a_lost_worker_of_a_cluster_loses_no_row(tmp_path: Path) -> None:
     found = experiment.run(experiment.load(config))
     assert len(found) == 80
     assert not any(row.error for row in found)
+
+
+@pytest.mark.slow
+def test_a_lost_scheduler_ends_the_run_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    config = tiny.config(tmp_path, tiny.pairs(tmp_path / "data", 40), {"still": {"peer": "centre"}})
+    code = "from distributed.cli.{0} import main; main()"
+    place = tmp_path / "scheduler.json"
+    words = ["--scheduler-file", str(place), "--no-dashboard"]
+    scheduler = subprocess.Popen([sys.executable, "-c", code.format("dask_scheduler"), *words, "--port", "0"])
+    worker = subprocess.Popen([sys.executable, "-c", code.format("dask_worker"), *words, "--no-nanny", "--nthreads", "1"])
+    try:
+        wait_for(place.is_file)
+        address = json.loads(place.read_text())["address"]
+        time.sleep(5)  # for the worker
+        process = start(config, "--scheduler", address)
+        wait_for(lambda: list((tmp_path / "run" / "rows").rglob("*.json")))
+        scheduler.kill()
+        _, problem = process.communicate(timeout=300)
+    finally:
+        scheduler.kill()
+        worker.kill()
+        scheduler.wait()
+        worker.wait()
+    assert process.returncode == 2, problem
+    assert "the scheduler is gone; the same command goes on from here" in problem
+    found = experiment.run(experiment.load(config))
+    assert [row.error for row in found] == [""] * 40
 
 
 @pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1:1"])
