@@ -76,10 +76,9 @@ def test_a_row_survives_the_way_to_its_file_and_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"method": "a"}', '{"method": "a", "pair": "b", "seed": 0, "more": 1}'])
-def test_what_is_not_a_row_is_told(tmp_path: Path, text: str) -> None:
+def test_what_is_not_a_row_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "row.json").write_text(text)
-    with pytest.raises(InputError, match="Delete the file"):
-        rows.read(tmp_path / "row.json")
+    assert rows.read(tmp_path / "row.json") is None
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
@@ -155,13 +154,15 @@ def test_a_run_that_takes_too_long_is_a_row(tmp_path: Path, crashing: str) -> No
 
 
 def test_a_run_that_takes_too_long_is_a_row_though_it_has_forked(tmp_path: Path, crashing: str) -> None:
-    (task,) = load(tmp_path, 1, {"slow": QUICK | {"metric": "crashing:Forking"}}).tasks()
-    child, began = Child(), time.monotonic()
+    first, slow = load(tmp_path, 1, {"still": {"peer": "centre"}, "slow": QUICK | {"metric": "crashing:Forking"}}).tasks()
+    child = Child()
     try:
-        assert child.run(task, 8).error == "took more than 8 seconds"
+        assert not child.run(first, 120).error  # so that it has started
+        began = time.monotonic()
+        assert child.run(slow, 6).error == "took more than 6 seconds"
     finally:
         child.close()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 30
     assert gone(int((tmp_path / "forked").read_text()))
 
 

@@ -49,24 +49,15 @@ def run(experiment: Experiment, workers: int = 1, scheduler: str = "", retry: bo
 def results(folder: Path) -> tuple[list[Row], list[str], Judging]:
     """What there is of the last run in a folder, finished or not: rows, the names of its methods, and how to judge.
 
-    A row that cannot be read counts as one that is not there: it is run again with the others.
-
     Raises:
         InputError: there is no run, or its list of rows cannot be read.
     """
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        found = [_row(folder / "rows" / f"{name}.json") for name in index["rows"]]
+        found = [rows.read(folder / "rows" / f"{name}.json") for name in index["rows"]]
         return [row for row in found if row is not None], [str(name) for name in index["methods"]], Judging(**index["report"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{folder}: expected the folder of 'drmime run', with {INDEX} in it ({error})") from error
-
-
-def _row(file: Path) -> Row | None:
-    try:
-        return rows.read(file)
-    except InputError:
-        return None
 
 
 def _cores() -> int:

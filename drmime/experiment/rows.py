@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from drmime.errors import InputError
 from drmime.io import write_text
 
 
@@ -58,17 +57,11 @@ def write(row: Row, path: Path) -> None:
 
 
 def read(path: Path) -> Row | None:
-    """The row in a file; None where there is no file.
-
-    Raises:
-        InputError: something else is in it.
-    """
+    """The row in a file; None where there is none, or something else."""
     try:
         return Row.from_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: expected a row of an experiment ({error}). Delete the file to have it run again.") from error
 
 
 def _finite(value: Any) -> Any:

@@ -120,18 +120,15 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
 def finished(task: Task, retry: bool = False) -> bool:
     """Whether a task need not run again: it has a row, of the inputs as they are, with what it is asked to write beside it."""
     file = path(task)
-    try:
-        row = rows.read(file)
-    except InputError:  # something else is in it
-        return False
+    row = rows.read(file)
     if row is None or (retry and row.error):
         return False
     here = [path for path in task.pair.files() if Path(path).is_file()]
     if row.error or len(here) < len(task.pair.files()):  # images that are no longer here do not undo a result
         return True
-    if (task.outputs.pictures and not row.pictures) or (
-        task.outputs.tensorboard and "peer" not in task.block and not task.curves.is_dir()
-    ):
+    if task.outputs.pictures and not row.pictures:
+        return False
+    if task.outputs.tensorboard and "peer" not in task.block and not task.curves.is_dir():
         return False
     return len(here) == len(row.inputs) and all(map(_same, here, row.inputs.values(), repeat(file.stat().st_mtime)))
 

@@ -84,7 +84,7 @@ class _Process:
         self._said = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115, closed in `end`
         pipe = subprocess.PIPE
         self._popen = subprocess.Popen(
-            [sys.executable, "-P", "-c", START],  # -P: a file of the working folder is no module
+            [sys.executable, "-P", "-c", START, str(os.getpid())],  # -P: a file of the working folder is no module
             stdin=pipe,
             stdout=pipe,
             stderr=self._said,
@@ -143,6 +143,8 @@ def main(answers: int) -> None:
     """Answer tasks, in the file `answers`, until the input ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(sys.argv[1]):  # it has gone before that
+            return
     asked = os.fdopen(os.dup(0), encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what libraries read is not a task
     tasks: queue.Queue[str] = queue.Queue()
