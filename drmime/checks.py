@@ -15,7 +15,7 @@ from drmime.grid import apply, scaled
 from drmime.image import Image, as_image, batch
 from drmime.initialise import INITIALISERS, Initialiser
 from drmime.ladder import suited
-from drmime.lie import PARAMETRISATIONS
+from drmime.lie import PARAMETRISATIONS, generators
 from drmime.metrics import METRICS, Similarity
 from drmime.optimise import Schedule
 from drmime.pyramid import COARSEST_SIDE, possible_levels
@@ -50,6 +50,12 @@ def options(given: Mapping[str, Any]) -> Options:
     place, kind = device(given["device"]), DTYPES[known("dtype", given["dtype"], DTYPES)]
     nan = known("nan", given["nan"], ("error", "mask"))
     whole("levels", given["levels"], 1)
+    if not isinstance(given["group"], Mapping):
+        generators(given["group"], 3)  # which has every name that 2-D has
+    if isinstance(given["initial_transform"], (str, Mapping)):
+        build("initial_transform", INITIALISERS, given["initial_transform"], Callable)  # type: ignore[arg-type]
+    if given["level_weights"] is not None:
+        _stages(given["level_weights"])
     return Options(
         metric=build("metric", METRICS, given["metric"], Similarity),
         sampler=build("sampler", SAMPLERS, given["sampler"], Sampler),
@@ -178,12 +184,18 @@ def level_weights(weights: Any, count: int) -> Tensor:
     """Weights of the levels in each stage, which sum to 1, finest first; levels beyond `count` are left out. -> (S, count)"""
     if weights is None:
         return torch.full((1, count), 1 / count, dtype=torch.float64)
+    array = _stages(weights, count)
+    return torch.as_tensor(array / array.sum(1, keepdims=True))
+
+
+def _stages(weights: Any, count: int | None = None) -> np.ndarray:
+    """A row for each stage, of `count` columns if the levels have been counted. shape: (S, levels)"""
     array = np.atleast_2d(numbers("level_weights", weights))
-    good = array.ndim == 2 and array.shape[1] >= count and len(array) and ((array >= 0) & (array < 1e12)).all()
+    good = array.ndim == 2 and array.shape[1] >= (count or 1) and len(array) and ((array >= 0) & (array < 1e12)).all()
     if not good or not array[:, :count].sum(1).all():
-        form = f"{count} numbers of at least 0, not all 0, or a list of such lists"
+        form = f"{count or 'as many'} numbers of at least 0{'' if count else ' as levels'}, not all 0, or a list of such lists"
         raise InputError(f"level_weights: expected {form}, got {weights!r}")
-    return torch.as_tensor(array[:, :count] / array[:, :count].sum(1, keepdims=True))
+    return array[:, :count]
 
 
 def plain(value: Any) -> Any:

@@ -1,10 +1,13 @@
 """The command line: arguments in, exit status out; `commands` does what is asked.
 
 Exit status: 0 done; 1 the registration failed, and what there is has been written; 2 something given cannot be used, in one
-line on stderr; 130 Ctrl-C. Results go to stdout, the bar and problems to stderr, so that a pipe stays quiet.
+line on stderr; 130 Ctrl-C; 141 nobody reads what is printed. Results go to stdout, the bar and problems to stderr, so that
+a pipe stays quiet.
 """
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,19 +16,21 @@ from typing import Any, NoReturn
 from drmime.errors import InputError
 from drmime.version import __version__
 
-CTRL_C = 130  # 128 and the number of the signal, as shells have it
+CTRL_C, PIPE = 130, 141  # 128 and the number of the signal, as shells have it
 GIVEN = argparse.SUPPRESS  # as default: an option not given leaves no trace, and the library's default holds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. -> exit status"""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has a ±
     args = _parser().parse_args(argv)
     try:
         from drmime import commands  # here, so that --help need not wait for torch
 
         report = getattr(commands, args.command)(args)
         if report.text:
-            print(report.text)
+            print(report.text, flush=True)
         if report.problem:
             print(f"drmime: {report.problem}", file=sys.stderr)
         return report.status
@@ -33,8 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"drmime: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("drmime: interrupted, nothing was kept", file=sys.stderr)
+        kept = "finished rows are kept; the same command goes on from here" if args.command == "run" else "nothing was kept"
+        print(f"drmime: interrupted, {kept}", file=sys.stderr)
         return CTRL_C
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more as it ends
+        return PIPE
 
 
 class _Parser(argparse.ArgumentParser):

@@ -112,19 +112,16 @@ def run(args: Namespace) -> Report:
     workers = whole("--workers", args.workers, 1)
     folder = Path(plan.outputs.folder)
     if args.dry_run:
-        tasks = plan.tasks()
-        lines = [f"{task.method}  {task.pair.name}  seed {task.seed}  {_state(task)}" for task in tasks]
+        tasks, state = plan.tasks(), lambda task: "done" if experiment.finished(task, args.retry) else "to do"
+        lines = [f"{task.method}  {task.pair.name}  seed {task.seed}  {state(task)}" for task in tasks]
         return Report("\n".join([*lines, f"{len(tasks)} runs, results in {folder}"]))
     writable(folder)
     try:
         experiment.run(plan, workers, args.scheduler, args.retry)
+        return _told(folder, *write(folder))
     except KeyboardInterrupt:
-        return Report(_told(folder, *write(folder)).text, "interrupted; the same command goes on from here", 130)
-    return _told(folder, *write(folder))
-
-
-def _state(task: experiment.Task) -> str:
-    return "done" if experiment.path(task).exists() else "to do"
+        kept = "interrupted, finished rows are kept; the same command goes on from here"
+        return Report(_told(folder, *write(folder)).text, kept, 130)
 
 
 def report(args: Namespace) -> Report:

@@ -1,8 +1,10 @@
 """Files: images in, pictures and results out. Whatever is written appears whole or not at all."""
 
+import contextlib
 import csv
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from drmime.grid import Grid
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm")
 TIFF = (".tif", ".tiff")
 TWO_FILES = (".mhd", ".img", ".hdr")  # header and pixels: they cannot appear whole or not at all
+DRAFT = ".part-"  # how the name begins of what is being written
+STALE = 3600  # seconds after which a draft is nobody's
 MEDICAL = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".dcm", ".img", ".hdr")
 
 
@@ -130,11 +134,13 @@ def write_atomically(path: Path, write: Callable[[Path], None], suffix: str = ""
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".part-", suffix=suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=DRAFT, suffix=suffix, dir=path.parent)
         os.close(handle)
         draft = Path(name)
         try:
             write(draft)
+            with draft.open("rb+") as file:
+                os.fsync(file.fileno())  # or a power cut could leave the name without its content
             draft.chmod(0o666 & ~_umask())
             draft.replace(path)
         finally:
@@ -143,6 +149,27 @@ def write_atomically(path: Path, write: Callable[[Path], None], suffix: str = ""
         if error.errno is None:  # not the system's word: a writer that refuses the pixels
             raise
         raise InputError(f"cannot write {path}: {error.strerror}. Choose another place.") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8; half of a character, as in the name of a file that is no text, becomes its escape.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+
+    def fill(draft: Path) -> None:
+        draft.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+    write_atomically(path, fill)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what writers that were killed have left below `folder`, once it is an hour old."""
+    for draft in folder.rglob(f"{DRAFT}*"):
+        with contextlib.suppress(OSError):
+            if draft.stat().st_mtime < time.time() - STALE:
+                draft.unlink()
 
 
 def _umask() -> int:

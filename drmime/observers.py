@@ -95,7 +95,7 @@ class TensorBoard(Observer):
         self.scalars_every = whole("tensorboard scalars_every", scalars_every, 1)
 
     def begin(self, run: Run) -> None:
-        """Open the folder and write the settings; nothing is written before.
+        """Open the folder, delete the event files of the run before, and write the settings; nothing is done before.
 
         Raises:
             InputError: the folder cannot be written.
@@ -103,7 +103,9 @@ class TensorBoard(Observer):
         from torch.utils.tensorboard import SummaryWriter  # on demand: its import takes a while
 
         try:
-            self.writer = SummaryWriter(str(self.folder), purge_step=0, flush_secs=10)
+            for old in self.folder.glob("events.out.tfevents.*"):
+                old.unlink()
+            self.writer = SummaryWriter(str(self.folder), flush_secs=10)
         except OSError as error:
             raise InputError(f"cannot write {self.folder}: {error.strerror or error}. Choose another place.") from error
         self.run = run

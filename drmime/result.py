@@ -13,7 +13,7 @@ from torch import Tensor
 
 from drmime.errors import InputError, existing_file, numbers, whole
 from drmime.grid import Grid, apply
-from drmime.io import write_atomically, write_image
+from drmime.io import write_image, write_text
 from drmime.ladder import Candidate
 from drmime.optimise import Stop
 from drmime.pictures import compare
@@ -159,7 +159,7 @@ class Registration:
             "history": [[_null(round(float(value), 6)) for value in row] for row in self.history],
         }
         text = json.dumps(state, indent=1, allow_nan=False) + "\n"
-        write_atomically(Path(path), lambda file: _write_text(file, text), ".json")
+        write_text(Path(path), text)
 
     @classmethod
     def load(cls, path: str | Path) -> "Registration":
@@ -264,7 +264,3 @@ def _square(rows: Sequence[Sequence[float]], ndim: int) -> np.ndarray:
     if np.linalg.matrix_rank(matrix) <= ndim:
         raise ValueError("expected an invertible matrix")
     return matrix
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,11 @@ def parse(text: str) -> Any:
         raise InputError(f"expected YAML, such as {{name: mine, hidden: 64}}, got {text!r} ({error})") from error
 
 
+def text(values: Mapping[str, Any]) -> str:
+    """Plain values as YAML, in their order."""
+    return yaml.dump(dict(values), Dumper=yaml.SafeDumper, sort_keys=False, allow_unicode=True)
+
+
 def config(path: Path, names: Iterable[str]) -> dict[str, Any]:
     """The options in a YAML file, each one of `names`.
 
@@ -47,8 +52,9 @@ def document(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, not YAML, a key given twice, aliases that unfold to a flood, not a mapping.
     """
+    text = _text(path, "a YAML file")
     try:
-        values = _loaded(_text(path, "a YAML file"))
+        values = _loaded(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not YAML that can be used ({error})") from error
     if not isinstance(values, dict):
@@ -112,12 +118,23 @@ def _loaded(text: str) -> Any:
 
 
 def _plain(value: Any, left: list[int]) -> Any:
-    """Words such as 1e-3 become the numbers they are; aliases are unfolded, up to what is `left` of values."""
+    """Words such as 1e-3 become the numbers they are; aliases are unfolded, up to what is `left` of values.
+
+    Raises:
+        ValueError: more than that, or a date or the like, which JSON does not hold.
+    """
     left[0] -= 1
     if left[0] < 0:
         raise ValueError(f"more than {MOST} values, aliases unfolded")
     if isinstance(value, dict):
-        return {key: _plain(item, left) for key, item in value.items()}
+        return {_json(key): _plain(item, left) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item, left) for item in value]
+    value = _json(value)
     return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
+
+
+def _json(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ValueError(f"{value} is a {type(value).__name__} in YAML; in quotes, it would be a word")

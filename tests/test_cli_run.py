@@ -15,6 +15,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from drmime import experiment
+from drmime.cli import main
 
 QUICK = {"levels": 2, "steps": 5, "initialiser": None}
 
@@ -93,6 +94,36 @@ def test_tables_and_page_can_be_made_anew(ran: tuple[Path, subprocess.CompletedP
     assert (folder / "run" / "report.html").read_bytes() == page
 
 
+def test_a_terminal_without_the_letters_gets_their_escapes(ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = ran
+    command = [sys.executable, "-m", "drmime", "report", str(folder / "run")]
+    plain = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert "±" in done.stdout
+    assert plain.stdout == done.stdout.replace("±", "\\xb1")
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "drmime", "config", "--schema"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=300)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_ctrl_c_anywhere_in_a_run_keeps_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny.config(tmp_path, tiny.pairs(tmp_path / "data", 1), {"still": {"peer": "centre"}})
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("drmime.report.write", interrupt)
+    assert main(["run", str(config)]) == 130
+    assert capsys.readouterr().err == "drmime: interrupted, finished rows are kept; the same command goes on from here\n"
+
+
 def test_a_dry_run_lists_and_writes_nothing(tmp_path: Path) -> None:
     config = tiny.config(tmp_path, tiny.pairs(tmp_path / "data", 2), {"still": {"peer": "centre"}})
     done = drmime("run", config, "--dry-run", "--set", "seeds=[0,1]")
@@ -102,6 +133,10 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path: Path) -> None:
         f"4 runs, results in {tmp_path / 'run'}",
     ]
     assert not (tmp_path / "run").exists()
+    drmime("run", config)
+    (tmp_path / "data" / "0a.png").write_bytes((tmp_path / "data" / "1b.png").read_bytes())
+    done = drmime("run", config, "--dry-run")
+    assert [line.split()[-1] for line in done.stdout.splitlines()[:2]] == ["do", "done"]  # an image has changed
 
 
 def test_out_goes_before_the_file(tmp_path: Path) -> None:

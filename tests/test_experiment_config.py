@@ -66,16 +66,51 @@ def test_environment_variables(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     path.write_text(
         "dataset: {name: pairs, file: '${PLACE}/pairs.csv'}\n"
         "methods: {drmime: {levels: '${LEVELS:-3}', initial_transform: '${START:-centre}'}}\n"
-        "outputs: {folder: '${OUT:-runs}/x'}\n"
+        "outputs: {folder: '${OUT:-runs}/x'}\nreport: {title: '${TITLE}'}\n"
     )
     with pytest.raises(InputError, match="PLACE is not set"):
         experiment.load(path)
     monkeypatch.setenv("PLACE", str(path.parent / "data"))
     monkeypatch.setenv("LEVELS", "5")
-    monkeypatch.setenv("START", "{name: mass}")  # stays a word: only a file says what runs
+    monkeypatch.setenv("START", "")  # which is as good as not set
+    monkeypatch.setenv("TITLE", "{name: mass}")  # stays a word: only a file says what runs
     found = experiment.load(path)
-    assert found.methods["drmime"] == {"levels": 5, "initial_transform": "{name: mass}"}
-    assert found.outputs.folder == "runs/x"
+    assert found.methods["drmime"] == {"levels": 5, "initial_transform": "centre"}
+    assert (found.outputs.folder, found.report.title) == ("runs/x", "{name: mass}")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *[("5", 5), ("-2", -2), ("1.50", 1.5), ("1e-3", 0.001), ("2.5E3", 2500.0), ("true", True), ("False", False)],
+        *[(word, word) for word in ("007", "1_000", "1:30", "0x10", "no", "on", "~", "null", "2020-01-01", "", "x: 1", "[1")],
+    ],
+)
+def test_a_variable_is_a_number_only_where_it_is_written_as_one(
+    path: Path, text: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_text(DATASET.format(path.parent) + "methods: {still: {peer: sift, ratio: '${RATIO}'}}\n")
+    monkeypatch.setenv("RATIO", text)
+    found = experiment.load(path).methods["still"]["ratio"]
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_generators_of_3d_images_are_known(path: Path) -> None:
+    assert experiment.load(path, [("methods.ours.group", ["translation_z", "rotation_xz"])]).tasks()
+
+
+def test_an_option_goes_to_a_method_that_is_there(path: Path) -> None:
+    with pytest.raises(InputError, match="did you mean 'ours'"):
+        experiment.load(path, [("methods.urs.levels", 5)])
+    new = [("methods.third", {"metric": "ncc"}), ("methods.third.levels", 2)]
+    assert experiment.load(path, new).methods["third"] == {"metric": "ncc", "levels": 2}
+
+
+def test_tasks_write_to_one_place_wherever_they_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    found = experiment.load(path, [("outputs.folder", "here")])
+    assert found.outputs.folder == "here"
+    assert found.tasks()[0].outputs.folder == str(path.parent / "here")
 
 
 @pytest.mark.parametrize(
@@ -91,6 +126,12 @@ def test_environment_variables(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ({"methods": {"a": {"metric": {"name": "mine", "hiden": 3}}}}, "did you mean 'hidden'"),
         ({"methods": {"a": {"levels": "four"}}}, "method 'a': levels"),
         ({"methods": {"a": {"steps": 0}}}, "method 'a': steps"),
+        ({"methods": {"a": {"group": "afine"}}}, "method 'a': unknown group 'afine'; did you mean 'affine'"),
+        ({"methods": {"a": {"group": ["scale", "rotatoin"]}}}, "did you mean 'rotation'"),
+        ({"methods": {"a": {"initial_transform": "center"}}}, "did you mean 'centre'"),
+        ({"methods": {"a": {"level_weights": [1, -1]}}}, "method 'a': level_weights: expected as many numbers"),
+        ({"methods": {"a": {"level_weights": [[0, 0], [0, 1]]}}}, "method 'a': level_weights"),
+        ({"methods": {"a": {"level_weights": "coarse"}}}, "method 'a': level_weights"),
         ({"methods": {"a": {"fixed": "x.png"}}}, "unknown option of method 'a'"),
         ({"methods": {"a": {"peer": "elastics"}}}, "did you mean 'elastix'"),
         ({"methods": {"a": {"peer": "centre", "levels": 3}}}, "method 'a': unknown option"),
@@ -101,6 +142,9 @@ def test_environment_variables(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ({"seeds": [1, 1]}, "list of different whole numbers"),
         ({"seeds": [-1]}, "seeds"),
         ({"outputs": {"folders": "x"}}, "did you mean 'folder'"),
+        ({"outputs": {"folder": ""}}, "outputs.folder"),
+        ({"outputs": {"folder": 3}}, "outputs.folder"),
+        ({"outputs": {"folder": None}}, "outputs.folder"),
         ({"outputs": {"pictures": -1}}, "outputs.pictures"),
         ({"outputs": {"tensorboard": "yes please"}}, "outputs.tensorboard"),
         ({"report": {"reference": "ous"}}, "did you mean 'ours'"),

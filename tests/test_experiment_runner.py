@@ -6,15 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import CancelledError, Executor, Future
 from pathlib import Path
 
 import pytest
 import tiny
+import yaml
 
 from drmime import experiment, io
 from drmime.errors import InputError
-from drmime.experiment import rows
+from drmime.experiment import rows, runner, task
 from drmime.experiment.rows import Row
+from drmime.experiment.worker import Child
 
 QUICK = {"levels": 1, "steps": 3, "initialiser": None, "metric": "ncc"}
 PEERS = {"still": {"peer": "centre"}, "none": {"peer": "identity"}}
@@ -36,8 +39,8 @@ def lasting(found: list[Row]) -> list[dict]:
 @pytest.fixture
 def crashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "crashing.py").write_text(tiny.CRASHING)
-    monkeypatch.syspath_prepend(tmp_path)  # of this process, which checks the options, and of those it starts
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.syspath_prepend(tmp_path)  # of this process, which checks the options, and so of those it starts
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))  # of a command
     return "crashing:Crash"
 
 
@@ -73,10 +76,9 @@ def test_a_row_survives_the_way_to_its_file_and_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"method": "a"}', '{"method": "a", "pair": "b", "seed": 0, "more": 1}'])
-def test_what_is_not_a_row_is_told(tmp_path: Path, text: str) -> None:
+def test_what_is_not_a_row_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "row.json").write_text(text)
-    with pytest.raises(InputError, match="Delete the file"):
-        rows.read(tmp_path / "row.json")
+    assert rows.read(tmp_path / "row.json") is None
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
@@ -140,6 +142,8 @@ def test_a_process_that_dies_costs_one_row(tmp_path: Path, crashing: str) -> Non
     found = experiment.run(plan)
     assert [bool(row.error) for row in found] == [True, False, True, False]
     assert "SIGKILL" in found[0].error
+    assert found[0].landmarks
+    assert found[0].versions == found[1].versions
 
 
 def test_a_run_that_takes_too_long_is_a_row(tmp_path: Path, crashing: str) -> None:
@@ -147,6 +151,166 @@ def test_a_run_that_takes_too_long_is_a_row(tmp_path: Path, crashing: str) -> No
     found = experiment.run(plan)
     assert found[0].error == "took more than 8 seconds"
     assert not found[1].error
+
+
+def test_a_run_that_takes_too_long_is_a_row_though_it_has_forked(tmp_path: Path, crashing: str) -> None:
+    first, slow = load(tmp_path, 1, {"still": {"peer": "centre"}, "slow": QUICK | {"metric": "crashing:Forking"}}).tasks()
+    child = Child()
+    try:
+        assert not child.run(first, 120).error  # so that it has started
+        began = time.monotonic()
+        assert child.run(slow, 6).error == "took more than 6 seconds"
+    finally:
+        child.close()
+    assert time.monotonic() - began < 30
+    assert gone(int((tmp_path / "forked").read_text()))
+
+
+def test_a_child_that_died_meanwhile_is_replaced(tmp_path: Path) -> None:
+    task, other = load(tmp_path, 1, PEERS).tasks()
+    child = Child()
+    try:
+        assert not child.run(task, 60).error
+        (pid,) = tiny.children(os.getpid())
+        os.kill(pid, signal.SIGKILL)
+        assert gone(pid)
+        assert not child.run(other, 60).error
+        child.stop()
+        with pytest.raises(CancelledError):
+            child.run(other, 60)
+    finally:
+        child.close()
+
+
+@pytest.mark.parametrize("answer", ["", "{", "[]\n", '{"method": "still", "pair": "p1", "seed": 0}\n'])
+def test_an_answer_to_something_else_is_no_row(tmp_path: Path, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = load(tmp_path, 1, PEERS).tasks()[0]
+    child = Child()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("drmime.experiment.worker._Process.ask", lambda *_: answer)
+            assert child.run(task, 60).error
+        assert not child.run(task, 60).error
+    finally:
+        child.close()
+
+
+def test_what_is_printed_and_read_beside_tasks_does_no_harm(
+    tmp_path: Path, crashing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "json.py").write_text("raise ImportError('of the working folder')")
+    monkeypatch.chdir(tmp_path / "run")
+    found = experiment.run(load(tmp_path, 2, {"loud": QUICK | {"metric": "crashing:Loud"}}))
+    assert [row.error for row in found] == ["", ""]
+
+
+def test_last_words_are_of_the_task_that_was_the_last(tmp_path: Path, crashing: str) -> None:
+    methods = {"loud": QUICK | {"metric": "crashing:Loud"}, "quits": QUICK | {"metric": "crashing:Quits"}}
+    loud, quits = experiment.run(load(tmp_path, 1, methods))
+    assert not loud.error
+    assert quits.error == "the process ended with status 3; it had said: enough"
+
+
+def test_rows_of_what_failed_tell_what_is_known(tmp_path: Path, crashing: str) -> None:
+    (row,) = experiment.run(load(tmp_path, 1, {"wrong": QUICK | {"metric": "crashing:Wrong"}}))
+    assert "ArithmeticError" in row.error
+    assert (row.landmarks, len(row.inputs)) == (True, 4)
+    assert (row.settings["rate"], row.settings["steps"]) == (0.0015, 3)
+    assert "fixed" not in row.settings
+
+
+def test_pictures_that_cannot_be_written_undo_no_registration(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "pictures").touch()
+    outputs = {"folder": str(tmp_path / "run"), "pictures": 64}
+    plan = load(tmp_path, 1, {"still": {"peer": "centre"}}, outputs=outputs)
+    (row,) = experiment.run(plan)
+    assert not row.error
+    assert row.pictures == {}
+    assert "No pictures: InputError: cannot write" in row.notes[-1]
+    (tmp_path / "run" / "pictures").unlink()
+    assert set(experiment.run(plan)[0].pictures) == {"fixed", "before", "after"}
+
+
+def test_pictures_and_curves_asked_for_later_are_made(tmp_path: Path) -> None:
+    load(tmp_path, 1, {"still": {"peer": "centre"}, "ours": QUICK})
+    path = tmp_path / "config.yaml"
+    experiment.run(experiment.load(path))
+    more = experiment.load(path, [("outputs.tensorboard", True)])
+    assert [experiment.finished(task) for task in more.tasks()] == [True, False]
+    experiment.run(more)
+    assert all(map(experiment.finished, more.tasks()))
+    more = experiment.load(path, [("outputs.pictures", 32)])
+    assert not any(map(experiment.finished, more.tasks()))
+    (tmp_path / "data" / "0a.png").unlink()
+    assert all(map(experiment.finished, more.tasks()))  # what cannot be run again is kept
+
+
+def test_memory_is_left_out_where_the_system_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (plan,) = load(tmp_path, 1, {"still": {"peer": "centre"}}).tasks()
+    assert "memory" in task.run(plan).scores
+    monkeypatch.setattr(task, "peak_memory", lambda: None)
+    row = task.run(plan)
+    assert not row.error
+    assert "seconds" in row.scores
+    assert "memory" not in row.scores
+
+
+def test_one_missing_input_undoes_no_result(tmp_path: Path) -> None:
+    plan = load(tmp_path, 1, {"still": {"peer": "centre"}})
+    first = experiment.run(plan)
+    (tmp_path / "data" / "shifted.csv").unlink()
+    assert experiment.run(plan) == first
+
+
+def test_half_a_row_is_run_again_and_left_out_meanwhile(tmp_path: Path) -> None:
+    plan = load(tmp_path, 2, {"still": {"peer": "centre"}})
+    experiment.run(plan)
+    experiment.path(plan.tasks()[0]).write_text('{"method"')
+    assert [row.pair for row in experiment.results(tmp_path / "run")[0]] == ["p1"]
+    assert [row.error for row in experiment.run(plan)] == ["", ""]
+
+
+def test_a_folder_says_what_was_run(tmp_path: Path) -> None:
+    experiment.run(load(tmp_path, 1, {"still": {"peer": "centre"}}, seeds=[3]))
+    text = json.loads((tmp_path / "run" / "experiment.json").read_text())["configuration"]
+    dataset = {"name": "pairs", "file": str(tmp_path / "data" / "pairs.csv")}
+    assert yaml.safe_load(text) == {"dataset": dataset, "methods": {"still": {"peer": "centre"}}, "seeds": [3]}
+
+
+class Gone(Executor):
+    """A cluster that loses its scheduler: what it was given is cancelled, or it takes no more."""
+
+    def __init__(self, first: object) -> None:
+        self.first = first
+
+    def submit(self, *_: object, **__: object) -> Future:  # type: ignore[override]
+        future: Future = Future()
+        if self.first == "cancels":
+            future.cancel()
+            future.set_running_or_notify_cancel()
+        elif isinstance(self.first, BaseException):
+            future.set_exception(self.first)
+        else:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        return future
+
+
+@pytest.mark.parametrize("way", ["cancels", "closed", CancelledError("lost")])
+def test_a_lost_scheduler_is_told_and_is_no_row(tmp_path: Path, way: object) -> None:
+    plan = load(tmp_path, 1, PEERS)
+    with pytest.raises(InputError, match="the scheduler is gone; the same command goes on from here"):
+        runner.perform(plan.tasks(), Gone(way), 1, 60)
+    assert not any(experiment.path(task).exists() for task in plan.tasks())
+
+
+def test_a_lost_worker_is_a_row(tmp_path: Path) -> None:
+    plan = load(tmp_path, 1, {"still": {"peer": "centre"}})
+    runner.perform(plan.tasks(), Gone(OSError("lost")), 1, 60)
+    row = rows.read(experiment.path(plan.tasks()[0]))
+    assert row is not None
+    assert row.error == "OSError: lost"
 
 
 def test_a_full_disk_is_one_clear_error_and_what_is_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,8 +324,7 @@ def test_a_full_disk_is_one_clear_error_and_what_is_there_stays(tmp_path: Path, 
         real(path, write, suffix)
 
     with monkeypatch.context() as patch:
-        patch.setattr(rows, "write_atomically", full)
-        patch.setattr(experiment, "write_atomically", full)
+        patch.setattr(io, "write_atomically", full)
         with pytest.raises(InputError, match="No space left"):
             experiment.run(plan)
     assert sum(experiment.path(task).exists() for task in plan.tasks()) == 2
@@ -221,11 +384,23 @@ def test_ctrl_c_leaves_tables_of_what_is_there(tmp_path: Path, crashing: str) ->
     process.send_signal(signal.SIGINT)
     out, problem = process.communicate(timeout=60)
     assert process.returncode == 130, problem
-    assert "interrupted; the same command goes on from here" in problem
+    assert "interrupted, finished rows are kept; the same command goes on from here" in problem
     assert "Traceback" not in problem
     assert "still" in out
     assert (tmp_path / "run" / "report.html").is_file()
     assert all(gone(pid) for pid in alive)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not end a process with its owner")
+def test_a_child_that_holds_the_interpreter_ends_with_its_owner(tmp_path: Path, crashing: str) -> None:
+    config = tiny.config(tmp_path, tiny.pairs(tmp_path / "data", 1), {"holding": QUICK | {"metric": "crashing:Holding"}})
+    process = start(config)
+    wait_for((tmp_path / "holding").is_file)
+    alive = tiny.children(process.pid)
+    process.kill()
+    process.communicate()
+    assert alive
+    assert all(map(gone, alive))
 
 
 def wait_for(condition: object, seconds: float = 60) -> None:
@@ -250,6 +425,34 @@ def test_a_lost_worker_of_a_cluster_loses_no_row(tmp_path: Path) -> None:
     found = experiment.run(experiment.load(config))
     assert len(found) == 80
     assert not any(row.error for row in found)
+
+
+@pytest.mark.slow
+def test_a_lost_scheduler_ends_the_run_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    config = tiny.config(tmp_path, tiny.pairs(tmp_path / "data", 40), {"still": {"peer": "centre"}})
+    code = "from distributed.cli.{0} import main; main()"
+    place = tmp_path / "scheduler.json"
+    words = ["--scheduler-file", str(place), "--no-dashboard"]
+    scheduler = subprocess.Popen([sys.executable, "-c", code.format("dask_scheduler"), *words, "--port", "0"])
+    worker = subprocess.Popen([sys.executable, "-c", code.format("dask_worker"), *words, "--no-nanny", "--nthreads", "1"])
+    try:
+        wait_for(place.is_file)
+        address = json.loads(place.read_text())["address"]
+        time.sleep(5)  # for the worker
+        process = start(config, "--scheduler", address)
+        wait_for(lambda: list((tmp_path / "run" / "rows").rglob("*.json")))
+        scheduler.kill()
+        _, problem = process.communicate(timeout=300)
+    finally:
+        scheduler.kill()
+        worker.kill()
+        scheduler.wait()
+        worker.wait()
+    assert process.returncode == 2, problem
+    assert "the scheduler is gone; the same command goes on from here" in problem
+    found = experiment.run(experiment.load(config))
+    assert [row.error for row in found] == [""] * 40
 
 
 @pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1:1"])

@@ -18,7 +18,7 @@ from tolerances import EXACT
 
 from drmime.errors import InputError
 from drmime.grid import Grid
-from drmime.io import MEDICAL, read_image, read_landmarks, write_atomically, write_image
+from drmime.io import MEDICAL, read_image, read_landmarks, sweep, write_atomically, write_image, write_text
 
 
 def pixels(kind: str = "uint8", shape: tuple[int, ...] = (9, 11)) -> np.ndarray:
@@ -287,6 +287,22 @@ def test_nothing_is_seen_at_the_target_before_all_is_written(tmp_path: Path) -> 
 
     write_atomically(target, write)
     assert target.read_text() == "new"
+
+
+def test_text_is_written_as_it_is_and_what_is_no_text_as_its_escape(tmp_path: Path) -> None:
+    write_text(tmp_path / "new" / "a.txt", "ü\n\ud800")
+    assert (tmp_path / "new" / "a.txt").read_bytes() == "ü\n\\ud800".encode()
+
+
+def test_drafts_are_swept_once_they_are_old(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    paths = [tmp_path / ".part-new", tmp_path / "deep" / ".part-old", tmp_path / "old.txt"]
+    for path in paths:
+        path.touch()
+    for path in paths[1:]:
+        os.utime(path, (0, 0))
+    sweep(tmp_path)
+    assert [path.exists() for path in paths] == [True, False, True]
 
 
 def test_a_disk_error_while_writing_is_told_as_such(tmp_path: Path) -> None:

@@ -157,7 +157,9 @@ def test_tensorboard_tells_the_pairs_of_a_batch_apart(tmp_path: Path) -> None:
 
 def test_tensorboard_lets_a_second_run_take_the_place_of_the_first(tmp_path: Path) -> None:
     run(tmp_path)
+    (tmp_path / "notes.txt").touch()
     result = run(tmp_path, steps=21)
+    assert len(list(tmp_path.iterdir())) == 2
     assert [event.step for event in events(tmp_path).Scalars("MI/level0")] == list(range(0, len(result.history), 10))
 
 

@@ -208,7 +208,7 @@ def test_tables_hold_the_summary_with_the_best_in_bold(folder: Path) -> None:
     text = written(some_rows(), folder, reference="first")
     assert '<td class="number best">100.0 %</td>' in text  # aligned
     assert '<td class="number">0.0 %</td>' in text
-    assert "paired by image pair and seed, against first." in text
+    assert "p-values are of NAED against first, pair by pair, each the mean over its seeds." in text
     assert '<th scope="row">retina</th>' in text
     assert "1/1 (100 %)" in text
 

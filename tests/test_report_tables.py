@@ -116,9 +116,10 @@ def test_a_pair_that_could_not_be_read_says_nothing_of_a_method() -> None:
     assert (line["aligned"], line["failed"]) == (1, 2)
 
 
-def test_a_failed_run_that_knows_its_start_is_of_a_pair_with_landmarks() -> None:
-    rows = [row("a", "p", error="crashed", start_rtre_median=0.1), row("a", "q", dice=1.0)]
+def test_a_failed_run_that_knows_of_landmarks_is_not_aligned() -> None:
+    rows = [Row("a", "p", 0, error="crashed", landmarks=True), row("a", "q", dice=1.0)]
     assert summary(rows, None, 0.01).records()[0]["aligned"] == 0
+    assert domains(rows, 0.01).lines == (("all", "0/1 (0 %)"),)
 
 
 def test_infinite_errors_are_counted_and_kept_out_of_means() -> None:

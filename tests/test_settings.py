@@ -55,6 +55,11 @@ def test_a_flood_of_aliases_is_refused_at_once(tmp_path: Path, text: str) -> Non
         ("", "got NoneType"),
         ("a: [1", "not YAML"),
         ("a: \x00", "not YAML"),
+        ("a: [2020-01-01]", "2020-01-01 is a date in YAML; in quotes"),
+        ("2020-01-01: a", "2020-01-01 is a date in YAML; in quotes"),
+        ("a: !!binary aGk=", "is a bytes in YAML"),
+        ("a: !!set {x, y}", "is a set in YAML"),
+        ("a: !!pairs [x: 1]", "is a tuple in YAML"),
     ],
 )
 def test_what_cannot_be_used_is_told(tmp_path: Path, text: str, words: str) -> None:
@@ -66,6 +71,9 @@ def test_what_cannot_be_used_is_told(tmp_path: Path, text: str, words: str) -> N
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         settings.document(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes("a: é".encode("latin-1"))
+    with pytest.raises(InputError, match=r"^.*latin\.yaml: cannot be read"):
+        settings.document(tmp_path / "latin.yaml")
 
 
 @pytest.mark.parametrize(

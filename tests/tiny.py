@@ -25,6 +25,49 @@ class Slow(NCC):
         import time
 
         time.sleep(600)
+
+
+class Forking(NCC):
+    def forward(self, *values):
+        import time
+        from pathlib import Path
+
+        if pid := os.fork():
+            Path(__file__).with_name("forked").write_text(str(pid))
+        time.sleep(600)
+
+
+class Holding(NCC):
+    def forward(self, *values):
+        import ctypes
+        from pathlib import Path
+
+        Path(__file__).with_name("holding").touch()
+        ctypes.PyDLL(None).sleep(600)  # nothing else in the process can run
+
+
+class Loud(NCC):
+    def forward(self, *values):
+        import sys
+
+        print("not a row")
+        print("not a row", file=sys.stderr)
+        assert not sys.stdin.readline()
+        return super().forward(*values)
+
+
+class Quits(NCC):
+    def forward(self, *values):
+        os.write(2, b"enough")
+        os._exit(3)
+
+
+class Wrong(NCC):
+    def forward(self, *values):
+        raise ArithmeticError("wrong")
+
+
+print("loaded")
 """
 POINTS = "x,y\n4,5\n20,7\n11,18\n"
 

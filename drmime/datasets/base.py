@@ -40,6 +40,11 @@ class Pair:
         paths = (getattr(self, name) for name in PATHS)
         return tuple(dict.fromkeys(path for path in paths if path and path != IDENTITY))
 
+    @property
+    def judged(self) -> bool:
+        """Whether it tells where points of the fixed image belong, by landmarks or a truth, if they can be read."""
+        return bool(self.fixed_landmarks or self.truth or (self.change and self.change.recoloured))
+
     def load(self) -> Case:
         """Read everything, and make the change if there is one.
 

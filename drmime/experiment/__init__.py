@@ -10,17 +10,17 @@ from drmime.errors import InputError
 from drmime.experiment import rows
 from drmime.experiment.config import Experiment, Judging, load, schema
 from drmime.experiment.rows import Row
-from drmime.experiment.runner import cluster, path, perform, threads
+from drmime.experiment.runner import cluster, finished, path, perform, threads
 from drmime.experiment.task import Outputs, Task
-from drmime.io import write_atomically
+from drmime.io import sweep, write_text
 
-__all__ = ["Experiment", "Judging", "Outputs", "Row", "Task", "example", "load", "path", "results", "run", "schema"]
+__all__ = ["Experiment", "Judging", "Outputs", "Row", "Task", "example", "finished", "load", "path", "results", "run", "schema"]
 
 INDEX = "experiment.json"  # in a run's folder: what its rows are, in order, and how to judge them
 
 
 def run(experiment: Experiment, workers: int = 1, scheduler: str = "", retry: bool = False) -> list[Row]:
-    """Run what has not been run yet, and give the rows of all.
+    """Run what has not been run yet, and give the rows of all, as `results` does.
 
     Args:
         experiment: of `load`.
@@ -31,19 +31,26 @@ def run(experiment: Experiment, workers: int = 1, scheduler: str = "", retry: bo
     Raises:
         InputError: the dataset cannot be listed, rows cannot be written, or there is no such scheduler.
     """
-    cores = 1 if scheduler else max(1, (os.cpu_count() or 1) // workers)
-    tasks = experiment.tasks(cores)
-    index = {"report": asdict(experiment.report), "methods": list(experiment.methods), "rows": [task.name for task in tasks]}
-    write_atomically(Path(experiment.outputs.folder) / INDEX, lambda file: _write(file, json.dumps(index, indent=1)))
+    tasks = experiment.tasks(1 if scheduler else max(1, _cores() // workers))
+    folder = Path(experiment.outputs.folder)
+    sweep(folder)
+    index = {
+        "report": asdict(experiment.report),
+        "methods": list(experiment.methods),
+        "configuration": experiment.text,
+        "rows": [task.name for task in tasks],
+    }
+    write_text(folder / INDEX, json.dumps(index, indent=1))
     with cluster(scheduler) if scheduler else threads(workers) as (executor, count):
-        return perform(tasks, executor, count, experiment.timeout, retry)
+        perform(tasks, executor, count, experiment.timeout, retry)
+    return results(folder)[0]
 
 
 def results(folder: Path) -> tuple[list[Row], list[str], Judging]:
     """What there is of the last run in a folder, finished or not: rows, the names of its methods, and how to judge.
 
     Raises:
-        InputError: there is no run, or something in it cannot be read.
+        InputError: there is no run, or its list of rows cannot be read.
     """
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
@@ -53,10 +60,11 @@ def results(folder: Path) -> tuple[list[Row], list[str], Judging]:
         raise InputError(f"{folder}: expected the folder of 'drmime run', with {INDEX} in it ({error})") from error
 
 
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def example() -> str:
     """A configuration to begin from, every key explained."""
     return (resources.files("drmime.experiment") / "example.yaml").read_text(encoding="utf-8")
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

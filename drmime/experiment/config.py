@@ -3,7 +3,6 @@
 Everything that can be wrong without looking at an image is found here, before anything runs.
 """
 
-import inspect
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,16 +14,16 @@ from typing import Any
 from drmime import checks, settings
 from drmime.datasets import DATASETS, Pair, dataset
 from drmime.errors import InputError, number, switch, whole
-from drmime.experiment.task import Outputs, Task
+from drmime.experiment.task import DEFAULTS, Outputs, Task
 from drmime.peers import PEERS
 from drmime.peers import settings as peer_settings
 from drmime.registration import register
 from drmime.registry import known, options_of
 
+NUMBER = re.compile(r"[Tt]rue|[Ff]alse|-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")  # but 007, 1:30 and no are words
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 FROM_THE_PAIR = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_spacing", "moving_spacing", "channel_axis")
 OPTIONS = tuple(name for name in options_of(register) if name not in (*FROM_THE_PAIR, "observers", "seed"))
-DEFAULTS = {one.name: one.default for one in inspect.signature(register).parameters.values()}
 SHARED = "x-"  # how a top-level key begins that is there only to be referred to by anchors
 KEYS = {  # of a configuration, and what each is
     "dataset": "the pairs: a name of drmime.datasets.DATASETS and its options",
@@ -55,11 +54,13 @@ class Experiment:
     outputs: Outputs
     report: Judging
     timeout: float  # seconds
+    text: str = ""  # its dataset, methods and seeds as YAML, overrides and variables resolved: a run's folder keeps it
 
     def tasks(self, threads: int = 1) -> list[Task]:
         """One for each pair, method and seed: pair by pair, so that a process reads a pair but once."""
         every = product(self.pairs, self.methods.items(), self.seeds)
-        return [Task(name, block, pair, seed, self.outputs, threads) for pair, (name, block), seed in every]
+        outputs = replace(self.outputs, folder=os.path.abspath(self.outputs.folder))  # workers may be elsewhere
+        return [Task(name, block, pair, seed, outputs, threads) for pair, (name, block), seed in every]
 
 
 def load(path: Path, overrides: Iterable[tuple[str, Any]] = ()) -> Experiment:
@@ -72,6 +73,9 @@ def load(path: Path, overrides: Iterable[tuple[str, Any]] = ()) -> Experiment:
     """
     state = settings.document(path)
     for key, value in overrides:
+        parts = key.split(".")
+        if parts[0] == "methods" and len(parts) > 2:  # no option makes a method of a name mistyped
+            known(f"method in {key!r}:", parts[1], map(str, _mapping("methods", state.get("methods"))))
         _put(state, key, value)
     state = {str(name): _expanded(value) for name, value in state.items() if not str(name).startswith(SHARED)}
     for name in state:
@@ -93,6 +97,8 @@ def _experiment(state: Mapping[str, Any]) -> Experiment:
     outputs = Outputs(**_block("outputs", state.get("outputs"), Outputs))
     whole("outputs.pictures", outputs.pictures, 0, 10_000)
     switch("outputs.tensorboard", outputs.tensorboard)
+    if not isinstance(outputs.folder, str) or not outputs.folder.strip():
+        raise InputError(f"outputs.folder: expected the name of a folder, got {outputs.folder!r}")
     seeds = state.get("seeds", [0])
     if not isinstance(seeds, list) or not seeds or len(set(map(str, seeds))) < len(seeds):
         raise InputError(f"seeds: expected a list of different whole numbers, such as [0, 1, 2], got {seeds!r}")
@@ -100,9 +106,10 @@ def _experiment(state: Mapping[str, Any]) -> Experiment:
         pairs=dataset(state["dataset"]),
         methods=methods,
         seeds=[whole("seeds", seed, 0) for seed in seeds],
-        outputs=replace(outputs, folder=str(outputs.folder)),
+        outputs=outputs,
         report=replace(report, title=str(report.title), reference=reference),
         timeout=number("timeout", state.get("timeout", 600), 0),
+        text=settings.text({"dataset": state["dataset"], "methods": methods, "seeds": seeds}),
     )
 
 
@@ -154,13 +161,13 @@ def _expanded(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = VARIABLE.sub(_variable, value)
-    alone = text != value and VARIABLE.fullmatch(value)  # then it may stand for a number
-    return settings.parse(text) if alone and not text.startswith(("{", "[", "&", "*", "!")) else text
+    return settings.parse(text) if VARIABLE.fullmatch(value) and NUMBER.fullmatch(text) else text
 
 
 def _variable(found: re.Match[str]) -> str:
     name, default = found.groups()
-    value = os.environ.get(name, default)
+    value = os.environ.get(name) or default  # as in a shell, what is empty takes the default
+    value = os.environ.get(name) if value is None else value
     if value is None:
         raise InputError(f"${{{name}}}: the environment variable {name} is not set; set it, or write ${{{name}:-default}}")
     return value

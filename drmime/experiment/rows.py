@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from drmime.errors import InputError
-from drmime.io import write_atomically
+from drmime.io import write_text
 
 
 @dataclass(frozen=True)
@@ -21,9 +20,8 @@ class Row:
     domain: str = ""
     error: str = ""  # why there is no result; "" where there is one
     matrix: list[list[float]] | None = None  # moving_from_fixed in pixels, x first
-    scores: Mapping[str, float] = field(
-        default_factory=dict
-    )  # of `evaluate.scores`; and similarity, seconds, memory (MB it added)
+    landmarks: bool = False  # whether the pair has landmarks, even where there is no result to judge by them
+    scores: Mapping[str, float] = field(default_factory=dict)  # of `evaluate`; similarity, seconds, memory (MB it added)
     stop: str = ""  # the sentence of why it ended
     notes: list[str] = field(default_factory=list)
     curves: Mapping[str, list[float]] = field(default_factory=dict)  # "step", "total", "level0", …, thinned
@@ -55,21 +53,15 @@ class Row:
 
 def write(row: Row, path: Path) -> None:
     """Raises an InputError where the place cannot be written."""
-    write_atomically(path, lambda file: _write_text(file, row.to_json()))
+    write_text(path, row.to_json())
 
 
 def read(path: Path) -> Row | None:
-    """The row in a file; None where there is no file.
-
-    Raises:
-        InputError: something else is in it.
-    """
+    """The row in a file; None where there is none, or something else."""
     try:
         return Row.from_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: expected a row of an experiment ({error}). Delete the file to have it run again.") from error
 
 
 def _finite(value: Any) -> Any:
@@ -78,7 +70,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

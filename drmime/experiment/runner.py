@@ -3,6 +3,7 @@
 Each finished task is a row in a file of its own, so that a run that was stopped, however, goes on where it was.
 """
 
+import functools
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,16 +20,17 @@ from drmime.datasets.base import digests
 from drmime.errors import InputError
 from drmime.experiment import rows
 from drmime.experiment.rows import Row
-from drmime.experiment.task import Task
+from drmime.experiment.task import Task, in_a_line
 from drmime.experiment.worker import Child
 
 IN_FLIGHT = 2  # tasks for each worker, one running and one waiting
 CONNECT = 10  # seconds to wait for a scheduler
+GONE = "the scheduler is gone; the same command goes on from here"
 _own = threading.local()  # of each thread that runs tasks: its child process, which outlives a task to save the imports
 
 
-def perform(tasks: Sequence[Task], executor: Executor, workers: int, timeout: float, retry: bool = False) -> list[Row]:
-    """The row of every task, in their order: read where it is there, run and written where not.
+def perform(tasks: Sequence[Task], executor: Executor, workers: int, timeout: float, retry: bool = False) -> None:
+    """Write the row of every task that is not `finished`.
 
     Args:
         tasks: each writes below the folder of its outputs.
@@ -37,23 +39,21 @@ def perform(tasks: Sequence[Task], executor: Executor, workers: int, timeout: fl
         retry: whether rows that hold an error are run again.
 
     Raises:
-        InputError: a row cannot be written or read; what was finished stays.
+        InputError: a row cannot be written, or the executor is gone; what was finished stays.
         KeyboardInterrupt: likewise.
     """
-    done = {task.name: row for task in tasks if (row := _finished(task, retry)) is not None}
-    waiting = iter([task for task in tasks if task.name not in done])
+    left = [task for task in tasks if not finished(task, retry)]
+    waiting, done = iter(left), len(tasks) - len(left)
     running: dict[Future[Row], Task] = {}
-    with tqdm(total=len(tasks), initial=len(done), unit="run", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=len(tasks), initial=done, unit="run", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         while True:
             for task in islice(waiting, workers * IN_FLIGHT - len(running)):
-                running[executor.submit(execute, task, timeout)] = task
+                running[_submitted(executor, task, timeout)] = task
             if not running:
-                return [done[task.name] for task in tasks]
+                return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 task = running.pop(future)
-                row = _row(task, future)
-                rows.write(row, path(task))
-                done[task.name] = row
+                rows.write(_row(task, future), path(task))
                 bar.update()
 
 
@@ -117,28 +117,48 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
             executor.shutdown(wait=False)
 
 
-def _finished(task: Task, retry: bool) -> Row | None:
-    """The row of a task that need not run again."""
+def finished(task: Task, retry: bool = False) -> bool:
+    """Whether a task need not run again: it has a row, of the inputs as they are, with what it is asked to write beside it."""
     file = path(task)
     row = rows.read(file)
     if row is None or (retry and row.error):
-        return None
+        return False
     here = [path for path in task.pair.files() if Path(path).is_file()]
-    if row.error or not here:  # images that are no longer here do not undo a result
-        return row
-    same = len(here) == len(row.inputs) and all(map(_same, here, row.inputs.values(), repeat(file.stat().st_mtime)))
-    return row if same else None
+    if row.error or len(here) < len(task.pair.files()):  # images that are no longer here do not undo a result
+        return True
+    if task.outputs.pictures and not row.pictures:
+        return False
+    if task.outputs.tensorboard and "peer" not in task.block and not task.curves.is_dir():
+        return False
+    return len(here) == len(row.inputs) and all(map(_same, here, row.inputs.values(), repeat(file.stat().st_mtime)))
 
 
 def _same(path: str, was: Mapping[str, Any], since: float) -> bool:
     """Whether an input is what it was; only one that was written `since` is read for that."""
     now = Path(path).stat()
-    return now.st_size == was["size"] and (now.st_mtime < since or digests([path])[path] == was)
+    return now.st_size == was["size"] and (now.st_mtime < since or _digest(path, now.st_mtime_ns, now.st_size) == was)
+
+
+@functools.lru_cache(maxsize=1000)
+def _digest(path: str, changed: int, size: int) -> dict[str, Any]:
+    """That of a file which was `changed` then: every method and seed asks for it."""
+    return digests([path])[path]
+
+
+def _submitted(executor: Executor, task: Task, timeout: float) -> Future[Row]:
+    try:
+        return executor.submit(execute, task, timeout)
+    except Exception as error:  # each executor raises another when it is closed
+        raise InputError(GONE) from error
 
 
 def _row(task: Task, future: Future[Row]) -> Row:
-    """What a future holds, or a row that tells what became of it: whatever kills a worker costs no more than a row."""
-    error = future.exception() if not future.cancelled() else CancelledError("cancelled by the scheduler")
-    if error is None:
-        return future.result()
-    return replace(task.unfinished(), error=" ".join(f"{type(error).__name__}: {error}".split()))
+    """What a future holds, or a row that tells what became of it: whatever kills a worker costs no more than a row.
+
+    Raises:
+        InputError: it was cancelled, which says nothing of the task.
+    """
+    error = CancelledError() if future.cancelled() else future.exception()
+    if isinstance(error, CancelledError):
+        raise InputError(GONE) from error
+    return future.result() if error is None else replace(task.unfinished(), error=in_a_line(error))

@@ -4,13 +4,13 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import inspect
 import json
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from drmime.resample import resample
 from drmime.result import Registration
 
 CURVE = 200  # points of a curve in a row, which is to be looked at
+DEFAULTS = {one.name: one.default for one in inspect.signature(register).parameters.values()}
 PACKAGES = ("drmime", "torch", "numpy", "SimpleITK", "itk-elastix", "antspyx", "opencv-python-headless", "scikit-image")
 
 
@@ -67,6 +68,11 @@ class Task:
         pair = self.pair.to_dict()
         return f"{slug(self.pair.name)}-{_digest([pair['name'], pair['change']])}"
 
+    @property
+    def curves(self) -> Path:
+        """Where TensorBoard's files go."""
+        return Path(self.outputs.folder) / "tensorboard" / self.name
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"pair": self.pair.to_dict()}
 
@@ -77,7 +83,8 @@ class Task:
 
     def unfinished(self) -> Row:
         """Its row as far as it is known before it has run."""
-        return Row(self.method, self.pair.name, self.seed, self.pair.domain, settings=dict(self.block))
+        row = Row(self.method, self.pair.name, self.seed, self.pair.domain, landmarks=self.pair.judged)
+        return replace(row, settings=dict(self.block), versions=versions())
 
 
 @dataclass(frozen=True)
@@ -91,33 +98,33 @@ class Found:
 
 def run(task: Task) -> Row:
     """The row of a task; what goes wrong is told in its `error` and not raised."""
-    row = replace(task.unfinished(), versions=versions())
-    known: dict[str, float] = {}
+    row = replace(task.unfinished(), landmarks=False)  # a pair that cannot be read says nothing of a method
     try:
         torch.set_num_threads(task.threads)
         case, inputs = _load(task.pair)
+        row = replace(row, inputs=inputs, landmarks=case.fixed_points is not None and len(case.fixed_points) > 0)
         problem = _problem(case, task.threads)
-        known = _of_the_start(case, problem.start)
-        align = (_peer if "peer" in task.block else _ours)(task, case, problem)
+        align, settings = (_peer if "peer" in task.block else _ours)(task, case, problem)
+        row = replace(row, settings=settings)
         before = forget_peak_memory()
         began = time.perf_counter()
         found = align()
-        cost = {"seconds": time.perf_counter() - began, "memory": peak_memory() - before}
-        scores = cost | evaluate.scores(found.matrix, case, problem.start)
+        scores = {"seconds": time.perf_counter() - began}
+        if before is not None and (peak := peak_memory()) is not None:
+            scores["memory"] = peak - before
+        scores |= evaluate.scores(found.matrix, case, problem.start)
         scores |= {} if found.similarity is None else {"similarity": found.similarity}
-        seen = _pictures(task, case, problem.start, found.matrix) if task.outputs.pictures else {}
-        notes = [*case.notes, *found.told.get("notes", [])]
-        told = dict(found.told) | seen | {"notes": notes, "matrix": found.matrix.tolist(), "scores": scores, "inputs": inputs}
-        return replace(row, **told)
+        seen, doubts = _pictures(task, case, problem.start, found.matrix) if task.outputs.pictures else ({}, [])
+        notes = [*case.notes, *found.told.get("notes", []), *doubts]
+        return replace(row, **dict(found.told) | seen | {"notes": notes, "matrix": found.matrix.tolist(), "scores": scores})
     except InputError as error:
-        return replace(row, error=str(error), scores=known)
+        return replace(row, error=str(error))
     except Exception as error:  # whatever another program's registration raises
-        return replace(row, error=" ".join(f"{type(error).__name__}: {error}".split()), scores=known)
+        return replace(row, error=in_a_line(error))
 
 
-def _of_the_start(case: Case, start: np.ndarray) -> dict[str, float]:
-    """What a row says of the start, even where a method fails: that there are landmarks, and how far off they were."""
-    return {name: value for name, value in evaluate.scores(start, case, start).items() if name.startswith("start")}
+def in_a_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 @functools.lru_cache(maxsize=1)  # the next task is mostly another method on the same pair
@@ -129,25 +136,26 @@ def _problem(case: Case, threads: int = 1) -> Problem:
     return Problem.of(case.fixed, case.moving, case.fixed_spacing, case.moving_spacing, threads=threads)
 
 
-def _peer(task: Task, case: Case, problem: Problem) -> Callable[[], Found]:
+def _peer(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found], dict[str, Any]]:
+    """What is timed, and the settings that it will have."""
     name, options = task.block["peer"], {option: value for option, value in task.block.items() if option != "peer"}
     align = ready(problem, name, options)
-    told = {"device": "cpu", "settings": {"peer": name} | plain(peer_settings(name, options))}
-    return lambda: Found(align(task.seed), told)
+    return lambda: Found(align(task.seed), {"device": "cpu"}), {"peer": name} | plain(peer_settings(name, options))
 
 
-def _ours(task: Task, case: Case, problem: Problem) -> Callable[[], Found]:
+def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found], dict[str, Any]]:
+    """Likewise; where all goes well, the result tells its settings better."""
     options: dict[str, Any] = {
         "fixed_spacing": case.fixed_spacing,
         "moving_spacing": case.moving_spacing,
         "channel_axis": -1,
         "seed": task.seed,
-    }
+    } | dict(task.block)
     watching = [_tensorboard(task, case, problem.start)] if task.outputs.tensorboard else []
 
     def align() -> Found:
         images = _with_channels(case.fixed, case), _with_channels(case.moving, case)
-        result: Registration = register(*images, observers=watching, **options | dict(task.block))
+        result: Registration = register(*images, observers=watching, **options)
         told = {
             "stop": result.stop.value,
             "notes": list(result.notes),
@@ -157,13 +165,14 @@ def _ours(task: Task, case: Case, problem: Problem) -> Callable[[], Found]:
         }
         return Found(result.pixel_matrix, told, result.similarity)
 
-    return align
+    settings = {name: plain(value) for name, value in (DEFAULTS | options).items()}
+    return align, {name: value for name, value in settings.items() if name not in ("fixed", "moving", "observers")}
 
 
 def _tensorboard(task: Task, case: Case, start: np.ndarray) -> TensorBoard:
     """Every curve of the run, and its final scores among the hyperparameters."""
-    folder = Path(task.outputs.folder) / "tensorboard" / task.name
-    return TensorBoard(folder, scores=lambda matrix: evaluate.scores(matrix, case, start))
+    import_module("torch.utils.tensorboard")  # now: its time is not the method's
+    return TensorBoard(task.curves, scores=lambda matrix: evaluate.scores(matrix, case, start))
 
 
 def _curves(result: Registration) -> dict[str, list[float]]:
@@ -174,12 +183,16 @@ def _curves(result: Registration) -> dict[str, list[float]]:
     return {name: np.round(values, 6).tolist() for name, values in curves.items()}
 
 
-def _pictures(task: Task, case: Case, start: np.ndarray, found: np.ndarray) -> dict[str, Any]:
-    """Small pictures of the fixed image and of the moving one under both transforms, and where landmarks are in them."""
-    names = _shared_pictures(task.pair, f"pictures/{task.pair_name}", task.outputs)
+def _pictures(task: Task, case: Case, start: np.ndarray, found: np.ndarray) -> tuple[dict[str, Any], list[str]]:
+    """Small pictures of the fixed image and of the moving one under both transforms, and where landmarks are in them; or a
+    note that there are none, which undoes no registration."""
     after = f"pictures/{task.name}.jpg"
-    _draw(_warped(case, found), case, after, task.outputs)
-    return {"pictures": names | {"after": after}, "points": _points(case, start, found)}
+    try:
+        names = _shared_pictures(task.pair, f"pictures/{task.pair_name}", task.outputs)
+        _draw(_warped(case, found), case, after, task.outputs)
+        return {"pictures": names | {"after": after}, "points": _points(case, start, found)}, []
+    except Exception as error:
+        return {}, [f"No pictures: {in_a_line(error)}"]
 
 
 @functools.lru_cache(maxsize=1)  # all methods share these
@@ -235,24 +248,18 @@ def versions() -> dict[str, str]:
     return found
 
 
-def forget_peak_memory() -> float:
+def forget_peak_memory() -> float | None:
     """Begin to measure anew, where the system can (Linux). -> the resident size now, in MB"""
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # Windows knows no library without a name
         ctypes.CDLL(None).malloc_trim(0)  # what tasks before have left behind is not of this one
         Path("/proc/self/clear_refs").write_text("5")
     return peak_memory()
 
 
-def peak_memory() -> float:
-    """The largest resident size in MB, of all that is in the process."""
+def peak_memory() -> float | None:
+    """The largest resident size in MB, of all that is in the process; None where the system does not tell (not Linux)."""
     try:
-        status = Path("/proc/self/status").read_text()
-        return int(re.search(r"VmHWM:\s*(\d+)", status)[1]) / 1000  # type: ignore[index]
-    except (OSError, TypeError):
-        return _peak_of_process()
-
-
-def _peak_of_process() -> float:
-    import resource  # not on Windows, where it is not known
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+        found = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
+    except OSError:
+        return None
+    return None if found is None else int(found[1]) / 1000

@@ -1,9 +1,10 @@
 """A process of its own for registrations: other programs' code may crash it, and only the row that it was at is lost.
 
-`Child` is its owner's side. The process, `python -m drmime.experiment.worker`, reads a task a line and answers with a row
-a line, both JSON; when its owner is gone, however it went, it ends as well.
+`Child` is its owner's side. The process reads a task a line and answers with a row a line, both JSON. When its owner is gone,
+however it went, it ends as well: Linux kills it, elsewhere it ends once its input has ended and its interpreter is not held.
 """
 
+import ctypes
 import json
 import os
 import queue
@@ -12,14 +13,20 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import replace
 from typing import IO, cast
 
 from drmime.experiment.rows import Row
 from drmime.experiment.task import Task, run
 
+# what is printed is not an answer, not even what is printed while modules are imported
+START = "import os; answers = os.dup(1); os.dup2(2, 1); from drmime.experiment.worker import main; main(answers)"
 LAST_WORDS = 300  # characters of what a process said before it died
+TAIL = 4096  # bytes of it that are read
+PR_SET_PDEATHSIG = 1  # of prctl
 
 
 class Child:
@@ -35,19 +42,30 @@ class Child:
         Raises:
             CancelledError: `stop` was called.
         """
-        if self._stopped:
-            raise CancelledError
-        process = self._process = self._process or _Process()
+        process = self._ready()
+        began = time.monotonic()
         timer = threading.Timer(timeout, process.kill)
         timer.start()
-        answer = process.ask(json.dumps(task.to_dict()))
-        in_time = timer.is_alive()
+        row = _row(process.ask(json.dumps(task.to_dict())), task)
         timer.cancel()
-        if answer.endswith("\n"):
-            return Row.from_json(answer)
+        timer.join()  # from here on it has fired or never will
+        late = time.monotonic() - began >= timeout
+        if row is not None and not late:
+            return row
         self._process = None
         end = process.end()
-        return replace(task.unfinished(), error=end if in_time else f"took more than {timeout:g} seconds")
+        return replace(task.unfinished(), error=f"took more than {timeout:g} seconds" if late else end)
+
+    def _ready(self) -> "_Process":
+        """A process that waits for a task: the last one, if it has not died meanwhile."""
+        if self._process is not None and self._process.ended():
+            self._process.end()
+            self._process = None
+        process = self._process = self._process or _Process()
+        if self._stopped:  # asked for only now, since `stop` kills what it sees
+            process.kill()
+            raise CancelledError
+        return process
 
     def stop(self) -> None:
         """End the process, whatever it is at; any thread may call this."""
@@ -63,53 +81,81 @@ class Child:
 
 class _Process:
     def __init__(self) -> None:
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115, closed in `end`
-        command = [sys.executable, "-m", "drmime.experiment.worker"]
+        self._said = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115, closed in `end`
         pipe = subprocess.PIPE
-        # a session of its own: Ctrl-C is its owner's to handle
         self._popen = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=self._said, encoding="utf-8", start_new_session=True
+            [sys.executable, "-P", "-c", START, str(os.getpid())],  # -P: a file of the working folder is no module
+            stdin=pipe,
+            stdout=pipe,
+            stderr=self._said,
+            encoding="utf-8",
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+            start_new_session=True,  # Ctrl-C is its owner's to handle; and `kill` ends all that it has started
         )
         self._to, self._from = cast(IO[str], self._popen.stdin), cast(IO[str], self._popen.stdout)
-        self.kill = self._popen.kill
+
+    def ended(self) -> bool:
+        return self._popen.poll() is not None
+
+    def kill(self) -> None:
+        """It, and on POSIX all that it has started."""
+        with suppress(OSError):  # gone already
+            if hasattr(os, "killpg"):
+                os.killpg(self._popen.pid, signal.SIGKILL)
+            else:
+                self._popen.kill()
 
     def ask(self, question: str) -> str:
         """The answer, a line; less than a line where the process ended."""
+        self._said.seek(0)  # of both processes, which share the place
+        self._said.truncate()
         try:
             self._to.write(question + "\n")
             self._to.flush()
             return self._from.readline()
-        except BrokenPipeError:
+        except (OSError, UnicodeDecodeError):
             return ""
 
     def end(self) -> str:
-        """Wait for its end, and tell how it came."""
-        with self._popen:  # closes its pipes
-            status = self._popen.wait()
+        """Have it end, and tell how it came."""
+        self.kill()  # which does nothing to one that is ending, but to what it has left
+        for stream in (self._to, self._from):
+            with suppress(OSError):
+                stream.close()
+        status = self._popen.wait()
         with self._said as file:
-            file.seek(0)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
             words = " ".join(file.read().decode(errors="replace").split())[-LAST_WORDS:]
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         return f"the process {how}" + (f"; it had said: {words}" if words else "")
 
 
-def main() -> None:
-    """Answer tasks until the input ends."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is not an answer
+def _row(answer: str, task: Task) -> Row | None:
+    """The row of `task` in an answer; None where it is something else."""
+    with suppress(ValueError, TypeError, RecursionError):
+        row = Row.from_json(answer)
+        if answer.endswith("\n") and (row.method, row.pair, row.seed) == (task.method, task.pair.name, task.seed):
+            return row
+    return None
+
+
+def main(answers: int) -> None:
+    """Answer tasks, in the file `answers`, until the input ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(sys.argv[1]):  # it has gone before that
+            return
+    asked = os.fdopen(os.dup(0), encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what libraries read is not a task
     tasks: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
+    threading.Thread(target=_listen, args=(asked, tasks), daemon=True).start()
+    file = os.fdopen(answers, "w", encoding="utf-8", closefd=False)  # its end is the end of the process, and not before
     while True:
-        row = run(Task.from_dict(json.loads(tasks.get())))
-        answers.write(row.to_json() + "\n")
-        answers.flush()
+        file.write(run(Task.from_dict(json.loads(tasks.get()))).to_json() + "\n")
+        file.flush()
 
 
-def _listen(tasks: "queue.Queue[str]") -> None:
-    for line in sys.stdin:
+def _listen(asked: IO[str], tasks: "queue.Queue[str]") -> None:
+    for line in asked:
         tasks.put(line)
     os._exit(0)  # the owner is gone: nobody waits for what the main thread may be at
-
-
-if __name__ == "__main__":
-    main()

@@ -13,9 +13,10 @@ from typing import Any
 
 from drmime.errors import InputError
 from drmime.experiment.rows import Row
-from drmime.io import write_atomically
+from drmime.io import write_text
 from drmime.report import plots
-from drmime.report.tables import best, domains, ordered, printed, summary
+from drmime.report.summary import measure
+from drmime.report.tables import MEASURES, best, domains, ordered, printed, summary
 
 HERE = Path(__file__).parent
 TYPES = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
@@ -52,7 +53,7 @@ OVERVIEW = (
     "share of the moving image's diagonal; a run is aligned if the median rTRE of its landmarks is below {threshold:g}; a "
     "failed run is not. Intervals are bootstrapped; the best of a column is bold.{compared}",
 )
-COMPARED = " Differences and p-values are paired by image pair and seed, against {reference}."
+COMPARED = " Differences and p-values are of {measure} against {reference}, pair by pair, each the mean over its seeds."
 BY_DOMAIN = ("Aligned by domain", "Runs whose median rTRE is below {threshold:g}, of all runs on pairs with landmarks.")
 BOXES = (
     "Median rTRE of every run. The box holds the middle half, the line in it is the median, whiskers reach to the last run "
@@ -78,12 +79,8 @@ def write(
     """
     html = _page(ordered(rows, methods), folder, title, reference, threshold, methods)
     path = folder / "report.html"
-    write_atomically(path, lambda draft: _write(draft, html), ".html")
+    write_text(path, html)
     return path
-
-
-def _write(draft: Path, html: str) -> None:
-    draft.write_bytes(html.encode("utf-8", "replace"))  # a file's name need not be text
 
 
 def _page(rows: list[Row], folder: Path, title: str, reference: str | None, threshold: float, methods: Sequence[str]) -> str:
@@ -138,7 +135,7 @@ def _tables(rows: Sequence[Row], reference: str | None, threshold: float, method
     overview = summary(rows, reference, threshold, methods)
     titles, *texts = (list(map(_on_two_lines, line)) for line in printed(overview))
     by_domain = domains(rows, threshold, methods)
-    compared = COMPARED.format(reference=reference) if reference is not None else ""
+    compared = COMPARED.format(reference=reference, measure=MEASURES[measure(rows)]) if reference is not None else ""
     tables = [
         (OVERVIEW, titles, [list(zip(*line, strict=True)) for line in zip(texts, best(overview), strict=True)]),
         (BY_DOMAIN, by_domain.columns, [[(text, False) for text in line] for line in by_domain.lines]),

@@ -15,7 +15,7 @@ from drmime.registry import known
 
 Value = str | float | None
 
-LANDMARKS = ("rtre_median", "start_rtre_median", "naed")  # a row with one of these is of a pair with landmarks
+LANDMARKS = ("rtre_median", "naed")  # scores by landmarks
 AVERAGED = ("naed", "rtre_median", "robustness", "dice")
 ALWAYS = ("method", "pairs", "runs", "failed")
 COLUMNS = (
@@ -68,8 +68,8 @@ def summary(rows: Iterable[Row], reference: str | None, threshold: float, method
     if reference is not None and rows:
         known("reference method", reference, {*groups, *methods})
     measured = measure(rows)
-    comparable = _pairs_with(rows, (measured,))
-    with_landmarks = _pairs_with(rows, LANDMARKS)
+    comparable = {row.pair for row in rows if _value(row, measured) is not None}
+    with_landmarks = _with_landmarks(rows)
     lines = []
     for method, own in groups.items():
         errors = [_error(row, "rtre_median") for row in own if row.pair in with_landmarks]
@@ -93,7 +93,7 @@ def domains(rows: Iterable[Row], threshold: float, methods: Sequence[str] = ()) 
     """
     rows = ordered(rows, methods)
     names = tuple(_grouped(rows, lambda row: row.method))
-    with_landmarks = _pairs_with(rows, LANDMARKS)
+    with_landmarks = _with_landmarks(rows)
     rows = [row for row in rows if row.pair in with_landmarks]
     parts = _grouped(rows, lambda row: row.domain or "other") if any(row.domain for row in rows) else {}
     lines = []
@@ -110,9 +110,9 @@ def _grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[R
     return groups
 
 
-def _pairs_with(rows: Sequence[Row], scores: Sequence[str]) -> set[str]:
-    """Names of the pairs with any of `scores`; a failed run keeps those of its start."""
-    return {row.pair for row in rows if any(_value(row, name) is not None for name in scores)}
+def _with_landmarks(rows: Sequence[Row]) -> set[str]:
+    """Names of the pairs with landmarks, which even a failed run knows of."""
+    return {row.pair for row in rows if row.landmarks or any(_value(row, name) is not None for name in LANDMARKS)}
 
 
 def _value(row: Row, name: str) -> float | None:

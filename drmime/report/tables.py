@@ -12,7 +12,7 @@ from string import Formatter
 from tabulate import DataRow, Line, TableFormat, tabulate
 
 from drmime.experiment.rows import Row
-from drmime.io import write_atomically
+from drmime.io import write_text
 from drmime.report.summary import Table, Value, domains, measure, ordered, summary
 
 __all__ = ["Table", "best", "domains", "latex", "markdown", "ordered", "printed", "summary", "write"]
@@ -128,7 +128,7 @@ def write(rows: Iterable[Row], folder: Path, reference: str | None, threshold: f
         "rows.csv": _csv(_plain(rows)),
     }
     for name, text in files.items():
-        _put(Path(folder) / name, text)
+        write_text(Path(folder) / name, text)
 
 
 def markdown(table: Table) -> str:
@@ -150,13 +150,6 @@ def latex(table: Table) -> str:
     ]
     inner = tabulate(cells, [title.translate(LATEX) for title in titles], BOOKTABS, disable_numparse=True)
     return f"% \\usepackage{{booktabs}}\n\\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}\n{inner}\n\\end{{tabular}}\n"
-
-
-def _put(path: Path, text: str) -> None:
-    def fill(draft: Path) -> None:
-        draft.write_bytes(text.encode("utf-8", "backslashreplace"))  # a file's name need not be text
-
-    write_atomically(path, fill)
 
 
 def _fields(form: str) -> list[str]:
