@@ -315,7 +315,7 @@ def interrupted_run(images: Path, out: Path) -> tuple[int, str, str]:
         deadline = time.monotonic() + 120
         while not (out / "tensorboard").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
-        time.sleep(2)
+        time.sleep(5)  # the first step, on a busy machine
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=120)
     return process.returncode, stdout, stderr

@@ -359,7 +359,12 @@ def test_killed_at_any_moment_a_run_goes_on_and_ends_the_same(tmp_path: Path) ->
     kept: dict[Path, bytes] = {}
     for number in range(20):
         process = start(config)
-        time.sleep(2.5 + 0.37 * (number % 10))
+        if number % 4:  # else while it begins
+            more = len(kept) + 1
+            wait_for(
+                lambda more=more, run=process: sum(experiment.path(t).exists() for t in tasks) >= more or run.poll() is not None
+            )
+        time.sleep(0.23 * (number % 7))
         alive = tiny.children(process.pid)
         process.send_signal(signal.SIGKILL)
         process.communicate()
