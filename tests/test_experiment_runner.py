@@ -333,14 +333,20 @@ def test_a_full_disk_is_one_clear_error_and_what_is_there_stays(tmp_path: Path, 
 
 def start(config: Path, *more: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "drmime", "run", str(config), *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a job in the background ignores it
+    )
 
 
 def gone(pid: int) -> bool:
     for _ in range(100):
         try:
-            if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
-                return True
+            if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1:
+                return True  # not while a thread of it still dies
         except OSError:
             return True
         time.sleep(0.1)
