@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from scipy import stats
 
+from drmime import grid
 from drmime.errors import InputError, numbers
-from drmime.grid import Grid, apply, scaled
+from drmime.grid import Grid, scaled
 from drmime.resample import resample
 
 RESAMPLES = 9999
@@ -46,8 +47,7 @@ class Known(Protocol):
 
 def mapped(matrix: Any, points: Any) -> np.ndarray:
     """Points (N, D) by a homogeneous matrix (D+1, D+1); NaN where one has no image (behind a projective horizon)."""
-    places, in_front = apply(torch.as_tensor(numbers("matrix", matrix)), torch.as_tensor(numbers("points", points)))
-    return np.where(in_front.numpy()[:, None], places.numpy(), np.nan)
+    return grid.mapped(torch.as_tensor(numbers("matrix", matrix)), torch.as_tensor(numbers("points", points)))
 
 
 def tre(found: Any, expected: Any, spacing: Sequence[float] | None = None) -> np.ndarray:
@@ -150,14 +150,14 @@ def _landmark_scores(
 ) -> dict[str, float]:
     spacing = case.moving_spacing
     shape = case.moving.shape[: len(spacing)] if case.extent is None else case.extent
-    found = mapped(matrix, points)
-    errors, before = tre(found, expected, spacing), tre(mapped(start, points), expected, spacing)
+    found, begun = mapped(matrix, points), mapped(start, points)
+    errors, before = tre(found, expected, spacing), tre(begun, expected, spacing)
     shares = rtre(found, expected, shape, spacing)
     return {
         "naed": naed(found, expected, shape),
         **{f"tre_{name}": float(of(errors)) for name, of in (("mean", np.mean), ("median", np.median), ("max", np.max))},
         **{f"rtre_{name}": float(of(shares)) for name, of in (("mean", np.mean), ("median", np.median), ("max", np.max))},
-        "start_rtre_median": float(np.median(rtre(mapped(start, points), expected, shape, spacing))),
+        "start_rtre_median": float(np.median(rtre(begun, expected, shape, spacing))),
         "robustness": robustness(before, errors),
     }
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from drmime.image import Image
 from drmime.initialise.search import pyramid, reduced
 from drmime.metrics import GradientAngle
+from drmime.metrics.base import shares
 from drmime.metrics.histogram import entropies
 from drmime.pyramid import Pyramid, possible_levels
 
@@ -85,7 +86,7 @@ def unlikeness(linear: Tensor, scales: Sequence[float]) -> Tensor:
 
 def correlation(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
     """Of values (K, N) with weights (K, N); 0 where one does not vary. shape: (K,)"""
-    share = weight / weight.sum(-1, keepdim=True).clamp(min=1e-6)
+    share = shares(weight)
     first, second = (values - (share * values).sum(-1, keepdim=True) for values in (first, second))
     sizes = [(share * values.square()).sum(-1) for values in (first, second)]
     return (share * first * second).sum(-1) / (sizes[0] * sizes[1]).sqrt().clamp(min=1e-6)
@@ -95,7 +96,7 @@ def shared(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
     """Mutual information of intensities (K, N) in [0, 1] by the geometric mean of their entropies, from 0 to 1. shape: (K,)"""
     rows, columns = ((values.clamp(0, 1) * (BINS - 1)).round().long() for values in (first, second))
     joint = weight.new_zeros(len(weight), BINS * BINS).scatter_add_(1, rows * BINS + columns, weight)
-    joint = joint / joint.sum(-1, keepdim=True).clamp(min=1e-6)
+    joint = shares(joint)
     one, other, both = entropies(joint.unflatten(-1, (BINS, BINS)))
     return (one + other - both).clamp(min=0) / (one * other).sqrt().clamp(min=1e-3)
 

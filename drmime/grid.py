@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -130,6 +131,12 @@ def apply(matrix: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     denominator = homogeneous[..., -1:]
     in_front = denominator > 1e-6
     return homogeneous[..., :-1] / torch.where(in_front, denominator, 1.0), in_front[..., 0]
+
+
+def mapped(matrix: Tensor, points: Tensor) -> np.ndarray:
+    """`apply` for people: (D+1, D+1), (N, D) -> (N, D), NaN where a point has no image."""
+    places, in_front = apply(matrix, points)
+    return torch.where(in_front[:, None], places, torch.nan).numpy()
 
 
 def combined(values: Tensor, matrix: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from drmime.errors import InputError, existing_file, numbers, whole
-from drmime.grid import Grid, apply
+from drmime.grid import Grid, mapped
 from drmime.io import write_image, write_text
 from drmime.ladder import Candidate
 from drmime.optimise import Stop
@@ -219,8 +219,7 @@ def _map(matrix: Tensor, points: Any) -> np.ndarray:
     array = numbers("points", points, form)
     if array.ndim != 2 or array.shape[1] != ndim:
         raise InputError(f"points: expected {form}, got {array.shape}")
-    mapped, in_front = apply(matrix, torch.as_tensor(array))
-    return torch.where(in_front[:, None], mapped, torch.nan).numpy()
+    return mapped(matrix, torch.as_tensor(array))
 
 
 def _in_words(registration: Registration) -> str:

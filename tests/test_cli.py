@@ -11,6 +11,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import tiny
 
 from drmime import Registration, __version__
 from drmime.cli import main
@@ -305,13 +306,7 @@ def interrupted_run(images: Path, out: Path) -> tuple[int, str, str]:
     """Start a run far too long, send Ctrl-C once it is under way; -> status, stdout, stderr."""
     words = ["register", images / "fixed.png", images / "moving.png", "--out", out, *QUICK, "--tensorboard"]
     command = [*PROGRAM, *map(str, words), "--steps", "1000000", "--set", "tolerance=1e-12"]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a job in the background ignores it
-    ) as process:
+    with tiny.started(command) as process:
         deadline = time.monotonic() + 120
         while not (out / "tensorboard").exists() and time.monotonic() < deadline:
             time.sleep(0.1)

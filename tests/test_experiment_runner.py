@@ -333,13 +333,7 @@ def test_a_full_disk_is_one_clear_error_and_what_is_there_stays(tmp_path: Path, 
 
 def start(config: Path, *more: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "drmime", "run", str(config), *more]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a job in the background ignores it
-    )
+    return tiny.started(command)
 
 
 def gone(pid: int) -> bool:

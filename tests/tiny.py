@@ -1,6 +1,9 @@
 """Small experiments for the tests: pairs of a few pixels, methods that take no time, and one that ends its process."""
 
 import contextlib
+import signal
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +103,16 @@ def config(folder: Path, table: Path, methods: dict[str, Any], **more: Any) -> P
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(state | more, sort_keys=False))
     return path
+
+
+def started(command: Sequence[str]) -> subprocess.Popen[str]:
+    """A process that Ctrl-C reaches, also where these tests are a job in the background, which would ignore it."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=_hear)
+
+
+def _hear() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def children(pid: int) -> list[int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from drmime.grid import apply
+from drmime import grid
 
 PER_AXIS = {2: 20, 3: 8}  # points of a regular grid, which stand for an image whose truth is a matrix
 
@@ -58,8 +58,7 @@ def regular_points(shape: Sequence[int]) -> np.ndarray:
 
 def mapped(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Points (N, D) by a homogeneous matrix (D+1, D+1); NaN where one has no image (behind a projective horizon)."""
-    places, in_front = apply(torch.as_tensor(matrix), torch.as_tensor(points))
-    return np.where(in_front.numpy()[:, None], places.numpy(), np.nan)
+    return grid.mapped(torch.as_tensor(matrix), torch.as_tensor(points))
 
 
 def within(points: np.ndarray, shape: Sequence[int], margin: float = 0.0) -> np.ndarray:

@@ -10,12 +10,13 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import torch
 from scipy.spatial.transform import Rotation
 
 from drmime.datasets.case import Case, Change, mapped, regular_points, within
 from drmime.datasets.reading import expected_points
 from drmime.errors import InputError
-from drmime.grid import Grid
+from drmime.grid import Grid, homogeneous
 from drmime.registry import known
 from drmime.resample import resample
 
@@ -121,9 +122,7 @@ def rotation(ndim: int, random: np.random.Generator, degrees: float) -> np.ndarr
 
 def about(old: np.ndarray, new: np.ndarray, linear: np.ndarray) -> np.ndarray:
     """The homogeneous matrix of x -> linear (x - old) + new."""
-    matrix = np.eye(len(old) + 1)
-    matrix[:-1, :-1], matrix[:-1, -1] = linear, new - linear @ old
-    return matrix
+    return homogeneous(torch.as_tensor(linear), torch.as_tensor(new - linear @ old)).numpy()
 
 
 def _sides(case: Case) -> np.ndarray:

@@ -24,6 +24,7 @@ NUMBER = re.compile(r"[Tt]rue|[Ff]alse|-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 FROM_THE_PAIR = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_spacing", "moving_spacing", "channel_axis")
 OPTIONS = tuple(name for name in options_of(register) if name not in (*FROM_THE_PAIR, "observers", "seed"))
+TIMEOUT = 600  # seconds, unless the file says otherwise
 SHARED = "x-"  # how a top-level key begins that is there only to be referred to by anchors
 KEYS = {  # of a configuration, and what each is
     "dataset": "the pairs: a name of drmime.datasets.DATASETS and its options",
@@ -108,7 +109,7 @@ def _experiment(state: Mapping[str, Any]) -> Experiment:
         seeds=[whole("seeds", seed, 0) for seed in seeds],
         outputs=outputs,
         report=replace(report, title=str(report.title), reference=reference),
-        timeout=number("timeout", state.get("timeout", 600), 0),
+        timeout=number("timeout", state.get("timeout", TIMEOUT), 0),
         text=settings.text({"dataset": state["dataset"], "methods": methods, "seeds": seeds}),
     )
 
@@ -166,8 +167,9 @@ def _expanded(value: Any) -> Any:
 
 def _variable(found: re.Match[str]) -> str:
     name, default = found.groups()
-    value = os.environ.get(name) or default  # as in a shell, what is empty takes the default
-    value = os.environ.get(name) if value is None else value
+    value = os.environ.get(name)
+    if not value and default is not None:  # as in a shell, what is empty takes the default
+        value = default
     if value is None:
         raise InputError(f"${{{name}}}: the environment variable {name} is not set; set it, or write ${{{name}:-default}}")
     return value
@@ -198,7 +200,7 @@ def schema() -> dict[str, Any]:
         "seeds": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
         "outputs": block(asdict(Outputs()), asdict(Outputs())),
         "report": block(asdict(Judging()), asdict(Judging())),
-        "timeout": {"type": "number", "exclusiveMinimum": 0, "default": 600},
+        "timeout": {"type": "number", "exclusiveMinimum": 0, "default": TIMEOUT},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -74,7 +74,7 @@ class Task:
         return Path(self.outputs.folder) / "tensorboard" / self.name
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"pair": self.pair.to_dict()}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> "Task":

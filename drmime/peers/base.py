@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from drmime.errors import InputError, number, numbers, whole
+from drmime.grid import homogeneous
 from drmime.registry import known
 
 Run = Callable[[int], np.ndarray]  # seed -> moving_from_fixed in pixels, x first. shape: (D+1, D+1)
@@ -119,9 +121,7 @@ def centre_on_centre(
 
 def affine(linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """The homogeneous matrix of x -> linear x + shift. shape: (D+1, D+1)"""
-    matrix = np.eye(len(shift) + 1)
-    matrix[:-1, :-1], matrix[:-1, -1] = linear, shift
-    return matrix
+    return homogeneous(torch.as_tensor(linear, dtype=torch.float64), torch.as_tensor(shift)).numpy()
 
 
 def probed(mapped: Callable[[list[float]], Any], ndim: int) -> np.ndarray:

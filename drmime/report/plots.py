@@ -15,6 +15,7 @@ import numpy as np
 
 from drmime.errors import InputError
 from drmime.experiment.rows import Row
+from drmime.report.summary import grouped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,10 +43,7 @@ SETTINGS: dict[Any, Any] = {
 
 def by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """The rows of each method; methods in order of first appearance."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.method, []).append(row)
-    return groups
+    return grouped(rows, lambda row: row.method)
 
 
 def boxes(groups: Mapping[str, Sequence[Row]], threshold: float) -> str:

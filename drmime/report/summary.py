@@ -64,7 +64,7 @@ def summary(rows: Iterable[Row], reference: str | None, threshold: float, method
         InputError: there are rows, but `reference` is no method of theirs nor one of `methods`.
     """
     rows = ordered(rows, methods)
-    groups = _grouped(rows, lambda row: row.method)
+    groups = grouped(rows, lambda row: row.method)
     if reference is not None and rows:
         known("reference method", reference, {*groups, *methods})
     measured = measure(rows)
@@ -92,18 +92,18 @@ def domains(rows: Iterable[Row], threshold: float, methods: Sequence[str] = ()) 
     No lines without landmarks; None where a method has no run.
     """
     rows = ordered(rows, methods)
-    names = tuple(_grouped(rows, lambda row: row.method))
+    names = tuple(grouped(rows, lambda row: row.method))
     with_landmarks = _with_landmarks(rows)
     rows = [row for row in rows if row.pair in with_landmarks]
-    parts = _grouped(rows, lambda row: row.domain or "other") if any(row.domain for row in rows) else {}
+    parts = grouped(rows, lambda row: row.domain or "other") if any(row.domain for row in rows) else {}
     lines = []
     for domain, part in [*sorted(parts.items()), *([("all", rows)] if rows else [])]:
-        own = _grouped(part, lambda row: row.method)
+        own = grouped(part, lambda row: row.method)
         lines.append((domain, *(_share(own.get(name, []), threshold) for name in names)))
     return Table(("domain", *names), tuple(lines))
 
 
-def _grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
+def grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
@@ -159,7 +159,7 @@ def _averages(rows: Sequence[Row]) -> dict[str, Value]:
 def _against(reference: Sequence[Row], own: Sequence[Row], measured: str) -> dict[str, Value]:
     """Pair by pair, the mean over the seeds that both have: runs that differ by their seed alone are not independent."""
     theirs = {(row.pair, row.seed): _error(row, measured) for row in reference}
-    both = _grouped([row for row in own if (row.pair, row.seed) in theirs], lambda row: row.pair)
+    both = grouped([row for row in own if (row.pair, row.seed) in theirs], lambda row: row.pair)
     mine = [np.mean([_error(row, measured) for row in rows]) for rows in both.values()]
     found = compare(mine, [np.mean([theirs[row.pair, row.seed] for row in rows]) for rows in both.values()])
     return {
