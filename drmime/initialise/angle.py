@@ -19,7 +19,7 @@ from torch import Tensor
 from drmime.errors import InputError, number, whole
 from drmime.image import Image
 from drmime.initialise.poses import good_length
-from drmime.orientation import deviator, orientation, turned
+from drmime.orientation import components, deviator, orientation, turned
 
 LEAST_VARIANCE = 1e-3  # of a map's largest: below, too little structure meets for a score
 NODES = 2**16  # of the midpoint rule for integrals over the angle
@@ -58,31 +58,34 @@ class GradientAngle:
             raise InputError(f"degree: expected 1 in three dimensions, got {self.degree}")
         self.lengths = [good_length(max(m, f + (m + 1) // 2)) for f, m in zip(fixed.grid.shape, shape, strict=True)]
         self.first = [(f - m - n + 1) // 2 for f, m, n in zip(fixed.grid.shape, shape, self.lengths, strict=True)]
-        self.spectra = self._spectra(fixed)
+        parts = self._parts(fixed)
+        parts[:, :-2] *= torch.tensor(self.weights).repeat_interleave(self._components(fixed)).view(-1, *[1] * fixed.grid.ndim)
+        axes = tuple(range(2, parts.ndim))
+        room = parts.new_zeros(*parts.shape[:2], *self.lengths)
+        room[tuple([slice(None)] * 2 + [slice(length) for length in fixed.grid.shape])] = parts
+        self.spectra = torch.fft.rfftn(room.roll([-first for first in self.first], axes), dim=axes)  # so maps start at `first`
 
     def maps(self, moving: Image) -> tuple[Tensor, Tensor]:
         """Turned moving images (P, m, *shape) -> score and overlap in pixels at shifts from `first` on, (P, *lengths) each."""
-        ndim = moving.grid.ndim
-        spectra = self._spectra(moving)
-        count = (spectra.shape[1] - 2) // self.degree  # components of a tensor without trace
-        weights = torch.tensor(self.weights).repeat_interleave(count).view(-1, *[1] * ndim)
-        product = self.spectra * spectra.conj()
-        product = torch.cat([(weights.to(product) * product[:, :-2]).sum(1, keepdim=True), product[:, -2:]], 1)
-        total, size, overlap = torch.fft.irfftn(product, self.lengths, tuple(range(2, ndim + 2))).unbind(1)
-        variance = size * (sum(c * c for c in self.weights) / count)
-        least = LEAST_VARIANCE * variance.flatten(1).amax(1).clamp(min=1).view(-1, *[1] * ndim)
-        score = torch.where(variance < least, 0, total / variance.clamp(min=least).sqrt())
-        back, axes = [-start for start in self.first], tuple(range(1, ndim + 1))
-        return torch.roll(score, back, axes), torch.roll(overlap, back, axes).round()
+        axes = tuple(range(2, moving.grid.ndim + 2))
+        product = torch.fft.rfftn(self._parts(moving), self.lengths, axes).conj_physical_().mul_(self.spectra)
+        product[:, -3] += product[:, :-3].sum(1)
+        total, variance, overlap = torch.fft.irfftn(product[:, -3:], self.lengths, axes).unbind(1)
+        variance *= sum(c * c for c in self.weights) / self._components(moving)
+        least = LEAST_VARIANCE * variance.flatten(1).amax(1).clamp(min=1).view(-1, *[1] * moving.grid.ndim)
+        score = total.mul_(variance.clamp(min=least).rsqrt_()).masked_fill_(variance < least, 0)
+        return score, overlap.round_()
 
-    def _spectra(self, image: Image) -> Tensor:
-        """Of the trace-free components, to each power, of the squared size and of the mask. (P, parts + 2, *half spectrum)"""
-        ndim = image.grid.ndim
-        parts = deviator(image.data.movedim(1, -1), ndim).movedim(-1, 1)
+    def _components(self, image: Image) -> int:
+        """Of a tensor without trace."""
+        return len(components(image.grid.ndim)) - 1
+
+    def _parts(self, image: Image) -> Tensor:
+        """The trace-free components, to each power, the squared size and the mask. (P, parts + 2, *shape)"""
+        parts = deviator(image.data.movedim(1, -1), image.grid.ndim).movedim(-1, 1)
         size = parts.square().sum(1, keepdim=True)
         mask = torch.ones_like(size) if image.mask is None else image.mask
-        every = torch.cat([*powers(parts, self.degree), size, mask], 1)
-        return torch.fft.rfftn(every, self.lengths, tuple(range(2, ndim + 2)))
+        return torch.cat([*powers(parts, self.degree), size, mask], 1)
 
 
 def powers(parts: Tensor, degree: int) -> list[Tensor]:

@@ -80,8 +80,10 @@ def peaks(surface: Tensor, count: int, apart: int) -> list[tuple[Tensor, float]]
     """Indices (D,), on the CPU, and heights of the `count` highest values > 0 more than `apart` from each other, best first."""
     surface = surface.clone()
     found: list[tuple[Tensor, float]] = []
-    while len(found) < count and (top := float(surface.max())) > 0:
+    while len(found) < count:
         peak = torch.stack(torch.unravel_index(surface.argmax().cpu(), surface.shape))
+        if (top := float(surface[tuple(peak)])) <= 0:
+            break
         surface[tuple(slice(max(0, i - apart), i + apart + 1) for i in peak.tolist())] = -1
         found.append((peak, top))
     return found

@@ -27,7 +27,7 @@ SIZE = {2: 192, 3: 32}  # pixels along the fixed image's longest side
 STEP = {2: 5.625, 3: 30.0}  # degrees
 PEAKS = 3  # taken from each pose's map
 COARSE = 64  # pixels along the fixed image's longest side; smaller images are searched once
-BETTER = 0.25  # share of the poses that are searched again at full size
+BETTER = 0.12  # share of the poses that are searched again at full size
 TOGETHER = 2**18  # pixels of canvases that are worked on at once; more leave its cache
 CLOSE = 0.08  # of the fixed image's diagonal: candidates nearer to each other are one
 ALIKE = 1.1  # ratio of sizes up to which images are taken to have one scale
@@ -122,20 +122,20 @@ class Search:
         chosen = {scale: list(range(len(poses))) for scale in self._scales(fixed.grid, moving.grid)}
         here, there = pyramid(fixed), pyramid(moving)
         if round(longest / (2 * spacing)) >= COARSE:
-            found = list(self._at(here, there, 2 * spacing, poses, chosen))
+            found = list(self._at(here, there, 2 * spacing, poses, chosen, count=1))
             seen = {peak.scale for peak in found}  # a thin image may be too small for a look at half the size
             chosen = _promising(found) | {scale: numbers_ for scale, numbers_ in chosen.items() if scale not in seen}
-        return list(self._at(here, there, spacing, poses, chosen))
+        return list(self._at(here, there, spacing, poses, chosen, PEAKS))
 
     def _at(
-        self, fixed: Pyramid, moving: Pyramid, spacing: float, poses: Tensor, chosen: Mapping[float, Sequence[int]]
+        self, fixed: Pyramid, moving: Pyramid, spacing: float, poses: Tensor, chosen: Mapping[float, Sequence[int]], count: int
     ) -> Iterator[Peak]:
-        """Peaks of the chosen poses (numbers by scale), with working pixels of world length `spacing`."""
+        """At most `count` peaks of each chosen pose (numbers by scale), with working pixels of world length `spacing`."""
         here = self.maps.describe(reduced(fixed, spacing))
         for scale, numbers_ in chosen.items():
             there = reduced(moving, spacing * scale)
             if min(there.grid.shape) >= 8 and max(there.grid.shape) <= LARGEST * max(here.grid.shape):
-                for peak in self._at_scale(here, self.maps.describe(there), scale, poses[numbers_], spacing):
+                for peak in self._at_scale(here, self.maps.describe(there), scale, poses[numbers_], spacing, count):
                     yield peak._replace(pose=numbers_[peak.pose])
 
     def _scales(self, fixed: Grid, moving: Grid) -> list[float]:
@@ -144,7 +144,7 @@ class Search:
         bases = [1.0] if len(self.scales) == 1 or 1 / ALIKE < ratio < ALIKE else [1.0, ratio]
         return sorted({round(base * scale, 4) for base, scale in itertools.product(bases, self.scales)})
 
-    def _at_scale(self, here: Image, there: Image, scale: float, poses: Tensor, spacing: float) -> Iterator[Peak]:
+    def _at_scale(self, here: Image, there: Image, scale: float, poses: Tensor, spacing: float, count: int) -> Iterator[Peak]:
         """Peaks of every rotation at one scale; `here` and `there` are reduced and described."""
         ndim = here.grid.ndim
         side = math.ceil(math.hypot(*there.grid.shape))  # holds the moving image however it is turned
@@ -162,7 +162,7 @@ class Search:
             enough = self.least_overlap * self._least(here, overlap)
             score = torch.where(overlap >= enough.view(-1, *[1] * ndim).clamp(min=1), score, -math.inf)
             for pose, map_ in enumerate(score):
-                for entry, value in peaks(map_, PEAKS, apart):
+                for entry, value in peaks(map_, count, apart):
                     back = translation(-(entry + first).flip(0).double())
                     from_here = from_canvas[pose] @ canvas.world_from_index @ back
                     yield Peak(value, from_here @ here.grid.index_from_world, scale, start + pose)

@@ -104,47 +104,35 @@ class MINE(Similarity):
         return torch.cat([moving[..., : -self.tensors], turned(moving[..., -self.tensors :], jacobian)], -1)
 
     def forward(self, fixed: Tensor, moving: Tensor, weight: Tensor, levels: slice) -> Tensor:
-        (x, x_lines), (y, y_lines) = (self._split(_together(values)) for values in (fixed, moving))
+        (x, x_lines), (y, y_lines) = (self._split(values.permute(1, 3, 0, 2)) for values in (fixed, moving))
         if not self.scales:
-            flat = weight.transpose(0, 1).flatten(1, 2)
-            self.scales = [_mean_and_deviation(values.detach(), flat) for values in (x, y)]
-        (x_mean, x_deviation), (y_mean, y_deviation) = self.scales
-        first, split, end = self.layers[0], x.shape[-1], x.shape[-1] + y.shape[-1]
-        from_x = torch.bmm((x - x_mean) / x_deviation, first[:, :split])
-        from_y = torch.baddbmm(first[:, -1:], (y - y_mean) / y_deviation, first[:, split:end])
-        counts = weight.shape[0], weight.shape[-1]  # levels, points
-
-        def score(shift: int) -> Tensor:
-            """T for the partners `shift` points further on, of the same level. shape: (L, B, N)"""
-
-            def partners(values: Tensor) -> Tensor:
-                return values.unflatten(1, counts).roll(shift, 2).flatten(1, 2) if shift else values
-
-            hidden = from_x + partners(from_y)
-            if self.orientation:
-                agreement = (x_lines * partners(y_lines)).sum(-1, keepdim=True)
-                hidden = hidden + AGREEMENT * agreement * first[:, end : end + 1]
-            return self._rest(hidden).unflatten(1, counts).transpose(0, 1)
-
-        shifts = self._shifts(counts[1])
-        t_random = torch.cat([score(shift) for shift in shifts], -1)
-        w_random = torch.cat([weight * weight.roll(shift, -1) for shift in shifts], -1)
-        value = BOUNDS[self.bound](self, score(0), shares(weight), t_random, shares(w_random), levels)
+            self.scales = [_mean_and_deviation(values.detach(), weight.transpose(0, 1)[:, None]) for values in (x, y)]
+        x, y = ((values - mean) / deviation for values, (mean, deviation) in zip((x, y), self.scales, strict=True))
+        shifts = [0, *self._shifts(weight.shape[-1])]  # the true partner first
+        partners = torch.stack([torch.cat([y, y_lines], 1).roll(shift, -1) for shift in shifts], 2)
+        y, y_lines = partners.tensor_split([y.shape[1]], 1)  # shape: (B, C, partners, L, N)
+        inputs = [x[:, :, None].expand(-1, -1, len(shifts), -1, -1), y]
+        if self.orientation:
+            inputs.append(AGREEMENT * (x_lines[:, :, None] * y_lines).sum(1, keepdim=True))
+        met = torch.cat(inputs, 1).unbind(2)  # one after the other, so that what the network holds stays near at hand
+        t, *t_random = (self._network(pairs.flatten(2).mT).view(x.shape[0], *x.shape[2:]).transpose(0, 1) for pairs in met)
+        w_random = torch.cat([weight * weight.roll(shift, -1) for shift in shifts[1:]], -1)
+        value = BOUNDS[self.bound](self, t, shares(weight), torch.cat(t_random, -1), shares(w_random), levels)
         return torch.where(w_random.sum(-1) > 0, value, 0)  # a level without points says nothing
 
     def _split(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, N, C) -> intensities and strengths of edges, which the network takes as they are; and how the edges lie."""
+        """(B, C, L, N) -> intensities and strengths of edges, which the network takes as they are; and how the edges lie."""
         if not self.orientation:
-            return values, values[..., :0]
-        tensors = values[..., -self.tensors :]
-        strength = tensors[..., : self.ndim].sum(-1, keepdim=True)
-        return torch.cat([values[..., : -self.tensors], strength], -1), deviator(tensors, self.ndim)
+            return values, values[:, :0]
+        values, tensors = values.tensor_split([-self.tensors], 1)
+        strength = tensors[:, : self.ndim].sum(1, keepdim=True)
+        return torch.cat([values, strength], 1), deviator(tensors.movedim(1, -1), self.ndim).movedim(-1, 1)
 
-    def _rest(self, hidden: Tensor) -> Tensor:
-        """All layers after the first, linear one. (B, N, hidden) -> (B, N)"""
-        for layer in list(self.layers)[1:]:
-            hidden = torch.baddbmm(layer[:, -1:], F.relu(hidden), layer[:, :-1])
-        return hidden[..., 0]
+    def _network(self, values: Tensor) -> Tensor:
+        """T of what each pair of points shows. (B, pairs, inputs) -> (B, pairs)"""
+        for layer in self.layers:
+            values = torch.baddbmm(layer[:, -1:], values if layer is self.layers[0] else F.relu_(values), layer[:, :-1])
+        return values[..., 0]
 
     def _shifts(self, count: int) -> list[int]:
         """How far on in the list each point finds its random partners.
@@ -212,18 +200,13 @@ BOUNDS: dict[str, Bound] = {
 }
 
 
-def _together(values: Tensor) -> Tensor:
-    """The points of all levels in one list, in memory channel by channel. (L, B, N, C) -> (B, L * N, C)"""
-    return values.permute(1, 3, 0, 2).flatten(2).mT
-
-
 def _log_mean_exp(t: Tensor, share: Tensor) -> Tensor:
     return torch.logsumexp(t + share.clamp(min=1e-30).log(), -1)  # finite, even where no point has a share
 
 
 def _mean_and_deviation(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each channel. (B, N, C), (B, N) -> (B, 1, C) twice"""
-    share = shares(weight)[..., None]
-    mean = (share * values).sum(1, keepdim=True)
-    deviation = (share * (values - mean) ** 2).sum(1, keepdim=True).sqrt()
+    """Of each channel. (B, C, L, N), (B, 1, L, N) -> (B, C, 1, 1) twice"""
+    share = shares(weight.flatten(2)).view(weight.shape)
+    mean = (share * values).sum((2, 3), keepdim=True)
+    deviation = (share * (values - mean) ** 2).sum((2, 3), keepdim=True).sqrt()
     return mean, deviation.clamp(min=1e-3)
