@@ -14,6 +14,8 @@ import torch
 import yaml
 
 from drmime import peers, register
+from drmime.image import as_image
+from drmime.initialise import INITIALISERS
 from drmime.peers.base import affine
 from drmime.peers.base import gray as gray_of
 
@@ -27,8 +29,18 @@ def gray(pixels: np.ndarray) -> np.ndarray:
     return gray_of(pixels, 2)
 
 
-def peer(fixed: np.ndarray, moving: np.ndarray, shift: np.ndarray, threads: int, name: str, **options: Any) -> Run:
-    problem = peers.Problem.of(fixed, moving, PIXELS, PIXELS, start=affine(np.eye(2), shift), threads=threads)
+def peer(
+    fixed: np.ndarray,
+    moving: np.ndarray,
+    shift: np.ndarray,
+    threads: int,
+    name: str,
+    start: np.ndarray | None = None,
+    **options: Any,
+) -> Run:
+    """`start` (3, 3), fixed pixels to moving pixels, takes the place of `shift`."""
+    start = affine(np.eye(2), shift) if start is None else start
+    problem = peers.Problem.of(fixed, moving, PIXELS, PIXELS, start=start, threads=threads)
     run = peers.ready(problem, name, options)
 
     def mapper(seed: int) -> Mapper:
@@ -36,6 +48,19 @@ def peer(fixed: np.ndarray, moving: np.ndarray, shift: np.ndarray, threads: int,
         return lambda points: points @ matrix[:2, :2].T + matrix[:2, 2]
 
     return mapper
+
+
+def searched(fixed: np.ndarray, moving: np.ndarray, shift: np.ndarray, threads: int) -> Run:
+    """Exhaustive mutual information by FFT at one scale (as globalign, doi 10.1016/j.patrec.2022.05.022), then elastix."""
+    torch.set_num_threads(threads)
+    search = INITIALISERS["search"](score={"name": "cross", "bins": 8}, scales=[1.0])
+    images = [as_image(gray(pixels), role="fixed") for pixels in (fixed, moving)]
+
+    def run(seed: int) -> Mapper:
+        start = search(*images)[0].numpy()
+        return peer(fixed, moving, np.zeros(2), threads, "elastix", start=start, settings="far")(seed)
+
+    return run
 
 
 def ours(fixed: np.ndarray, moving: np.ndarray, shift: np.ndarray, threads: int, **options: Any) -> Run:
@@ -57,9 +82,11 @@ METHODS: dict[str, Method] = {
     "elastix-fast": functools.partial(peer, name="elastix", settings="fast"),  # the fastest found on the kidney pair
     "elastix-far": functools.partial(peer, name="elastix", settings="far"),  # on kidney and lesions, which start further off
     "elastix-default": functools.partial(peer, name="elastix"),
+    "search-elastix": searched,  # from any start, as drmime
     "simpleitk": functools.partial(peer, name="simpleitk"),
     "drmime": ours,  # as it comes: searches from any start
-    "drmime-mine": functools.partial(ours, initialiser=None),  # from the given start alone, as the peers
+    "drmime-given": functools.partial(ours, initialiser="given"),  # from the given start, as the peers
+    "drmime-mine": functools.partial(ours, initialiser=None),  # the last stage alone
     "drmime-plain": functools.partial(ours, initialiser=None, metric={"name": "mine", "orientation": False, "local": False}),
     "drmime-mattes": functools.partial(ours, initialiser=None, metric="mattes"),
     "drmime-nmi": functools.partial(ours, initialiser=None, metric="nmi"),

@@ -13,7 +13,7 @@ from torch import Tensor
 from drmime.errors import InputError, number, numbers, switch, whole
 from drmime.grid import apply, scaled
 from drmime.image import Image, as_image, batch
-from drmime.initialise import INITIALISERS, Initialiser
+from drmime.initialise import INITIALISERS, Initialiser, nothing
 from drmime.ladder import suited
 from drmime.lie import PARAMETRISATIONS, generators
 from drmime.metrics import METRICS, Similarity
@@ -158,10 +158,13 @@ def _first(option: str, spec: Any, fixed: Image, moving: Image) -> Tensor:
 
 
 def initialisers(spec: Any) -> list[tuple[str, Initialiser | None]]:
-    """What proposes starts, with names to report: of None none, of "auto" the search that suits the group (None)."""
+    """What proposes starts, with names to report: of None none, of "auto" the search that suits the group (None).
+
+    "given" proposes nothing, but the given start is refined as candidates are.
+    """
     if spec is None:
         return []
-    table = {**INITIALISERS, "auto": lambda: suited}
+    table = {**INITIALISERS, "auto": lambda: suited, "given": lambda: nothing}
     made: list[tuple[str, Initialiser | None]] = []
     for one in spec if isinstance(spec, (list, tuple)) else [spec]:
         part = build("initialiser", table, one, Callable)  # type: ignore[arg-type]

@@ -107,7 +107,12 @@ def _add_register(commands: Any) -> None:
     add("--steps", type=int, default=GIVEN, metavar="N", help="of the transform")
     add("--device", default=GIVEN, help="cpu, cuda, ...; by default a GPU if there is one")
     add("--seed", type=int, default=GIVEN, metavar="N", help="of every random number")
-    add("--initialiser", type=_value, default=GIVEN, help="auto, none, search, features, moments, ..., or a list of these")
+    add(
+        "--initialiser",
+        type=_value,
+        default=GIVEN,
+        help="auto, given, none, search, features, moments, ..., or a list of these",
+    )
     add(
         "--initial-transform",
         type=_value,

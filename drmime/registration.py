@@ -76,8 +76,9 @@ def register(
         sampler: "uniform", "jittered", "all" or "edges", likewise; `{"name": "uniform", "points": 2048}`.
         initialiser: what proposes starts beside the given one. "auto": a search over every rotation, shift and scale that the
             group allows (`drmime.initialise.search`); a name or mapping of `drmime.initialise.INITIALISERS`, or a list of
-            them; None: the given start alone. All starts are refined and compared by how well edges and intensities
-            agree (`drmime.ladder`), and `Registration.candidates` tells how they fared.
+            them; "given": nothing. All starts are refined and compared by how well edges and intensities agree
+            (`drmime.ladder`), and `Registration.candidates` tells how they fared. None: the given start goes to the metric
+            as it is; more `steps` and a higher `rate` (250 and 0.005) then reach further.
         initial_transform: the given start: "centre", "identity", "mass" or another initialiser, or a homogeneous matrix
             (D+1, D+1) from fixed to moving world coordinates, x first; for lists, one matrix for all or one each.
         fixed_mask, moving_mask: arrays or paths of the spatial shape; nonzero pixels count. For lists, lists.

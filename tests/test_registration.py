@@ -291,6 +291,19 @@ def test_candidates_are_ranked_and_hold_the_given_start() -> None:
     assert f"start: search, the best of {len(sources)}" in str(result)
 
 
+def test_the_given_start_alone_is_refined_from_some_per_cent_away() -> None:
+    fixed, _ = images(96)
+    moving = np.roll(fixed, (5, -6), (0, 1))
+    off = {"initial_transform": "identity", "group": "rigid", "metric": "ncc", "steps": 3}
+    result = register(fixed, moving, initialiser="given", **off)
+    (only,) = result.candidates
+    assert only.source == "given"
+    assert not np.array_equal(only.matrix, np.eye(3))
+    assert np.abs(result.to_moving([[48.0, 48.0]]) - [[42, 53]]).max() < 1
+    left = register(fixed, moving, initialiser=None, **off)
+    assert np.abs(left.to_moving([[48.0, 48.0]]) - [[42, 53]]).max() > 4
+
+
 def test_without_initialiser_the_given_start_is_used_as_it_is() -> None:
     fixed, moving = images()
     for none in (None, []):
@@ -356,7 +369,7 @@ def test_the_seed_decides_the_candidates() -> None:
 def test_the_initialisers_known_are_listed() -> None:
     with pytest.raises(InputError, match="unknown initialiser 'serch'; did you mean 'search'") as caught:
         register(*images(), initialiser="serch", **QUICK)
-    assert all(name in str(caught.value) for name in [*INITIALISERS, "auto"])
+    assert all(name in str(caught.value) for name in [*INITIALISERS, "auto", "given"])
 
 
 def test_lists_give_a_list_and_single_images_one_result() -> None:
@@ -615,7 +628,16 @@ PARTS: dict[str, list] = {
     "group": ["rigid", "projective", ["scale"], {"own": np.eye(3, k=2)}, {"own": np.ones((3, 3))}],
     "metric": ["mine", "mattes", "nmi", "jhmi", "mse", {"name": "mine", "bound": "infonce"}, {"name": "jhmi", "bins": 5}],
     "sampler": ["jittered", "all", "edges", {"name": "uniform", "points": 0.01}, {"name": "uniform", "points": 16}],
-    "initialiser": ["auto", "mass", ["centre", {"name": "moments"}], "phase", "features", {"name": "search", "size": 16}, mass],
+    "initialiser": [
+        "auto",
+        "given",
+        "mass",
+        ["centre", {"name": "moments"}],
+        "phase",
+        "features",
+        {"name": "search", "size": 16},
+        mass,
+    ],
     "initial_transform": ["mass", "identity", FAR, np.diag([-1, 1, 1]), np.diag([1, 1, -1]), np.ones((3, 3)), np.eye(3) * 1e-9],
     "fixed_mask": [np.tri(16), np.eye(16), np.zeros((16, 16)), np.ones((8, 8)), np.ones((16, 16), bool)],
     "moving_mask": [np.tri(16), np.eye(16), np.full((16, 16), np.nan)],

@@ -15,7 +15,7 @@ from drmime.initialise.landmarks import Landmarks
 from drmime.initialise.moments import Moments
 from drmime.initialise.phase import FourierMellin, PhaseCorrelation
 from drmime.initialise.search import Search
-from drmime.initialise.simple import centre, identity, mass
+from drmime.initialise.simple import centre, identity, mass, nothing
 
 Initialiser = Callable[[Image, Image], Tensor]
 
@@ -31,4 +31,4 @@ INITIALISERS: dict[str, Callable[..., Initialiser]] = {
     "landmarks": Landmarks,
 }
 
-__all__ = ["INITIALISERS", "Initialiser", "centre", "identity", "mass"]
+__all__ = ["INITIALISERS", "Initialiser", "centre", "identity", "mass", "nothing"]

@@ -8,6 +8,11 @@ from drmime.image import Image
 from drmime.initialise.base import mass_of
 
 
+def nothing(fixed: Image, moving: Image) -> Tensor:
+    """No start. shape: (0, D+1, D+1)"""
+    return identity(fixed, moving)[:0]
+
+
 def identity(fixed: Image, moving: Image) -> Tensor:
     """The two worlds as they are."""
     return torch.eye(fixed.grid.ndim + 1, dtype=torch.float64).repeat(fixed.data.shape[0], 1, 1)
