@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import CancelledError, Executor, Future
 from pathlib import Path
@@ -301,16 +302,46 @@ class Gone(Executor):
 def test_a_lost_scheduler_is_told_and_is_no_row(tmp_path: Path, way: object) -> None:
     plan = load(tmp_path, 1, PEERS)
     with pytest.raises(InputError, match="the scheduler is gone; the same command goes on from here"):
-        runner.perform(plan.tasks(), Gone(way), 1, 60)
+        runner.perform(plan.tasks(), Gone(way), lambda: 1, 60)
     assert not any(experiment.path(task).exists() for task in plan.tasks())
 
 
 def test_a_lost_worker_is_a_row(tmp_path: Path) -> None:
     plan = load(tmp_path, 1, {"still": {"peer": "centre"}})
-    runner.perform(plan.tasks(), Gone(OSError("lost")), 1, 60)
+    runner.perform(plan.tasks(), Gone(OSError("lost")), lambda: 1, 60)
     row = rows.read(experiment.path(plan.tasks()[0]))
     assert row is not None
     assert row.error == "OSError: lost"
+
+
+class Growing(Executor):
+    """A cluster of one worker that two more join, and which has none for a moment."""
+
+    def __init__(self) -> None:
+        self.counts = [1, 1, 3, 3, 0]
+        self.pending: list[Future] = []
+        self.most: list[int] = []  # pending each time that workers were counted and tasks given
+
+    def workers(self) -> int:
+        threading.Timer(0.2, self.finish).start()
+        self.most.append(len(self.pending))
+        return self.counts.pop(0) if self.counts else 1
+
+    def finish(self) -> None:
+        if self.pending:
+            self.pending.pop(0).set_exception(OSError("lost"))
+
+    def submit(self, *_: object, **__: object) -> Future:  # type: ignore[override]
+        self.pending.append(Future())
+        self.most[-1] = len(self.pending)
+        return self.pending[-1]
+
+
+def test_workers_that_join_later_get_their_share(tmp_path: Path) -> None:
+    plan, growing = load(tmp_path, 12, {"still": {"peer": "centre"}}), Growing()
+    runner.perform(plan.tasks(), growing, growing.workers, 60)
+    assert growing.most[:4] == [2, 2, 6, 6]
+    assert all(experiment.path(task).exists() for task in plan.tasks())
 
 
 def test_a_full_disk_is_one_clear_error_and_what_is_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

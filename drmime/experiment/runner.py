@@ -6,7 +6,7 @@ Each finished task is a row in a file of its own, so that a run that was stopped
 import functools
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,12 +29,13 @@ GONE = "the scheduler is gone; the same command goes on from here"
 _own = threading.local()  # of each thread that runs tasks: its child process, which outlives a task to save the imports
 
 
-def perform(tasks: Sequence[Task], executor: Executor, workers: int, timeout: float, retry: bool = False) -> None:
+def perform(tasks: Sequence[Task], executor: Executor, workers: Callable[[], int], timeout: float, retry: bool = False) -> None:
     """Write the row of every task that is not `finished`.
 
     Args:
         tasks: each writes below the folder of its outputs.
-        executor: where they run; never more than a few tasks for each of its `workers` are in its hands.
+        executor: where they run.
+        workers: how many it has now; never more than a few tasks for each are in its hands.
         timeout: seconds after which a task has failed.
         retry: whether rows that hold an error are run again.
 
@@ -47,7 +48,7 @@ def perform(tasks: Sequence[Task], executor: Executor, workers: int, timeout: fl
     running: dict[Future[Row], Task] = {}
     with tqdm(total=len(tasks), initial=done, unit="run", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         while True:
-            for task in islice(waiting, workers * IN_FLIGHT - len(running)):
+            for task in islice(waiting, max(0, max(1, workers()) * IN_FLIGHT - len(running))):
                 running[_submitted(executor, task, timeout)] = task
             if not running:
                 return
@@ -70,7 +71,7 @@ def execute(task: Task, timeout: float) -> Row:
 
 
 @contextmanager
-def threads(workers: int) -> Iterator[tuple[Executor, int]]:
+def threads(workers: int) -> Iterator[tuple[Executor, Callable[[], int]]]:
     """Workers of this machine: as many threads, each with a process."""
     children: list[Child] = []
 
@@ -80,7 +81,7 @@ def threads(workers: int) -> Iterator[tuple[Executor, int]]:
 
     executor = ThreadPoolExecutor(workers, initializer=begin)
     try:
-        yield executor, workers
+        yield executor, lambda: workers
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
         for child in children:
@@ -91,9 +92,9 @@ def threads(workers: int) -> Iterator[tuple[Executor, int]]:
 
 
 @contextmanager
-def cluster(address: str) -> Iterator[tuple[Executor, int]]:
+def cluster(address: str) -> Iterator[tuple[Executor, Callable[[], int]]]:
     """The workers of a Dask scheduler. They have drmime installed and see the same files as this machine; the tasks of one
-    that is lost go to another.
+    that is lost go to another, and one that joins later gets its share.
 
     Raises:
         InputError: Dask is not installed, no scheduler answers, or it has no workers.
@@ -106,9 +107,15 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
         client = Client(address, set_as_default=False, timeout=CONNECT)
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(f"scheduler: expected the address of a Dask scheduler, got {address!r} ({error})") from error
+
+    def workers() -> int:
+        try:
+            return sum(client.nthreads().values())
+        except OSError as error:
+            raise InputError(GONE) from error
+
     with client:
-        workers = sum(client.nthreads().values())
-        if not workers:
+        if not workers():
             raise InputError(f"scheduler {address}: it has no workers; start some first, such as 'dask worker {address}'")
         executor = client.get_executor(pure=False)  # a task is not the same as another, though its arguments are
         try:
