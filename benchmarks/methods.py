@@ -51,14 +51,19 @@ def peer(
 
 
 def searched(fixed: np.ndarray, moving: np.ndarray, shift: np.ndarray, threads: int) -> Run:
-    """Exhaustive mutual information by FFT at one scale (as globalign, doi 10.1016/j.patrec.2022.05.022), then elastix."""
+    """Exhaustive mutual information by FFT at one scale (as globalign, doi 10.1016/j.patrec.2022.05.022), then elastix.
+
+    Timed with it is how elastix gets its images, some hundredths of a second, since the start is known only then.
+    """
     torch.set_num_threads(threads)
     search = INITIALISERS["search"](score={"name": "cross", "bins": 8}, scales=[1.0])
     images = [as_image(gray(pixels), role="fixed") for pixels in (fixed, moving)]
 
     def run(seed: int) -> Mapper:
-        start = search(*images)[0].numpy()
-        return peer(fixed, moving, np.zeros(2), threads, "elastix", start=start, settings="far")(seed)
+        found = search(*images).numpy()
+        if not len(found):
+            raise RuntimeError("search: no start found")
+        return peer(fixed, moving, np.zeros(2), threads, "elastix", start=found[0], settings="far")(seed)
 
     return run
 

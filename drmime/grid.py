@@ -135,15 +135,17 @@ def apply(matrix: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
 
 def mapped(matrix: Tensor, points: Tensor) -> np.ndarray:
     """`apply` for people: (D+1, D+1), (N, D) -> (N, D), NaN where a point has no image."""
-    places, in_front = apply(matrix, points)
+    places, in_front = apply(matrix.double(), points.double())
     return torch.where(in_front[:, None], places, torch.nan).numpy()
 
 
 def combined(values: Tensor, matrix: Tensor) -> Tensor:
     """values @ matrixᵀ, (..., N, m) and (..., n, m) -> (..., N, n), for a handful of columns.
 
-    Points lie in memory column by column, before and after: loops over a handful of entries are slow.
+    The result lies in memory column by column, whatever `values` does: loops over a handful of entries are slow.
     """
+    if values.is_cuda:  # where products of matrices may be set to fewer digits (TF32) than coordinates need
+        return (matrix[..., None] * values.mT[..., None, :, :]).sum(-2).mT
     return (matrix @ values.mT).mT
 
 

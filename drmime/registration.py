@@ -1,7 +1,8 @@
 """`register`: two images in, a `Registration` out."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +33,19 @@ class Interrupted(KeyboardInterrupt):
         self.registrations = registrations
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()  # whatever the caller's mode, this needs gradients
+@contextmanager
+def _own_modes() -> Iterator[None]:
+    """Whatever the caller's modes: this needs gradients, and coordinates all their digits."""
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+    ):
+        yield
+
+
+@_own_modes()
 def register(
     fixed: Any,
     moving: Any,

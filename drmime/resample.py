@@ -95,7 +95,7 @@ def _filled(channel: np.ndarray, valid: np.ndarray) -> np.ndarray:
 def _places(part: np.ndarray, moving_from_fixed: np.ndarray, fixed: Grid, moving: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Where output pixels of flat numbers `part` (N,) lie in the moving array: (D, N) in array order, and inside (N,)."""
     pixels = np.stack(np.unravel_index(part, fixed.shape)[::-1], -1).astype(np.float64)
-    mapped, in_front = apply(torch.as_tensor(moving_from_fixed), torch.as_tensor(pixels))
+    mapped, in_front = apply(torch.as_tensor(moving_from_fixed, dtype=torch.float64), torch.as_tensor(pixels))
     places = mapped.numpy().T[::-1]
     ends = np.array(moving.shape)[:, None] - 0.5
     edge = 1e-6  # of a pixel: rounding must not cost an image its border

@@ -74,7 +74,7 @@ def matrix(path: Path) -> np.ndarray:
             state = json.loads(text)
             rows = state["matrix"] if isinstance(state, dict) else state
         else:
-            rows = numbers(text)
+            rows = rows_of_numbers(text)
         values = np.array(rows, dtype=float)
         if values.ndim != 2:
             raise ValueError(f"shape {values.shape}")
@@ -83,7 +83,7 @@ def matrix(path: Path) -> np.ndarray:
         raise InputError(f"{path}: expected rows of numbers, or a registration saved by drmime ({error!r})") from error
 
 
-def numbers(text: str) -> list[list[float]]:
+def rows_of_numbers(text: str) -> list[list[float]]:
     """The numbers of each line that holds any, commas or blanks between them; raises ValueError on anything else."""
     return [[float(word) for word in line.replace(",", " ").split()] for line in text.splitlines() if line.strip()]
 

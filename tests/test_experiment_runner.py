@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import CancelledError, Executor, Future
+from collections.abc import Iterable
+from concurrent.futures import CancelledError, Executor, Future, wait
 from pathlib import Path
 
 import pytest
@@ -315,33 +315,39 @@ def test_a_lost_worker_is_a_row(tmp_path: Path) -> None:
 
 
 class Growing(Executor):
-    """A cluster of one worker that two more join, and which has none for a moment."""
+    """A cluster that has no worker for a moment, then one, and then two more join; one task at a time is done."""
 
     def __init__(self) -> None:
-        self.counts = [1, 1, 3, 3, 0]
+        self.counts = [0, 1, 3, 3]
         self.pending: list[Future] = []
-        self.most: list[int] = []  # pending each time that workers were counted and tasks given
+        self.most: list[int] = []  # pending each time that tasks have been given
 
     def workers(self) -> int:
-        threading.Timer(0.2, self.finish).start()
-        self.most.append(len(self.pending))
         return self.counts.pop(0) if self.counts else 1
-
-    def finish(self) -> None:
-        if self.pending:
-            self.pending.pop(0).set_exception(OSError("lost"))
 
     def submit(self, *_: object, **__: object) -> Future:  # type: ignore[override]
         self.pending.append(Future())
-        self.most[-1] = len(self.pending)
         return self.pending[-1]
 
+    def wait(self, running: Iterable[Future], return_when: str) -> object:
+        self.most.append(len(self.pending))
+        self.pending.pop(0).set_exception(OSError("lost"))
+        return wait(running, return_when=return_when)
 
-def test_workers_that_join_later_get_their_share(tmp_path: Path) -> None:
+
+def test_workers_that_join_later_get_their_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, growing = load(tmp_path, 12, {"still": {"peer": "centre"}}), Growing()
+    monkeypatch.setattr(runner, "wait", growing.wait)
     runner.perform(plan.tasks(), growing, growing.workers, 60)
-    assert growing.most[:4] == [2, 2, 6, 6]
+    assert growing.most == [2, 2, 6, 6, 5, 4, 3, 2, 2, 2, 2, 1]
     assert all(experiment.path(task).exists() for task in plan.tasks())
+
+
+def test_workers_are_not_counted_when_all_is_done(tmp_path: Path) -> None:
+    def gone() -> int:
+        raise InputError("gone")
+
+    runner.perform([], Gone("closed"), gone, 60)
 
 
 def test_a_full_disk_is_one_clear_error_and_what_is_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

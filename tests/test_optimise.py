@@ -194,11 +194,11 @@ def test_a_mask_too_narrow_for_the_coarse_levels_does_not_hold_the_transform_sti
     assert error(result, truth, grid) < 0.3, result
 
 
-def test_gradients_switched_off_outside_do_not_matter() -> None:
+def test_the_modes_of_the_caller_do_not_matter() -> None:
     fixed, moving, _, _ = problem("translation", 2)
     options = {"group": "translation", "metric": "ncc", "steps": 5}
     expected = register(fixed, moving, **options).matrix
-    for mode in (torch.no_grad(), torch.inference_mode()):
+    for mode in (torch.no_grad(), torch.inference_mode(), torch.autocast("cpu")):
         with mode:
             assert np.array_equal(register(fixed, moving, **options).matrix, expected)
 

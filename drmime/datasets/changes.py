@@ -122,7 +122,7 @@ def rotation(ndim: int, random: np.random.Generator, degrees: float) -> np.ndarr
 
 def about(old: np.ndarray, new: np.ndarray, linear: np.ndarray) -> np.ndarray:
     """The homogeneous matrix of x -> linear (x - old) + new."""
-    return homogeneous(torch.as_tensor(linear), torch.as_tensor(new - linear @ old)).numpy()
+    return homogeneous(torch.tensor(linear, dtype=torch.float64), torch.tensor(new - linear @ old)).numpy()
 
 
 def _sides(case: Case) -> np.ndarray:

@@ -10,7 +10,7 @@ from drmime.errors import InputError, existing_file
 from drmime.grid import Grid, scaled
 from drmime.image import channels_first, load
 from drmime.io import read_landmarks, simpleitk
-from drmime.settings import numbers
+from drmime.settings import rows_of_numbers
 
 IDENTITY = "identity"  # the truth of images that overlay as they are
 ITK = (".tfm", ".xfm")  # endings of ITK's transforms
@@ -109,7 +109,7 @@ def read_both(path: str, ndim: int) -> tuple[np.ndarray, np.ndarray]:
     """A text file with a row for each landmark: its place in the fixed image, then in the moving one. -> (N, D), (N, D)"""
     text = existing_file(path, "a landmark file").read_text(encoding="utf-8", errors="replace")
     try:
-        rows = numbers(text)
+        rows = rows_of_numbers(text)
     except ValueError as error:
         raise InputError(f"{path}: expected numbers alone ({error})") from error
     for number, row in enumerate(rows, 1):
@@ -157,7 +157,7 @@ def read_truth(path: str, fixed: Grid, moving: Grid) -> np.ndarray:
     text = existing_file(path, "a text file with a matrix").read_text(encoding="utf-8", errors="replace")
     form = f"{path}: expected a matrix of {size} x {size} numbers, from fixed pixels to moving pixels"
     try:
-        matrix = np.array(numbers(text))
+        matrix = np.array(rows_of_numbers(text))
     except ValueError as error:
         raise InputError(f"{form} ({error})") from error
     if matrix.shape != (size, size):

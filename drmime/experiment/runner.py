@@ -6,11 +6,12 @@ Each finished task is a row in a file of its own, so that a run that was stopped
 import functools
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import islice, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,14 @@ def perform(tasks: Sequence[Task], executor: Executor, workers: Callable[[], int
         KeyboardInterrupt: likewise.
     """
     left = [task for task in tasks if not finished(task, retry)]
-    waiting, done = iter(left), len(tasks) - len(left)
+    waiting, done = deque(left), len(tasks) - len(left)
     running: dict[Future[Row], Task] = {}
     with tqdm(total=len(tasks), initial=done, unit="run", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
-        while True:
-            for task in islice(waiting, max(0, max(1, workers()) * IN_FLIGHT - len(running))):
+        while waiting or running:
+            room = max(1, workers()) * IN_FLIGHT - len(running) if waiting else 0
+            for _ in range(min(room, len(waiting))):
+                task = waiting.popleft()
                 running[_submitted(executor, task, timeout)] = task
-            if not running:
-                return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 task = running.pop(future)
                 rows.write(_row(task, future), path(task))
@@ -111,7 +112,7 @@ def cluster(address: str) -> Iterator[tuple[Executor, Callable[[], int]]]:
     def workers() -> int:
         try:
             return sum(client.nthreads().values())
-        except OSError as error:
+        except Exception as error:  # of a connection that is closed, or of a client that has closed itself
             raise InputError(GONE) from error
 
     with client:
@@ -121,7 +122,8 @@ def cluster(address: str) -> Iterator[tuple[Executor, Callable[[], int]]]:
         try:
             yield executor, workers
         finally:
-            executor.shutdown(wait=False)
+            with suppress(Exception):  # of a client that has closed itself
+                executor.shutdown(wait=False)
 
 
 def finished(task: Task, retry: bool = False) -> bool:

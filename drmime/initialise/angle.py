@@ -59,10 +59,11 @@ class GradientAngle:
         self.lengths = [good_length(max(m, f + (m + 1) // 2)) for f, m in zip(fixed.grid.shape, shape, strict=True)]
         self.first = [(f - m - n + 1) // 2 for f, m, n in zip(fixed.grid.shape, shape, self.lengths, strict=True)]
         parts = self._parts(fixed)
-        parts[:, :-2] *= torch.tensor(self.weights).repeat_interleave(self._components(fixed)).view(-1, *[1] * fixed.grid.ndim)
+        weights = parts.new_tensor(self.weights).repeat_interleave(self._components(fixed))
+        parts[:, :-2] *= weights.view(-1, *[1] * fixed.grid.ndim)
         axes = tuple(range(2, parts.ndim))
         room = parts.new_zeros(*parts.shape[:2], *self.lengths)
-        room[tuple([slice(None)] * 2 + [slice(length) for length in fixed.grid.shape])] = parts
+        room[tuple(map(slice, parts.shape))] = parts
         self.spectra = torch.fft.rfftn(room.roll([-first for first in self.first], axes), dim=axes)  # so maps start at `first`
 
     def maps(self, moving: Image) -> tuple[Tensor, Tensor]:

@@ -82,7 +82,7 @@ def peaks(surface: Tensor, count: int, apart: int) -> list[tuple[Tensor, float]]
     found: list[tuple[Tensor, float]] = []
     while len(found) < count:
         peak = torch.stack(torch.unravel_index(surface.argmax().cpu(), surface.shape))
-        if (top := float(surface[tuple(peak)])) <= 0:
+        if not (top := float(surface[tuple(peak)])) > 0:  # nor is NaN a peak
             break
         surface[tuple(slice(max(0, i - apart), i + apart + 1) for i in peak.tolist())] = -1
         found.append((peak, top))

@@ -7,7 +7,7 @@ of all maps, distinct from each other, are the candidates.
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -181,15 +181,12 @@ class Search:
         return overlap.flatten(1).amax(1).clamp(max=whole_fixed)
 
 
-def _promising(found: Iterable[Peak]) -> dict[float, list[int]]:
-    """The better poses, numbers by scale."""
-    best: dict[tuple[float, int], float] = {}
-    for peak in found:
-        best[peak.scale, peak.pose] = max(peak.score, best.get((peak.scale, peak.pose), -math.inf))
-    ranked = sorted(best, key=lambda key: -best[key])
+def _promising(found: Sequence[Peak]) -> dict[float, list[int]]:
+    """The better poses, numbers by scale, of one peak each."""
+    ranked = sorted(found, key=lambda peak: -peak.score)
     chosen: dict[float, list[int]] = {}
-    for scale, pose in ranked[: max(1, math.ceil(BETTER * len(ranked)))]:
-        chosen.setdefault(scale, []).append(pose)
+    for peak in ranked[: max(1, math.ceil(BETTER * len(ranked)))]:
+        chosen.setdefault(peak.scale, []).append(peak.pose)
     return chosen
 
 

@@ -130,8 +130,10 @@ class MINE(Similarity):
 
     def _network(self, values: Tensor) -> Tensor:
         """T of what each pair of points shows. (B, pairs, inputs) -> (B, pairs)"""
-        for layer in self.layers:
-            values = torch.baddbmm(layer[:, -1:], values if layer is self.layers[0] else F.relu_(values), layer[:, :-1])
+        first, *rest = self.layers
+        values = torch.baddbmm(first[:, -1:], values, first[:, :-1])
+        for layer in rest:
+            values = torch.baddbmm(layer[:, -1:], F.relu_(values), layer[:, :-1])
         return values[..., 0]
 
     def _shifts(self, count: int) -> list[int]:

@@ -121,7 +121,8 @@ def centre_on_centre(
 
 def affine(linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """The homogeneous matrix of x -> linear x + shift. shape: (D+1, D+1)"""
-    return homogeneous(torch.as_tensor(linear, dtype=torch.float64), torch.as_tensor(shift)).numpy()
+    parts = (torch.tensor(np.ascontiguousarray(part, np.float64)) for part in (linear, shift))
+    return homogeneous(*parts).numpy()
 
 
 def probed(mapped: Callable[[list[float]], Any], ndim: int) -> np.ndarray:

@@ -104,6 +104,7 @@ def domains(rows: Iterable[Row], threshold: float, methods: Sequence[str] = ()) 
 
 
 def grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
+    """Rows by `key`, in order of first appearance."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
