@@ -1,6 +1,7 @@
 """What each command of the command line does: it returns a `Report`, and `cli` prints it."""
 
 import csv
+import functools
 import json
 import tempfile
 from argparse import Namespace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from drmime import demo as example
 from drmime import experiment, settings
@@ -17,12 +19,13 @@ from drmime.io import MEDICAL, write_atomically, write_image
 from drmime.observers import Progress, TensorBoard
 from drmime.optimise import Observer
 from drmime.registration import Interrupted
-from drmime.registration import register as align
+from drmime.registration import register as in_process
 from drmime.registry import known, options_of
 from drmime.resample import ORDERS
 from drmime.result import Registration
 
 GOOD = 1.0  # pixels; a demo that ends further off has failed
+THREADS = 2  # at most, where the command line aligns one pair
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,13 @@ class Report:
     text: str
     problem: str = ""
     status: int = 0
+
+
+@functools.wraps(in_process)
+def align(*images: Any, **options: Any) -> Registration:
+    """`drmime.register` on a few threads: small tensors gain nothing from more, which on a busy machine wait for each other."""
+    torch.set_num_threads(min(THREADS, torch.get_num_threads()))
+    return in_process(*images, **options)
 
 
 def demo(args: Namespace) -> Report:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny
 
-from drmime import Registration, __version__
+from drmime import Registration, __version__, commands
 from drmime.cli import main
 
 QUICK = (
@@ -373,3 +373,12 @@ def test_demo_that_misses_the_truth_is_status_1(
     monkeypatch.setattr("drmime.commands.GOOD", 0.0)
     assert main(["demo", "--out", str(tmp_path), "--device", "cpu", "--levels", "1"]) == 1
     assert capsys.readouterr().err == "drmime: the error is not below 0 pixel\n"
+
+
+def test_the_command_line_takes_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("torch.get_num_threads", lambda: 64)
+    monkeypatch.setattr("torch.set_num_threads", asked.append)
+    monkeypatch.setattr("drmime.commands.in_process", lambda *images, **options: (images, options))
+    assert commands.align("fixed", "moving", seed=1) == (("fixed", "moving"), {"seed": 1})
+    assert asked == [2]

@@ -24,7 +24,7 @@ from drmime.pyramid import Pyramid, possible_levels
 from drmime.registry import build
 
 SIZE = {2: 192, 3: 32}  # pixels along the fixed image's longest side
-STEP = {2: 5.625, 3: 30.0}  # degrees
+STEP = {2: 5.625, 3: 24.0}  # degrees
 PEAKS = 3  # taken from each pose's map
 COARSE = 64  # pixels along the fixed image's longest side; smaller images are searched once
 BETTER = 0.12  # share of the poses that are searched again at full size
@@ -81,7 +81,7 @@ class Search:
             score: what is mapped, "angle" (gradient directions) or "cross" (mutual information of intensities), or a
                 mapping with options such as `{"name": "cross", "bins": 8}`.
             size: pixels along the fixed image's longest side; by default 192 in two dimensions and 32 in three.
-            step: degrees between rotations; by default 5.6 in two dimensions and 30 in three.
+            step: degrees between rotations; by default 5.6 in two dimensions and 24 in three.
             scales: world length in the moving image of one in the fixed image, tried at each rotation. Where images
                 without spacing differ in size by more than 10 %, the ratio of their sizes times each is tried as well.
             rotate: False: shifts and scales alone.
