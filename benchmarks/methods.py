@@ -1,6 +1,6 @@
 """The methods that `peers.py` compares, and how each was set; README.md says how the settings were found.
 
-A method takes the two images, the starting shift and the threads, makes everything ready and gives what is timed: a
+A method takes the two images, the start and the threads, makes everything ready and gives what is timed: a
 function from a seed to the map it found. The peers are those of `drmime.peers`, with their options here.
 """
 
@@ -16,12 +16,11 @@ import yaml
 from drmime import peers, register
 from drmime.image import as_image
 from drmime.initialise import INITIALISERS
-from drmime.peers.base import affine
 from drmime.peers.base import gray as gray_of
 
 Mapper = Callable[[np.ndarray], np.ndarray]  # fixed pixels to moving pixels, (N, 2) -> (N, 2), x first
 Run = Callable[[int], Mapper]  # of a seed
-Method = Callable[[np.ndarray, np.ndarray, np.ndarray, int], Run]  # fixed, moving, shift (2,), threads
+Method = Callable[[np.ndarray, np.ndarray, np.ndarray, int], Run]  # fixed, moving, start (3, 3) in pixels, threads
 PIXELS = (1.0, 1.0)  # spacing
 
 
@@ -29,17 +28,7 @@ def gray(pixels: np.ndarray) -> np.ndarray:
     return gray_of(pixels, 2)
 
 
-def peer(
-    fixed: np.ndarray,
-    moving: np.ndarray,
-    shift: np.ndarray,
-    threads: int,
-    name: str,
-    start: np.ndarray | None = None,
-    **options: Any,
-) -> Run:
-    """`start` (3, 3), fixed pixels to moving pixels, takes the place of `shift`."""
-    start = affine(np.eye(2), shift) if start is None else start
+def peer(fixed: np.ndarray, moving: np.ndarray, start: np.ndarray, threads: int, name: str, **options: Any) -> Run:
     problem = peers.Problem.of(fixed, moving, PIXELS, PIXELS, start=start, threads=threads)
     run = peers.ready(problem, name, options)
 
@@ -50,7 +39,7 @@ def peer(
     return mapper
 
 
-def searched(fixed: np.ndarray, moving: np.ndarray, shift: np.ndarray, threads: int) -> Run:
+def searched(fixed: np.ndarray, moving: np.ndarray, start: np.ndarray, threads: int) -> Run:
     """Exhaustive mutual information by FFT at one scale (as globalign, doi 10.1016/j.patrec.2022.05.022), then elastix.
 
     Timed with it is how elastix gets its images, some hundredths of a second, since the start is known only then.
@@ -63,14 +52,13 @@ def searched(fixed: np.ndarray, moving: np.ndarray, shift: np.ndarray, threads: 
         found = search(*images).numpy()
         if not len(found):
             raise RuntimeError("search: no start found")
-        return peer(fixed, moving, np.zeros(2), threads, "elastix", start=found[0], settings="far")(seed)
+        return peer(fixed, moving, found[0], threads, "elastix", settings="far")(seed)
 
     return run
 
 
-def ours(fixed: np.ndarray, moving: np.ndarray, shift: np.ndarray, threads: int, **options: Any) -> Run:
+def ours(fixed: np.ndarray, moving: np.ndarray, start: np.ndarray, threads: int, **options: Any) -> Run:
     torch.set_num_threads(threads)
-    start = affine(np.eye(2), shift)
 
     def run(seed: int) -> Mapper:
         result = register(fixed, moving, initial_transform=start, seed=seed, device="cpu", **options)

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from methods import METHODS, Mapper, Run, gray
 
+from drmime.grid import affine
 from drmime.image import as_image
 from drmime.initialise import INITIALISERS
 from drmime.io import read_image, read_landmarks
@@ -111,9 +112,10 @@ def prepared(pair: Pair, rows: Mapping[str, Row], threads: int) -> Iterator[tupl
     """Each method with its imports done, its images converted and one small run behind it."""
     for name, row in rows.items():
         with reported(row):
-            run = METHODS[name](pair.fixed, pair.moving, pair.shift, threads)
+            run = METHODS[name](pair.fixed, pair.moving, affine(np.eye(2), pair.shift), threads)
             with contextlib.suppress(Exception):  # what matters is how the pair itself goes
-                METHODS[name](*(zoomed(pixels, 0.25) for pixels in (pair.fixed, pair.moving)), pair.shift / 4, threads)(0)
+                small = (zoomed(pixels, 0.25) for pixels in (pair.fixed, pair.moving))
+                METHODS[name](*small, affine(np.eye(2), pair.shift / 4), threads)(0)
             yield name, run
 
 

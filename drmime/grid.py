@@ -149,6 +149,12 @@ def combined(values: Tensor, matrix: Tensor) -> Tensor:
     return (matrix @ values.mT).mT
 
 
+def affine(linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """`homogeneous` of arrays: the matrix of x -> linear x + shift. (D, D), (D,) -> (D+1, D+1), float64"""
+    parts = (torch.tensor(np.ascontiguousarray(part, np.float64)) for part in (linear, shift))
+    return homogeneous(*parts).numpy()
+
+
 def scaled(matrix: Tensor, grid: Grid) -> Tensor:
     """The same projective map in the scale and sign that `apply` needs, for images on `grid`. (..., D+1, D+1), the same
 

@@ -15,10 +15,10 @@ from problems import photograph
 from textures import about, busy, turn
 
 from drmime.errors import InputError
-from drmime.grid import Grid
+from drmime.grid import Grid, affine
 from drmime.initialise.simple import centre
 from drmime.peers import PEERS, Problem, ready, settings
-from drmime.peers.base import GROUPS, affine, centre_on_centre, gray, probed
+from drmime.peers.base import GROUPS, centre_on_centre, gray, probed
 
 PACKAGES = {"simpleitk": "SimpleITK", "elastix": "itk", "ants": "ants", "ecc": "cv2", "sift": "cv2", "phase": "skimage"}
 FLAT = ("ecc", "sift")  # 2-D alone

@@ -10,13 +10,12 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import torch
 from scipy.spatial.transform import Rotation
 
 from drmime.datasets.case import Case, Change, mapped, regular_points, within
 from drmime.datasets.reading import expected_points
 from drmime.errors import InputError
-from drmime.grid import Grid, homogeneous
+from drmime.grid import Grid, affine
 from drmime.registry import known
 from drmime.resample import resample
 
@@ -122,7 +121,7 @@ def rotation(ndim: int, random: np.random.Generator, degrees: float) -> np.ndarr
 
 def about(old: np.ndarray, new: np.ndarray, linear: np.ndarray) -> np.ndarray:
     """The homogeneous matrix of x -> linear (x - old) + new."""
-    return homogeneous(torch.tensor(linear, dtype=torch.float64), torch.tensor(new - linear @ old)).numpy()
+    return affine(linear, new - linear @ old)
 
 
 def _sides(case: Case) -> np.ndarray:

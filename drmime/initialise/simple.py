@@ -5,12 +5,12 @@ from torch import Tensor
 
 from drmime.grid import apply, translation
 from drmime.image import Image
-from drmime.initialise.base import mass_of
+from drmime.initialise.base import mass_of, stacked
 
 
 def nothing(fixed: Image, moving: Image) -> Tensor:
     """No start. shape: (0, D+1, D+1)"""
-    return identity(fixed, moving)[:0]
+    return stacked([], fixed.grid.ndim)
 
 
 def identity(fixed: Image, moving: Image) -> Tensor:

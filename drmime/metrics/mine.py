@@ -109,7 +109,8 @@ class MINE(Similarity):
             self.scales = [_mean_and_deviation(values.detach(), weight.transpose(0, 1)[:, None]) for values in (x, y)]
         x, y = ((values - mean) / deviation for values, (mean, deviation) in zip((x, y), self.scales, strict=True))
         shifts = [0, *self._shifts(weight.shape[-1])]  # the true partner first
-        partners = torch.stack([torch.cat([y, y_lines], 1).roll(shift, -1) for shift in shifts], 2)
+        both = torch.cat([y, y_lines], 1)
+        partners = torch.stack([both.roll(shift, -1) for shift in shifts], 2)
         y, y_lines = partners.tensor_split([y.shape[1]], 1)  # shape: (B, C, partners, L, N)
         inputs = [x[:, :, None].expand(-1, -1, len(shifts), -1, -1), y]
         if self.orientation:

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from drmime.errors import InputError, number, numbers, whole
-from drmime.grid import homogeneous
+from drmime.grid import affine
 from drmime.registry import known
 
 Run = Callable[[int], np.ndarray]  # seed -> moving_from_fixed in pixels, x first. shape: (D+1, D+1)
@@ -117,12 +116,6 @@ def centre_on_centre(
     in array order. -> moving_from_fixed in pixels, x first. shape: (D+1, D+1)"""
     ratio = np.array(fixed_spacing[::-1]) / np.array(moving_spacing[::-1])
     return affine(np.diag(ratio), (np.array(moving[::-1]) - 1) / 2 - ratio * (np.array(fixed[::-1]) - 1) / 2)
-
-
-def affine(linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """The homogeneous matrix of x -> linear x + shift. shape: (D+1, D+1)"""
-    parts = (torch.tensor(np.ascontiguousarray(part, np.float64)) for part in (linear, shift))
-    return homogeneous(*parts).numpy()
 
 
 def probed(mapped: Callable[[list[float]], Any], ndim: int) -> np.ndarray:

@@ -7,7 +7,8 @@ import numpy as np
 from scipy.ndimage import affine_transform
 
 from drmime.errors import InputError, whole
-from drmime.peers.base import Problem, Run, affine, package
+from drmime.grid import affine
+from drmime.peers.base import Problem, Run, package
 
 LARGEST = 2**28  # pixels of a canvas: 2 GB in double precision
 
