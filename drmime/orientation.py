@@ -191,7 +191,7 @@ def _inner(image: Image) -> Tensor:
     if image.mask is not None or frame.any():
         inside = inner.clone()
         for rows, around, part in _bands(shape, EDGE):
-            inner[:, :, rows] = -_widened(-inside[:, :, around], EDGE)[:, :, part]
+            inner[:, :, rows] = -widened(-inside[:, :, around], EDGE)[:, :, part]
     for axis, length in enumerate(shape, 2):
         inner.narrow(axis, 0, min(EDGE, length)).zero_()
         inner.narrow(axis, max(0, length - EDGE), min(EDGE, length)).zero_()
@@ -209,9 +209,9 @@ def _frame(image: Image) -> Tensor:
     for value in (coarse.flatten(2).amin(-1), edge.median(-1).values):
         away = (coarse - value.view(*value.shape, *[1] * len(shape))).abs().amax(1, keepdim=True)
         frame = torch.maximum(frame, _reached((away < FLAT).to(coarse), outer))
-    frame = _widened(-_widened(-frame, 1), 1)  # specks and thin lines are content
+    frame = widened(-widened(-frame, 1), 1)  # specks and thin lines are content
     share = frame.flatten(1).mean(1).view(-1, *[1] * (len(shape) + 1))
-    return torch.where((share > FLAT) & (share < LARGEST_FRAME), _widened(frame, 1), 0)
+    return torch.where((share > FLAT) & (share < LARGEST_FRAME), widened(frame, 1), 0)
 
 
 def _reached(flat: Tensor, outer: Tensor) -> Tensor:
@@ -221,9 +221,16 @@ def _reached(flat: Tensor, outer: Tensor) -> Tensor:
     return torch.as_tensor(region).to(flat)
 
 
-def _widened(region: Tensor, reach: int) -> Tensor:
-    pool = F.max_pool2d if region.ndim == 4 else F.max_pool3d
-    return pool(region, 2 * reach + 1, stride=1, padding=reach)
+def widened(region: Tensor, reach: int) -> Tensor:
+    """The largest value within `reach` pixels along every axis. (B, C, *shape), the same"""
+    for axis in range(2, region.ndim):  # one axis after the other: pooling over boxes takes four times as long
+        length = region.shape[axis]
+        ends = region.narrow(axis, 0, 1), region.narrow(axis, length - 1, 1)
+        padded = torch.cat([*[ends[0]] * reach, region, *[ends[1]] * reach], axis)
+        region = padded.narrow(axis, 0, length).clone()
+        for shift in range(1, 2 * reach + 1):
+            torch.maximum(region, padded.narrow(axis, shift, length), out=region)
+    return region
 
 
 def agreement(fixed: Tensor, moving: Tensor, weight: Tensor, ndim: int) -> tuple[Tensor, Tensor]:

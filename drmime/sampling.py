@@ -8,12 +8,12 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from drmime.errors import InputError, number, whole
 from drmime.grid import Grid, apply
 from drmime.image import Image
+from drmime.orientation import widened
 from drmime.pyramid import Pyramid
 
 
@@ -128,8 +128,7 @@ class Edges(Sampler):
     def choose(self, level: Image) -> Tensor | None:
         gray = level.normalised().data.mean(1, keepdim=True)
         edges = _canny(gray) if level.grid.ndim == 2 else _steepest(gray)
-        pool = F.max_pool2d if level.grid.ndim == 2 else F.max_pool3d
-        near = pool(edges, 2 * self.dilation + 1, stride=1, padding=self.dilation)
+        near = widened(edges, self.dilation)
         near = near if level.mask is None else near * level.mask
         if not near.flatten(1).any(1).all():
             raise InputError(f"sampler 'edges': no edge found on a level of shape {level.grid.shape}; use sampler 'uniform'")

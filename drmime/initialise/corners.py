@@ -16,7 +16,7 @@ from torch import Tensor
 from drmime.grid import apply
 from drmime.image import Image
 from drmime.initialise.base import gray
-from drmime.orientation import gaussian
+from drmime.orientation import gaussian, widened
 
 SECTORS = 16  # samples on a ring
 RINGS = (6, 14, 24, 36)  # pixels
@@ -61,7 +61,7 @@ def levels(image: Image, unit: float, axes: Tensor, harmonics: tuple[int, ...], 
 def _gradients(image: Image) -> tuple[Tensor, Tensor]:
     """Strength of the gradient relative to its neighbourhood, 0 near the mask's edge, and its angle. both (1, 1, H, W)"""
     mask = torch.ones_like(image.data) if image.mask is None else image.mask
-    solid = -F.max_pool2d(-F.pad(mask, (3, 3, 3, 3), value=1.0), 7, 1)
+    solid = -widened(-mask, 3)
     smooth = gaussian(image.data, 1.0)
     dx = F.pad(smooth[..., 2:] - smooth[..., :-2], (1, 1, 0, 0))
     dy = F.pad(smooth[..., 2:, :] - smooth[..., :-2, :], (0, 0, 1, 1))
@@ -77,7 +77,7 @@ def _corners(strength: Tensor, angle: Tensor, count: int) -> Tensor:
     xx, xy, yy = gaussian(torch.cat([dx * dx, dx * dy, dy * dy], 1), 2.0)[0]
     weaker = (xx + yy) / 2 - torch.hypot((xx - yy) / 2, xy)
     weaker = torch.where(strength[0, 0] > 0, weaker, 0)
-    peak = weaker == F.max_pool2d(weaker[None, None], 5, 1, 2)[0, 0]
+    peak = weaker == widened(weaker[None, None], 2)[0, 0]
     inner = F.pad(torch.ones_like(weaker[MARGIN:-MARGIN, MARGIN:-MARGIN]), [MARGIN] * 4)
     y, x = torch.nonzero((peak & (weaker > 1e-4)) * inner, as_tuple=True)
     y, x = torch.stack([y, x])[:, weaker[y, x].argsort(descending=True, stable=True)]
