@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drmime import checks, ladder
+from drmime import checks, starts
 from drmime.checks import Options
 from drmime.grid import scaled
 from drmime.image import Image
-from drmime.ladder import Ranking
 from drmime.lie import generators
 from drmime.metrics import Similarity
 from drmime.optimise import Observer, Outcome, Run, Step, Stop, maximise
 from drmime.pyramid import Pyramid
 from drmime.result import Registration
 from drmime.sampling import Sampler
+from drmime.starts import Ranking
 from drmime.transform import LieTransform
 
 LAST_STEPS = 20  # over which the similarity of the result is averaged
@@ -89,7 +89,7 @@ def register(
         initialiser: what proposes starts beside the given one. "auto": a search over every rotation, shift and scale that the
             group allows (`drmime.initialise.search`); a name or mapping of `drmime.initialise.INITIALISERS`, or a list of
             them; "given": nothing. All starts are refined and compared by how well edges and intensities agree
-            (`drmime.ladder`), and `Registration.candidates` tells how they fared. None: the given start goes to the metric
+            (`drmime.starts`), and `Registration.candidates` tells how they fared. None: the given start goes to the metric
             as it is; more `steps` and a higher `rate` (250 and 0.005) then reach further.
         initial_transform: the given start: "centre", "identity", "mass" or another initialiser, or a homogeneous matrix
             (D+1, D+1) from fixed to moving world coordinates, x first; for lists, one matrix for all or one each.
@@ -134,7 +134,7 @@ def register(
     settings |= {name: settings[name] and "given" for name in ("fixed_mask", "moving_mask")}
 
     here, there = _singles(pair.fixed), _singles(pair.moving)
-    ranked = [ladder.ranking(*one, asked.initialisers, named, seed) for one in zip(here, there, given, strict=True)]
+    ranked = [starts.ranking(*one, asked.initialisers, named, seed) for one in zip(here, there, given, strict=True)]
     start = torch.stack([ranking.candidates[0].matrix for ranking in ranked])
     transform = LieTransform(named, start, pair.fixed.grid, asked.finest_vector, parametrisation).to(weights.device)
     run = Run(pair.fixed, pair.moving, transform.names, settings, asked.metric.warmup + steps)

@@ -29,6 +29,7 @@ FLOORS = {
     "optimise": 5,
     "evidence": 5.25,
     "ladder": 5.5,
+    "starts": 5.75,
     "pictures": 5,
     "checks": 6,
     "result": 6,

@@ -1,0 +1,151 @@
+"""Which start: what proposes some, how the first is chosen among them, and why it may be wrong.
+
+A quick look at few pixels and poses is enough for four pairs of five. Where it leaves a rival, a thorough one follows, and
+what still has a rival is said to be doubtful.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drmime.grid import Grid
+from drmime.image import Image
+from drmime.initialise import Initialiser
+from drmime.initialise.base import corner_distances
+from drmime.initialise.features import Features
+from drmime.initialise.search import Search
+from drmime.ladder import RUNGS, Candidate, climb, score_at
+
+# Pixels and poses of a first look, in 2-D; degrees and scales as for `Search`
+QUICK: dict[str, Any] = {"size": 64, "step": 7.5, "scales": (0.8, 1.0, 1.25), "count": 5}
+CLEAR = (
+    20.0,
+    0.5,
+)  # the first look is enough with these standard deviations at least and this share of evidence elsewhere at most
+DOUBTFUL = 0.8  # a start elsewhere for which this share of the best one's evidence speaks
+APART = 0.05  # of the fixed image's diagonal: corners further off, on average, are elsewhere
+NEARBY = 0.25  # of the fixed image's diagonal, likewise: within it a start is one that the given start may have meant
+GLANCE = 128  # pixels along the longest side, for a look at the mirrored image
+SURE = 50.0  # standard deviations; below, a look at the mirrored image is worth its time
+CHANCE = 8.0  # standard deviations; neighbouring pixels are not independent, so chance reaches several
+COARSE = RUNGS[0].levels  # where proper and mirrored starts are compared before any is refined
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The starts of one pair, the one used first, and why it may be wrong, in sentences."""
+
+    candidates: tuple[Candidate, ...]
+    doubts: tuple[str, ...] = ()
+
+
+def ranking(
+    fixed: Image,
+    moving: Image,
+    given: Tensor,
+    searching: Sequence[tuple[str, Initialiser | None]],
+    generators: Mapping[str, Tensor],
+    seed: int,
+) -> Ranking:
+    """All starts of one pair: the given one (D+1, D+1) and what each of `searching` finds; None is the search that suits."""
+    if not searching:
+        return Ranking((Candidate("given", score_at(fixed, moving, [given]), given),))
+    auto = any(initialiser is None for _, initialiser in searching)
+    looks = [[(name, initialiser) for name, initialiser in searching if initialiser]]
+    if auto and given.shape[-1] == 3:  # in 3-D a quick look would miss too much
+        looks[0] += suited(generators, quick=True)
+    if auto:
+        looks.append(suited(generators))
+    found = [("given", given)]
+    for look in filter(None, looks):
+        found += [(name, matrix.to(given)) for name, find in look for matrix in find(fixed, moving)]
+        candidates = climb(fixed, moving, found, generators, seed)
+        if len(found) > 1 and clear(candidates, fixed.grid):  # a given start alone has no rival
+            break
+    candidates = _as_given(candidates, given, fixed.grid)
+    doubt = doubts(candidates, fixed.grid)
+    if auto and candidates[0].score < SURE:
+        doubt += _mirrored(fixed, moving, found, candidates[0], generators, seed)
+    return Ranking(candidates, doubt)
+
+
+def _as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> tuple[Candidate, ...]:
+    """Where about as much speaks for a start near the given one, that goes first: who gave it may know something."""
+    for number, one in enumerate(candidates):
+        if one.evidence <= DOUBTFUL * candidates[0].evidence:
+            break
+        if not apart(one.matrix, given, fixed, NEARBY):
+            return (one, *candidates[:number], *candidates[number + 1 :])
+    return candidates
+
+
+def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool = False) -> list[tuple[str, Initialiser]]:
+    """What "auto" is for a group: a search without the rotations or scales that the group lacks; where it has both, in 2-D,
+    matched corners as well, which find some of what a search at low resolution misses. `quick`, in 2-D: a tenth of the work.
+    """
+    linear = torch.stack([matrix[:-1, :-1] for matrix in generators.values()])
+    turns = bool((linear - linear.mT).abs().max() > 1e-9)
+    scales = bool(linear.diagonal(dim1=1, dim2=2).sum(1).abs().max() > 1e-9)
+    plane = linear.shape[-1] == 2
+    options = dict(QUICK) if quick and plane else {"size": GLANCE} if mirrored and plane else {}
+    options |= {} if scales else {"scales": (1.0,)}
+    made: list[tuple[str, Initialiser]] = [("search", Search(rotate=turns, mirrored=mirrored, **options))]
+    if turns and scales and plane and not (mirrored or quick):
+        made.append(("features", Features()))
+    return made
+
+
+def _mirrored(
+    fixed: Image,
+    moving: Image,
+    proper: Sequence[tuple[str, Tensor]],
+    best: Candidate,
+    generators: Mapping[str, Tensor],
+    seed: int,
+) -> tuple[str, ...]:
+    """A sentence where a reflected start fits far better than the best of the `proper` ones."""
+    found = [(source, matrix) for source, find in suited(generators, mirrored=True) for matrix in find(fixed, moving)]
+    here, there = ([matrix for _, matrix in starts] for starts in (found, proper))
+    if not found or score_at(fixed, moving, here, COARSE) < score_at(fixed, moving, there, COARSE):
+        return ()
+    other = climb(fixed, moving, found, generators, seed)[0]
+    if best.evidence > DOUBTFUL * other.evidence or other.score < max(CHANCE, best.score):
+        return ()
+    return (
+        f"The moving image seems to be mirrored: edges agree by {other.score:.0f} standard deviations when it is, by "
+        f'{best.score:.0f} when it is not. Pass initialiser={{"name": "search", "mirrored": True}}.',
+    )
+
+
+def clear(candidates: Sequence[Candidate], fixed: Grid) -> bool:
+    """Whether the first candidate stands out so far that no further search could change that."""
+    least, rival = CLEAR
+    return candidates[0].score > least and _rival(candidates, fixed, rival) is None
+
+
+def _rival(candidates: Sequence[Candidate], fixed: Grid, share: float) -> Candidate | None:
+    """The best start elsewhere, if more than this share of the first one's evidence speaks for it."""
+    best, *others = candidates
+    near = (other for other in others if other.evidence > share * best.evidence)
+    return next((other for other in near if apart(best.matrix, other.matrix, fixed)), None)
+
+
+def doubts(candidates: Sequence[Candidate], fixed: Grid) -> tuple[str, ...]:
+    """Why the first candidate may be wrong, in sentences; none where nothing speaks against it."""
+    best = candidates[0]
+    if best.score < CHANCE:
+        return (f"Doubtful: edges agree no more than by chance ({best.score:.0f} standard deviations). Look at the overlay.",)
+    if other := _rival(candidates, fixed, DOUBTFUL):
+        return (
+            f"Doubtful: about as much speaks for a start elsewhere ({other.source}, {other.evidence / best.evidence:.0%} "
+            "of the evidence) as for the one used. Look at the overlay.",
+        )
+    return ()
+
+
+def apart(one: Tensor, other: Tensor, fixed: Grid, share: float = APART) -> bool:
+    """Whether two transforms take the corners of `fixed` to places more than a share of its diagonal apart."""
+    return float(corner_distances(one, other, fixed).mean()) > share

@@ -1,0 +1,203 @@
+"""Which start: what is searched in which group, which start goes first, and what is said of it."""
+
+import itertools
+
+import pytest
+import torch
+from posed import REFINED, SIDES, Case
+from textures import about, turn
+from torch import Tensor
+
+from drmime import ladder, starts
+from drmime.grid import Grid
+from drmime.image import Image
+from drmime.initialise import Initialiser, centre
+from drmime.initialise.search import Search
+from drmime.ladder import Candidate
+from drmime.lie import GROUPS, generators
+from drmime.starts import apart, doubts, ranking, suited
+
+
+@pytest.fixture(scope="module")
+def plane() -> Case:
+    return Case(2)
+
+
+# The search that suits a group
+
+
+def searching(group: str | list[str], ndim: int, mirrored: bool = False) -> Search:
+    """The search among what suits a group."""
+    (search,) = (part for name, part in suited(generators(group, ndim), mirrored) if name == "search")
+    assert isinstance(search, Search)
+    return search
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_no_rotation_and_no_scale_is_tried_that_a_group_lacks(group: str, ndim: int) -> None:
+    search = searching(group, ndim)
+    assert search.rotate == (group != "translation")
+    assert (len(search.scales) > 1) == (group not in ("translation", "rigid"))
+    assert search.scales == [1.0] or 1.0 in search.scales
+    assert not search.mirrored
+    assert searching(group, ndim, mirrored=True).mirrored
+
+
+def test_single_generators_count(ndim: int) -> None:
+    assert searching(["rotation_xy"], ndim).rotate
+    assert not searching(["translation", "scale"], ndim).rotate
+    assert len(searching(["scale"], ndim).scales) > 1
+    assert not searching(["stretch", "shear"], ndim).rotate
+    assert searching(["stretch", "shear"], ndim).scales == [1.0]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_corners_are_matched_where_the_group_turns_and_scales_in_two_dimensions(group: str, ndim: int) -> None:
+    names = [name for name, _ in suited(generators(group, ndim))]
+    assert ("features" in names) == (ndim == 2 and group not in ("translation", "rigid"))
+    assert "features" not in [name for name, _ in suited(generators(group, ndim), mirrored=True)]
+
+
+def nothing(fixed: Image, moving: Image) -> Tensor:
+    return torch.zeros(0, fixed.grid.ndim + 1, fixed.grid.ndim + 1, dtype=torch.float64)
+
+
+def test_a_ranking_holds_the_given_start_and_all_that_was_found(plane: Case) -> None:
+    parts = [("centre", centre), ("nothing", nothing), ("near", lambda fixed, moving: plane.shifted(0.02, 0.01)[None])]
+    given = torch.eye(3, dtype=torch.float64)
+    found = ranking(plane.fixed, plane.moving, given, parts, generators("similarity", 2), 0)
+    assert sorted(candidate.source for candidate in found.candidates) == ["centre", "given", "near"]
+    assert found.candidates[0].source == "near"
+    assert plane.error(found.candidates[0]) < REFINED[2]
+    assert found.doubts == ()
+
+
+def test_a_start_is_left_where_it_was_given_when_nothing_is_searched(plane: Case) -> None:
+    given = plane.shifted(0.02, 0.01)
+    found = ranking(plane.fixed, plane.moving, given, [], generators("similarity", 2), 0)
+    assert len(found.candidates) == 1
+    assert torch.equal(found.candidates[0].matrix, given)
+    assert found.candidates[0].score == ladder.score_at(plane.fixed, plane.moving, [given])
+
+
+def test_a_search_that_suits_starts_from_anywhere() -> None:
+    case = Case(2, turn(40))
+    away = case.shifted(0.3, -0.2, degrees=150)
+    found = ranking(case.fixed, case.moving, away, [("auto", None)], generators("rigid", 2), 0)
+    assert found.candidates[0].source == "search"
+    assert case.error(found.candidates[0]) < REFINED[2]
+    assert found.doubts == ()
+
+
+class Watched:
+    """A search that is counted."""
+
+    def __init__(self, find: Initialiser) -> None:
+        self.find, self.calls = find, 0
+
+    def __call__(self, fixed: Image, moving: Image) -> Tensor:
+        self.calls += 1
+        return self.find(fixed, moving)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> dict[bool, Watched]:
+    """The quick look and the thorough one, in the place of those that suit."""
+    made = {is_quick: Watched(suited(generators("rigid", 2), quick=is_quick)[0][1]) for is_quick in (True, False)}
+    monkeypatch.setattr(starts, "suited", lambda *_, quick=False, mirrored=False: [("search", made[quick])])
+    return made
+
+
+def test_a_quick_look_is_enough_where_it_leaves_no_doubt(looks: dict[bool, Watched]) -> None:
+    case = Case(2, turn(40))
+    found = ranking(case.fixed, case.moving, case.shifted(0.3, 0), [("auto", None)], generators("rigid", 2), 0)
+    assert case.error(found.candidates[0]) < REFINED[2]
+    assert (looks[True].calls, looks[False].calls) == (1, 0)
+
+
+def test_what_a_quick_look_leaves_unclear_is_searched_thoroughly(
+    looks: dict[bool, Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(2, turn(40))
+    looks[True].find = nothing  # the given start is far off, and nothing else is found
+    found = ranking(case.fixed, case.moving, case.shifted(0.3, 0), [("auto", None)], generators("rigid", 2), 0)
+    assert case.error(found.candidates[0]) < REFINED[2]
+    assert (looks[True].calls, looks[False].calls) == (1, 1)
+
+
+def test_volumes_are_searched_thoroughly_at_once() -> None:
+    (_, quick), (_, thorough) = (suited(generators("rigid", 3), quick=is_quick)[0] for is_quick in (True, False))
+    assert isinstance(quick, Search)
+    assert isinstance(thorough, Search)
+    assert vars(quick).keys() == vars(thorough).keys()
+    assert (quick.size, quick.step, quick.scales) == (thorough.size, thorough.step, thorough.scales)
+
+
+def test_a_mirrored_image_is_said_to_be() -> None:
+    case = Case(2, torch.diag(torch.tensor([-1.0, 1.0], dtype=torch.float64)))
+    eye = about(turn(0), case.fixed.grid.centre, case.moving.grid.centre)
+    found = ranking(case.fixed, case.moving, eye, [("auto", None)], generators("rigid", 2), 0)
+    assert any("mirrored" in sentence for sentence in found.doubts)
+
+
+# Doubts
+
+
+def noise(seed: int) -> Image:
+    grid = Grid.regular((120, 120))
+    return Image(torch.rand(1, 1, *grid.shape, generator=torch.Generator().manual_seed(seed)), grid).normalised()
+
+
+def test_unlike_images_of_noise_are_doubtful() -> None:
+    for seed in (0,):
+        one, other = noise(2 * seed), noise(2 * seed + 1)
+        search = Search(size=48, step=20, scales=(1.0,))
+        found = ranking(one, other, torch.eye(3, dtype=torch.float64), [("search", search)], generators("rigid", 2), 0)
+        assert found.doubts
+
+
+def test_a_start_elsewhere_of_like_score_is_a_doubt_and_one_nearby_is_none() -> None:
+    grid = Grid.regular((80, 100))
+
+    def candidate(score: float, shift: float) -> Candidate:
+        middle = grid.centre
+        return Candidate("auto", score, about(turn(0), middle, middle + shift), score / 3)
+
+    assert doubts([candidate(40, 0), candidate(39, 50)], grid)
+    assert not doubts([candidate(40, 0), candidate(39, 1)], grid)
+    assert not doubts([candidate(40, 0), candidate(20, 50)], grid)
+    assert not doubts([candidate(40, 0)], grid)
+    weak = doubts([candidate(3, 0), candidate(2.9, 50)], grid)
+    assert len(weak) == 1
+    assert "by chance (3 " in weak[0]
+
+
+def test_of_two_starts_that_are_as_good_the_one_near_the_given_goes_first() -> None:
+    grid = Grid.regular((80, 100))
+    middle = grid.centre
+
+    def at(shift: float) -> Tensor:
+        return about(turn(0), middle, middle + shift)
+
+    def first(*evidence: float, given: float) -> float:
+        made = tuple(Candidate("one", 40, at(60 * number), one) for number, one in enumerate(evidence))
+        ordered = starts._as_given(made, at(given), grid)
+        assert sorted(map(id, ordered)) == sorted(map(id, made))
+        return ordered[0].evidence
+
+    assert first(10, 9, given=62) == 9
+    assert first(10, 7, given=62) == 10  # much more speaks for the other
+    assert first(10, 9, given=-200) == 10  # near neither
+    assert first(10, 9, 8.5, given=118) == 8.5
+
+
+def test_apart_is_a_share_of_the_diagonal_in_the_scale_of_the_moving_image(ndim: int) -> None:
+    for spacing, scale in itertools.product((1.0, 0.01), (1.0, 5.0)):
+        grid = Grid.regular(SIDES[ndim], [spacing] * ndim)
+        middle, eye = grid.centre, torch.eye(ndim, dtype=torch.float64)
+        step = torch.zeros(ndim, dtype=torch.float64)
+        step[0] = scale * starts.APART * float((grid.size * grid.spacing).norm())
+        one = about(scale * eye, middle, middle)
+        assert not apart(one, one, grid)
+        assert not apart(one, about(scale * eye, middle, middle + 0.99 * step), grid)
+        assert apart(one, about(scale * eye, middle, middle + 1.01 * step), grid)
