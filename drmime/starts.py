@@ -1,7 +1,7 @@
 """Which start: what proposes some, how the first is chosen among them, and why it may be wrong.
 
-A quick look at few pixels and poses is enough for four pairs of five. Where it leaves a rival, a thorough one follows, and
-what still has a rival is said to be doubtful.
+A quick look at few pixels is enough for two pairs of three: several starts have come to the same place then, and none
+elsewhere is half as good. For the others a thorough one follows, and what still has a rival is said to be doubtful.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,17 @@ from drmime.initialise.features import Features
 from drmime.initialise.search import Search
 from drmime.ladder import RUNGS, Candidate, climb, score_at
 
-# Pixels and poses of a first look, in 2-D; degrees and scales as for `Search`
-QUICK: dict[str, Any] = {"size": 64, "step": 7.5, "scales": (0.8, 1.0, 1.25), "count": 5}
-CLEAR = (
-    20.0,
-    0.5,
-)  # the first look is enough with these standard deviations at least and this share of evidence elsewhere at most
+QUICK: dict[int, dict[str, Any]] = {  # a first look, by dimension: so many poses that several candidates lie near the right one
+    2: {"size": 64, "step": 5.0, "scales": (0.85, 1.0, 1.18), "count": 10, "apart": 0.03},
+    3: {"step": 36.0, "scales": (0.85, 1.0, 1.18)},
+}
+CLEAR = 20.0  # standard deviations, from which a first look may be enough
+RIVAL = 0.5  # share of the best one's evidence that no start elsewhere may have then
+SAME = (0.7, 0.02)  # share of the evidence, and of the diagonal, with which another start has come to the same place
 DOUBTFUL = 0.8  # a start elsewhere for which this share of the best one's evidence speaks
 APART = 0.05  # of the fixed image's diagonal: corners further off, on average, are elsewhere
 NEARBY = 0.25  # of the fixed image's diagonal, likewise: within it a start is one that the given start may have meant
-GLANCE = 128  # pixels along the longest side, for a look at the mirrored image
+GLANCE = {2: 128, 3: 32}  # pixels along the longest side, for a look at the mirrored image
 SURE = 50.0  # standard deviations; below, a look at the mirrored image is worth its time
 CHANCE = 8.0  # standard deviations; neighbouring pixels are not independent, so chance reaches several
 COARSE = RUNGS[0].levels  # where proper and mirrored starts are compared before any is refined
@@ -55,15 +56,13 @@ def ranking(
         return Ranking((Candidate("given", score_at(fixed, moving, [given]), given),))
     auto = any(initialiser is None for _, initialiser in searching)
     looks = [[(name, initialiser) for name, initialiser in searching if initialiser]]
-    if auto and given.shape[-1] == 3:  # in 3-D a quick look would miss too much
-        looks[0] += suited(generators, quick=True)
     if auto:
-        looks.append(suited(generators))
+        looks = [[*looks[0], *suited(generators, quick=True)], suited(generators)]
     found = [("given", given)]
-    for look in filter(None, looks):
+    for look in looks:
         found += [(name, matrix.to(given)) for name, find in look for matrix in find(fixed, moving)]
         candidates = climb(fixed, moving, found, generators, seed)
-        if len(found) > 1 and clear(candidates, fixed.grid):  # a given start alone has no rival
+        if clear(candidates, fixed.grid):
             break
     candidates = _as_given(candidates, given, fixed.grid)
     doubt = doubts(candidates, fixed.grid)
@@ -89,11 +88,11 @@ def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool
     linear = torch.stack([matrix[:-1, :-1] for matrix in generators.values()])
     turns = bool((linear - linear.mT).abs().max() > 1e-9)
     scales = bool(linear.diagonal(dim1=1, dim2=2).sum(1).abs().max() > 1e-9)
-    plane = linear.shape[-1] == 2
-    options = dict(QUICK) if quick and plane else {"size": GLANCE} if mirrored and plane else {}
+    ndim = linear.shape[-1]
+    options = dict(QUICK[ndim]) if quick else {"size": GLANCE[ndim]} if mirrored else {}
     options |= {} if scales else {"scales": (1.0,)}
     made: list[tuple[str, Initialiser]] = [("search", Search(rotate=turns, mirrored=mirrored, **options))]
-    if turns and scales and plane and not (mirrored or quick):
+    if turns and scales and ndim == 2 and not (mirrored or quick):
         made.append(("features", Features()))
     return made
 
@@ -121,16 +120,21 @@ def _mirrored(
 
 
 def clear(candidates: Sequence[Candidate], fixed: Grid) -> bool:
-    """Whether the first candidate stands out so far that no further search could change that."""
-    least, rival = CLEAR
-    return candidates[0].score > least and _rival(candidates, fixed, rival) is None
+    """Whether the first candidate stands out so far that no further search could change that.
+
+    Another must have come to the same place: one alone may have stopped on the way, where nothing else has been.
+    """
+    best, *others = candidates
+    share, near = SAME
+    same = (other.evidence > share * best.evidence and not apart(best.matrix, other.matrix, fixed, near) for other in others)
+    return best.score > CLEAR and _rival(candidates, fixed, RIVAL) is None and any(same)
 
 
 def _rival(candidates: Sequence[Candidate], fixed: Grid, share: float) -> Candidate | None:
     """The best start elsewhere, if more than this share of the first one's evidence speaks for it."""
     best, *others = candidates
-    near = (other for other in others if other.evidence > share * best.evidence)
-    return next((other for other in near if apart(best.matrix, other.matrix, fixed)), None)
+    strong = (other for other in others if other.evidence > share * best.evidence)
+    return next((other for other in strong if apart(best.matrix, other.matrix, fixed)), None)
 
 
 def doubts(candidates: Sequence[Candidate], fixed: Grid) -> tuple[str, ...]:

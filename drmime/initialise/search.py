@@ -29,7 +29,6 @@ PEAKS = 3  # taken from each pose's map
 COARSE = 64  # pixels along the fixed image's longest side; smaller images are searched once
 BETTER = 0.12  # share of the poses that are searched again at full size
 TOGETHER = 2**18  # pixels of canvases that are worked on at once; more leave its cache
-CLOSE = 0.08  # of the fixed image's diagonal: candidates nearer to each other are one
 ALIKE = 1.1  # ratio of sizes up to which images are taken to have one scale
 LARGEST = 2.5  # canvases by the fixed image's side; a larger one would be a moving image mostly out of sight
 
@@ -75,6 +74,7 @@ class Search:
         mirrored: bool = False,
         least_overlap: float = 0.35,
         count: int = 10,
+        apart: float = 0.08,
     ) -> None:
         """
         Args:
@@ -88,6 +88,7 @@ class Search:
             mirrored: search reflected poses instead of proper ones.
             least_overlap: share of the smaller image that must lie on the other one.
             count: most candidates returned.
+            apart: share of the fixed image's diagonal; candidates nearer to each other are one.
 
         Raises:
             InputError: a number out of its range.
@@ -102,12 +103,12 @@ class Search:
             raise InputError(f"scales: expected numbers from 0.01 to 100, got {scales!r}")
         self.rotate, self.mirrored = switch("rotate", rotate), switch("mirrored", mirrored)
         self.least_overlap = number("least_overlap", least_overlap, 0, 1)
-        self.count = whole("count", count, 1)
+        self.count, self.apart = whole("count", count, 1), number("apart", apart, 0, 1)
 
     def __call__(self, fixed: Image, moving: Image) -> Tensor:
         """Candidates, best first. (K, D+1, D+1); K = 0 where nothing stands out, as on images without structure."""
         found = sorted(self.peaks(fixed, moving), key=lambda peak: -peak.score)
-        return distinct(stacked([peak.matrix for peak in found], fixed.grid.ndim), fixed.grid, self.count, CLOSE)
+        return distinct(stacked([peak.matrix for peak in found], fixed.grid.ndim), fixed.grid, self.count, self.apart)
 
     def peaks(self, fixed: Image, moving: Image) -> list[Peak]:
         """The highest places of the best poses' maps, in no order.
