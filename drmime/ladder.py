@@ -42,8 +42,8 @@ class Rung:
 
 RUNGS = (
     Rung(levels=2, steps=0, points=16, keep=20, least=0.2),
-    Rung(levels=2, steps=25, points=768, keep=4, least=0.3, stretch=False),
-    Rung(levels=3, steps=50, points=1024, keep=4, least=0.3),
+    Rung(levels=2, steps=25, points=1024, keep=4, least=0.3, stretch=False),
+    Rung(levels=3, steps=50, points=2048, keep=4, least=0.3),
 )
 
 
@@ -69,7 +69,6 @@ def climb(
     `proposals`: sources and matrices (D+1, D+1). The images are normalised, B = 1. Perspective is left to the metric asked for.
     """
     basis = {name: matrix for name, matrix in generators.items() if not matrix[-1].any()} or dict(generators)
-    shapely = {name: matrix for name, matrix in basis.items() if _keeps_shape(matrix)} or basis
     random = torch.Generator().manual_seed(seed)
     matrices = torch.stack([matrix for _, matrix in proposals])
     small = _reduced(fixed, moving, matrices)
@@ -77,7 +76,7 @@ def climb(
     for rung in RUNGS:
         part = small.coarsest(rung.levels)
         if rung.steps:
-            allowed = basis if rung.stretch else shapely
+            allowed = basis if rung.stretch else shapely(basis)
             matrices[order] = _refined(part.fixed, part.moving, matrices[order], allowed, rung, random, fixed.grid)
         values, ranks = part.judged(matrices[order])[1].sort(descending=True, stable=True)
         order = order[ranks][: max(1, min(rung.keep, int((values > rung.least * values[0]).sum())))]
@@ -92,8 +91,12 @@ def score_at(fixed: Image, moving: Image, starts: Sequence[Tensor], levels: int 
     return float(_reduced(fixed, moving, matrices).coarsest(levels).judged(matrices)[0].max())
 
 
+def shapely(generators: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those that shift, turn and scale and no more; all of them where none does."""
+    return {name: matrix for name, matrix in generators.items() if _keeps_shape(matrix)} or dict(generators)
+
+
 def _keeps_shape(generator: Tensor) -> bool:
-    """Whether it shifts, turns and scales and no more."""
     linear = generator[:-1, :-1]
     even = linear.diagonal().mean() * torch.eye(len(linear)).to(linear)
     return bool(((linear + linear.mT) / 2 - even).abs().max() < 1e-9)

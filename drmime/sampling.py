@@ -20,7 +20,7 @@ from drmime.pyramid import Pyramid
 class Sampler:
     """Draws points for every level. `begin` once for a run, then `draw` once a step."""
 
-    def __init__(self, points: int | float = 2048) -> None:
+    def __init__(self, points: int | float = 1024) -> None:
         """`points` a level: a whole number, or a fraction of the level's pixels when below 1."""
         is_share = isinstance(points, float) and points < 1
         self.points = number("sampler points", points, 0, 1) if is_share else whole("sampler points", points, 16)
@@ -128,7 +128,7 @@ class Edges(Sampler):
     In 2-D Canny edges of the channel mean (kornia); in 3-D the tenth of the voxels with the largest gradient.
     """
 
-    def __init__(self, points: int | float = 2048, dilation: int = 2) -> None:
+    def __init__(self, points: int | float = 1024, dilation: int = 2) -> None:
         """`dilation`: pixels by which edges are widened on every side."""
         super().__init__(points)
         self.dilation = whole("sampler dilation", dilation, 0)

@@ -17,14 +17,16 @@ from drmime.initialise import Initialiser
 from drmime.initialise.base import corner_distances
 from drmime.initialise.features import Features
 from drmime.initialise.search import Search
-from drmime.ladder import RUNGS, Candidate, climb, score_at
+from drmime.ladder import RUNGS, Candidate, climb, score_at, shapely
+from drmime.transform import LieTransform
 
 QUICK: dict[int, dict[str, Any]] = {  # a first look, by dimension: so many poses that several candidates lie near the right one
     2: {"size": 64, "step": 5.0, "scales": (0.85, 1.0, 1.18), "count": 10, "apart": 0.03},
-    3: {"step": 36.0, "scales": (0.85, 1.0, 1.18)},
+    3: {"size": 24, "scales": (0.85, 1.0, 1.18)},
 }
 CLEAR = 20.0  # standard deviations, from which a first look may be enough
 RIVAL = 0.5  # share of the best one's evidence that no start elsewhere may have then
+AROUND = {2: 0.08, 3: 0.2}  # radians, logarithm of a scale, or half sides, by which starts around one are off it
 SAME = (0.7, 0.02)  # share of the evidence, and of the diagonal, with which another start has come to the same place
 DOUBTFUL = 0.8  # a start elsewhere for which this share of the best one's evidence speaks
 APART = 0.05  # of the fixed image's diagonal: corners further off, on average, are elsewhere
@@ -55,20 +57,25 @@ def ranking(
     if not searching:
         return Ranking((Candidate("given", score_at(fixed, moving, [given]), given),))
     auto = any(initialiser is None for _, initialiser in searching)
-    looks = [[(name, initialiser) for name, initialiser in searching if initialiser]]
-    if auto:
-        looks = [[*looks[0], *suited(generators, quick=True)], suited(generators)]
-    found = [("given", given)]
+    looks = [suited(generators, quick=True), suited(generators)] if auto else [[]]
+    kept = [("given", given), *_proposed(fixed, moving, [(name, find) for name, find in searching if find])]
     for look in looks:
-        found += [(name, matrix.to(given)) for name, find in look for matrix in find(fixed, moving)]
-        candidates = climb(fixed, moving, found, generators, seed)
-        if clear(candidates, fixed.grid):
+        found = [*kept, *_proposed(fixed, moving, look)]
+        candidates, enough = _settled(fixed, moving, climb(fixed, moving, found, generators, seed), generators, seed)
+        if enough:
             break
+        if (best := candidates[0]).source not in dict(kept):  # of a look that was not enough
+            kept.append((best.source, best.matrix))
     candidates = _as_given(candidates, given, fixed.grid)
     doubt = doubts(candidates, fixed.grid)
     if auto and candidates[0].score < SURE:
         doubt += _mirrored(fixed, moving, found, candidates[0], generators, seed)
     return Ranking(candidates, doubt)
+
+
+def _proposed(fixed: Image, moving: Image, look: Sequence[tuple[str, Initialiser]]) -> list[tuple[str, Tensor]]:
+    """What each of a look finds, with its name."""
+    return [(name, matrix.double().cpu()) for name, find in look for matrix in find(fixed, moving)]
 
 
 def _as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> tuple[Candidate, ...]:
@@ -119,15 +126,44 @@ def _mirrored(
     )
 
 
-def clear(candidates: Sequence[Candidate], fixed: Grid) -> bool:
-    """Whether the first candidate stands out so far that no further search could change that.
+def _settled(
+    fixed: Image, moving: Image, candidates: tuple[Candidate, ...], generators: Mapping[str, Tensor], seed: int
+) -> tuple[tuple[Candidate, ...], bool]:
+    """The candidates, and whether the first is so far above all others, and so well settled, that no search need go on.
 
-    Another must have come to the same place: one alone may have stopped on the way, where nothing else has been.
+    Settled: others have come to its place. One alone may have stopped on the way; others a little to all sides of it are
+    started then, and the best of them takes its place.
     """
     best, *others = candidates
+    if not stands_out(candidates, fixed.grid):
+        return candidates, False
+    if _agreed(candidates, fixed.grid):
+        return candidates, True
+    around = climb(fixed, moving, _around(best, generators, fixed.grid), generators, seed)
+    best = max(best, around[0], key=lambda candidate: candidate.evidence)
+    return (best, *others), _agreed(around, fixed.grid)
+
+
+def stands_out(candidates: Sequence[Candidate], fixed: Grid) -> bool:
+    """Whether edges agree, and far more speaks for the first candidate than for any elsewhere; false of a single one."""
+    return len(candidates) > 1 and candidates[0].score > CLEAR and _rival(candidates, fixed, RIVAL) is None
+
+
+def _agreed(candidates: Sequence[Candidate], fixed: Grid) -> bool:
+    """Whether another has come to the place of the first."""
+    best, *others = candidates
     share, near = SAME
-    same = (other.evidence > share * best.evidence and not apart(best.matrix, other.matrix, fixed, near) for other in others)
-    return best.score > CLEAR and _rival(candidates, fixed, RIVAL) is None and any(same)
+    strong = (other for other in others if other.evidence > share * best.evidence)
+    return any(not apart(best.matrix, other.matrix, fixed, near) for other in strong)
+
+
+def _around(best: Candidate, generators: Mapping[str, Tensor], fixed: Grid) -> list[tuple[str, Tensor]]:
+    """The start, and others a little to either side of it along each generator that keeps shapes."""
+    basis = shapely(generators)
+    off = AROUND[fixed.ndim] * torch.eye(len(basis), dtype=torch.float64)
+    off = torch.cat([torch.zeros_like(off[:1]), off, -off])
+    matrices = LieTransform(basis, best.matrix.expand(len(off), -1, -1), fixed).matrix(off)
+    return [(best.source, matrix) for matrix in matrices.detach()]
 
 
 def _rival(candidates: Sequence[Candidate], fixed: Grid, share: float) -> Candidate | None:

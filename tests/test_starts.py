@@ -12,10 +12,10 @@ from drmime import ladder, starts
 from drmime.grid import Grid
 from drmime.image import Image
 from drmime.initialise import Initialiser, centre
-from drmime.initialise.search import Search
-from drmime.ladder import Candidate
+from drmime.initialise.search import SIZE, STEP, Search
+from drmime.ladder import Candidate, climb
 from drmime.lie import GROUPS, generators
-from drmime.starts import apart, doubts, ranking, suited
+from drmime.starts import apart, doubts, ranking, stands_out, suited
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +125,38 @@ def test_what_a_quick_look_leaves_unclear_is_searched_thoroughly(
     assert (looks[True].calls, looks[False].calls) == (1, 1)
 
 
-def test_volumes_are_searched_thoroughly_at_once() -> None:
-    (_, quick), (_, thorough) = (suited(generators("rigid", 3), quick=is_quick)[0] for is_quick in (True, False))
+def test_a_quick_look_tries_fewer_poses_or_pixels(ndim: int) -> None:
+    (_, quick), (_, thorough) = (suited(generators("affine", ndim), quick=is_quick)[0] for is_quick in (True, False))
     assert isinstance(quick, Search)
     assert isinstance(thorough, Search)
-    assert vars(quick).keys() == vars(thorough).keys()
-    assert (quick.size, quick.step, quick.scales) == (thorough.size, thorough.step, thorough.scales)
+    assert len(quick.scales) < len(thorough.scales)
+    assert (quick.size or SIZE[ndim]) < SIZE[ndim] or (quick.step or STEP[ndim]) > STEP[ndim]
+
+
+def test_a_start_stands_out_where_nothing_elsewhere_is_half_as_good() -> None:
+    grid = Grid.regular((80, 100))
+
+    def candidate(evidence: float, shift: float, score: float = 40) -> Candidate:
+        return Candidate("one", score, about(turn(0), grid.centre, grid.centre + shift), evidence)
+
+    assert stands_out([candidate(10, 0), candidate(4, 50)], grid)
+    assert not stands_out([candidate(10, 0)], grid)  # out of nothing
+    assert stands_out([candidate(10, 0), candidate(9, 1), candidate(4, 50)], grid)
+    assert not stands_out([candidate(10, 0), candidate(9, 1), candidate(6, 50)], grid)
+    assert not stands_out([candidate(10, 0, score=10)], grid)
+
+
+def test_a_start_that_stopped_on_the_way_is_passed_by_those_around_it(ndim: int) -> None:
+    case = Case(ndim)
+    group = generators("rigid", ndim)
+    away = [("away", case.shifted(0.3, -0.2, 0.1, degrees=150))]
+    truth, *others = climb(case.fixed, case.moving, [("here", case.truth), *away], group, 0)
+    off = case.shifted(degrees=4 if ndim == 2 else 8)
+    stopped = Candidate("here", truth.score, off, 0.7 * truth.evidence)
+    (best, *rest), enough = starts._settled(case.fixed, case.moving, (stopped, *others), group, 0)
+    assert enough
+    assert case.error(best) < REFINED[ndim]
+    assert [id(one) for one in rest] == [id(one) for one in others]
 
 
 def test_a_mirrored_image_is_said_to_be() -> None:
