@@ -34,7 +34,7 @@ class MINE(Similarity):
         depth: int = 1,
         rate: float = 0.01,
         warmup: int = 30,
-        negatives: int = 3,
+        negatives: int = 4,
         average: float = 0.05,
         clip: float = 5.0,
         orientation: bool = True,
