@@ -109,8 +109,8 @@ def maximise(
 
     Each row of `weights` holds for an equal part of the steps. `fixed` and `moving` have as many levels; `metric` and
     `sampler` have begun. The result is the best of the running averages of similarity and coefficients in the last
-    part, since a single step of a stochastic metric is noise. On Ctrl-C the outcome so far is returned with
-    `Stop.INTERRUPTED`.
+    part and the second half of the steps, since a single step of a stochastic metric is noise. On Ctrl-C the outcome
+    so far is returned with `Stop.INTERRUPTED`.
     """
     parameters = list(metric.parameters())
     groups: list[dict[str, Any]] = [{"params": [transform.coefficients], "lr": schedule.rate}]
@@ -230,7 +230,8 @@ class Tracker:
         self.average = total if rate == 1 or fresh else self.average.lerp(total, rate)
         self.average_coefficients = self.average_coefficients.lerp(coefficients, rate)
         better = self.running & (self.average > self.best)
-        if fresh:  # the network of a warm-up only learns, and weights have changed: scores before do not compare
+        arrived = index == self.warmup + self.schedule.steps // 2  # a lucky score on the way is no better place
+        if fresh or arrived:  # the network of a warm-up only learns, and weights have changed: scores before do not compare
             better = self.running & self.average.isfinite()
         self.best = torch.where(better, self.average, self.best)
         self.best_coefficients = torch.where(better[:, None], self.average_coefficients, self.best_coefficients)

@@ -171,7 +171,7 @@ def _solve(
     metric, sampler, levels = asked.metric, asked.sampler, weights.shape[1]
     random = torch.Generator().manual_seed(asked.seed)
     fixed, moving = Pyramid.of(run.fixed, levels), Pyramid.of(run.moving, levels)
-    sampler.begin(fixed, random)
+    sampler.begin(fixed, random, metric.points)
     fixed = fixed.described(metric.describe)  # one after the other: what was described is no longer held
     moving = moving.described(metric.describe)
     channels = fixed.levels[0].data.shape[1], moving.levels[0].data.shape[1]

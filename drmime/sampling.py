@@ -20,14 +20,16 @@ from drmime.pyramid import Pyramid
 class Sampler:
     """Draws points for every level. `begin` once for a run, then `draw` once a step."""
 
-    def __init__(self, points: int | float = 1024) -> None:
-        """`points` a level: a whole number, or a fraction of the level's pixels when below 1."""
+    def __init__(self, points: int | float | None = None) -> None:
+        """`points` a level: a whole number, a fraction of the level's pixels when below 1, or None: what the metric needs."""
         is_share = isinstance(points, float) and points < 1
-        self.points = number("sampler points", points, 0, 1) if is_share else whole("sampler points", points, 16)
+        if points is not None:
+            points = number("sampler points", points, 0, 1) if is_share else whole("sampler points", points, 16)
+        self.points = points
 
-    def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
-        """Look at the fixed pyramid; `generator` (on the CPU) is the source of every draw."""
-        self.levels, self.generator = fixed.levels, generator
+    def begin(self, fixed: Pyramid, generator: torch.Generator, needed: int = 2048) -> None:
+        """Look at the fixed pyramid; `generator` (on the CPU) is the source of every draw, `needed` the metric's points."""
+        self.levels, self.generator, self.needed = fixed.levels, generator, needed
         frame_from_world = torch.linalg.inv(self.levels[0].grid.world_from_frame)
         self.frame_from_index = torch.stack([frame_from_world @ level.grid.world_from_index for level in self.levels])[:, None]
         self.tables = [None if (chosen := self.choose(level)) is None else _table(chosen) for level in self.levels]
@@ -50,7 +52,8 @@ class Sampler:
 
     def count(self, grid: Grid) -> int:
         """Points drawn on a level."""
-        return int(self.points) if self.points >= 1 else max(16, round(self.points * math.prod(grid.shape)))
+        points = self.points or self.needed
+        return int(points) if points >= 1 else max(16, round(points * math.prod(grid.shape)))
 
     def index(self, level: int) -> Tensor:
         """Index coordinates of fresh points on one level. (B or 1, N, D)"""
@@ -105,8 +108,8 @@ class EveryPixel(Sampler):
     def __init__(self) -> None:
         super().__init__()
 
-    def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
-        super().begin(fixed, generator)
+    def begin(self, fixed: Pyramid, generator: torch.Generator, needed: int = 2048) -> None:
+        super().begin(fixed, generator, needed)
         self.drawn = super().draw()
 
     def choose(self, level: Image) -> Tensor | None:
@@ -128,7 +131,7 @@ class Edges(Sampler):
     In 2-D Canny edges of the channel mean (kornia); in 3-D the tenth of the voxels with the largest gradient.
     """
 
-    def __init__(self, points: int | float = 1024, dilation: int = 2) -> None:
+    def __init__(self, points: int | float | None = None, dilation: int = 2) -> None:
         """`dilation`: pixels by which edges are widened on every side."""
         super().__init__(points)
         self.dilation = whole("sampler dilation", dilation, 0)

@@ -27,6 +27,8 @@ AGREEMENT = 4.0  # brings the inner product of two tensors without trace, at mos
 class MINE(Similarity):
     """Neural mutual information in nats (bounds "dv", "nwj", "infonce", "smile"; "js" is a divergence, at most log 2)."""
 
+    points = 1024  # each is seen with several partners
+
     def __init__(
         self,
         bound: str = "dv",
