@@ -85,7 +85,8 @@ def register(
             names to generators of one's own (D+1, D+1), see `drmime.lie`.
         metric: "mine", "mattes", "nmi", "jhmi", "ncc" or "mse", a mapping with options such as
             `{"name": "mine", "hidden": 64}`, `"module:attribute"`, or a `Similarity`.
-        sampler: "uniform", "jittered", "all" or "edges", likewise; `{"name": "uniform", "points": 2048}`.
+        sampler: "uniform", "jittered", "all" or "edges", likewise; `{"name": "uniform", "points": 2048}`. Points of a
+            level, where none are given, are as many as the metric needs: 1,024 for MINE, 2,048 for others.
         initialiser: what proposes starts beside the given one. "auto": a search over every rotation, shift and scale that the
             group allows (`drmime.initialise.search`); a name or mapping of `drmime.initialise.INITIALISERS`, or a list of
             them; "given": nothing. All starts are refined and compared by how well edges and intensities agree
