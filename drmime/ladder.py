@@ -134,8 +134,8 @@ def _refined(
 class Strength(Sampler):
     """Points as often as directions are clear there: the trace of the described fixed image's tensors."""
 
-    def begin(self, fixed: Pyramid, generator: torch.Generator, needed: int = 2048) -> None:
-        super().begin(fixed, generator, needed)
+    def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
+        super().begin(fixed, generator)
         self.cumulative = []
         for level in self.levels:
             strength = level.data[:, : level.grid.ndim].sum(1).flatten(1).double().cpu() + 1e-9

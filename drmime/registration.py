@@ -172,7 +172,8 @@ def _solve(
     metric, sampler, levels = asked.metric, asked.sampler, weights.shape[1]
     random = torch.Generator().manual_seed(asked.seed)
     fixed, moving = Pyramid.of(run.fixed, levels), Pyramid.of(run.moving, levels)
-    sampler.begin(fixed, random, metric.points)
+    sampler.needed = metric.points
+    sampler.begin(fixed, random)
     fixed = fixed.described(metric.describe)  # one after the other: what was described is no longer held
     moving = moving.described(metric.describe)
     channels = fixed.levels[0].data.shape[1], moving.levels[0].data.shape[1]

@@ -13,12 +13,15 @@ from torch import Tensor
 from drmime.errors import InputError, number, whole
 from drmime.grid import Grid, apply
 from drmime.image import Image
+from drmime.metrics.base import Similarity
 from drmime.orientation import widened
 from drmime.pyramid import Pyramid
 
 
 class Sampler:
     """Draws points for every level. `begin` once for a run, then `draw` once a step."""
+
+    needed: int = Similarity.points  # points a level where none are given: `register` puts there what its metric needs
 
     def __init__(self, points: int | float | None = None) -> None:
         """`points` a level: a whole number, a fraction of the level's pixels when below 1, or None: what the metric needs."""
@@ -27,9 +30,9 @@ class Sampler:
             points = number("sampler points", points, 0, 1) if is_share else whole("sampler points", points, 16)
         self.points = points
 
-    def begin(self, fixed: Pyramid, generator: torch.Generator, needed: int = 2048) -> None:
-        """Look at the fixed pyramid; `generator` (on the CPU) is the source of every draw, `needed` the metric's points."""
-        self.levels, self.generator, self.needed = fixed.levels, generator, needed
+    def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
+        """Look at the fixed pyramid; `generator` (on the CPU) is the source of every draw."""
+        self.levels, self.generator = fixed.levels, generator
         frame_from_world = torch.linalg.inv(self.levels[0].grid.world_from_frame)
         self.frame_from_index = torch.stack([frame_from_world @ level.grid.world_from_index for level in self.levels])[:, None]
         self.tables = [None if (chosen := self.choose(level)) is None else _table(chosen) for level in self.levels]
@@ -108,8 +111,8 @@ class EveryPixel(Sampler):
     def __init__(self) -> None:
         super().__init__()
 
-    def begin(self, fixed: Pyramid, generator: torch.Generator, needed: int = 2048) -> None:
-        super().begin(fixed, generator, needed)
+    def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
+        super().begin(fixed, generator)
         self.drawn = super().draw()
 
     def choose(self, level: Image) -> Tensor | None:

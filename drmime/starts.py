@@ -90,7 +90,8 @@ def _as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> 
 
 def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool = False) -> list[tuple[str, Initialiser]]:
     """What "auto" is for a group: a search without the rotations or scales that the group lacks; where it has both, in 2-D,
-    matched corners as well, which find some of what a search at low resolution misses. `quick`, in 2-D: a tenth of the work.
+    matched corners as well, which find some of what a search at low resolution misses. `quick`: the first look, at fewer
+    pixels and without corners.
     """
     linear = torch.stack([matrix[:-1, :-1] for matrix in generators.values()])
     turns = bool((linear - linear.mT).abs().max() > 1e-9)
@@ -113,7 +114,7 @@ def _mirrored(
     seed: int,
 ) -> tuple[str, ...]:
     """A sentence where a reflected start fits far better than the best of the `proper` ones."""
-    found = [(source, matrix) for source, find in suited(generators, mirrored=True) for matrix in find(fixed, moving)]
+    found = _proposed(fixed, moving, suited(generators, mirrored=True))
     here, there = ([matrix for _, matrix in starts] for starts in (found, proper))
     if not found or score_at(fixed, moving, here, COARSE) < score_at(fixed, moving, there, COARSE):
         return ()

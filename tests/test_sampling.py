@@ -416,3 +416,12 @@ def test_levels_are_read_together_each_under_its_own_matrices(levels: slice, ndi
         assert torch.allclose(right[row][both], moving_alone[both], rtol=0, atol=2 * TOLERANCE[dtype])
         assert torch.allclose(overlap[row], both.sum(1).to(dtype) / in_fixed.sum(1))
         assert ((both.sum(1) > 0) & (both.sum(1) < in_fixed.sum(1))).all()
+
+
+@pytest.mark.parametrize("name", ["uniform", "edges"])
+def test_points_that_are_not_given_are_as_many_as_the_metric_needs(name: str) -> None:
+    grid = Grid.regular((32, 32))
+    made, told = (build("sampler", SAMPLERS, {"name": name, "points": points}) for points in (None, 100))
+    assert made.count(grid) == 2048
+    made.needed = told.needed = 1024
+    assert (made.count(grid), told.count(grid)) == (1024, 100)

@@ -11,7 +11,7 @@ from torch import Tensor
 from drmime import ladder, starts
 from drmime.grid import Grid
 from drmime.image import Image
-from drmime.initialise import Initialiser, centre
+from drmime.initialise import Initialiser, centre, nothing
 from drmime.initialise.search import SIZE, STEP, Search
 from drmime.ladder import Candidate, climb
 from drmime.lie import GROUPS, generators
@@ -56,10 +56,6 @@ def test_corners_are_matched_where_the_group_turns_and_scales_in_two_dimensions(
     names = [name for name, _ in suited(generators(group, ndim))]
     assert ("features" in names) == (ndim == 2 and group not in ("translation", "rigid"))
     assert "features" not in [name for name, _ in suited(generators(group, ndim), mirrored=True)]
-
-
-def nothing(fixed: Image, moving: Image) -> Tensor:
-    return torch.zeros(0, fixed.grid.ndim + 1, fixed.grid.ndim + 1, dtype=torch.float64)
 
 
 def test_a_ranking_holds_the_given_start_and_all_that_was_found(plane: Case) -> None:
@@ -115,9 +111,7 @@ def test_a_quick_look_is_enough_where_it_leaves_no_doubt(looks: dict[bool, Watch
     assert (looks[True].calls, looks[False].calls) == (1, 0)
 
 
-def test_what_a_quick_look_leaves_unclear_is_searched_thoroughly(
-    looks: dict[bool, Watched], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_quick_look_leaves_unclear_is_searched_thoroughly(looks: dict[bool, Watched]) -> None:
     case = Case(2, turn(40))
     looks[True].find = nothing  # the given start is far off, and nothing else is found
     found = ranking(case.fixed, case.moving, case.shifted(0.3, 0), [("auto", None)], generators("rigid", 2), 0)

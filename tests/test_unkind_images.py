@@ -4,7 +4,6 @@ A real section and the same in other intensities, turned and shifted by a known 
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 from PIL import ImageDraw
+from textures import turn
 
 import drmime
 from drmime import InputError, Registration
-from drmime.grid import Grid, affine
+from drmime.datasets.case import mapped, regular_points, within
+from drmime.datasets.changes import about
+from drmime.evaluate import rtre
+from drmime.grid import Grid
 from drmime.resample import resample
 
 skimage_data = pytest.importorskip("skimage.data", reason="scikit-image brings the section")
@@ -38,21 +41,18 @@ def recoloured(pixels: np.ndarray) -> np.ndarray:
 
 def moved(pixels: np.ndarray, degrees: float = 25, mirror: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """The image turned about its middle and shifted, and the matrix that took it there."""
-    angle, sides = math.radians(degrees), np.array(pixels.shape[::-1])
-    linear = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    linear = linear @ np.diag([-1, 1]) if mirror else linear
-    middle = (sides - 1) / 2
-    matrix = affine(linear, middle + 0.03 * sides - linear @ middle)
+    sides = np.array(pixels.shape[::-1])
+    linear = turn(degrees).numpy() @ np.diag([-1, 1] if mirror else [1, 1])
+    matrix = about((sides - 1) / 2, (sides - 1) / 2 + 0.03 * sides, linear)
     grid = Grid.regular(pixels.shape)
     return resample(pixels, np.linalg.inv(matrix), grid, grid, channel_axis=None), matrix
 
 
 def error(result: Registration, truth: np.ndarray, shape: tuple[int, ...]) -> float:
     """Median distance, in diagonals, over what of the fixed image is in the moving one."""
-    points = np.argwhere(np.ones([length // 8 for length in shape]))[:, ::-1] * 8.0
-    expected = points @ truth[:2, :2].T + truth[:2, 2]
-    inside = ((expected >= 0) & (expected < shape[::-1])).all(1)
-    return float(np.median(np.linalg.norm(result.to_moving(points) - expected, axis=1)[inside]) / math.hypot(*shape))
+    points = regular_points(shape)
+    expected = mapped(truth, points)
+    return float(np.median(rtre(result.to_moving(points), expected, shape)[within(expected, shape)]))
 
 
 def doubtful(result: Registration) -> bool:
