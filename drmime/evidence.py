@@ -65,8 +65,7 @@ class Reduced:
         known, found, weight = _met(self.fixed.levels[0], self.moving.levels[0], matrices)
         found = metric.turn(found, matrices[:, None, :-1, :-1])
         score = metric.score(known, found, weight) * math.sqrt(weight.shape[-1])
-        ndim = matrices.shape[-1] - 1
-        alike = correlation(known[..., :ndim].sum(-1), found[..., :ndim].sum(-1), weight)
+        alike = correlation(known[..., -1], found[..., -1], weight)
         first, second, weight = _met(*self.grays, matrices)
         overlap = weight.mean(-1)
         said = LEAST + shared(first[..., 0], second[..., 0], weight)

@@ -34,15 +34,8 @@ class Image:
         behind a projective horizon `inside` is 0. This is the only place that knows `align_corners`.
         """
         unit_from_points = (self.grid.unit_from_world.to(world_from_points.device) @ world_from_points).to(points)
-        return self.at_unit(*apply(unit_from_points, points))
-
-    def at_unit(self, unit: Tensor, in_front: Tensor) -> tuple[Tensor, Tensor]:
-        """`at` for points that are in the unit frame already, (B, N, D), and whether they have an image there (B, N)."""
-        inside = in_front & (unit.detach().abs() <= 1).all(-1)
-        values = _sample(self.data, unit)
-        if self.mask is not None:
-            inside = inside & (_sample(self.mask, unit.detach())[..., 0] > VALID)
-        return values, inside.to(values.dtype)
+        values, inside = read_unit([self], *(part[None] for part in apply(unit_from_points, points)))
+        return values[0], inside[0]
 
     def pair(self, number: int) -> "Image":
         """One of the batch, B = 1."""
@@ -75,13 +68,27 @@ class Image:
         return torch.as_tensor(low).to(self.data), torch.as_tensor(high).to(self.data)
 
 
+def read_unit(images: Sequence[Image], unit: Tensor, in_front: Tensor) -> tuple[Tensor, Tensor]:
+    """`Image.at` for each of some images: unit coordinates (L, B, N, D) and whether there is an image (L, B, N), likewise.
+
+    The values (L, B, N, C) lie in memory channel by channel.
+    """
+    inside = in_front & (unit.detach().abs() <= 1).all(-1)
+    if unit.device.type != "cpu" or not unit.detach().sum().isfinite():  # a quick look; elsewhere it would be a wait
+        unit = unit.nan_to_num()  # outside as anywhere else; torch 2.13 on the CPU ends the process at a NaN on its way back
+    values = torch.stack([_sample(image.data, places) for image, places in zip(images, unit, strict=True)])
+    for image, places, part in zip(images, unit.detach(), inside, strict=True):
+        if image.mask is not None:
+            part &= _sample(image.mask, places)[:, 0] > VALID
+    return values.mT, inside.to(values.dtype)
+
+
 def _sample(data: Tensor, unit: Tensor) -> Tensor:
-    """(B, C, *shape) at unit coordinates (B, N, D), linear, edge pixels continued. -> (B, N, C)"""
+    """(B, C, *shape) at unit coordinates (B, N, D), linear, edge pixels continued. -> (B, C, N)"""
     batch, count, ndim = unit.shape
     grid = unit.view(batch, *[1] * (ndim - 1), count, ndim)
-    grid = grid.nan_to_num()  # outside as anywhere else; torch 2.13 on the CPU ends the process at a NaN on its way back
     values = F.grid_sample(data, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return values.view(batch, data.shape[1], count).transpose(1, 2)
+    return values.view(batch, data.shape[1], count)
 
 
 def batch(images: Sequence[Image], role: str) -> Image:

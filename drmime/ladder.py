@@ -42,7 +42,7 @@ class Rung:
 
 RUNGS = (
     Rung(levels=2, steps=0, points=16, keep=20, least=0.2),
-    Rung(levels=2, steps=25, points=1024, keep=4, least=0.3, stretch=False),
+    Rung(levels=2, steps=25, points=1024, keep=4, least=0.31, stretch=False),
     Rung(levels=3, steps=50, points=2048, keep=4, least=0.3),
 )
 
@@ -85,10 +85,10 @@ def climb(
     return tuple(sorted(made, key=lambda candidate: -candidate.evidence))
 
 
-def score_at(fixed: Image, moving: Image, starts: Sequence[Tensor], levels: int = RUNGS[-1].levels) -> float:
-    """The best score among starts as they come, on as many of the levels on which candidates are compared."""
+def scores_at(fixed: Image, moving: Image, starts: Sequence[Tensor], levels: int = RUNGS[-1].levels) -> Tensor:
+    """The scores of starts as they come, on as many of the levels on which candidates are compared. shape: (K,)"""
     matrices = torch.stack([*starts])
-    return float(_reduced(fixed, moving, matrices).coarsest(levels).judged(matrices)[0].max())
+    return _reduced(fixed, moving, matrices).coarsest(levels).judged(matrices)[0]
 
 
 def shapely(generators: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -132,17 +132,17 @@ def _refined(
 
 
 class Strength(Sampler):
-    """Points as often as directions are clear there: the trace of the described fixed image's tensors."""
+    """Points as often as directions are clear there: the last component of the described fixed image's tensors."""
 
     def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
         super().begin(fixed, generator)
         self.cumulative = []
         for level in self.levels:
-            strength = level.data[:, : level.grid.ndim].sum(1).flatten(1).double().cpu() + 1e-9
+            strength = level.data[:, -1].flatten(1).double().cpu() + 1e-9
             self.cumulative.append(strength.cumsum(1) / strength.sum(1, keepdim=True))
 
-    def index(self, level: int) -> Tensor:
+    def index(self, level: int, steps: int) -> Tensor:
         grid, cumulative = self.levels[level].grid, self.cumulative[level]
-        draws = self.spread(self.count(grid), grid.ndim + 1)
+        draws = self.spread(self.count(grid), grid.ndim + 1, steps)
         chosen = torch.searchsorted(cumulative, draws[..., 0].contiguous()).clamp(max=cumulative.shape[1] - 1)
         return unravel(chosen, grid) + draws[..., 1:] - 0.5

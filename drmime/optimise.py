@@ -6,7 +6,7 @@ checks mixes them.
 
 import enum
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from drmime.grid import apply
 from drmime.image import Image
 from drmime.metrics import Similarity
 from drmime.pyramid import Pyramid
-from drmime.sampling import Sampler, read
+from drmime.sampling import Sampler, Seen, read, seen
 from drmime.transform import LieTransform
 
 CHECK_EVERY = 10  # steps between looks at overlap and finiteness, each of which waits for the device
@@ -120,10 +120,11 @@ def maximise(
     stages, levels = weights.shape
     tracker = Tracker(transform, fixed.levels[0], moving.levels[0], schedule, metric.warmup, levels)
     try:
-        for index in range(metric.warmup + schedule.steps):
+        steps = metric.warmup + schedule.steps
+        for index, points in enumerate(seen(fixed, sampler, transform.world_from_frame, steps)):
             transform.requires_grad_(index >= metric.warmup)
             matrices = transform.moving_from_frame(transform.by_level(levels))
-            similarity, overlap = _score(fixed, moving, transform, matrices, metric, sampler)
+            similarity, overlap = _score(points, moving, transform, matrices, metric)
             stage = stage_of(index - metric.warmup, schedule.steps, stages)
             total = (weights[stage][:, None] * similarity).sum(0)
             optimiser.zero_grad()
@@ -153,14 +154,14 @@ def cosine(index: int, steps: int) -> float:
 
 
 def _score(
-    fixed: Pyramid, moving: Pyramid, transform: LieTransform, matrices: Tensor, metric: Similarity, sampler: Sampler
+    points: Sequence[Seen], moving: Pyramid, transform: LieTransform, matrices: Tensor, metric: Similarity
 ) -> tuple[Tensor, Tensor]:
-    """Similarity (levels, B) at fresh points, and the overlap (B,), the mean of the levels'."""
+    """Similarity (levels, B) at the points of a step, and the overlap (B,), the mean of the levels'."""
     scores, overlaps = [], []
-    for levels, points in sampler.draw():
-        here, there, weight, overlap = read(fixed, moving, levels, points, transform.world_from_frame, matrices)
-        there = metric.turn(there, transform.jacobian(matrices[levels], points))
-        scores.append(metric(here, there, weight, levels))
+    for some in points:
+        here, there, weight, overlap = read(some, moving, matrices, transform.is_affine)
+        there = metric.turn(there, transform.jacobian(matrices[some.levels], some.points))
+        scores.append(metric(here, there, weight, some.levels))
         overlaps.append(overlap)
     return torch.cat(scores), torch.cat(overlaps).mean(0)
 

@@ -7,10 +7,12 @@ length |g| and a noise σ the tensor is g gᵀ / (|g|² + σ²): what is weaker 
 size on the gradients, the mutual information of the two images at a point is -½ log(1 - <A, B>), which is finite where W.
 Couwenberg's -½ log sin²α ("Mutual information and fast image registration", 2016) has its singularity.
 
-A tensor's components are its diagonal and √2 times what is beside it (Mandel's notation), so that the inner product of two
-tensors is that of their components.
+A tensor's components are those in an orthonormal basis of the symmetric matrices, so that the inner product of two tensors
+is that of their components. The last one belongs to the identity: it is the trace by √D, how clear an edge is. The others
+have no trace; in two dimensions they are cos 2φ and sin 2φ of the gradient's angle φ, times the trace by √2.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -47,18 +49,18 @@ def orientation(image: Image, width: float = 1.0, noise: float = 0.5, out: Tenso
     """
     ndim = image.grid.ndim
     axes = image.grid.index_from_world[:-1, :-1].to(image.data)
-    tensors = image.data.new_empty(len(image.data), len(components(ndim)), *image.grid.shape) if out is None else out
+    tensors = image.data.new_empty(len(image.data), components(ndim), *image.grid.shape) if out is None else out
     inner = _inner(image)
     total = image.data.new_zeros(len(image.data))
     bands = list(_bands(image.grid.shape, math.ceil(3 * width) + 1))
     for rows, around, part in bands:  # a few rows after another: temporary tensors stay small
         mask = None if image.mask is None else image.mask[:, :, around]
         tensors[:, :, rows] = _structure(image.data[:, :, around], mask, width, axes)[:, :, part]
-        total += (tensors[:, :ndim, rows].sum(1, keepdim=True) * inner[:, :, rows]).flatten(1).sum(1)
+        total += math.sqrt(ndim) * (tensors[:, -1:, rows] * inner[:, :, rows]).flatten(1).sum(1)
     mean = total / inner.flatten(1).sum(1).clamp(min=1)
     floor = (noise * mean).clamp(min=1e-12).view(-1, *[1] * (ndim + 1))
     for rows, _, _ in bands:
-        strength = tensors[:, :ndim, rows].sum(1, keepdim=True)
+        strength = math.sqrt(ndim) * tensors[:, -1:, rows]
         tensors[:, :, rows] *= inner[:, :, rows] / (strength + floor)
     if not inner.flatten(1).any(1).all():  # of a sliver nothing is left: zeros, under the mask it had
         some = inner.flatten(1).any(1).view(-1, *[1] * (ndim + 1))
@@ -74,7 +76,11 @@ def _structure(data: Tensor, mask: Tensor | None, width: float, axes: Tensor) ->
         smooth /= gaussian(mask, width).clamp(min=1e-6)
     along = [_slope(smooth, axis) for axis in range(ndim + 1, 1, -1)]  # x first
     slopes = [sum(axes[k, i] * along[k] for k in range(1, ndim)) + axes[0, i] * along[0] for i in range(ndim)]
-    return torch.stack([(slopes[i] * slopes[j]).sum(1) * (1 if i == j else math.sqrt(2)) for i, j in components(ndim)], 1)
+    squares = [(slope * slope).sum(1) for slope in slopes]
+    before = list(itertools.accumulate(squares))
+    contrasts = [(before[k - 1] - k * squares[k]) / math.sqrt(k * (k + 1)) for k in range(1, ndim)]
+    crossed = [math.sqrt(2) * (one * other).sum(1) for one, other in itertools.combinations(slopes, 2)]
+    return torch.stack([*contrasts, *crossed, before[-1] / math.sqrt(ndim)], 1)
 
 
 def _bands(shape: Sequence[int], reach: int) -> Iterator[tuple[slice, slice, slice]]:
@@ -85,9 +91,23 @@ def _bands(shape: Sequence[int], reach: int) -> Iterator[tuple[slice, slice, sli
         yield slice(start, stop), slice(first, min(stop + reach, length)), slice(start - first, stop - first)
 
 
-def components(ndim: int) -> list[tuple[int, int]]:
-    """Rows and columns of the components: the diagonal first."""
-    return [(i, i) for i in range(ndim)] + list(itertools.combinations(range(ndim), 2))
+def components(ndim: int) -> int:
+    """How many components a tensor has."""
+    return ndim * (ndim + 1) // 2
+
+
+@functools.cache
+def basis(ndim: int) -> Tensor:
+    """The symmetric matrices of unit size that the components count, the identity last. shape: (m, D, D), float64"""
+    matrices = []
+    for k in range(1, ndim):  # Helmert's contrasts: each diagonal entry against those before it
+        entries = torch.tensor([1.0] * k + [-k] + [0.0] * (ndim - k - 1), dtype=torch.float64)
+        matrices.append(torch.diag(entries / entries.norm()))
+    for i, j in itertools.combinations(range(ndim), 2):
+        matrix = torch.zeros(ndim, ndim, dtype=torch.float64)
+        matrix[i, j] = matrix[j, i] = math.sqrt(0.5)
+        matrices.append(matrix)
+    return torch.stack([*matrices, torch.eye(ndim, dtype=torch.float64) / math.sqrt(ndim)])
 
 
 def turned(tensors: Tensor, jacobian: Tensor) -> Tensor:
@@ -96,33 +116,12 @@ def turned(tensors: Tensor, jacobian: Tensor) -> Tensor:
     `jacobian` (..., 1 or N, D, D): of the moving point by the fixed point; its scale does not matter. A gradient g
     of the moving image is jacobianᵀ g in the fixed one.
     """
-    ndim = jacobian.shape[-1]
-    basis = _basis(ndim).to(jacobian)  # shape: (m, D, D)
-    action = torch.einsum("aij,...ki,...lj,bkl->...ab", basis, jacobian, jacobian, basis).to(tensors)
+    rows = basis(jacobian.shape[-1]).flatten(1).to(jacobian)
+    on_entries = (jacobian[..., :, None, :, None] * jacobian[..., None, :, None, :]).flatten(-4, -3).flatten(-2)
+    action = (rows @ on_entries.mT @ rows.mT).to(tensors)
     one = action.shape[-3] == 1  # of all points: a product of matrices
     pulled = combined(tensors, action[..., 0, :, :]) if one else (action * tensors[..., None, :]).sum(-1)
-    before, after = tensors[..., :ndim].sum(-1, keepdim=True), pulled[..., :ndim].sum(-1, keepdim=True)
-    return pulled * (before / after.clamp(min=1e-12))
-
-
-def deviator(tensors: Tensor, ndim: int) -> Tensor:
-    """Tensors (..., m) less their trace, which has no direction: (..., m - 1) components of the same inner product.
-
-    In two dimensions these are cos 2φ and sin 2φ of the gradient's angle φ, times w/√2.
-    """
-    parts = []
-    for axis in range(1, ndim):  # Helmert's contrasts: each diagonal entry against the mean of those before it
-        before = tensors[..., :axis].sum(-1)
-        parts.append((before - axis * tensors[..., axis]) / math.sqrt(axis * (axis + 1)))
-    return torch.cat([torch.stack(parts, -1), tensors[..., ndim:]], -1)
-
-
-def _basis(ndim: int) -> Tensor:
-    """The symmetric matrices of unit size that the components count. shape: (m, D, D)"""
-    basis = torch.zeros(len(components(ndim)), ndim, ndim, dtype=torch.float64)
-    for number, (i, j) in enumerate(components(ndim)):
-        basis[number, i, j] = basis[number, j, i] = 1 if i == j else math.sqrt(0.5)
-    return basis
+    return pulled * (tensors[..., -1:] / pulled[..., -1:].clamp(min=1e-12))
 
 
 def gaussian(data: Tensor, width: float) -> Tensor:
@@ -233,16 +232,11 @@ def widened(region: Tensor, reach: int) -> Tensor:
     return region
 
 
-def agreement(fixed: Tensor, moving: Tensor, weight: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
+def agreement(fixed: Tensor, moving: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """How far tensors (..., N, m) at N points agree, and the variance of that sum if their directions were random. (...) each
 
     cos² of the angle less its mean over all directions, summed.
     """
-    a, b = deviator(fixed, ndim), deviator(moving, ndim)
+    a, b = fixed[..., :-1], moving[..., :-1]
     total = (weight * (a * b).sum(-1)).sum(-1)
     return total, (weight * a.square().sum(-1) * b.square().sum(-1)).sum(-1) / a.shape[-1]
-
-
-def dimension(channels: int) -> int:
-    """The D of which D(D+1)/2 is `channels`."""
-    return next(ndim for ndim in (2, 3) if len(components(ndim)) == channels)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from drmime.grid import Grid, apply
-from drmime.image import Image
+from drmime.image import Image, read_unit
 
 KERNEL = (1 / 8, 3 / 8)  # outer and inner weights
 COARSEST_SIDE = 16  # pixels; coarser levels hold too little to score
@@ -38,12 +38,12 @@ class Pyramid:
         """The same levels with other channels."""
         return Pyramid([describe(level) for level in self.levels])
 
-    def at(self, points: Tensor, world_from_points: Tensor, levels: slice = slice(None)) -> tuple[Tensor, Tensor]:
+    def at(
+        self, points: Tensor, world_from_points: Tensor, levels: slice = slice(None), affine: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """`Image.at` on some levels at once: (L, B, N, D), (L, B or 1, D+1, D+1) -> values (L, B, N, C), inside (L, B, N)."""
-        unit, in_front = apply((self.unit_from_world[levels] @ world_from_points).to(points.dtype), points)
-        read = [level.at_unit(*places) for level, *places in zip(self.levels[levels], unit, in_front, strict=True)]
-        values, inside = zip(*read, strict=True)
-        return torch.stack([level.mT for level in values]).mT, torch.stack(inside)  # in memory channel by channel
+        unit, in_front = apply((self.unit_from_world[levels] @ world_from_points).to(points.dtype), points, affine)
+        return read_unit(self.levels[levels], unit, in_front)
 
 
 def possible_levels(grid: Grid) -> int:

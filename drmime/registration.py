@@ -63,7 +63,7 @@ def register(
     channel_axis: int | str | None = "auto",
     nan: str = "error",
     steps: int = 70,
-    rate: float = 0.001,
+    rate: float = 0.0007,
     level_weights: Sequence[float] | Sequence[Sequence[float]] | None = None,
     parametrisation: str = "exponential",
     finest_vector: bool = False,
@@ -85,8 +85,7 @@ def register(
             names to generators of one's own (D+1, D+1), see `drmime.lie`.
         metric: "mine", "mattes", "nmi", "jhmi", "ncc" or "mse", a mapping with options such as
             `{"name": "mine", "hidden": 64}`, `"module:attribute"`, or a `Similarity`.
-        sampler: "uniform", "jittered", "all" or "edges", likewise; `{"name": "uniform", "points": 2048}`. Points of a
-            level, where none are given, are as many as the metric needs: 1,024 for MINE, 2,048 for others.
+        sampler: "uniform", "jittered", "all" or "edges", likewise; `{"name": "uniform", "points": 2048}`.
         initialiser: what proposes starts beside the given one. "auto": a search over every rotation, shift and scale that the
             group allows (`drmime.initialise.search`); a name or mapping of `drmime.initialise.INITIALISERS`, or a list of
             them; "given": nothing. All starts are refined and compared by how well edges and intensities agree
@@ -172,7 +171,6 @@ def _solve(
     metric, sampler, levels = asked.metric, asked.sampler, weights.shape[1]
     random = torch.Generator().manual_seed(asked.seed)
     fixed, moving = Pyramid.of(run.fixed, levels), Pyramid.of(run.moving, levels)
-    sampler.needed = metric.points
     sampler.begin(fixed, random)
     fixed = fixed.described(metric.describe)  # one after the other: what was described is no longer held
     moving = moving.described(metric.describe)

@@ -5,7 +5,8 @@ reading it against its own mask: so a pair sees the same draws in a batch as it 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,22 +14,19 @@ from torch import Tensor
 from drmime.errors import InputError, number, whole
 from drmime.grid import Grid, apply
 from drmime.image import Image
-from drmime.metrics.base import Similarity
 from drmime.orientation import widened
 from drmime.pyramid import Pyramid
+
+AHEAD = 2**16  # points that are drawn and read together, of several steps: the work of a call is then more than the call
 
 
 class Sampler:
     """Draws points for every level. `begin` once for a run, then `draw` once a step."""
 
-    needed: int = Similarity.points  # points a level where none are given: `register` puts there what its metric needs
-
-    def __init__(self, points: int | float | None = None) -> None:
-        """`points` a level: a whole number, a fraction of the level's pixels when below 1, or None: what the metric needs."""
+    def __init__(self, points: int | float = 2048) -> None:
+        """`points` a level: a whole number, or a fraction of the level's pixels when below 1."""
         is_share = isinstance(points, float) and points < 1
-        if points is not None:
-            points = number("sampler points", points, 0, 1) if is_share else whole("sampler points", points, 16)
-        self.points = points
+        self.points = number("sampler points", points, 0, 1) if is_share else whole("sampler points", points, 16)
 
     def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
         """Look at the fixed pyramid; `generator` (on the CPU) is the source of every draw."""
@@ -39,29 +37,34 @@ class Sampler:
         counts = [self.count(level.grid) for level in self.levels]
         alike = len(set(counts)) == 1
         self.groups = [slice(0, len(counts))] if alike else [slice(level, level + 1) for level in range(len(counts))]
+        self.ahead = max(1, AHEAD // sum(counts))
 
     def choose(self, level: Image) -> Tensor | None:
         """The pixels to draw from, (B, 1, *shape) nonzero; None for all of them."""
         return level.mask
 
-    def draw(self) -> list[tuple[slice, Tensor]]:
-        """Points of the fixed frame, finest level first; all levels together if each has as many: (L, B or 1, N, D)"""
+    def draw(self, steps: int = 1) -> list[tuple[slice, Tensor]]:
+        """Points of the fixed frame, finest level first, for some steps: (L, B or 1, steps * N, D), one step after the other.
+
+        All levels come together if each has as many points.
+        """
         like = self.levels[0].data
         drawn = []
         for group in self.groups:
-            indices = torch.stack([self.index(level) for level in range(group.start, group.stop)])
-            drawn.append((group, apply(self.frame_from_index[group], indices)[0].to(like)))
+            indices = torch.stack([self.index(level, steps) for level in range(group.start, group.stop)])
+            drawn.append((group, apply(self.frame_from_index[group], indices, affine=True)[0].to(like)))
         return drawn
 
     def count(self, grid: Grid) -> int:
         """Points drawn on a level."""
-        points = self.points or self.needed
-        return int(points) if points >= 1 else max(16, round(points * math.prod(grid.shape)))
+        return int(self.points) if self.points >= 1 else max(16, round(self.points * math.prod(grid.shape)))
 
-    def index(self, level: int) -> Tensor:
-        """Index coordinates of fresh points on one level. (B or 1, N, D)"""
+    def index(self, level: int, steps: int) -> Tensor:
+        """Index coordinates of fresh points on one level. (B or 1, steps * N, D)"""
         grid, table = self.levels[level].grid, self.tables[level]
-        draws = self.spread(self.count(grid), grid.ndim + 1)
+        count = self.count(grid)
+        order = torch.cat([step * count + torch.randperm(count, generator=self.generator) for step in range(steps)])
+        draws = self.spread(count, grid.ndim + 1, steps)[:, order]  # a metric may take neighbours in the list for strangers
         if table is None:
             chosen = (draws[..., 0] * math.prod(grid.shape)).long()
         else:
@@ -69,12 +72,12 @@ class Sampler:
             chosen = pixels.gather(1, (draws[..., 0] * counts).long())
         return unravel(chosen, grid) + draws[..., 1:] - 0.5
 
-    def spread(self, count: int, columns: int) -> Tensor:
-        """`uniform`, the first column with one number in each of `count` equal parts of [0, 1), in any order: what is
-        drawn from a list by it comes evenly from all of it, with less noise in what is averaged over the points.
+    def spread(self, count: int, columns: int, steps: int) -> Tensor:
+        """`uniform`, the first column in each step with one number in each of `count` equal parts of [0, 1), ascending: what
+        is drawn from a list by it comes evenly from all of it, with less noise in what is averaged over the points.
         """
-        draws = self.uniform(count, columns)
-        draws[..., 0] = (draws[..., 0] + torch.randperm(count, generator=self.generator)) / count
+        draws = self.uniform(steps * count, columns)
+        draws[..., 0] = (draws[..., 0] + torch.arange(count).repeat(steps)) / count
         return draws
 
     def uniform(self, count: int, columns: int) -> Tensor:
@@ -94,10 +97,10 @@ class Jittered(Sampler):
     def count(self, grid: Grid) -> int:
         return math.prod(self._cells(grid).shape)
 
-    def index(self, level: int) -> Tensor:
+    def index(self, level: int, steps: int) -> Tensor:
         grid = self.levels[level].grid
         cells = self._cells(grid)
-        corners = cells.index_points()
+        corners = cells.index_points().repeat(steps, 1)
         return (corners + self.uniform(len(corners), grid.ndim)) * (grid.size / cells.size) - 0.5
 
     def _cells(self, grid: Grid) -> Grid:
@@ -111,21 +114,14 @@ class EveryPixel(Sampler):
     def __init__(self) -> None:
         super().__init__()
 
-    def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
-        super().begin(fixed, generator)
-        self.drawn = super().draw()
-
     def choose(self, level: Image) -> Tensor | None:
         return None
 
     def count(self, grid: Grid) -> int:
         return math.prod(grid.shape)
 
-    def index(self, level: int) -> Tensor:
-        return self.levels[level].grid.index_points()[None]
-
-    def draw(self) -> list[tuple[slice, Tensor]]:
-        return self.drawn
+    def index(self, level: int, steps: int) -> Tensor:
+        return self.levels[level].grid.index_points().repeat(steps, 1)[None]
 
 
 class Edges(Sampler):
@@ -134,7 +130,7 @@ class Edges(Sampler):
     In 2-D Canny edges of the channel mean (kornia); in 3-D the tenth of the voxels with the largest gradient.
     """
 
-    def __init__(self, points: int | float | None = None, dilation: int = 2) -> None:
+    def __init__(self, points: int | float = 2048, dilation: int = 2) -> None:
         """`dilation`: pixels by which edges are widened on every side."""
         super().__init__(points)
         self.dilation = whole("sampler dilation", dilation, 0)
@@ -185,21 +181,37 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
 }
 
 
-def read(
-    fixed: Pyramid, moving: Pyramid, levels: slice, points: Tensor, world_from_frame: Tensor, moving_from_frame: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Some levels of both images at the same points of the fixed frame (L, B or 1, N, D); one fixed image serves all pairs.
+class Seen(NamedTuple):
+    """Points of one step on some levels, and what the fixed image shows there; one fixed image serves all pairs."""
+
+    levels: slice
+    points: Tensor  # shape: (L, B or 1, N, D), of the fixed frame
+    values: Tensor  # shape: (L, B or 1, N, Cf)
+    inside: Tensor  # shape: (L, B or 1, N), 1 where the fixed image has a valid pixel
+
+
+def seen(fixed: Pyramid, sampler: Sampler, world_from_frame: Tensor, steps: int) -> Iterator[list[Seen]]:
+    """The points of one step after the other, on all levels. Several steps are drawn and read at once: that is less work."""
+    for start in range(0, steps, sampler.ahead):
+        some = min(sampler.ahead, steps - start)
+        yield from zip(*(_read_fixed(fixed, *drawn, world_from_frame, some) for drawn in sampler.draw(some)), strict=True)
+
+
+def _read_fixed(fixed: Pyramid, levels: slice, points: Tensor, world_from_frame: Tensor, steps: int) -> Iterator[Seen]:
+    here = points.expand(-1, len(fixed.levels[0].data), -1, -1)
+    values, inside = fixed.at(here, world_from_frame[None, None], levels, affine=True)
+    for part in zip(*(of_all.chunk(steps, 2) for of_all in (points, values, inside)), strict=True):
+        yield Seen(levels, *part)
+
+
+def read(seen: Seen, moving: Pyramid, moving_from_frame: Tensor, affine: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both images at the same points; `affine` as in `grid.apply`.
 
     Returns fixed values (L, B, N, Cf), moving values (L, B, N, Cm), weights (L, B, N) that are 1 where both images
     have a valid pixel, and the share (L, B) of the valid fixed points that have a moving partner.
     """
-    here, there = (points.expand(-1, len(image.levels[0].data), -1, -1) for image in (fixed, moving))
-    fixed_values, in_fixed = fixed.at(here, world_from_frame[None, None], levels)
-    moving_values, in_moving = moving.at(there, moving_from_frame[levels], levels)
-    weight = in_fixed * in_moving
-    return (
-        fixed_values.expand(-1, weight.shape[1], -1, -1),
-        moving_values,
-        weight,
-        weight.sum(-1) / in_fixed.sum(-1).clamp(min=1),
-    )
+    there = seen.points.expand(-1, len(moving.levels[0].data), -1, -1)
+    values, in_moving = moving.at(there, moving_from_frame[seen.levels], seen.levels, affine)
+    weight = seen.inside * in_moving
+    overlap = weight.sum(-1) / seen.inside.sum(-1).clamp(min=1)
+    return seen.values.expand(-1, weight.shape[1], -1, -1), values, weight, overlap

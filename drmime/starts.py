@@ -17,7 +17,7 @@ from drmime.initialise import Initialiser
 from drmime.initialise.base import corner_distances
 from drmime.initialise.features import Features
 from drmime.initialise.search import Search
-from drmime.ladder import RUNGS, Candidate, climb, score_at, shapely
+from drmime.ladder import RUNGS, Candidate, climb, scores_at, shapely
 from drmime.transform import LieTransform
 
 QUICK: dict[int, dict[str, Any]] = {  # a first look, by dimension: so many poses that several candidates lie near the right one
@@ -31,7 +31,6 @@ SAME = (0.7, 0.02)  # share of the evidence, and of the diagonal, with which ano
 DOUBTFUL = 0.8  # a start elsewhere for which this share of the best one's evidence speaks
 APART = 0.05  # of the fixed image's diagonal: corners further off, on average, are elsewhere
 NEARBY = 0.25  # of the fixed image's diagonal, likewise: within it a start is one that the given start may have meant
-GLANCE = {2: 128, 3: 32}  # pixels along the longest side, for a look at the mirrored image
 SURE = 50.0  # standard deviations; below, a look at the mirrored image is worth its time
 CHANCE = 8.0  # standard deviations; neighbouring pixels are not independent, so chance reaches several
 COARSE = RUNGS[0].levels  # where proper and mirrored starts are compared before any is refined
@@ -55,7 +54,7 @@ def ranking(
 ) -> Ranking:
     """All starts of one pair: the given one (D+1, D+1) and what each of `searching` finds; None is the search that suits."""
     if not searching:
-        return Ranking((Candidate("given", score_at(fixed, moving, [given]), given),))
+        return Ranking((Candidate("given", float(scores_at(fixed, moving, [given])), given),))
     auto = any(initialiser is None for _, initialiser in searching)
     looks = [suited(generators, quick=True), suited(generators)] if auto else [[]]
     kept = [("given", given), *_proposed(fixed, moving, [(name, find) for name, find in searching if find])]
@@ -97,7 +96,7 @@ def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool
     turns = bool((linear - linear.mT).abs().max() > 1e-9)
     scales = bool(linear.diagonal(dim1=1, dim2=2).sum(1).abs().max() > 1e-9)
     ndim = linear.shape[-1]
-    options = dict(QUICK[ndim]) if quick else {"size": GLANCE[ndim]} if mirrored else {}
+    options = dict(QUICK[ndim]) if quick else {}
     options |= {} if scales else {"scales": (1.0,)}
     made: list[tuple[str, Initialiser]] = [("search", Search(rotate=turns, mirrored=mirrored, **options))]
     if turns and scales and ndim == 2 and not (mirrored or quick):
@@ -114,9 +113,9 @@ def _mirrored(
     seed: int,
 ) -> tuple[str, ...]:
     """A sentence where a reflected start fits far better than the best of the `proper` ones."""
-    found = _proposed(fixed, moving, suited(generators, mirrored=True))
-    here, there = ([matrix for _, matrix in starts] for starts in (found, proper))
-    if not found or score_at(fixed, moving, here, COARSE) < score_at(fixed, moving, there, COARSE):
+    found = _proposed(fixed, moving, suited(generators, mirrored=True, quick=True))
+    scores = scores_at(fixed, moving, [matrix for _, matrix in (*proper, *found)], COARSE)
+    if not found or scores[len(proper) :].max() < scores[: len(proper)].max():
         return ()
     other = climb(fixed, moving, found, generators, seed)[0]
     if best.evidence > DOUBTFUL * other.evidence or other.score < max(CHANCE, best.score):

@@ -16,7 +16,7 @@ from drmime.image import Image
 from drmime.initialise.angle import GradientAngle as AngleMaps
 from drmime.initialise.angle import coefficients, powers
 from drmime.metrics import GradientAngle
-from drmime.orientation import components
+from drmime.orientation import basis
 
 SINGLE = 1e-5  # the polynomial's coefficients meet the spectra in float32
 SHAPES = {
@@ -35,9 +35,8 @@ def directions(shape: Sequence[int], copies: int = 1) -> tuple[Tensor, Tensor]:
 
 def described(normals: Tensor, weights: Tensor, mask: Tensor | None = None) -> Image:
     """w n nᵀ as an image."""
-    ndim = normals.shape[-1]
-    parts = [weights * normals[..., i] * normals[..., j] * (1 if i == j else math.sqrt(2)) for i, j in components(ndim)]
-    return Image(torch.stack(parts, 1), Grid.regular(weights.shape[1:]), mask)
+    parts = weights[..., None] * torch.einsum("aij,...i,...j->...a", basis(normals.shape[-1]), normals, normals)
+    return Image(parts.movedim(-1, 1), Grid.regular(weights.shape[1:]), mask)
 
 
 def counted(here: tuple[Tensor, Tensor], there: tuple[Tensor, Tensor], weights: Sequence[float]) -> tuple[float, float]:
@@ -247,8 +246,7 @@ def test_a_bad_option_is_named(option: dict[str, object]) -> None:
 def points(ndim: int, pairs: int = 3, count: int = 60) -> tuple[tuple[Tensor, Tensor], Tensor]:
     normals = torch.nn.functional.normalize(torch.randn(pairs, count, ndim, dtype=torch.float64), dim=-1)
     weights = torch.rand(pairs, count, dtype=torch.float64)
-    parts = [weights * normals[..., i] * normals[..., j] * (1 if i == j else math.sqrt(2)) for i, j in components(ndim)]
-    return (normals, weights), torch.stack(parts, -1)
+    return (normals, weights), weights[..., None] * torch.einsum("aij,...i,...j->...a", basis(ndim), normals, normals)
 
 
 def test_the_metric_is_what_a_loop_counts_by_the_root_of_the_points(ndim: int) -> None:
@@ -278,7 +276,7 @@ def test_the_metric_of_an_image_with_itself_is_largest_where_all_edges_are_clear
     _, tensors = points(ndim)
     largest = math.sqrt({2: 2, 3: 5}[ndim])
     ones = torch.ones(3, 60, dtype=torch.float64)
-    unit = tensors / tensors[..., :ndim].sum(-1, keepdim=True)
+    unit = tensors / (math.sqrt(ndim) * tensors[..., -1:])
     assert torch.allclose(GradientAngle().score(unit, unit, ones), torch.tensor(largest).double(), atol=1e-4)
     itself = GradientAngle().score(tensors, tensors, ones)
     assert bool(((itself > 0) & (itself < largest)).all())
@@ -289,11 +287,7 @@ def test_the_metric_of_crossed_edges_is_smallest(ndim: int) -> None:
     across = torch.randn(3, 60, ndim, dtype=torch.float64)
     across = across - (across * normals).sum(-1, keepdim=True) * normals
     across = across / across.norm(dim=-1, keepdim=True)
-    scale = [1 if i == j else math.sqrt(2) for i, j in components(ndim)]
-    here, there = (
-        torch.stack([s * n[..., i] * n[..., j] for s, (i, j) in zip(scale, components(ndim), strict=True)], -1)
-        for n in (normals, across)
-    )
+    here, there = (torch.einsum("aij,...i,...j->...a", basis(ndim), n, n) for n in (normals, across))
     smallest = -math.sqrt({2: 2, 3: 5 / 4}[ndim])
     score = GradientAngle().score(here, there, torch.ones(3, 60, dtype=torch.float64))
     assert torch.allclose(score, torch.tensor(smallest).double(), atol=1e-4)

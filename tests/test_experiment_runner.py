@@ -60,7 +60,7 @@ def test_every_run_has_its_row(tmp_path: Path) -> None:
     still, none, ours = (next(row for row in found if row.method == name) for name in ("still", "none", "ours"))
     assert still.scores["tre_mean"] == pytest.approx(1) == none.scores["tre_mean"]  # the content is a pixel off
     assert ours.settings["steps"] == 3
-    assert ours.settings["rate"] == 0.001  # defaults are resolved
+    assert ours.settings["rate"] == 0.0007  # defaults are resolved
     assert ours.stop
     assert len(ours.curves["total"]) == len(ours.curves["step"]) == len(ours.curves["level0"])
     assert "similarity" in ours.scores
@@ -217,7 +217,7 @@ def test_rows_of_what_failed_tell_what_is_known(tmp_path: Path, crashing: str) -
     (row,) = experiment.run(load(tmp_path, 1, {"wrong": QUICK | {"metric": "crashing:Wrong"}}))
     assert "ArithmeticError" in row.error
     assert (row.landmarks, len(row.inputs)) == (True, 4)
-    assert (row.settings["rate"], row.settings["steps"]) == (0.001, 3)
+    assert (row.settings["rate"], row.settings["steps"]) == (0.0007, 3)
     assert "fixed" not in row.settings
 
 

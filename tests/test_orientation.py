@@ -15,9 +15,8 @@ from drmime.metrics import GradientAngle
 from drmime.orientation import (
     EDGE,
     agreement,
+    basis,
     components,
-    deviator,
-    dimension,
     gaussian,
     local_contrast,
     orientation,
@@ -35,8 +34,21 @@ def inner_part(data: Tensor, margin: int = AWAY) -> Tensor:
 
 def tensors_of(gradients: Tensor) -> Tensor:
     """Components of g gᵀ. (N, D) -> (N, m)"""
-    pairs = components(gradients.shape[-1])
-    return torch.stack([gradients[:, i] * gradients[:, j] * (1 if i == j else math.sqrt(2)) for i, j in pairs], -1)
+    return torch.einsum("aij,ni,nj->na", basis(gradients.shape[-1]), gradients, gradients)
+
+
+def matrices_of(tensors: Tensor, ndim: int) -> Tensor:
+    """The symmetric matrices that components (..., m) stand for. (..., D, D)"""
+    return torch.einsum("...a,aij->...ij", tensors, basis(ndim).to(tensors))
+
+
+def trace(tensors: Tensor, ndim: int) -> Tensor:
+    return matrices_of(tensors, ndim).diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def traces(image: Tensor) -> Tensor:
+    """(B, m, *shape) -> (B, *shape)"""
+    return trace(image.movedim(1, -1), image.ndim - 2)
 
 
 def turn_of(ndim: int, *angles: float) -> Tensor:
@@ -69,7 +81,7 @@ def test_the_inner_product_is_the_squared_cosine_of_the_angle_in_the_world(ndim:
     grid = oblique(SHAPES[ndim], (2.0, 0.5, 0.8)[-ndim:], offset=7.0)
     for a, b in noise(6, 2 * ndim).view(6, 2, ndim):
         here, there = (orientation(photograph(linear(g.tolist()), grid=grid)).data for g in (a, b))
-        product = (here * there).sum(1) / (here[:, :ndim].sum(1) * there[:, :ndim].sum(1)).clamp(min=0.1)
+        product = (here * there).sum(1) / (traces(here) * traces(there)).clamp(min=0.1)
         cosine = float(a @ b / (a.norm() * b.norm()))
         assert torch.allclose(inner_part(product[:, None]), torch.tensor(cosine**2).double(), atol=1e-6)
 
@@ -77,11 +89,11 @@ def test_the_inner_product_is_the_squared_cosine_of_the_angle_in_the_world(ndim:
 def test_the_trace_says_how_far_a_gradient_stands_out_of_the_noise(plane: Grid) -> None:
     """|g|² / (|g|² + σ²), with σ² a share of the mean of |g|²: of a ramp of one slope almost everywhere."""
     for share in (0.1, 0.5, 2.0):
-        trace = orientation(photograph(linear([0.01] * plane.ndim), grid=plane), noise=share).data[:, : plane.ndim].sum(1)
-        assert float(trace.max()) == pytest.approx(1 / (1 + share), abs=0.1)
+        clear = traces(orientation(photograph(linear([0.01] * plane.ndim), grid=plane), noise=share).data)
+        assert float(clear.max()) == pytest.approx(1 / (1 + share), abs=0.1)
     two = photograph(lambda p: torch.where(p[..., 0] < 26, 0.01, 0.03) * (p[..., 0] - 26), grid=Grid.regular((40, 52)))
-    trace = orientation(two, noise=1.0).data[0, :2].sum(0)
-    weak, strong = float(trace[20, 13]), float(trace[20, 39])
+    clear = traces(orientation(two, noise=1.0).data)[0]
+    weak, strong = float(clear[20, 13]), float(clear[20, 39])
     assert (1 / weak - 1) / (1 / strong - 1) == pytest.approx(9, rel=1e-6)  # σ²/|g|² of each
 
 
@@ -108,7 +120,8 @@ def test_spacing_is_told_by_the_world(ndim: int) -> None:
     """An image whose pixels are twice as long along one axis shows its gradients flatter there."""
     grid = Grid.regular(SHAPES[ndim], [2.0] + [1.0] * (ndim - 1))  # z or y, the last coordinate
     tensors = orientation(photograph(linear([1.0] * ndim), grid=grid)).data
-    assert torch.allclose(inner_part(tensors[:, :1]), inner_part(tensors[:, ndim - 1 : ndim]), atol=1e-9)
+    entries = matrices_of(inner_part(tensors).movedim(1, -1), ndim)
+    assert torch.allclose(entries[..., 0, 0], entries[..., -1, -1], atol=1e-9)
 
 
 # Turning
@@ -122,7 +135,7 @@ def test_turned_by_a_rotation_are_the_tensors_of_turned_gradients(ndim: int) -> 
 def test_turning_keeps_the_trace_and_any_factor_of_the_jacobian_is_the_same(ndim: int) -> None:
     tensors, jacobian = tensors_of(noise(50, ndim)), noise(ndim, ndim)[None]
     once = turned(tensors, jacobian)
-    assert torch.allclose(once[:, :ndim].sum(1), tensors[:, :ndim].sum(1), rtol=1e-9)
+    assert torch.allclose(trace(once, ndim), trace(tensors, ndim), rtol=1e-9)
     for factor in (1e-3, -2.0, 1e3):
         assert torch.allclose(turned(tensors, factor * jacobian), once, rtol=1e-7, atol=1e-9)
 
@@ -155,7 +168,7 @@ def test_a_jacobian_for_each_point_is_as_good_as_one_at_a_time(ndim: int) -> Non
 
 
 def test_nothing_turned_is_nothing(ndim: int) -> None:
-    zeros = torch.zeros(4, len(components(ndim)))
+    zeros = torch.zeros(4, components(ndim))
     assert torch.equal(turned(zeros, turn_of(ndim, 0.3, 0.4)[None]), zeros)
 
 
@@ -185,37 +198,37 @@ def test_on_a_turned_grid_the_world_has_the_same_tensors(ndim: int) -> None:
     assert torch.allclose(orientation(other).data, known, atol=1e-9)
 
 
-# Without the trace
+# Components
 
 
-def test_the_inner_product_of_deviators_is_what_is_beyond_chance(ndim: int) -> None:
+def test_components_count_an_orthonormal_basis_of_which_the_last_alone_has_a_trace(ndim: int) -> None:
+    matrices = basis(ndim)
+    assert matrices.shape == (components(ndim), ndim, ndim)
+    assert torch.allclose(torch.einsum("aij,bij->ab", matrices, matrices), torch.eye(len(matrices)).double(), atol=EXACT)
+    assert torch.equal(matrices, matrices.mT)
+    assert torch.allclose(matrices[-1], torch.eye(ndim).double() / math.sqrt(ndim), atol=EXACT)
+
+
+def test_the_inner_product_without_the_last_component_is_what_is_beyond_chance(ndim: int) -> None:
     a, b = tensors_of(noise(50, ndim)) + tensors_of(noise(50, ndim)), tensors_of(noise(50, ndim))
-    known = (a * b).sum(1) - a[:, :ndim].sum(1) * b[:, :ndim].sum(1) / ndim
-    found = deviator(a, ndim)
-    assert found.shape == (50, len(components(ndim)) - 1)
-    assert torch.allclose((found * deviator(b, ndim)).sum(1), known, atol=1000 * EXACT)
-    identity = torch.cat([torch.ones(ndim), torch.zeros(len(components(ndim)) - ndim)])
-    assert torch.allclose(deviator(a + 3 * identity, ndim), found, atol=1000 * EXACT)
+    known = (a * b).sum(1) - trace(a, ndim) * trace(b, ndim) / ndim
+    assert torch.allclose((a * b)[:, :-1].sum(1), known, atol=1000 * EXACT)
 
 
-def test_in_the_plane_the_deviator_is_the_double_angle() -> None:
+def test_in_the_plane_components_are_the_double_angle() -> None:
     angle = torch.linspace(0, 7, 50, dtype=torch.float64)
     gradients = torch.stack([angle.cos(), angle.sin()], 1)
     double = torch.stack([(2 * angle).cos(), (2 * angle).sin()], 1) / math.sqrt(2)
-    assert torch.allclose(deviator(tensors_of(gradients), 2), double, atol=EXACT)
+    assert torch.allclose(tensors_of(gradients)[:, :-1], double, atol=EXACT)
 
 
 def test_agreement_of_random_directions_has_the_variance_it_says(ndim: int) -> None:
     first, second = (tensors_of(torch.nn.functional.normalize(noise(400 * 200, ndim), dim=1)).view(400, 200, -1) for _ in "ab")
     weight = torch.linspace(0, 1, 200, dtype=torch.float64).round().expand(400, -1)
-    total, variance = agreement(first, second, weight, ndim)
+    total, variance = agreement(first, second, weight)
     standard = total / variance.sqrt()
     assert abs(float(standard.mean())) < 3 / math.sqrt(400)
     assert float(standard.std()) == pytest.approx(1, abs=3 / math.sqrt(800))
-
-
-def test_a_number_of_components_tells_the_dimension(ndim: int) -> None:
-    assert dimension(len(components(ndim))) == ndim
 
 
 # Edges that are nobody's
@@ -226,7 +239,7 @@ def test_the_border_of_an_image_is_no_edge(plane: Grid) -> None:
     rim = torch.ones(plane.shape, dtype=torch.bool)
     rim[tuple(slice(EDGE, -EDGE) for _ in plane.shape)] = False
     assert not tensors[:, :, rim].any()
-    assert (tensors[:, : plane.ndim, ~rim].sum(1) > 0).float().mean() > 0.9
+    assert (traces(tensors)[:, ~rim] > 0).float().mean() > 0.9
 
 
 @pytest.mark.parametrize("trash", [0.0, 1.0])
@@ -259,10 +272,10 @@ def test_the_black_corners_of_a_turned_image_are_no_edges(large: Grid) -> None:
     framed = orientation(Image(torch.where(content, bright, 0), large)).data
     known = orientation(Image(bright, large)).data
     assert not framed[:, :, ~content].any()
-    kept = framed[:, :ndim].sum(1) > 1e-6
+    kept = traces(framed) > 1e-6
     assert float(kept[0][content].double().mean()) > (0.75 if ndim == 2 else 0.4)
-    kept &= known[:, :ndim].sum(1) > 1e-6
-    lines = [(t / t[:, :ndim].sum(1, keepdim=True).clamp(min=1e-9)) for t in (framed, known)]
+    kept &= traces(known) > 1e-6
+    lines = [t / traces(t)[:, None].clamp(min=1e-9) for t in (framed, known)]
     agree = (lines[0] * lines[1]).sum(1)[kept]
     assert float((agree > 0.99).double().mean()) > 0.97
 
@@ -273,7 +286,7 @@ def test_a_disc_in_a_frame_is_content_and_its_outline_no_edge(ground: float) -> 
     grid = Grid.regular((120, 120))
     distance = (world_points(grid) - grid.centre).norm(dim=1).view(grid.shape)
     pixels = photograph(busy(grid), grid=grid).normalised().data * 0.6 + 0.2
-    tensors = orientation(Image(torch.where(distance < 55, pixels, ground), grid)).data[0, :2].sum(0)
+    tensors = traces(orientation(Image(torch.where(distance < 55, pixels, ground), grid)).data)[0]
     assert not tensors[distance > 52].any()
     assert float((tensors[distance < 48] > 0).double().mean()) > 0.98
 
@@ -283,7 +296,7 @@ def test_a_specimen_on_empty_ground_keeps_its_outline() -> None:
     grid = Grid.regular((100, 100))
     distance = (world_points(grid) - grid.centre).norm(dim=1).view(grid.shape)
     image = Image((distance < 15).float()[None, None], grid)
-    assert float(orientation(image).data[0, :2].sum(0)[(distance - 15).abs() < 1].min()) > 0.3
+    assert float(traces(orientation(image).data)[0][(distance - 15).abs() < 1].min()) > 0.3
 
 
 def test_dark_content_inside_is_no_frame() -> None:
@@ -291,7 +304,7 @@ def test_dark_content_inside_is_no_frame() -> None:
     grid = Grid.regular((100, 100))
     pixels = photograph(busy(grid), grid=grid).normalised().data * 0.8 + 0.2
     pixels[..., 40:60, 40:60] = 0
-    tensors = orientation(Image(pixels, grid)).data[0, :2].sum(0)
+    tensors = traces(orientation(Image(pixels, grid)).data)[0]
     assert float(tensors[40, 44:56].min()) > 0.2
 
 
@@ -360,6 +373,6 @@ def test_inverted_scenes_agree_in_lines_and_not_in_intensities(large: Grid) -> N
     one, two = photograph(scene, grid=large), photograph(inverted(scene), grid=large)
     assert float(torch.stack([one.data.flatten(), two.data.flatten()]).corrcoef()[0, 1]) < -0.8
     here, there = orientation(one).data, orientation(two).data
-    strong = (here[:, : large.ndim].sum(1) > 0.3) & (there[:, : large.ndim].sum(1) > 0.3)
-    product = (here * there).sum(1) / (here[:, : large.ndim].sum(1) * there[:, : large.ndim].sum(1)).clamp(min=1e-9)
+    strong = (traces(here) > 0.3) & (traces(there) > 0.3)
+    product = (here * there).sum(1) / (traces(here) * traces(there)).clamp(min=1e-9)
     assert float(product[strong].min()) > 0.9

@@ -14,7 +14,7 @@ from drmime.grid import Grid, apply, scale_and_shift
 from drmime.image import Image, batch
 from drmime.pyramid import Pyramid
 from drmime.registry import build
-from drmime.sampling import SAMPLERS, Edges, EveryPixel, Jittered, Sampler, Uniform, read
+from drmime.sampling import SAMPLERS, Edges, EveryPixel, Jittered, Sampler, Seen, Uniform, read, seen
 
 SHAPES = {2: (48, 64), 3: (32, 36, 40)}
 RANDOM = ["uniform", "jittered", "edges"]  # names of samplers that draw
@@ -52,11 +52,25 @@ def index_of(points: torch.Tensor, fixed: Pyramid, level: int) -> torch.Tensor:
     return apply(grid.index_from_world @ fixed.levels[0].grid.world_from_frame, points.double())[0]
 
 
+def seen_at(fixed: Pyramid, levels: slice, points: torch.Tensor, world_from_frame: torch.Tensor) -> Seen:
+    """What the fixed image shows at points of one's own."""
+
+    class Given(Sampler):
+        ahead = 1
+
+        def draw(self, steps: int = 1) -> list[tuple[slice, torch.Tensor]]:
+            return [(levels, points)]
+
+    [[found]] = seen(fixed, Given(), world_from_frame, 1)
+    return found
+
+
 def read_one(
     fixed: Image, moving: Image, points: torch.Tensor, world_from_frame: torch.Tensor, moving_from_frame: torch.Tensor
 ) -> list[torch.Tensor]:
     """`read` of images without coarser levels: points (B or 1, N, D), moving_from_frame (B, D+1, D+1)."""
-    samples = read(alone(fixed), alone(moving), slice(0, 1), points[None], world_from_frame, moving_from_frame[None])
+    here = seen_at(alone(fixed), slice(0, 1), points[None], world_from_frame)
+    samples = read(here, alone(moving), moving_from_frame[None])
     assert all(len(sample) == 1 for sample in samples)
     return [sample[0] for sample in samples]
 
@@ -267,6 +281,29 @@ def test_levels_with_as_many_points_come_together_and_others_apart(
         assert drawn.shape[3] == 2
 
 
+@pytest.mark.parametrize("name", list(SAMPLERS))
+def test_steps_drawn_together_are_as_many_steps_of_fresh_points(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drmime.sampling.AHEAD", 3 * (48 * 64 * 5 // 4 if name == "all" else 2 * 100))
+    fixed = pyramid_of(2)
+    sampler = begun(build("sampler", SAMPLERS, name if name == "all" else {"name": name, "points": 100}), fixed)
+    steps = list(seen(fixed, sampler, fixed.levels[0].grid.world_from_frame, 8))  # 3, 3 and 2
+    assert len(steps) == 8
+    for before, after in itertools.pairwise(steps):
+        for one, other in zip(before, after, strict=True):
+            assert one.points.shape == other.points.shape == (*one.values.shape[:3], 2)
+            assert (one.points == other.points).all() == (name == "all")
+            known, inside = fixed.at(one.points, fixed.levels[0].grid.world_from_frame[None, None], one.levels)
+            assert torch.allclose(one.values, known, rtol=0, atol=TOLERANCE[torch.float64])
+            assert torch.equal(one.inside, inside)
+
+
+def test_a_step_drawn_with_others_covers_the_image_by_itself() -> None:
+    sampler = begun(Uniform(64), alone(photograph(scene(Grid.regular((64, 64))), grid=Grid.regular((64, 64)))))
+    rows = (sampler.index(0, 5)[0, :, 1] + 0.5).view(5, 64)  # 64 pixels of a list of rows: one point in each row
+    assert torch.equal(rows.floor().sort(1).values, torch.arange(64.0).double().expand(5, -1))
+    assert not (rows[1:] == rows[:-1]).any()
+
+
 def test_all_gives_each_level_its_own_group_and_the_same_points_again() -> None:
     sampler = begun(EveryPixel(), pyramid_of(2, 3))
     first, again = sampler.draw(), sampler.draw()
@@ -401,7 +438,7 @@ def test_levels_are_read_together_each_under_its_own_matrices(levels: slice, ndi
     moving_from_frame = torch.stack(turns).view(3, 2, ndim + 1, ndim + 1)  # of all levels, whichever are read
     wanted = range(3)[levels]
     points = 2.4 * torch.rand(len(wanted), 1, 400, ndim, dtype=torch.float64).to(dtype) - 1.2  # a part lies outside
-    left, right, weight, overlap = read(fixed, moving, levels, points, frame, moving_from_frame)
+    left, right, weight, overlap = read(seen_at(fixed, levels, points, frame), moving, moving_from_frame)
     assert left.shape == right.shape == (len(wanted), 2, 400, 1)
     assert weight.shape == (len(wanted), 2, 400)
     assert overlap.shape == (len(wanted), 2)
@@ -416,12 +453,3 @@ def test_levels_are_read_together_each_under_its_own_matrices(levels: slice, ndi
         assert torch.allclose(right[row][both], moving_alone[both], rtol=0, atol=2 * TOLERANCE[dtype])
         assert torch.allclose(overlap[row], both.sum(1).to(dtype) / in_fixed.sum(1))
         assert ((both.sum(1) > 0) & (both.sum(1) < in_fixed.sum(1))).all()
-
-
-@pytest.mark.parametrize("name", ["uniform", "edges"])
-def test_points_that_are_not_given_are_as_many_as_the_metric_needs(name: str) -> None:
-    grid = Grid.regular((32, 32))
-    made, told = (build("sampler", SAMPLERS, {"name": name, "points": points}) for points in (None, 100))
-    assert made.count(grid) == 2048
-    made.needed = told.needed = 1024
-    assert (made.count(grid), told.count(grid)) == (1024, 100)

@@ -18,6 +18,7 @@ from torch import Tensor
 from drmime.errors import InputError
 from drmime.grid import Grid
 from drmime.image import Image, as_image
+from drmime.initialise.angle import GradientAngle
 from drmime.initialise.cross import CrossMI
 from drmime.initialise.poses import good_length, mirror, rotations
 from drmime.initialise.search import Search, pyramid, reduced
@@ -303,10 +304,26 @@ def test_candidates_are_apart_best_first_no_more_than_asked_for_and_the_same_eac
     assert torch.equal(Search(size=48, scales=(1.0,), count=3)(fixed, moving), found[:3])
     for one, other in itertools.combinations(found, 2):
         assert corner_error(one, other, fixed) > 0.08
-    scores = {tuple(peak.matrix.flatten().tolist()): peak.score for peak in search.peaks(fixed, moving)}
+    peaks = search.peaks(fixed, moving)
+    scores = dict(zip(map(tuple, peaks.matrix.flatten(1).tolist()), peaks.score.tolist(), strict=True))
     values = [scores[tuple(matrix.flatten().tolist())] for matrix in found]
     assert values == sorted(values, reverse=True)
     assert values[0] == max(scores.values())
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.0])
+def test_only_the_better_poses_are_searched_at_full_size(scale: float) -> None:
+    """At half the size all of them, at full size an eighth."""
+    scored: list[int] = []
+
+    class Counted(GradientAngle):
+        def maps(self, moving: Image) -> tuple[Tensor, Tensor]:
+            scored.extend([moving.grid.shape[0]] * len(moving.data))
+            return super().maps(moving)
+
+    fixed, moving, _ = taken(turn(137), Grid.regular((120, 140)), Grid.regular((120, 140)))
+    Search(Counted(), size=140, step=10, scales=(scale,))(fixed, moving)
+    assert [scored.count(side) for side in sorted(set(scored))] == [36, 5]
 
 
 def test_less_overlap_is_not_looked_at() -> None:

@@ -73,7 +73,7 @@ def test_a_start_is_left_where_it_was_given_when_nothing_is_searched(plane: Case
     found = ranking(plane.fixed, plane.moving, given, [], generators("similarity", 2), 0)
     assert len(found.candidates) == 1
     assert torch.equal(found.candidates[0].matrix, given)
-    assert found.candidates[0].score == ladder.score_at(plane.fixed, plane.moving, [given])
+    assert found.candidates[0].score == ladder.scores_at(plane.fixed, plane.moving, [given])
 
 
 def test_a_search_that_suits_starts_from_anywhere() -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from drmime.errors import InputError, number, whole
 from drmime.image import Image
 from drmime.initialise.poses import good_length
-from drmime.orientation import components, deviator, orientation, turned
+from drmime.orientation import components, orientation, turned
 
 LEAST_VARIANCE = 1e-3  # of a map's largest: below, too little structure meets for a score
 NODES = 2**16  # of the midpoint rule for integrals over the angle
@@ -79,11 +79,11 @@ class GradientAngle:
 
     def _components(self, image: Image) -> int:
         """Of a tensor without trace."""
-        return len(components(image.grid.ndim)) - 1
+        return components(image.grid.ndim) - 1
 
     def _parts(self, image: Image) -> Tensor:
         """The trace-free components, to each power, the squared size and the mask. (P, parts + 2, *shape)"""
-        parts = deviator(image.data.movedim(1, -1), image.grid.ndim).movedim(-1, 1)
+        parts = image.data[:, :-1]
         size = parts.square().sum(1, keepdim=True)
         mask = torch.ones_like(size) if image.mask is None else image.mask
         return torch.cat([*powers(parts, self.degree), size, mask], 1)

@@ -76,17 +76,25 @@ def turned(image: Image, axes: Tensor, spacing: float) -> Image:
     return Image(torch.where(inside > 0, values, (values * inside).sum() / inside.sum().clamp(min=1)), grid, inside)
 
 
-def peaks(surface: Tensor, count: int, apart: int) -> list[tuple[Tensor, float]]:
-    """Indices (D,), on the CPU, and heights of the `count` highest values > 0 more than `apart` from each other, best first."""
-    surface = surface.clone()
-    found: list[tuple[Tensor, float]] = []
-    while len(found) < count:
-        peak = torch.stack(torch.unravel_index(surface.argmax().cpu(), surface.shape))
-        if not (top := float(surface[tuple(peak)])) > 0:  # nor is NaN a peak
-            break
-        surface[tuple(slice(max(0, i - apart), i + apart + 1) for i in peak.tolist())] = -1
-        found.append((peak, top))
-    return found
+def peaks(surfaces: Tensor, count: int, apart: int) -> tuple[Tensor, Tensor]:
+    """The `count` highest places of each surface (P, *shape) that are more than `apart` from each other, best first.
+
+    Returns their indices (P, count, D) and heights (P, count), on the CPU. What is not above 0, NaN too, is no peak.
+    """
+    shape, flat = surfaces.shape[1:], surfaces.flatten(1).clone()
+    reach = torch.arange(-apart, apart + 1, device=flat.device)
+    around = torch.stack(torch.meshgrid(*[reach] * len(shape), indexing="ij"), -1).view(-1, len(shape))
+    last = torch.tensor(shape, device=flat.device) - 1
+    steps = torch.tensor([math.prod(shape[axis + 1 :]) for axis in range(len(shape))], device=flat.device)
+    places, heights = [], []
+    for _ in range(count):
+        height, entry = flat.max(1)
+        place = torch.stack(torch.unravel_index(entry, shape), -1)
+        near = (place[:, None] + around).clamp(min=0).minimum(last)
+        flat.scatter_(1, (near * steps).sum(-1), -1)
+        places.append(place)
+        heights.append(height)
+    return torch.stack(places, 1).cpu(), torch.stack(heights, 1).cpu()
 
 
 def stacked(matrices: Sequence[Tensor], ndim: int) -> Tensor:

@@ -54,11 +54,13 @@ class Maps(Protocol):
 SCORES: dict[str, Callable[..., Maps]] = {"angle": GradientAngle, "cross": CrossMI}
 
 
-class Peak(NamedTuple):
-    score: float
-    matrix: Tensor  # shape: (D+1, D+1), moving_from_fixed, world
-    scale: float
-    pose: int  # number of the rotation
+class Peaks(NamedTuple):
+    """Places where the moving image fits."""
+
+    score: Tensor  # shape: (N,)
+    matrix: Tensor  # shape: (N, D+1, D+1), moving_from_fixed, world
+    scale: Tensor  # shape: (N,)
+    pose: Tensor  # shape: (N,), number of the rotation
 
 
 class Search:
@@ -107,11 +109,10 @@ class Search:
 
     def __call__(self, fixed: Image, moving: Image) -> Tensor:
         """Candidates, best first. (K, D+1, D+1); K = 0 where nothing stands out, as on images without structure."""
-        found = sorted(self.peaks(fixed, moving), key=lambda peak: -peak.score)
-        return distinct(stacked([peak.matrix for peak in found], fixed.grid.ndim), fixed.grid, self.count, self.apart)
+        return distinct(self.peaks(fixed, moving).matrix, fixed.grid, self.count, self.apart)
 
-    def peaks(self, fixed: Image, moving: Image) -> list[Peak]:
-        """The highest places of the best poses' maps, in no order.
+    def peaks(self, fixed: Image, moving: Image) -> Peaks:
+        """The highest places of the best poses' maps, best first.
 
         Every pose is scored at half the size first, at a quarter of the cost; the better ones again at full size.
         """
@@ -123,21 +124,26 @@ class Search:
         chosen = {scale: list(range(len(poses))) for scale in self._scales(fixed.grid, moving.grid)}
         here, there = pyramid(fixed), pyramid(moving)
         if round(longest / (2 * spacing)) >= COARSE:
-            found = list(self._at(here, there, 2 * spacing, poses, chosen, count=1))
-            seen = {peak.scale for peak in found}  # a thin image may be too small for a look at half the size
+            found = self._at(here, there, 2 * spacing, poses, chosen, count=1)
+            seen = found.scale.tolist()  # a thin image may be too small for a look at half the size
             chosen = _promising(found) | {scale: numbers_ for scale, numbers_ in chosen.items() if scale not in seen}
-        return list(self._at(here, there, spacing, poses, chosen, PEAKS))
+        return self._at(here, there, spacing, poses, chosen, PEAKS)
 
     def _at(
         self, fixed: Pyramid, moving: Pyramid, spacing: float, poses: Tensor, chosen: Mapping[float, Sequence[int]], count: int
-    ) -> Iterator[Peak]:
+    ) -> Peaks:
         """At most `count` peaks of each chosen pose (numbers by scale), with working pixels of world length `spacing`."""
         here = self.maps.describe(reduced(fixed, spacing))
+        found: list[Peaks] = []
         for scale, numbers_ in chosen.items():
             there = reduced(moving, spacing * scale)
             if min(there.grid.shape) >= 8 and max(there.grid.shape) <= LARGEST * max(here.grid.shape):
-                for peak in self._at_scale(here, self.maps.describe(there), scale, poses[numbers_], spacing, count):
-                    yield peak._replace(pose=numbers_[peak.pose])
+                for peaks_ in self._at_scale(here, self.maps.describe(there), scale, poses[numbers_], spacing, count):
+                    found.append(peaks_._replace(pose=torch.tensor(numbers_)[peaks_.pose]))
+        nothing = Peaks(torch.zeros(0), stacked([], here.grid.ndim), torch.zeros(0, dtype=torch.float64), torch.zeros(0).long())
+        joined = Peaks(*(torch.cat(parts) for parts in zip(nothing, *found, strict=True)))
+        order = joined.score.argsort(descending=True, stable=True)
+        return Peaks(*(part[order] for part in joined))
 
     def _scales(self, fixed: Grid, moving: Grid) -> list[float]:
         """All scales to try. One scale alone is that of the world, which is known."""
@@ -145,7 +151,7 @@ class Search:
         bases = [1.0] if len(self.scales) == 1 or 1 / ALIKE < ratio < ALIKE else [1.0, ratio]
         return sorted({round(base * scale, 4) for base, scale in itertools.product(bases, self.scales)})
 
-    def _at_scale(self, here: Image, there: Image, scale: float, poses: Tensor, spacing: float, count: int) -> Iterator[Peak]:
+    def _at_scale(self, here: Image, there: Image, scale: float, poses: Tensor, spacing: float, count: int) -> Iterator[Peaks]:
         """Peaks of every rotation at one scale; `here` and `there` are reduced and described."""
         ndim = here.grid.ndim
         side = math.ceil(math.hypot(*there.grid.shape))  # holds the moving image however it is turned
@@ -162,11 +168,12 @@ class Search:
             score, overlap = self.maps.maps(self._read(there, canvas, from_canvas, linear))
             enough = self.least_overlap * self._least(here, overlap)
             score = torch.where(overlap >= enough.view(-1, *[1] * ndim).clamp(min=1), score, -math.inf)
-            for pose, map_ in enumerate(score):
-                for entry, value in peaks(map_, count, apart):
-                    back = translation(-(entry + first).flip(0).double())
-                    from_here = from_canvas[pose] @ canvas.world_from_index @ back
-                    yield Peak(value, from_here @ here.grid.index_from_world, scale, start + pose)
+            places, heights = peaks(score, count, apart)
+            pose, rank = (heights > 0).nonzero(as_tuple=True)
+            shifts = -(places[pose, rank] + first).flip(-1).double()
+            back = homogeneous(torch.eye(ndim).double().expand(len(pose), -1, -1), shifts)
+            matrices = from_canvas[pose] @ canvas.world_from_index @ back @ here.grid.index_from_world
+            yield Peaks(heights[pose, rank], matrices, torch.full((len(pose),), scale, dtype=torch.float64), start + pose)
 
     def _read(self, there: Image, canvas: Grid, from_canvas: Tensor, linear: Tensor) -> Image:
         """The described moving image on the canvas in some poses. -> (P, C, *canvas.shape)"""
@@ -182,12 +189,12 @@ class Search:
         return overlap.flatten(1).amax(1).clamp(max=whole_fixed)
 
 
-def _promising(found: Sequence[Peak]) -> dict[float, list[int]]:
+def _promising(found: Peaks) -> dict[float, list[int]]:
     """The better poses, numbers by scale, of one peak each."""
-    ranked = sorted(found, key=lambda peak: -peak.score)
     chosen: dict[float, list[int]] = {}
-    for peak in ranked[: max(1, math.ceil(BETTER * len(ranked)))]:
-        chosen.setdefault(peak.scale, []).append(peak.pose)
+    best = slice(max(1, math.ceil(BETTER * len(found.score))))
+    for scale, pose in zip(found.scale[best].tolist(), found.pose[best].tolist(), strict=True):
+        chosen.setdefault(scale, []).append(pose)
     return chosen
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from drmime.errors import number
 from drmime.image import Image
 from drmime.metrics.base import Similarity
-from drmime.orientation import agreement, dimension, orientation, turned
+from drmime.orientation import agreement, orientation, turned
 
 
 class GradientAngle(Similarity):
@@ -39,5 +39,5 @@ class GradientAngle(Similarity):
         return turned(moving, jacobian)
 
     def score(self, fixed: Tensor, moving: Tensor, weight: Tensor) -> Tensor:
-        total, variance = agreement(fixed, moving, weight, dimension(fixed.shape[-1]))
+        total, variance = agreement(fixed, moving, weight)
         return total / (weight.shape[-1] * (variance + 1e-6)).sqrt()

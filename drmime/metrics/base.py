@@ -16,7 +16,6 @@ class Similarity(nn.Module):
 
     rate: float = 0.0
     warmup: int = 0
-    points: int = 2048  # a level, where the sampler is not told
     common_scale: bool = False  # True: both images are normalised by the fixed image's range
 
     def begin(self, levels: int, batch: int, channels: tuple[int, int], generator: torch.Generator, like: Tensor) -> None:

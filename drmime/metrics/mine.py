@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from drmime.errors import number, switch, whole
 from drmime.image import Image
 from drmime.metrics.base import Similarity, shares
-from drmime.orientation import components, deviator, local_contrast, orientation, turned
+from drmime.orientation import components, local_contrast, orientation, turned
 from drmime.registry import known
 
 AGREEMENT = 4.0  # brings the inner product of two tensors without trace, at most 1/2, to the size of the other inputs
@@ -27,16 +27,14 @@ AGREEMENT = 4.0  # brings the inner product of two tensors without trace, at mos
 class MINE(Similarity):
     """Neural mutual information in nats (bounds "dv", "nwj", "infonce", "smile"; "js" is a divergence, at most log 2)."""
 
-    points = 1024  # each is seen with several partners
-
     def __init__(
         self,
         bound: str = "dv",
-        hidden: int = 32,
+        hidden: int = 16,
         depth: int = 1,
         rate: float = 0.01,
         warmup: int = 30,
-        negatives: int = 4,
+        negatives: int = 2,
         average: float = 0.05,
         clip: float = 5.0,
         orientation: bool = True,
@@ -82,8 +80,7 @@ class MINE(Similarity):
             weights[-1] /= math.sqrt(6)
             return nn.Parameter(weights.to(like).repeat(batch, 1, 1))
 
-        ndim = like.ndim - 2
-        self.ndim, self.tensors = ndim, len(components(ndim)) if self.orientation else 0
+        self.tensors = components(like.ndim - 2) if self.orientation else 0
         inputs = sum(channels) - 2 * self.tensors + (3 if self.orientation else 0)  # a strength each, and how they agree
         widths = [inputs] + [self.hidden] * self.depth + [1]
         self.layers = nn.ParameterList(layer(a, b) for a, b in itertools.pairwise(widths))
@@ -95,7 +92,7 @@ class MINE(Similarity):
     def describe(self, image: Image) -> Image:
         if not self.orientation:
             return Image(local_contrast(image), image.grid, image.mask) if self.local else image
-        data = image.data.new_empty(len(image.data), image.data.shape[1] + len(components(image.grid.ndim)), *image.grid.shape)
+        data = image.data.new_empty(len(image.data), image.data.shape[1] + components(image.grid.ndim), *image.grid.shape)
         values, tensors = data.tensor_split([image.data.shape[1]], 1)  # both are written where they will stay
         local_contrast(image, out=values) if self.local else values.copy_(image.data)
         return Image(data, image.grid, orientation(image, out=tensors).mask)
@@ -118,7 +115,7 @@ class MINE(Similarity):
         if self.orientation:
             inputs.append(AGREEMENT * (x_lines[:, :, None] * y_lines).sum(1, keepdim=True))
         met = torch.cat(inputs, 1).unbind(2)  # one after the other, so that what the network holds stays near at hand
-        t, *t_random = (self._network(pairs.flatten(2).mT).view(x.shape[0], *x.shape[2:]).transpose(0, 1) for pairs in met)
+        t, *t_random = (self._network(pairs.flatten(2)).view(x.shape[0], *x.shape[2:]).transpose(0, 1) for pairs in met)
         w_random = torch.cat([weight * weight.roll(shift, -1) for shift in shifts[1:]], -1)
         value = BOUNDS[self.bound](self, t, shares(weight), torch.cat(t_random, -1), shares(w_random), levels)
         return torch.where(w_random.sum(-1) > 0, value, 0)  # a level without points says nothing
@@ -127,17 +124,16 @@ class MINE(Similarity):
         """(B, C, L, N) -> intensities and strengths of edges, which the network takes as they are; and how the edges lie."""
         if not self.orientation:
             return values, values[:, :0]
-        values, tensors = values.tensor_split([-self.tensors], 1)
-        strength = tensors[:, : self.ndim].sum(1, keepdim=True)
-        return torch.cat([values, strength], 1), deviator(tensors.movedim(1, -1), self.ndim).movedim(-1, 1)
+        values, lines, strength = values.tensor_split([-self.tensors, -1], 1)
+        return torch.cat([values, strength], 1), lines
 
     def _network(self, values: Tensor) -> Tensor:
-        """T of what each pair of points shows. (B, pairs, inputs) -> (B, pairs)"""
-        first, *rest = self.layers
-        values = torch.baddbmm(first[:, -1:], values, first[:, :-1])
-        for layer in rest:
-            values = torch.baddbmm(layer[:, -1:], F.relu_(values), layer[:, :-1])
-        return values[..., 0]
+        """T of what each pair of points shows. (B, inputs, pairs) -> (B, pairs)"""
+        first, *rest = (layer.mT.tensor_split([-1], 2) for layer in self.layers)
+        values = torch.baddbmm(first[1], first[0], values)
+        for weights, bias in rest:
+            values = torch.baddbmm(bias, weights, F.relu_(values))
+        return values[:, 0]
 
     def _shifts(self, count: int) -> list[int]:
         """How far on in the list each point finds its random partners.
