@@ -121,13 +121,13 @@ def border(shape: Sequence[int]) -> Tensor:
     return edge
 
 
-def apply(matrix: Tensor, points: Tensor, affine: bool = False) -> tuple[Tensor, Tensor]:
+def apply(matrix: Tensor, points: Tensor, is_affine: bool = False) -> tuple[Tensor, Tensor]:
     """Map points by homogeneous matrices: (..., D+1, D+1), (..., N, D) -> points (..., N, D), in_front (..., N).
 
     Where a projective denominator is not positive the point lies at or behind the horizon: it has no image, `in_front`
-    is False, and the returned coordinates are finite but mean nothing. `affine`: the last rows are known to be 0 … 0 1.
+    is False, and the returned coordinates are finite but mean nothing. `is_affine`: the last rows are known to be 0 … 0 1.
     """
-    if affine:
+    if is_affine:
         places = combined(points, matrix[..., :-1, :-1]) + matrix[..., None, :-1, -1]
         return places, torch.ones((), dtype=torch.bool, device=places.device).expand(places.shape[:-1])
     homogeneous = combined(points, matrix[..., :-1]) + matrix[..., None, :, -1]

@@ -31,7 +31,7 @@ class Image:
 
         `world_from_points` (B or 1, D+1, D+1) is float64 and is joined with the image's own geometry before it meets
         the points, on their device, so that large world coordinates cost no precision. Outside the image, outside the mask and
-        behind a projective horizon `inside` is 0. This is the only place that knows `align_corners`.
+        behind a projective horizon `inside` is 0.
         """
         unit_from_points = (self.grid.unit_from_world.to(world_from_points.device) @ world_from_points).to(points)
         values, inside = read_unit([self], *(part[None] for part in apply(unit_from_points, points)))
@@ -69,9 +69,9 @@ class Image:
 
 
 def read_unit(images: Sequence[Image], unit: Tensor, in_front: Tensor) -> tuple[Tensor, Tensor]:
-    """`Image.at` for each of some images: unit coordinates (L, B, N, D) and whether there is an image (L, B, N), likewise.
+    """`Image.at` on L images, at unit coordinates (L, B, N, D) that have an image where `in_front` (L, B, N) says so.
 
-    The values (L, B, N, C) lie in memory channel by channel.
+    Returns values (L, B, N, C), which lie in memory channel by channel, and inside (L, B, N).
     """
     inside = in_front & (unit.detach().abs() <= 1).all(-1)
     if unit.device.type != "cpu" or not unit.detach().sum().isfinite():  # a quick look; elsewhere it would be a wait
@@ -84,7 +84,10 @@ def read_unit(images: Sequence[Image], unit: Tensor, in_front: Tensor) -> tuple[
 
 
 def _sample(data: Tensor, unit: Tensor) -> Tensor:
-    """(B, C, *shape) at unit coordinates (B, N, D), linear, edge pixels continued. -> (B, C, N)"""
+    """(B, C, *shape) at unit coordinates (B, N, D), linear, edge pixels continued. -> (B, C, N)
+
+    The only place that knows `align_corners` of images.
+    """
     batch, count, ndim = unit.shape
     grid = unit.view(batch, *[1] * (ndim - 1), count, ndim)
     values = F.grid_sample(data, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -42,7 +42,7 @@ class Rung:
 
 RUNGS = (
     Rung(levels=2, steps=0, points=16, keep=20, least=0.2),
-    Rung(levels=2, steps=25, points=1024, keep=4, least=0.31, stretch=False),
+    Rung(levels=2, steps=25, points=1024, keep=4, least=0.3, stretch=False),
     Rung(levels=3, steps=50, points=2048, keep=4, least=0.3),
 )
 

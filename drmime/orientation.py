@@ -97,6 +97,7 @@ def components(ndim: int) -> int:
 
 
 @functools.cache
+@torch.inference_mode(False)  # what is kept must serve where gradients are needed too
 def basis(ndim: int) -> Tensor:
     """The symmetric matrices of unit size that the components count, the identity last. shape: (m, D, D), float64"""
     matrices = []

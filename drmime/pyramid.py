@@ -39,10 +39,10 @@ class Pyramid:
         return Pyramid([describe(level) for level in self.levels])
 
     def at(
-        self, points: Tensor, world_from_points: Tensor, levels: slice = slice(None), affine: bool = False
+        self, points: Tensor, world_from_points: Tensor, levels: slice = slice(None), is_affine: bool = False
     ) -> tuple[Tensor, Tensor]:
         """`Image.at` on some levels at once: (L, B, N, D), (L, B or 1, D+1, D+1) -> values (L, B, N, C), inside (L, B, N)."""
-        unit, in_front = apply((self.unit_from_world[levels] @ world_from_points).to(points.dtype), points, affine)
+        unit, in_front = apply((self.unit_from_world[levels] @ world_from_points).to(points.dtype), points, is_affine)
         return read_unit(self.levels[levels], unit, in_front)
 
 

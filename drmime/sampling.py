@@ -17,13 +17,14 @@ from drmime.image import Image
 from drmime.orientation import widened
 from drmime.pyramid import Pyramid
 
-AHEAD = 2**16  # points that are drawn and read together, of several steps: the work of a call is then more than the call
+POINTS = 2048  # of a level
+AHEAD = 2**16  # points of one pair that are drawn and read together, for several steps: a call then costs less than its work
 
 
 class Sampler:
-    """Draws points for every level. `begin` once for a run, then `draw` once a step."""
+    """Draws points for every level. `begin` once for a run, then `draw` for some steps at a time."""
 
-    def __init__(self, points: int | float = 2048) -> None:
+    def __init__(self, points: int | float = POINTS) -> None:
         """`points` a level: a whole number, or a fraction of the level's pixels when below 1."""
         is_share = isinstance(points, float) and points < 1
         self.points = number("sampler points", points, 0, 1) if is_share else whole("sampler points", points, 16)
@@ -43,7 +44,7 @@ class Sampler:
         """The pixels to draw from, (B, 1, *shape) nonzero; None for all of them."""
         return level.mask
 
-    def draw(self, steps: int = 1) -> list[tuple[slice, Tensor]]:
+    def draw(self, steps: int) -> list[tuple[slice, Tensor]]:
         """Points of the fixed frame, finest level first, for some steps: (L, B or 1, steps * N, D), one step after the other.
 
         All levels come together if each has as many points.
@@ -52,7 +53,7 @@ class Sampler:
         drawn = []
         for group in self.groups:
             indices = torch.stack([self.index(level, steps) for level in range(group.start, group.stop)])
-            drawn.append((group, apply(self.frame_from_index[group], indices, affine=True)[0].to(like)))
+            drawn.append((group, apply(self.frame_from_index[group], indices, is_affine=True)[0].to(like)))
         return drawn
 
     def count(self, grid: Grid) -> int:
@@ -114,6 +115,10 @@ class EveryPixel(Sampler):
     def __init__(self) -> None:
         super().__init__()
 
+    def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
+        super().begin(fixed, generator)
+        self.drawn = super().draw(1)
+
     def choose(self, level: Image) -> Tensor | None:
         return None
 
@@ -121,7 +126,10 @@ class EveryPixel(Sampler):
         return math.prod(grid.shape)
 
     def index(self, level: int, steps: int) -> Tensor:
-        return self.levels[level].grid.index_points().repeat(steps, 1)[None]
+        return self.levels[level].grid.index_points()[None]
+
+    def draw(self, steps: int) -> list[tuple[slice, Tensor]]:
+        return [(levels, points.repeat(1, 1, steps, 1)) for levels, points in self.drawn]
 
 
 class Edges(Sampler):
@@ -130,7 +138,7 @@ class Edges(Sampler):
     In 2-D Canny edges of the channel mean (kornia); in 3-D the tenth of the voxels with the largest gradient.
     """
 
-    def __init__(self, points: int | float = 2048, dilation: int = 2) -> None:
+    def __init__(self, points: int | float = POINTS, dilation: int = 2) -> None:
         """`dilation`: pixels by which edges are widened on every side."""
         super().__init__(points)
         self.dilation = whole("sampler dilation", dilation, 0)
@@ -191,7 +199,10 @@ class Seen(NamedTuple):
 
 
 def seen(fixed: Pyramid, sampler: Sampler, world_from_frame: Tensor, steps: int) -> Iterator[list[Seen]]:
-    """The points of one step after the other, on all levels. Several steps are drawn and read at once: that is less work."""
+    """The points of one step after the other, on all levels. Several steps are drawn and read at once: that is less work.
+
+    How many are left decides on the last draw, so that runs of unlike length have the same points in all draws but that one.
+    """
     for start in range(0, steps, sampler.ahead):
         some = min(sampler.ahead, steps - start)
         yield from zip(*(_read_fixed(fixed, *drawn, world_from_frame, some) for drawn in sampler.draw(some)), strict=True)
@@ -199,19 +210,21 @@ def seen(fixed: Pyramid, sampler: Sampler, world_from_frame: Tensor, steps: int)
 
 def _read_fixed(fixed: Pyramid, levels: slice, points: Tensor, world_from_frame: Tensor, steps: int) -> Iterator[Seen]:
     here = points.expand(-1, len(fixed.levels[0].data), -1, -1)
-    values, inside = fixed.at(here, world_from_frame[None, None], levels, affine=True)
-    for part in zip(*(of_all.chunk(steps, 2) for of_all in (points, values, inside)), strict=True):
-        yield Seen(levels, *part)
+    values, inside = fixed.at(here, world_from_frame[None, None], levels, is_affine=True)
+    each_step = (of_all.unflatten(2, (steps, -1)).unbind(2) for of_all in (points, values, inside))
+    return (Seen(levels, *parts) for parts in zip(*each_step, strict=True))
 
 
-def read(seen: Seen, moving: Pyramid, moving_from_frame: Tensor, affine: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Both images at the same points; `affine` as in `grid.apply`.
+def read(
+    here: Seen, moving: Pyramid, moving_from_frame: Tensor, is_affine: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both images at the same points; `is_affine` as in `grid.apply`.
 
     Returns fixed values (L, B, N, Cf), moving values (L, B, N, Cm), weights (L, B, N) that are 1 where both images
     have a valid pixel, and the share (L, B) of the valid fixed points that have a moving partner.
     """
-    there = seen.points.expand(-1, len(moving.levels[0].data), -1, -1)
-    values, in_moving = moving.at(there, moving_from_frame[seen.levels], seen.levels, affine)
-    weight = seen.inside * in_moving
-    overlap = weight.sum(-1) / seen.inside.sum(-1).clamp(min=1)
-    return seen.values.expand(-1, weight.shape[1], -1, -1), values, weight, overlap
+    there = here.points.expand(-1, len(moving.levels[0].data), -1, -1)
+    values, in_moving = moving.at(there, moving_from_frame[here.levels], here.levels, is_affine)
+    weight = here.inside * in_moving
+    overlap = weight.sum(-1) / here.inside.sum(-1).clamp(min=1)
+    return here.values.expand(-1, weight.shape[1], -1, -1), values, weight, overlap

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drmime.grid import Grid
+from drmime.grid import Grid, scaled
 from drmime.image import Image
 from drmime.initialise import Initialiser
 from drmime.initialise.base import corner_distances
@@ -74,7 +74,7 @@ def ranking(
 
 def _proposed(fixed: Image, moving: Image, look: Sequence[tuple[str, Initialiser]]) -> list[tuple[str, Tensor]]:
     """What each of a look finds, with its name."""
-    return [(name, matrix.double().cpu()) for name, find in look for matrix in find(fixed, moving)]
+    return [(name, scaled(matrix.double().cpu(), fixed.grid)) for name, find in look for matrix in find(fixed, moving)]
 
 
 def _as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> tuple[Candidate, ...]:
@@ -90,7 +90,7 @@ def _as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> 
 def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool = False) -> list[tuple[str, Initialiser]]:
     """What "auto" is for a group: a search without the rotations or scales that the group lacks; where it has both, in 2-D,
     matched corners as well, which find some of what a search at low resolution misses. `quick`: the first look, at fewer
-    pixels and without corners.
+    pixels and without corners. `mirrored`: reflected poses instead of proper ones.
     """
     linear = torch.stack([matrix[:-1, :-1] for matrix in generators.values()])
     turns = bool((linear - linear.mT).abs().max() > 1e-9)
@@ -99,7 +99,7 @@ def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool
     options = dict(QUICK[ndim]) if quick else {}
     options |= {} if scales else {"scales": (1.0,)}
     made: list[tuple[str, Initialiser]] = [("search", Search(rotate=turns, mirrored=mirrored, **options))]
-    if turns and scales and ndim == 2 and not (mirrored or quick):
+    if turns and scales and ndim == 2 and not quick:
         made.append(("features", Features()))
     return made
 
@@ -114,8 +114,10 @@ def _mirrored(
 ) -> tuple[str, ...]:
     """A sentence where a reflected start fits far better than the best of the `proper` ones."""
     found = _proposed(fixed, moving, suited(generators, mirrored=True, quick=True))
+    if not found:
+        return ()
     scores = scores_at(fixed, moving, [matrix for _, matrix in (*proper, *found)], COARSE)
-    if not found or scores[len(proper) :].max() < scores[: len(proper)].max():
+    if scores[len(proper) :].max() < scores[: len(proper)].max():
         return ()
     other = climb(fixed, moving, found, generators, seed)[0]
     if best.evidence > DOUBTFUL * other.evidence or other.score < max(CHANCE, best.score):

@@ -127,6 +127,16 @@ def test_apply_divides_by_the_projective_denominator() -> None:
     assert points.tolist() == [[1.0, 3.0]]
 
 
+def test_an_affine_map_needs_no_denominator(ndim: int) -> None:
+    matrices = torch.randn(4, ndim + 1, ndim + 1, dtype=torch.float64)
+    matrices[:, -1] = torch.eye(ndim + 1)[-1]
+    points = torch.randn(4, 20, ndim, dtype=torch.float64)
+    (places, in_front), (known, everywhere) = apply(matrices, points, is_affine=True), apply(matrices, points)
+    assert torch.allclose(places, known, atol=EXACT)
+    assert torch.equal(in_front, everywhere)
+    assert in_front.all()
+
+
 def test_apply_maps_a_batch_as_it_maps_each() -> None:
     matrices = torch.stack([rotation(2, 0.3), translation(1.0, 2.0)])
     points = torch.rand(2, 5, 2, dtype=torch.float64)

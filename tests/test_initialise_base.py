@@ -89,20 +89,23 @@ def test_peaks_are_the_highest_places_of_a_map_apart_from_each_other() -> None:
     surface = torch.full((20, 20), -1.0)
     surface[3, 4], surface[4, 5], surface[15, 15], surface[15, 4] = 3, 2.5, 2, 1
     before = surface.clone()
-    places, heights = peaks(torch.stack([surface, surface.T]), 3, 3)
-    assert places.tolist() == [[[3, 4], [15, 15], [15, 4]], [[4, 3], [15, 15], [4, 15]]]
-    assert heights.tolist() == [[3, 2, 1]] * 2
-    assert peaks(surface[None], 2, 3)[1].tolist() == [[3, 2]]
-    assert peaks(surface[None], 5, 0)[1].tolist() == [[3, 2.5, 2, 1, -1]]  # no more are above 0
+    numbers, places, heights = peaks(torch.stack([surface, surface.T]), 3, 3)
+    assert numbers.tolist() == [0, 0, 0, 1, 1, 1]
+    assert places.tolist() == [[3, 4], [15, 15], [15, 4], [4, 3], [15, 15], [4, 15]]
+    assert heights.tolist() == [3, 2, 1] * 2
+    assert peaks(surface[None], 2, 3)[2].tolist() == [3, 2]
+    assert peaks(surface[None], 9, 0)[2].tolist() == [3, 2.5, 2, 1]  # no more are above 0
     assert torch.equal(surface, before)
+    surface[10, 10] = torch.nan
+    assert peaks(surface[None], 9, 0)[2].tolist() == [3, 2.5, 2, 1]
 
 
 def test_peaks_at_the_edge_of_a_volume_hide_what_is_near_them_and_no_more() -> None:
     surface = torch.zeros(1, 9, 10, 11)
     surface[0, 0, 9, 0], surface[0, 2, 7, 2], surface[0, 3, 9, 0], surface[0, 8, 0, 10] = 4, 3, 2, 1
-    places, heights = peaks(surface, 3, 2)
-    assert places[0].tolist() == [[0, 9, 0], [3, 9, 0], [8, 0, 10]]
-    assert heights[0].tolist() == [4, 2, 1]
+    _, places, heights = peaks(surface, 3, 2)
+    assert places.tolist() == [[0, 9, 0], [3, 9, 0], [8, 0, 10]]
+    assert heights.tolist() == [4, 2, 1]
 
 
 def test_corners_are_apart_by_shares_of_the_diagonal_in_the_scale_of_each_matrix(ndim: int) -> None:

@@ -167,6 +167,15 @@ def test_a_jacobian_for_each_point_is_as_good_as_one_at_a_time(ndim: int) -> Non
     assert torch.allclose(batched, alone, atol=1e-9)
 
 
+def test_what_was_turned_without_gradients_first_has_them_later(ndim: int) -> None:
+    basis.cache_clear()
+    tensors, turn = noise(5, components(ndim)), turn_of(ndim, 0.3, 0.4)[None]
+    with torch.inference_mode():
+        turned(tensors, turn)
+    assert turned(tensors.requires_grad_(), turn.requires_grad_()).sum().backward() is None
+    assert tensors.grad is not None
+
+
 def test_nothing_turned_is_nothing(ndim: int) -> None:
     zeros = torch.zeros(4, components(ndim))
     assert torch.equal(turned(zeros, turn_of(ndim, 0.3, 0.4)[None]), zeros)

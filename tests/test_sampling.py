@@ -14,7 +14,7 @@ from drmime.grid import Grid, apply, scale_and_shift
 from drmime.image import Image, batch
 from drmime.pyramid import Pyramid
 from drmime.registry import build
-from drmime.sampling import SAMPLERS, Edges, EveryPixel, Jittered, Sampler, Seen, Uniform, read, seen
+from drmime.sampling import AHEAD, SAMPLERS, Edges, EveryPixel, Jittered, Sampler, Seen, Uniform, read, seen
 
 SHAPES = {2: (48, 64), 3: (32, 36, 40)}
 RANDOM = ["uniform", "jittered", "edges"]  # names of samplers that draw
@@ -39,7 +39,7 @@ def begun(sampler: Sampler, fixed: Pyramid, seed: int = 0) -> Sampler:
 def draw(sampler: Sampler) -> list[torch.Tensor]:
     """The points of each level, finest first, in whatever groups they come. each (B or 1, N, D)"""
     drawn = []
-    for levels, points in sampler.draw():
+    for levels, points in sampler.draw(1):
         assert range(levels.start, levels.stop) == range(len(drawn), len(drawn) + len(points))  # each level once, in order
         drawn.extend(points)
     assert len(drawn) == len(sampler.levels)
@@ -58,7 +58,7 @@ def seen_at(fixed: Pyramid, levels: slice, points: torch.Tensor, world_from_fram
     class Given(Sampler):
         ahead = 1
 
-        def draw(self, steps: int = 1) -> list[tuple[slice, torch.Tensor]]:
+        def draw(self, steps: int) -> list[tuple[slice, torch.Tensor]]:
             return [(levels, points)]
 
     [[found]] = seen(fixed, Given(), world_from_frame, 1)
@@ -233,7 +233,7 @@ def test_the_same_seed_gives_the_same_points_and_another_seed_others(name: str, 
 
 def test_torchs_own_random_numbers_are_left_alone(ndim: int) -> None:
     before = torch.get_rng_state()
-    begun(Uniform(), pyramid_of(ndim)).draw()
+    begun(Uniform(), pyramid_of(ndim)).draw(1)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -273,7 +273,7 @@ def test_levels_with_as_many_points_come_together_and_others_apart(
     grid = Grid.regular((64, 64))
     image = photograph(scene(grid), grid=grid)
     images = batch([Image(image.data, grid, torch.ones_like(image.data) if masked else None)] * 2, "fixed")
-    groups = begun(build("sampler", SAMPLERS, {"name": name, "points": points}), Pyramid.of(images, 3)).draw()
+    groups = begun(build("sampler", SAMPLERS, {"name": name, "points": points}), Pyramid.of(images, 3)).draw(1)
     assert [levels for levels, _ in groups] == ([slice(0, 3)] if together else [slice(0, 1), slice(1, 2), slice(2, 3)])
     rows = 2 if name == "edges" or (masked and name == "uniform") else 1  # of their own for pairs with something to choose
     for levels, drawn in groups:
@@ -283,10 +283,14 @@ def test_levels_with_as_many_points_come_together_and_others_apart(
 
 @pytest.mark.parametrize("name", list(SAMPLERS))
 def test_steps_drawn_together_are_as_many_steps_of_fresh_points(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drmime.sampling.AHEAD", 3 * (48 * 64 * 5 // 4 if name == "all" else 2 * 100))
     fixed = pyramid_of(2)
     sampler = begun(build("sampler", SAMPLERS, name if name == "all" else {"name": name, "points": 100}), fixed)
-    steps = list(seen(fixed, sampler, fixed.levels[0].grid.world_from_frame, 8))  # 3, 3 and 2
+    assert sampler.ahead == max(1, AHEAD // sum(sampler.count(level.grid) for level in fixed.levels))
+    sampler.ahead, asked = 3, list[int]()
+    drawing = sampler.draw
+    monkeypatch.setattr(sampler, "draw", lambda steps: asked.append(steps) or drawing(steps))
+    steps = list(seen(fixed, sampler, fixed.levels[0].grid.world_from_frame, 8))
+    assert asked == [3, 3, 2]
     assert len(steps) == 8
     for before, after in itertools.pairwise(steps):
         for one, other in zip(before, after, strict=True):
@@ -302,11 +306,12 @@ def test_a_step_drawn_with_others_covers_the_image_by_itself() -> None:
     rows = (sampler.index(0, 5)[0, :, 1] + 0.5).view(5, 64)  # 64 pixels of a list of rows: one point in each row
     assert torch.equal(rows.floor().sort(1).values, torch.arange(64.0).double().expand(5, -1))
     assert not (rows[1:] == rows[:-1]).any()
+    assert not torch.equal(rows, rows.sort(1).values)  # in no order: metrics take neighbours in the list for strangers
 
 
 def test_all_gives_each_level_its_own_group_and_the_same_points_again() -> None:
     sampler = begun(EveryPixel(), pyramid_of(2, 3))
-    first, again = sampler.draw(), sampler.draw()
+    first, again = sampler.draw(1), sampler.draw(1)
     assert [levels for levels, _ in first] == [slice(0, 1), slice(1, 2), slice(2, 3)]
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(first, again, strict=True))
 

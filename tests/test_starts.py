@@ -28,7 +28,7 @@ def plane() -> Case:
 
 def searching(group: str | list[str], ndim: int, mirrored: bool = False) -> Search:
     """The search among what suits a group."""
-    (search,) = (part for name, part in suited(generators(group, ndim), mirrored) if name == "search")
+    (search,) = (part for name, part in suited(generators(group, ndim), mirrored, quick=mirrored) if name == "search")
     assert isinstance(search, Search)
     return search
 
@@ -55,7 +55,19 @@ def test_single_generators_count(ndim: int) -> None:
 def test_corners_are_matched_where_the_group_turns_and_scales_in_two_dimensions(group: str, ndim: int) -> None:
     names = [name for name, _ in suited(generators(group, ndim))]
     assert ("features" in names) == (ndim == 2 and group not in ("translation", "rigid"))
-    assert "features" not in [name for name, _ in suited(generators(group, ndim), mirrored=True)]
+    assert "features" not in [name for name, _ in suited(generators(group, ndim), quick=True)]
+
+
+@pytest.mark.parametrize("factor", [2.0, -1.0, 1e-3])
+def test_a_start_is_the_same_map_times_any_number(plane: Case, factor: float) -> None:
+    named, given = generators("rigid", 2), torch.eye(3, dtype=torch.float64)
+    near = plane.shifted(0.02, 0.01)
+    one, other = (
+        ranking(plane.fixed, plane.moving, given, [("near", lambda fixed, moving, found=found: found[None])], named, 0)
+        for found in (near, factor * near)
+    )
+    assert torch.allclose(one.candidates[0].matrix, other.candidates[0].matrix, atol=1e-9)
+    assert one.candidates[0].score == pytest.approx(other.candidates[0].score)
 
 
 def test_a_ranking_holds_the_given_start_and_all_that_was_found(plane: Case) -> None:

@@ -76,12 +76,13 @@ def turned(image: Image, axes: Tensor, spacing: float) -> Image:
     return Image(torch.where(inside > 0, values, (values * inside).sum() / inside.sum().clamp(min=1)), grid, inside)
 
 
-def peaks(surfaces: Tensor, count: int, apart: int) -> tuple[Tensor, Tensor]:
-    """The `count` highest places of each surface (P, *shape) that are more than `apart` from each other, best first.
+def peaks(surfaces: Tensor, count: int, apart: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The at most `count` highest places of each surface (P, *shape) that are more than `apart` from each other.
 
-    Returns their indices (P, count, D) and heights (P, count), on the CPU. What is not above 0, NaN too, is no peak.
+    Returns numbers of surfaces (K,), indices (K, D) and heights (K,), on the CPU, one surface after the other, each best
+    first. What is not above 0, NaN too, is no peak.
     """
-    shape, flat = surfaces.shape[1:], surfaces.flatten(1).clone()
+    shape, flat = surfaces.shape[1:], surfaces.flatten(1).nan_to_num(-1)
     reach = torch.arange(-apart, apart + 1, device=flat.device)
     around = torch.stack(torch.meshgrid(*[reach] * len(shape), indexing="ij"), -1).view(-1, len(shape))
     last = torch.tensor(shape, device=flat.device) - 1
@@ -94,7 +95,9 @@ def peaks(surfaces: Tensor, count: int, apart: int) -> tuple[Tensor, Tensor]:
         flat.scatter_(1, (near * steps).sum(-1), -1)
         places.append(place)
         heights.append(height)
-    return torch.stack(places, 1).cpu(), torch.stack(heights, 1).cpu()
+    place, height = torch.stack(places, 1).cpu(), torch.stack(heights, 1).cpu()
+    found = height > 0
+    return found.nonzero()[:, 0], place[found], height[found]
 
 
 def stacked(matrices: Sequence[Tensor], ndim: int) -> Tensor:

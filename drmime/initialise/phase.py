@@ -88,8 +88,8 @@ def shifts(fixed: Tensor, moving: Tensor, count: int, edges: bool) -> list[tuple
     height = torch.where(share[0] >= LEAST_OVERLAP, height, -1)
     origin = torch.tensor(fixed.shape) - 1
     apart = max(2, round(APART * max(fixed.shape)))
-    places, tops = (part[0] for part in peaks(height[None], count, apart))
-    return [((place - origin).flip(0).double(), top) for place, top in zip(places, tops.tolist(), strict=True) if top > 0]
+    _, places, tops = peaks(height[None], count, apart)
+    return [((place - origin).flip(0).double(), top) for place, top in zip(places, tops.tolist(), strict=True)]
 
 
 def phase_surface(fixed: Tensor, moving: Tensor, periodic: int | None = None) -> Tensor:
@@ -164,9 +164,8 @@ def rotations_and_scales(fixed: Image, moving: Image, count: int, edges: bool) -
     step = math.log(side / 2 / LOWEST) / (RADII - 1)
     far = (torch.arange(height.shape[1]) - (RADII - 1)).abs() * step > math.log(LARGEST_SCALE)
     height[:, far] = -1
-    places, tops = (part[0] for part in peaks(height[None], count, 6))
-    found = places[tops > 0].tolist()
-    return [(math.exp(step * (RADII - 1 - j)), math.pi / ANGLES * (i - ANGLES // 2)) for i, j in found]
+    _, places, _ = peaks(height[None], count, 6)
+    return [(math.exp(step * (RADII - 1 - j)), math.pi / ANGLES * (i - ANGLES // 2)) for i, j in places.tolist()]
 
 
 def _log_polar_spectrum(pixels: Tensor, side: int) -> Tensor:

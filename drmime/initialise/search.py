@@ -168,12 +168,11 @@ class Search:
             score, overlap = self.maps.maps(self._read(there, canvas, from_canvas, linear))
             enough = self.least_overlap * self._least(here, overlap)
             score = torch.where(overlap >= enough.view(-1, *[1] * ndim).clamp(min=1), score, -math.inf)
-            places, heights = peaks(score, count, apart)
-            pose, rank = (heights > 0).nonzero(as_tuple=True)
-            shifts = -(places[pose, rank] + first).flip(-1).double()
+            pose, places, heights = peaks(score, count, apart)
+            shifts = -(places + first).flip(-1).double()
             back = homogeneous(torch.eye(ndim).double().expand(len(pose), -1, -1), shifts)
             matrices = from_canvas[pose] @ canvas.world_from_index @ back @ here.grid.index_from_world
-            yield Peaks(heights[pose, rank], matrices, torch.full((len(pose),), scale, dtype=torch.float64), start + pose)
+            yield Peaks(heights, matrices, torch.full((len(pose),), scale, dtype=torch.float64), start + pose)
 
     def _read(self, there: Image, canvas: Grid, from_canvas: Tensor, linear: Tensor) -> Image:
         """The described moving image on the canvas in some poses. -> (P, C, *canvas.shape)"""

@@ -21,7 +21,7 @@ from drmime.metrics.base import Similarity, shares
 from drmime.orientation import components, local_contrast, orientation, turned
 from drmime.registry import known
 
-AGREEMENT = 4.0  # brings the inner product of two tensors without trace, at most 1/2, to the size of the other inputs
+AGREEMENT = 4.0  # brings the inner product of two tensors without trace, at most 1/2 in 2-D, to the size of the other inputs
 
 
 class MINE(Similarity):
