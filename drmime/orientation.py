@@ -77,10 +77,8 @@ def _structure(data: Tensor, mask: Tensor | None, width: float, axes: Tensor) ->
     along = [_slope(smooth, axis) for axis in range(ndim + 1, 1, -1)]  # x first
     slopes = [sum(axes[k, i] * along[k] for k in range(1, ndim)) + axes[0, i] * along[0] for i in range(ndim)]
     squares = [(slope * slope).sum(1) for slope in slopes]
-    before = list(itertools.accumulate(squares))
-    contrasts = [(before[k - 1] - k * squares[k]) / math.sqrt(k * (k + 1)) for k in range(1, ndim)]
-    crossed = [math.sqrt(2) * (one * other).sum(1) for one, other in itertools.combinations(slopes, 2)]
-    return torch.stack([*contrasts, *crossed, before[-1] / math.sqrt(ndim)], 1)
+    crossed = [(one * other).sum(1) for one, other in itertools.combinations(slopes, 2)]
+    return torch.stack(_counted(squares, crossed), 1)
 
 
 def _bands(shape: Sequence[int], reach: int) -> Iterator[tuple[slice, slice, slice]]:
@@ -96,19 +94,22 @@ def components(ndim: int) -> int:
     return ndim * (ndim + 1) // 2
 
 
+def _counted(diagonal: Sequence[Tensor], beside: Sequence[Tensor]) -> list[Tensor]:
+    """The components of symmetric matrices by their entries: the diagonal, and those (i, j) with i < j."""
+    before = list(itertools.accumulate(diagonal))
+    # Helmert's contrasts: each diagonal entry against those before it
+    contrasts = [(before[k - 1] - k * entry) / math.sqrt(k * (k + 1)) for k, entry in enumerate(diagonal) if k]
+    return [*contrasts, *(math.sqrt(2) * entry for entry in beside), before[-1] / math.sqrt(len(diagonal))]
+
+
 @functools.cache
 @torch.inference_mode(False)  # what is kept must serve where gradients are needed too
 def basis(ndim: int) -> Tensor:
     """The symmetric matrices of unit size that the components count, the identity last. shape: (m, D, D), float64"""
-    matrices = []
-    for k in range(1, ndim):  # Helmert's contrasts: each diagonal entry against those before it
-        entries = torch.tensor([1.0] * k + [-k] + [0.0] * (ndim - k - 1), dtype=torch.float64)
-        matrices.append(torch.diag(entries / entries.norm()))
-    for i, j in itertools.combinations(range(ndim), 2):
-        matrix = torch.zeros(ndim, ndim, dtype=torch.float64)
-        matrix[i, j] = matrix[j, i] = math.sqrt(0.5)
-        matrices.append(matrix)
-    return torch.stack([*matrices, torch.eye(ndim, dtype=torch.float64) / math.sqrt(ndim)])
+    units = torch.eye(ndim**2, dtype=torch.float64).view(ndim, ndim, ndim, ndim)
+    entry = (units + units.transpose(0, 1)) / 2  # by row and column: the matrix whose inner product with another is its entry
+    beside = [entry[i, j] for i, j in itertools.combinations(range(ndim), 2)]
+    return torch.stack(_counted([entry[i, i] for i in range(ndim)], beside))
 
 
 def turned(tensors: Tensor, jacobian: Tensor) -> Tensor:

@@ -90,12 +90,13 @@ def _as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> 
 def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool = False) -> list[tuple[str, Initialiser]]:
     """What "auto" is for a group: a search without the rotations or scales that the group lacks; where it has both, in 2-D,
     matched corners as well, which find some of what a search at low resolution misses. `quick`: the first look, at fewer
-    pixels and without corners. `mirrored`: reflected poses instead of proper ones.
+    pixels and without corners. `mirrored`: such a look at reflected poses instead of proper ones.
     """
     linear = torch.stack([matrix[:-1, :-1] for matrix in generators.values()])
     turns = bool((linear - linear.mT).abs().max() > 1e-9)
     scales = bool(linear.diagonal(dim1=1, dim2=2).sum(1).abs().max() > 1e-9)
     ndim = linear.shape[-1]
+    quick = quick or mirrored
     options = dict(QUICK[ndim]) if quick else {}
     options |= {} if scales else {"scales": (1.0,)}
     made: list[tuple[str, Initialiser]] = [("search", Search(rotate=turns, mirrored=mirrored, **options))]
@@ -113,7 +114,7 @@ def _mirrored(
     seed: int,
 ) -> tuple[str, ...]:
     """A sentence where a reflected start fits far better than the best of the `proper` ones."""
-    found = _proposed(fixed, moving, suited(generators, mirrored=True, quick=True))
+    found = _proposed(fixed, moving, suited(generators, mirrored=True))
     if not found:
         return ()
     scores = scores_at(fixed, moving, [matrix for _, matrix in (*proper, *found)], COARSE)

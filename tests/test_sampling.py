@@ -323,7 +323,7 @@ def test_points_have_the_dtype_of_the_image(dtype: torch.dtype) -> None:
         assert draw(begun(build("sampler", SAMPLERS, name), fixed))[0].dtype == dtype
 
 
-@pytest.mark.parametrize("points", [0, 15, -1, 0.0, -0.5, 1.5, 20.0, math.nan, math.inf, True, "many"])
+@pytest.mark.parametrize("points", [0, 15, -1, 0.0, -0.5, 1.5, 20.0, math.nan, math.inf, True, "many", None])
 @pytest.mark.parametrize("name", RANDOM)
 def test_a_number_of_points_that_makes_no_sense_is_refused(name: str, points: Any) -> None:
     with pytest.raises(InputError, match=r"^sampler points: expected"):

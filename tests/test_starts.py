@@ -28,7 +28,7 @@ def plane() -> Case:
 
 def searching(group: str | list[str], ndim: int, mirrored: bool = False) -> Search:
     """The search among what suits a group."""
-    (search,) = (part for name, part in suited(generators(group, ndim), mirrored, quick=mirrored) if name == "search")
+    (search,) = (part for name, part in suited(generators(group, ndim), mirrored) if name == "search")
     assert isinstance(search, Search)
     return search
 
@@ -55,7 +55,7 @@ def test_single_generators_count(ndim: int) -> None:
 def test_corners_are_matched_where_the_group_turns_and_scales_in_two_dimensions(group: str, ndim: int) -> None:
     names = [name for name, _ in suited(generators(group, ndim))]
     assert ("features" in names) == (ndim == 2 and group not in ("translation", "rigid"))
-    assert "features" not in [name for name, _ in suited(generators(group, ndim), quick=True)]
+    assert "features" not in [name for name, _ in suited(generators(group, ndim), mirrored=True)]
 
 
 @pytest.mark.parametrize("factor", [2.0, -1.0, 1e-3])
