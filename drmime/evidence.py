@@ -38,15 +38,9 @@ class Reduced:
 
     @classmethod
     def of(cls, fixed: Image, moving: Image, scale: float, count: int) -> "Reduced":
-        """At most `count` levels of pixels of one size where `scale` is the moving world's length by the fixed world's."""
-        spacing = float(fixed.grid.extent.max()) / SIDE[fixed.grid.ndim]
-        small = [
-            reduced(pyramid(image), max(length, float(image.grid.spacing.min())))
-            for image, length in ((fixed, spacing), (moving, spacing * scale))
-        ]
-        count = min(count, *(possible_levels(image.grid) for image in small))
-        here, there = (Pyramid.of(image, count) for image in small)
-        level = min(1, count - 1)
+        """Both at `coarse` levels."""
+        here, there = coarse(fixed, moving, scale, count)
+        level = min(1, len(here.levels) - 1)
         sizes = float((moving.grid.extent.prod() / fixed.grid.extent.prod()) ** (1 / fixed.grid.ndim))
         grays = _gray(here, level), _gray(there, level)
         describe = GradientAngle().describe
@@ -71,6 +65,18 @@ class Reduced:
         said = LEAST + shared(first[..., 0], second[..., 0], weight)
         change = unlikeness(matrices[:, :-1, :-1], self.scales).to(score)
         return score, score * said * overlap.sqrt() * (1 + STRENGTH * alike.clamp(min=0)) / change
+
+
+def coarse(fixed: Image, moving: Image, scale: float, count: int) -> tuple[Pyramid, Pyramid]:
+    """At most `count` levels of pixels of one size where `scale` is the moving world's length by the fixed world's."""
+    spacing = float(fixed.grid.extent.max()) / SIDE[fixed.grid.ndim]
+    small = [
+        reduced(pyramid(image), max(length, float(image.grid.spacing.min())))
+        for image, length in ((fixed, spacing), (moving, spacing * scale))
+    ]
+    count = min(count, *(possible_levels(image.grid) for image in small))
+    here, there = (Pyramid.of(image, count) for image in small)
+    return here, there
 
 
 def unlikeness(linear: Tensor, scales: Sequence[float]) -> Tensor:

@@ -7,22 +7,37 @@ information prefers candidates of small overlap. The gradient-angle score mostly
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from drmime.evidence import Reduced
+from drmime.evidence import Reduced, coarse
 from drmime.grid import Grid
 from drmime.image import Image
-from drmime.metrics import GradientAngle
+from drmime.metrics import MINE, GradientAngle, Similarity
 from drmime.optimise import Schedule, Stop, maximise
 from drmime.pyramid import Pyramid
-from drmime.sampling import Sampler, unravel
+from drmime.sampling import Sampler, Uniform, unravel
 from drmime.transform import LieTransform
 
-RATE = 0.01
+
+class Strength(Sampler):
+    """Points as often as directions are clear there: the last component of the described fixed image's tensors."""
+
+    def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
+        super().begin(fixed, generator)
+        self.cumulative = []
+        for level in self.levels:
+            strength = level.data[:, -1].flatten(1).double().cpu() + 1e-9
+            self.cumulative.append(strength.cumsum(1) / strength.sum(1, keepdim=True))
+
+    def index(self, level: int, steps: int) -> Tensor:
+        grid, cumulative = self.levels[level].grid, self.cumulative[level]
+        draws = self.spread(self.count(grid), grid.ndim + 1, steps)
+        chosen = torch.searchsorted(cumulative, draws[..., 0].contiguous()).clamp(max=cumulative.shape[1] - 1)
+        return unravel(chosen, grid) + draws[..., 1:] - 0.5
 
 
 @dataclass(frozen=True)
@@ -38,13 +53,17 @@ class Rung:
     keep: int
     least: float  # share of the best one's evidence that a candidate needs to stay: refinement does not make up for more
     stretch: bool = True  # False: shifts, rotations and scales alone, as far as the group has them
+    rate: float = 0.01
+    metric: Callable[[], Similarity] = GradientAngle
+    sampler: Callable[[int], Sampler] = Strength
 
 
 RUNGS = (
     Rung(levels=2, steps=0, points=16, keep=20, least=0.2),
     Rung(levels=2, steps=25, points=1024, keep=4, least=0.3, stretch=False),
-    Rung(levels=3, steps=50, points=2048, keep=4, least=0.3),
+    Rung(levels=3, steps=50, points=1024, keep=4, least=0.3),
 )
+LAST = Rung(levels=3, steps=150, points=2048, keep=1, least=1.0, rate=0.001, metric=MINE, sampler=Uniform)
 
 
 @dataclass(frozen=True)
@@ -68,7 +87,7 @@ def climb(
 
     `proposals`: sources and matrices (D+1, D+1). The images are normalised, B = 1. Perspective is left to the metric asked for.
     """
-    basis = {name: matrix for name, matrix in generators.items() if not matrix[-1].any()} or dict(generators)
+    basis = _without_perspective(generators)
     random = torch.Generator().manual_seed(seed)
     matrices = torch.stack([matrix for _, matrix in proposals])
     small = _reduced(fixed, moving, matrices)
@@ -85,10 +104,27 @@ def climb(
     return tuple(sorted(made, key=lambda candidate: -candidate.evidence))
 
 
+def polished(fixed: Image, moving: Image, best: Candidate, generators: Mapping[str, Tensor], seed: int) -> Candidate:
+    """`best` refined by what MINE sees, intensities beside edges; its score is still that of the place it was chosen at.
+
+    Edges come to rest beside the place where they are few or where something else casts them; MINE leads back, slowly.
+    """
+    metric = LAST.metric()
+    here, there = (levels.described(metric.describe) for levels in coarse(fixed, moving, _scale(best.matrix), LAST.levels))
+    random = torch.Generator().manual_seed(seed)
+    basis = _without_perspective(generators)
+    return replace(best, matrix=_refined(here, there, best.matrix[None], basis, LAST, random, fixed.grid)[0])
+
+
 def scores_at(fixed: Image, moving: Image, starts: Sequence[Tensor], levels: int = RUNGS[-1].levels) -> Tensor:
     """The scores of starts as they come, on as many of the levels on which candidates are compared. shape: (K,)"""
     matrices = torch.stack([*starts])
     return _reduced(fixed, moving, matrices).coarsest(levels).judged(matrices)[0]
+
+
+def _without_perspective(generators: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those that are affine; all of them where none is."""
+    return {name: matrix for name, matrix in generators.items() if not matrix[-1].any()} or dict(generators)
 
 
 def shapely(generators: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -104,8 +140,12 @@ def _keeps_shape(generator: Tensor) -> bool:
 
 def _reduced(fixed: Image, moving: Image, starts: Tensor) -> Reduced:
     """Both images at the levels of the rungs, whose pixels are of one size under the second start, the first that was found."""
-    scale = float(starts[min(1, len(starts) - 1), :-1, :-1].det().abs()) ** (1 / fixed.grid.ndim)
-    return Reduced.of(fixed, moving, scale, max(rung.levels for rung in RUNGS))
+    return Reduced.of(fixed, moving, _scale(starts[min(1, len(starts) - 1)]), max(rung.levels for rung in RUNGS))
+
+
+def _scale(matrix: Tensor) -> float:
+    """The moving world's length by the fixed world's."""
+    return float(matrix[:-1, :-1].det().abs()) ** (1 / (len(matrix) - 1))
 
 
 def _refined(
@@ -117,32 +157,16 @@ def _refined(
     random: torch.Generator,
     grid: Grid,
 ) -> Tensor:
-    """Starts (K, D+1, D+1) after some steps of the gradient-angle score on described levels, as one batch."""
-    count, levels = len(starts), len(fixed.levels)
+    """Starts (K, D+1, D+1) after some steps of a rung's metric on levels that it has described, as one batch."""
+    count, levels, like = len(starts), len(fixed.levels), fixed.levels[0].data
     transform = LieTransform(generators, starts, grid)
-    sampler = Strength(rung.points)
+    metric, sampler = rung.metric(), rung.sampler(rung.points)
     sampler.begin(fixed, random)
-    plan = Schedule(steps=rung.steps, rate=RATE, tolerance=0, least_overlap=0.02)
-    weights = torch.full((1, levels), 1 / levels).to(fixed.levels[0].data)
+    metric.begin(levels, count, (like.shape[1], moving.levels[0].data.shape[1]), random, like)
+    plan = Schedule(steps=rung.steps, rate=rung.rate, tolerance=0, least_overlap=0.02)
+    weights = torch.full((1, levels), 1 / levels).to(like)
     copies = Pyramid([level.copies(count) for level in moving.levels])
-    outcome = maximise(fixed, copies, transform, GradientAngle(), sampler, plan, weights, lambda step: None)
+    outcome = maximise(fixed, copies, transform, metric, sampler, plan, weights, lambda step: None)
     if Stop.INTERRUPTED in outcome.stops:
         raise KeyboardInterrupt
     return outcome.matrix
-
-
-class Strength(Sampler):
-    """Points as often as directions are clear there: the last component of the described fixed image's tensors."""
-
-    def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
-        super().begin(fixed, generator)
-        self.cumulative = []
-        for level in self.levels:
-            strength = level.data[:, -1].flatten(1).double().cpu() + 1e-9
-            self.cumulative.append(strength.cumsum(1) / strength.sum(1, keepdim=True))
-
-    def index(self, level: int, steps: int) -> Tensor:
-        grid, cumulative = self.levels[level].grid, self.cumulative[level]
-        draws = self.spread(self.count(grid), grid.ndim + 1, steps)
-        chosen = torch.searchsorted(cumulative, draws[..., 0].contiguous()).clamp(max=cumulative.shape[1] - 1)
-        return unravel(chosen, grid) + draws[..., 1:] - 0.5

@@ -123,7 +123,8 @@ def maximise(
         steps = metric.warmup + schedule.steps
         for index, points in enumerate(seen(fixed, sampler, transform.world_from_frame, steps)):
             transform.requires_grad_(index >= metric.warmup)
-            matrices = transform.moving_from_frame(transform.by_level(levels))
+            if index == 0 or index >= metric.warmup:  # until then it stands still
+                matrices = transform.moving_from_frame(transform.by_level(levels))
             similarity, overlap = _score(points, moving, transform, matrices, metric)
             stage = stage_of(index - metric.warmup, schedule.steps, stages)
             total = (weights[stage][:, None] * similarity).sum(0)

@@ -17,7 +17,7 @@ from drmime.initialise import Initialiser
 from drmime.initialise.base import corner_distances
 from drmime.initialise.features import Features
 from drmime.initialise.search import Search
-from drmime.ladder import RUNGS, Candidate, climb, scores_at, shapely
+from drmime.ladder import RUNGS, Candidate, climb, polished, scores_at, shapely
 from drmime.transform import LieTransform
 
 QUICK: dict[int, dict[str, Any]] = {  # a first look, by dimension: so many poses that several candidates lie near the right one
@@ -69,6 +69,8 @@ def ranking(
     doubt = doubts(candidates, fixed.grid)
     if auto and candidates[0].score < SURE:
         doubt += _mirrored(fixed, moving, found, candidates[0], generators, seed)
+    if auto and not enough:
+        candidates = (polished(fixed, moving, candidates[0], generators, seed), *candidates[1:])
     return Ranking(candidates, doubt)
 
 

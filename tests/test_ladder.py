@@ -9,7 +9,7 @@ from textures import about, busy, corner_error, turn
 from drmime import ladder
 from drmime.grid import Grid
 from drmime.image import Image
-from drmime.ladder import Candidate, climb
+from drmime.ladder import Candidate, climb, polished
 from drmime.lie import GROUPS, generators
 from drmime.pyramid import Pyramid
 from drmime.starts import CHANCE, doubts
@@ -86,6 +86,16 @@ def test_a_start_is_moved_by_its_group_alone_and_perspective_is_left_out(group: 
     if group == "similarity":
         assert torch.allclose(gram, gram[0, 0] * torch.eye(2, dtype=torch.float64), atol=1e-9)
     assert corner_error(found, plane.truth, plane.fixed) < REFINED[2]
+
+
+def test_the_best_is_polished_within_its_group_and_keeps_what_it_was_chosen_by(ndim: int) -> None:
+    case = Case(ndim)
+    best = Candidate("near", 12.0, case.shifted(0.015, -0.01, 0.01, degrees=1), 3.0)
+    found = polished(case.fixed, case.moving, best, generators("rigid", ndim), 0)
+    assert case.error(found) < 0.3 * case.error(best)
+    assert (found.source, found.score, found.evidence) == ("near", 12.0, 3.0)
+    linear_part = (torch.linalg.inv(best.matrix) @ found.matrix)[:-1, :-1]
+    assert torch.allclose(linear_part.T @ linear_part, torch.eye(ndim, dtype=torch.float64), atol=1e-9)
 
 
 def test_perspective_alone_is_all_there_is(plane: Case) -> None:

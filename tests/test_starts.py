@@ -131,6 +131,21 @@ def test_what_a_quick_look_leaves_unclear_is_searched_thoroughly(looks: dict[boo
     assert (looks[True].calls, looks[False].calls) == (1, 1)
 
 
+@pytest.mark.parametrize("clear", [True, False])
+def test_what_stays_unclear_is_polished_and_nothing_else(
+    clear: bool, looks: dict[bool, Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(2, turn(40))
+    if not clear:
+        looks[True].find = looks[False].find = nothing
+    polish = starts.polished
+    seen: list[Candidate] = []
+    monkeypatch.setattr(starts, "polished", lambda *args: (seen.append(args[2]), polish(*args))[1])
+    found = ranking(case.fixed, case.moving, case.shifted(0.01, 0), [("auto", None)], generators("rigid", 2), 0)
+    assert len(seen) == (not clear)
+    assert case.error(found.candidates[0]) < REFINED[2]
+
+
 def test_a_quick_look_tries_fewer_poses_or_pixels(ndim: int) -> None:
     (_, quick), (_, thorough) = (suited(generators("affine", ndim), quick=is_quick)[0] for is_quick in (True, False))
     assert isinstance(quick, Search)
