@@ -38,7 +38,7 @@ class Reduced:
 
     @classmethod
     def of(cls, fixed: Image, moving: Image, scale: float, count: int) -> "Reduced":
-        """Both at `coarse` levels."""
+        """Both at the levels that `coarse` makes of these."""
         here, there = coarse(fixed, moving, scale, count)
         level = min(1, len(here.levels) - 1)
         sizes = float((moving.grid.extent.prod() / fixed.grid.extent.prod()) ** (1 / fixed.grid.ndim))

@@ -2,13 +2,13 @@
 
 Where the truth lies is nearly always among the first candidates of a search; which one it is, intensities do not say: mutual
 information prefers candidates of small overlap. The gradient-angle score mostly does, more often with other witnesses beside it
-(`drmime.evidence`), and it also brings a candidate from some per cent off to the top of its own hill
-(`experiments/README.md` has the figures).
+(`drmime.evidence`), and it also brings a candidate from some per cent off to the top of its own hill. Where that hill is
+beside the place, mutual information leads back, once the place is chosen (`experiments/README.md` has the figures).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,23 +21,6 @@ from drmime.optimise import Schedule, Stop, maximise
 from drmime.pyramid import Pyramid
 from drmime.sampling import Sampler, Uniform, unravel
 from drmime.transform import LieTransform
-
-
-class Strength(Sampler):
-    """Points as often as directions are clear there: the last component of the described fixed image's tensors."""
-
-    def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
-        super().begin(fixed, generator)
-        self.cumulative = []
-        for level in self.levels:
-            strength = level.data[:, -1].flatten(1).double().cpu() + 1e-9
-            self.cumulative.append(strength.cumsum(1) / strength.sum(1, keepdim=True))
-
-    def index(self, level: int, steps: int) -> Tensor:
-        grid, cumulative = self.levels[level].grid, self.cumulative[level]
-        draws = self.spread(self.count(grid), grid.ndim + 1, steps)
-        chosen = torch.searchsorted(cumulative, draws[..., 0].contiguous()).clamp(max=cumulative.shape[1] - 1)
-        return unravel(chosen, grid) + draws[..., 1:] - 0.5
 
 
 @dataclass(frozen=True)
@@ -53,9 +36,6 @@ class Rung:
     keep: int
     least: float  # share of the best one's evidence that a candidate needs to stay: refinement does not make up for more
     stretch: bool = True  # False: shifts, rotations and scales alone, as far as the group has them
-    rate: float = 0.01
-    metric: Callable[[], Similarity] = GradientAngle
-    sampler: Callable[[int], Sampler] = Strength
 
 
 RUNGS = (
@@ -63,7 +43,9 @@ RUNGS = (
     Rung(levels=2, steps=25, points=1024, keep=4, least=0.3, stretch=False),
     Rung(levels=3, steps=50, points=1024, keep=4, least=0.3),
 )
-LAST = Rung(levels=3, steps=150, points=2048, keep=1, least=1.0, rate=0.001, metric=MINE, sampler=Uniform)
+CLIMB_RATE = 0.01
+POLISH = Schedule(steps=150, rate=0.001, tolerance=0, least_overlap=0.02)
+WORSE = 0.5  # share of the evidence that a polished start must have kept
 
 
 @dataclass(frozen=True)
@@ -96,7 +78,9 @@ def climb(
         part = small.coarsest(rung.levels)
         if rung.steps:
             allowed = basis if rung.stretch else shapely(basis)
-            matrices[order] = _refined(part.fixed, part.moving, matrices[order], allowed, rung, random, fixed.grid)
+            plan = Schedule(rung.steps, CLIMB_RATE, tolerance=0, least_overlap=0.02)
+            parts = GradientAngle(), Strength(rung.points), plan
+            matrices[order] = _refined(part.fixed, part.moving, matrices[order], allowed, *parts, random, fixed.grid)
         values, ranks = part.judged(matrices[order])[1].sort(descending=True, stable=True)
         order = order[ranks][: max(1, min(rung.keep, int((values > rung.least * values[0]).sum())))]
     score, evidence = (values.tolist() for values in small.judged(matrices))  # of all at one level, so that they compare
@@ -105,15 +89,21 @@ def climb(
 
 
 def polished(fixed: Image, moving: Image, best: Candidate, generators: Mapping[str, Tensor], seed: int) -> Candidate:
-    """`best` refined by what MINE sees, intensities beside edges; its score is still that of the place it was chosen at.
+    """`best` refined by what MINE sees, intensities beside edges; `best` itself where far less evidence speaks for that.
 
-    Edges come to rest beside the place where they are few or where something else casts them; MINE leads back, slowly.
+    Edges come to rest beside the place where one image draws lines of its own: both sides of a road on a map, bone beside skin.
     """
-    metric = LAST.metric()
-    here, there = (levels.described(metric.describe) for levels in coarse(fixed, moving, _scale(best.matrix), LAST.levels))
-    random = torch.Generator().manual_seed(seed)
-    basis = _without_perspective(generators)
-    return replace(best, matrix=_refined(here, there, best.matrix[None], basis, LAST, random, fixed.grid)[0])
+    scale, count, metric = _scale(best.matrix), RUNGS[-1].levels, MINE()
+    here, there = (levels.described(metric.describe) for levels in coarse(fixed, moving, scale, count))
+    if any(level.mask is not None and not level.mask.any() for level in here.levels):  # so thin a mask is lost on the way
+        return best
+    parts = metric, Uniform(), POLISH, torch.Generator().manual_seed(seed)
+    matrix = _refined(here, there, best.matrix[None], _without_perspective(generators), *parts, fixed.grid)[0]
+    both = torch.stack([best.matrix, matrix])
+    scores, evidences = (values.tolist() for values in Reduced.of(fixed, moving, scale, count).judged(both))
+    if evidences[1] < WORSE * evidences[0]:
+        return best
+    return Candidate(best.source, scores[1], matrix, evidences[1])
 
 
 def scores_at(fixed: Image, moving: Image, starts: Sequence[Tensor], levels: int = RUNGS[-1].levels) -> Tensor:
@@ -140,7 +130,7 @@ def _keeps_shape(generator: Tensor) -> bool:
 
 def _reduced(fixed: Image, moving: Image, starts: Tensor) -> Reduced:
     """Both images at the levels of the rungs, whose pixels are of one size under the second start, the first that was found."""
-    return Reduced.of(fixed, moving, _scale(starts[min(1, len(starts) - 1)]), max(rung.levels for rung in RUNGS))
+    return Reduced.of(fixed, moving, _scale(starts[min(1, len(starts) - 1)]), RUNGS[-1].levels)
 
 
 def _scale(matrix: Tensor) -> float:
@@ -153,20 +143,37 @@ def _refined(
     moving: Pyramid,
     starts: Tensor,
     generators: Mapping[str, Tensor],
-    rung: Rung,
+    metric: Similarity,
+    sampler: Sampler,
+    schedule: Schedule,
     random: torch.Generator,
     grid: Grid,
 ) -> Tensor:
-    """Starts (K, D+1, D+1) after some steps of a rung's metric on levels that it has described, as one batch."""
+    """Starts (K, D+1, D+1) after some steps of a metric on levels that it has described, as one batch."""
     count, levels, like = len(starts), len(fixed.levels), fixed.levels[0].data
     transform = LieTransform(generators, starts, grid)
-    metric, sampler = rung.metric(), rung.sampler(rung.points)
     sampler.begin(fixed, random)
     metric.begin(levels, count, (like.shape[1], moving.levels[0].data.shape[1]), random, like)
-    plan = Schedule(steps=rung.steps, rate=rung.rate, tolerance=0, least_overlap=0.02)
     weights = torch.full((1, levels), 1 / levels).to(like)
     copies = Pyramid([level.copies(count) for level in moving.levels])
-    outcome = maximise(fixed, copies, transform, metric, sampler, plan, weights, lambda step: None)
+    outcome = maximise(fixed, copies, transform, metric, sampler, schedule, weights, lambda step: None)
     if Stop.INTERRUPTED in outcome.stops:
         raise KeyboardInterrupt
     return outcome.matrix
+
+
+class Strength(Sampler):
+    """Points as often as directions are clear there: the last component of the described fixed image's tensors."""
+
+    def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
+        super().begin(fixed, generator)
+        self.cumulative = []
+        for level in self.levels:
+            strength = level.data[:, -1].flatten(1).double().cpu() + 1e-9
+            self.cumulative.append(strength.cumsum(1) / strength.sum(1, keepdim=True))
+
+    def index(self, level: int, steps: int) -> Tensor:
+        grid, cumulative = self.levels[level].grid, self.cumulative[level]
+        draws = self.spread(self.count(grid), grid.ndim + 1, steps)
+        chosen = torch.searchsorted(cumulative, draws[..., 0].contiguous()).clamp(max=cumulative.shape[1] - 1)
+        return unravel(chosen, grid) + draws[..., 1:] - 0.5

@@ -1,7 +1,8 @@
 """Which start: what proposes some, how the first is chosen among them, and why it may be wrong.
 
 A quick look at few pixels is enough for two pairs of three: several starts have come to the same place then, and none
-elsewhere is half as good. For the others a thorough one follows, and what still has a rival is said to be doubtful.
+elsewhere is half as good. For the others a thorough one follows; what it leaves unclear too is polished by MINE, and what still
+has a rival is said to be doubtful.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,8 @@
 """Which start: what is searched in which group, which start goes first, and what is said of it."""
 
 import itertools
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -131,19 +133,36 @@ def test_what_a_quick_look_leaves_unclear_is_searched_thoroughly(looks: dict[boo
     assert (looks[True].calls, looks[False].calls) == (1, 1)
 
 
-@pytest.mark.parametrize("clear", [True, False])
-def test_what_stays_unclear_is_polished_and_nothing_else(
-    clear: bool, looks: dict[bool, Watched], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("parts", "clear", "times"),
+    [
+        ([("auto", None)], True, 0),
+        ([("auto", None)], False, 1),
+        ([("nothing", nothing)], False, 0),
+        ([("nothing", nothing), ("auto", None)], False, 1),
+    ],
+)
+def test_what_thorough_looks_leave_unclear_is_polished_and_nothing_else(
+    parts: list[tuple[str, Any]],
+    clear: bool,
+    times: int,
+    looks: dict[bool, Watched],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     case = Case(2, turn(40))
     if not clear:
         looks[True].find = looks[False].find = nothing
-    polish = starts.polished
-    seen: list[Candidate] = []
-    monkeypatch.setattr(starts, "polished", lambda *args: (seen.append(args[2]), polish(*args))[1])
-    found = ranking(case.fixed, case.moving, case.shifted(0.01, 0), [("auto", None)], generators("rigid", 2), 0)
-    assert len(seen) == (not clear)
-    assert case.error(found.candidates[0]) < REFINED[2]
+    made: list[Candidate] = []
+
+    def polish(fixed: Image, moving: Image, best: Candidate, *_: Any) -> Candidate:
+        made.append(replace(best, source="polished"))
+        return made[-1]
+
+    monkeypatch.setattr(starts, "polished", polish)
+    found = ranking(case.fixed, case.moving, case.shifted(0.01, 0), parts, generators("rigid", 2), 0)
+    assert len(made) == times
+    assert [one.source for one in found.candidates].count("polished") == times
+    assert not made or found.candidates[0] is made[0]
 
 
 def test_a_quick_look_tries_fewer_poses_or_pixels(ndim: int) -> None:
