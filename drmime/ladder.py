@@ -25,24 +25,23 @@ from drmime.transform import LieTransform
 
 @dataclass(frozen=True)
 class Rung:
-    """One round: how many levels are used, counted from the coarsest, for how long, and which candidates stay.
+    """One round: which candidates enter it, how many levels are used, counted from the coarsest, and for how long.
 
     Before a start is near, edges are as glad to be stretched onto wrong ones: the first steps keep shapes.
     """
 
+    keep: int
+    least: float  # share of the best one's evidence that a candidate needs to enter: refinement does not make up for more
     levels: int
     steps: int
-    points: int
-    keep: int
-    least: float  # share of the best one's evidence that a candidate needs to stay: refinement does not make up for more
     stretch: bool = True  # False: shifts, rotations and scales alone, as far as the group has them
 
 
 RUNGS = (
-    Rung(levels=2, steps=0, points=16, keep=20, least=0.2),
-    Rung(levels=2, steps=25, points=1024, keep=4, least=0.3, stretch=False),
-    Rung(levels=3, steps=50, points=1024, keep=4, least=0.3),
+    Rung(keep=20, least=0.2, levels=2, steps=25, stretch=False),
+    Rung(keep=4, least=0.3, levels=3, steps=50),
 )
+POINTS = 1024  # of a level
 CLIMB_RATE = 0.01
 POLISH = Schedule(steps=150, rate=0.001, tolerance=0, least_overlap=0.02)
 WORSE = 0.5  # share of the evidence that a polished start must have kept
@@ -75,14 +74,12 @@ def climb(
     small = _reduced(fixed, moving, matrices)
     order = torch.arange(len(proposals))
     for rung in RUNGS:
-        part = small.coarsest(rung.levels)
-        if rung.steps:
-            allowed = basis if rung.stretch else shapely(basis)
-            plan = Schedule(rung.steps, CLIMB_RATE, tolerance=0, least_overlap=0.02)
-            parts = GradientAngle(), Strength(rung.points), plan
-            matrices[order] = _refined(part.fixed, part.moving, matrices[order], allowed, *parts, random, fixed.grid)
-        values, ranks = part.judged(matrices[order])[1].sort(descending=True, stable=True)
+        values, ranks = small.coarsest(RUNGS[0].levels).judged(matrices[order])[1].sort(descending=True, stable=True)
         order = order[ranks][: max(1, min(rung.keep, int((values > rung.least * values[0]).sum())))]
+        part, allowed = small.coarsest(rung.levels), basis if rung.stretch else shapely(basis)
+        plan = Schedule(rung.steps, CLIMB_RATE, tolerance=0, least_overlap=0.02)
+        parts = GradientAngle(), Strength(POINTS), plan
+        matrices[order] = _refined(part.fixed, part.moving, matrices[order], allowed, *parts, random, fixed.grid)
     score, evidence = (values.tolist() for values in small.judged(matrices))  # of all at one level, so that they compare
     made = [Candidate(source, *rest) for (source, _), *rest in zip(proposals, score, matrices, evidence, strict=True)]
     return tuple(sorted(made, key=lambda candidate: -candidate.evidence))
