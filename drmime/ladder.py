@@ -8,7 +8,7 @@ beside the place, mutual information leads back, once the place is chosen (`expe
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,14 +34,15 @@ class Rung:
     least: float  # share of the best one's evidence that a candidate needs to enter: refinement does not make up for more
     levels: int
     steps: int
+    points: int  # of a level
     stretch: bool = True  # False: shifts, rotations and scales alone, as far as the group has them
 
 
 RUNGS = (
-    Rung(keep=20, least=0.2, levels=2, steps=25, stretch=False),
-    Rung(keep=4, least=0.3, levels=3, steps=50),
+    Rung(keep=20, least=0.2, levels=2, steps=25, points=1024, stretch=False),
+    Rung(keep=4, least=0.3, levels=3, steps=50, points=2048),
 )
-POINTS = 1024  # of a level
+QUICK_RUNGS = tuple(replace(rung, points=1024) for rung in RUNGS)  # saturated images, say, need the others
 CLIMB_RATE = 0.01
 POLISH = Schedule(steps=150, rate=0.001, tolerance=0, least_overlap=0.02)
 WORSE = 0.5  # share of the evidence that a polished start must have kept
@@ -63,6 +64,7 @@ def climb(
     proposals: Sequence[tuple[str, Tensor]],
     generators: Mapping[str, Tensor],
     seed: int,
+    rungs: Sequence[Rung] = RUNGS,
 ) -> tuple[Candidate, ...]:
     """All starts proposed for one pair, the best first; those that stayed longest are refined furthest.
 
@@ -73,12 +75,12 @@ def climb(
     matrices = torch.stack([matrix for _, matrix in proposals])
     small = _reduced(fixed, moving, matrices)
     order = torch.arange(len(proposals))
-    for rung in RUNGS:
-        values, ranks = small.coarsest(RUNGS[0].levels).judged(matrices[order])[1].sort(descending=True, stable=True)
+    for rung in rungs:
+        values, ranks = small.coarsest(rungs[0].levels).judged(matrices[order])[1].sort(descending=True, stable=True)
         order = order[ranks][: max(1, min(rung.keep, int((values > rung.least * values[0]).sum())))]
         part, allowed = small.coarsest(rung.levels), basis if rung.stretch else shapely(basis)
         plan = Schedule(rung.steps, CLIMB_RATE, tolerance=0, least_overlap=0.02)
-        parts = GradientAngle(), Strength(POINTS), plan
+        parts = GradientAngle(), Strength(rung.points), plan
         matrices[order] = _refined(part.fixed, part.moving, matrices[order], allowed, *parts, random, fixed.grid)
     score, evidence = (values.tolist() for values in small.judged(matrices))  # of all at one level, so that they compare
     made = [Candidate(source, *rest) for (source, _), *rest in zip(proposals, score, matrices, evidence, strict=True)]

@@ -18,7 +18,7 @@ from drmime.initialise import Initialiser
 from drmime.initialise.base import corner_distances
 from drmime.initialise.features import Features
 from drmime.initialise.search import Search
-from drmime.ladder import RUNGS, Candidate, climb, polished, scores_at, shapely
+from drmime.ladder import QUICK_RUNGS, RUNGS, Candidate, Rung, climb, polished, scores_at, shapely
 from drmime.transform import LieTransform
 
 QUICK: dict[int, dict[str, Any]] = {  # a first look, by dimension: so many poses that several candidates lie near the right one
@@ -57,11 +57,14 @@ def ranking(
     if not searching:
         return Ranking((Candidate("given", float(scores_at(fixed, moving, [given])), given),))
     auto = any(initialiser is None for _, initialiser in searching)
-    looks = [suited(generators, quick=True), suited(generators)] if auto else [[]]
+    looks: list[tuple[Sequence[tuple[str, Initialiser]], Sequence[Rung]]] = [([], RUNGS)]
+    if auto:
+        looks = [(suited(generators, quick=True), QUICK_RUNGS), (suited(generators), RUNGS)]
     kept = [("given", given), *_proposed(fixed, moving, [(name, find) for name, find in searching if find])]
-    for look in looks:
+    for look, rungs in looks:
         found = [*kept, *_proposed(fixed, moving, look)]
-        candidates, enough = _settled(fixed, moving, climb(fixed, moving, found, generators, seed), generators, seed)
+        candidates = climb(fixed, moving, found, generators, seed, rungs)
+        candidates, enough = _settled(fixed, moving, candidates, generators, seed)
         if enough:
             break
         if (best := candidates[0]).source not in dict(kept):  # of a look that was not enough
