@@ -33,18 +33,25 @@ class Reduced:
 
     fixed: Pyramid
     moving: Pyramid
+    plain: tuple[Pyramid, Pyramid]  # both as they are, for other metrics to describe
     grays: tuple[Image, Image]
     scales: tuple[float, ...]  # of a moving length by a fixed one, as expected: that of the world, that of the sizes
 
     @classmethod
     def of(cls, fixed: Image, moving: Image, scale: float, count: int) -> "Reduced":
-        """Both at the levels that `coarse` makes of these."""
-        here, there = coarse(fixed, moving, scale, count)
-        level = min(1, len(here.levels) - 1)
+        """At most `count` levels of pixels of one size where `scale` is the moving world's length by the fixed world's."""
+        spacing = float(fixed.grid.extent.max()) / SIDE[fixed.grid.ndim]
+        small = [
+            reduced(pyramid(image), max(length, float(image.grid.spacing.min())))
+            for image, length in ((fixed, spacing), (moving, spacing * scale))
+        ]
+        count = min(count, *(possible_levels(image.grid) for image in small))
+        here, there = (Pyramid.of(image, count) for image in small)
+        level = min(1, count - 1)
         sizes = float((moving.grid.extent.prod() / fixed.grid.extent.prod()) ** (1 / fixed.grid.ndim))
         grays = _gray(here, level), _gray(there, level)
         describe = GradientAngle().describe
-        return cls(here.described(describe), there.described(describe), grays, (1.0, sizes))
+        return cls(here.described(describe), there.described(describe), (here, there), grays, (1.0, sizes))
 
     def coarsest(self, count: int) -> "Reduced":
         chosen = slice(-min(count, len(self.fixed.levels)), None)
@@ -65,18 +72,6 @@ class Reduced:
         said = LEAST + shared(first[..., 0], second[..., 0], weight)
         change = unlikeness(matrices[:, :-1, :-1], self.scales).to(score)
         return score, score * said * overlap.sqrt() * (1 + STRENGTH * alike.clamp(min=0)) / change
-
-
-def coarse(fixed: Image, moving: Image, scale: float, count: int) -> tuple[Pyramid, Pyramid]:
-    """At most `count` levels of pixels of one size where `scale` is the moving world's length by the fixed world's."""
-    spacing = float(fixed.grid.extent.max()) / SIDE[fixed.grid.ndim]
-    small = [
-        reduced(pyramid(image), max(length, float(image.grid.spacing.min())))
-        for image, length in ((fixed, spacing), (moving, spacing * scale))
-    ]
-    count = min(count, *(possible_levels(image.grid) for image in small))
-    here, there = (Pyramid.of(image, count) for image in small)
-    return here, there
 
 
 def unlikeness(linear: Tensor, scales: Sequence[float]) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from drmime.evidence import Reduced, coarse
+from drmime.evidence import Reduced
 from drmime.grid import Grid
 from drmime.image import Image
 from drmime.metrics import MINE, GradientAngle, Similarity
@@ -74,9 +74,9 @@ def climb(
     random = torch.Generator().manual_seed(seed)
     matrices = torch.stack([matrix for _, matrix in proposals])
     small = _reduced(fixed, moving, matrices)
-    order = torch.arange(len(proposals))
+    order, first = torch.arange(len(proposals)), small.coarsest(rungs[0].levels)
     for rung in rungs:
-        values, ranks = small.coarsest(rungs[0].levels).judged(matrices[order])[1].sort(descending=True, stable=True)
+        values, ranks = first.judged(matrices[order])[1].sort(descending=True, stable=True)
         order = order[ranks][: max(1, min(rung.keep, int((values > rung.least * values[0]).sum())))]
         part, allowed = small.coarsest(rung.levels), basis if rung.stretch else shapely(basis)
         plan = Schedule(rung.steps, CLIMB_RATE, tolerance=0, least_overlap=0.02)
@@ -92,14 +92,14 @@ def polished(fixed: Image, moving: Image, best: Candidate, generators: Mapping[s
 
     Edges come to rest beside the place where one image draws lines of its own: both sides of a road on a map, bone beside skin.
     """
-    scale, count, metric = _scale(best.matrix), RUNGS[-1].levels, MINE()
-    here, there = (levels.described(metric.describe) for levels in coarse(fixed, moving, scale, count))
+    metric, small = MINE(), _reduced(fixed, moving, best.matrix[None])
+    here, there = (levels.described(metric.describe) for levels in small.plain)
     if any(level.mask is not None and not level.mask.any() for level in here.levels):  # so thin a mask is lost on the way
         return best
     parts = metric, Uniform(), POLISH, torch.Generator().manual_seed(seed)
     matrix = _refined(here, there, best.matrix[None], _without_perspective(generators), *parts, fixed.grid)[0]
     both = torch.stack([best.matrix, matrix])
-    scores, evidences = (values.tolist() for values in Reduced.of(fixed, moving, scale, count).judged(both))
+    scores, evidences = (values.tolist() for values in small.judged(both))
     if evidences[1] < WORSE * evidences[0]:
         return best
     return Candidate(best.source, scores[1], matrix, evidences[1])
@@ -129,12 +129,8 @@ def _keeps_shape(generator: Tensor) -> bool:
 
 def _reduced(fixed: Image, moving: Image, starts: Tensor) -> Reduced:
     """Both images at the levels of the rungs, whose pixels are of one size under the second start, the first that was found."""
-    return Reduced.of(fixed, moving, _scale(starts[min(1, len(starts) - 1)]), RUNGS[-1].levels)
-
-
-def _scale(matrix: Tensor) -> float:
-    """The moving world's length by the fixed world's."""
-    return float(matrix[:-1, :-1].det().abs()) ** (1 / (len(matrix) - 1))
+    scale = float(starts[min(1, len(starts) - 1), :-1, :-1].det().abs()) ** (1 / fixed.grid.ndim)
+    return Reduced.of(fixed, moving, scale, RUNGS[-1].levels)
 
 
 def _refined(
