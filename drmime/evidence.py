@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from drmime.grid import linear_part
 from drmime.image import Image
 from drmime.initialise.search import pyramid, reduced
 from drmime.metrics import GradientAngle
@@ -64,13 +65,14 @@ class Reduced:
         """
         metric = GradientAngle()
         known, found, weight = _met(self.fixed.levels[0], self.moving.levels[0], matrices)
-        found = metric.turn(found, matrices[:, None, :-1, :-1])
+        linear = linear_part(matrices, self.fixed.levels[0].grid)
+        found = metric.turn(found, linear[:, None])
         score = metric.score(known, found, weight) * math.sqrt(weight.shape[-1])
         alike = correlation(known[..., -1], found[..., -1], weight)
         first, second, weight = _met(*self.grays, matrices)
         overlap = weight.mean(-1)
         said = LEAST + shared(first[..., 0], second[..., 0], weight)
-        change = unlikeness(matrices[:, :-1, :-1], self.scales).to(score)
+        change = unlikeness(linear, self.scales).to(score)
         return score, score * said * overlap.sqrt() * (1 + STRENGTH * alike.clamp(min=0)) / change
 
 

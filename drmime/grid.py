@@ -136,6 +136,17 @@ def apply(matrix: Tensor, points: Tensor, is_affine: bool = False) -> tuple[Tens
     return homogeneous[..., :-1] / torch.where(in_front, denominator, 1.0), in_front[..., 0]
 
 
+def linear_part(matrix: Tensor, grid: Grid) -> Tensor:
+    """What maps (..., D+1, D+1) are to first order in the middle of `grid`; the upper left of affine ones. (..., D, D)
+
+    The middle is in front of the horizon (`scaled`).
+    """
+    middle = grid.centre.to(matrix)
+    place, _ = apply(matrix, middle[None])
+    denominator = matrix[..., -1, :-1] @ middle + matrix[..., -1, -1]
+    return (matrix[..., :-1, :-1] - place.mT * matrix[..., -1:, :-1]) / denominator[..., None, None]
+
+
 def mapped(matrix: Tensor, points: Tensor) -> np.ndarray:
     """`apply` for people: (D+1, D+1), (N, D) -> (N, D), NaN where a point has no image."""
     places, in_front = apply(matrix.double(), points.double())

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from drmime.evidence import Reduced
-from drmime.grid import Grid
+from drmime.grid import Grid, linear_part
 from drmime.image import Image
 from drmime.metrics import MINE, GradientAngle, Similarity
 from drmime.optimise import Schedule, Stop, maximise
@@ -129,7 +129,7 @@ def _keeps_shape(generator: Tensor) -> bool:
 
 def _reduced(fixed: Image, moving: Image, starts: Tensor) -> Reduced:
     """Both images at the levels of the rungs, whose pixels are of one size under the second start, the first that was found."""
-    scale = float(starts[min(1, len(starts) - 1), :-1, :-1].det().abs()) ** (1 / fixed.grid.ndim)
+    scale = float(linear_part(starts[min(1, len(starts) - 1)], fixed.grid).det().abs()) ** (1 / fixed.grid.ndim)
     return Reduced.of(fixed, moving, scale, RUNGS[-1].levels)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from drmime.errors import InputError, existing_file, numbers, whole
-from drmime.grid import Grid, mapped
+from drmime.grid import Grid, linear_part, mapped
 from drmime.io import write_image, write_text
 from drmime.ladder import Candidate
 from drmime.optimise import Stop
@@ -225,10 +225,8 @@ def _map(matrix: Tensor, points: Any) -> np.ndarray:
 def _in_words(registration: Registration) -> str:
     centre = registration.fixed_grid.centre.numpy()
     ndim, perspective = len(centre), registration.matrix[-1, :-1] / (registration.matrix[-1, -1] or 1)
-    matrix = registration.matrix / (registration.matrix[-1] @ np.append(centre, 1))
-    there = matrix[:-1, :-1] @ centre + matrix[:-1, -1]
-    shift, linear = there - centre, matrix[:-1, :-1] - np.outer(there, matrix[-1, :-1])  # value and slopes at the centre
-    left, scales, right = np.linalg.svd(linear)
+    shift = registration.to_moving(centre[None])[0] - centre
+    left, scales, right = np.linalg.svd(linear_part(torch.as_tensor(registration.matrix), registration.fixed_grid).numpy())
     rotation = left @ right
     mirrored = np.linalg.det(rotation) < 0
     if ndim == 2:

@@ -1,7 +1,7 @@
 """Run configurations and keep their tables, with a description of the machine, in experiments/results.
 
     python experiments/benchmark.py pairs turned volumes --workers 2
-    python experiments/benchmark.py synthetic --workers 2 --set dataset.repeats=2
+    python experiments/benchmark.py same=synthetic --workers 2 --set dataset.recoloured=true
 
 Rows and pages stay in runs/NAME, as `drmime run` leaves them; what was run already is not run again.
 """
@@ -53,21 +53,24 @@ def machine(command: list[str]) -> str:
 def main() -> int:
     """Run each configuration; the first that ends in anything but rows, failed ones included, ends this too."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+", metavar="NAME", help="of configs/NAME.yaml")
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME[=CONFIG]", help="kept as NAME, of configs/CONFIG.yaml; else of configs/NAME.yaml"
+    )
     parser.add_argument("--workers", default="1")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in drmime run")
     options = parser.parse_args()
     more = [word for item in options.set for word in ("--set", item)]
-    for name in options.names:
-        out = ROOT / "runs" / name
-        command = ["run", f"configs/{name}.yaml", "--workers", options.workers, *more]
-        done = subprocess.run([sys.executable, "-m", "drmime", *command, "--out", str(out)], cwd=ROOT, check=False)
+    for one in options.names:
+        name, _, config = one.partition("=")
+        out = Path("runs") / name
+        command = ["run", f"configs/{config or name}.yaml", "--workers", options.workers, "--out", str(out), *more]
+        done = subprocess.run([sys.executable, "-m", "drmime", *command], cwd=ROOT, check=False)
         if done.returncode not in (0, 1):
             return done.returncode
         kept = ROOT / "experiments" / "results" / name
         kept.mkdir(parents=True, exist_ok=True)
         for table in TABLES:
-            shutil.copyfile(out / table, kept / table)
+            shutil.copyfile(ROOT / out / table, kept / table)
         (kept / "machine.txt").write_text(machine(command), encoding="utf-8")
     return 0
 

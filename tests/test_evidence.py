@@ -118,6 +118,19 @@ def test_starts_are_judged_together_as_they_are_alone(ndim: int) -> None:
     assert together[1].argmax() == 0
 
 
+def test_what_speaks_for_a_start_does_not_depend_on_where_the_origin_is() -> None:
+    """With perspective the upper left of a matrix does."""
+    image = tiles()
+    tilted = torch.eye(3, dtype=torch.float64)
+    tilted[2, 0] = 3e-4
+    known = Reduced.of(image, image, 1, 3).judged(tilted[None])
+    for length in (1e3, -1e3):
+        there, back = shift(2, length), shift(2, -length)
+        elsewhere = Image(image.data, Grid(image.grid.shape, there @ image.grid.world_from_index))
+        found = Reduced.of(elsewhere, elsewhere, 1, 3).judged((there @ tilted @ back)[None])
+        assert torch.allclose(torch.stack(found), torch.stack(known), rtol=1e-3)
+
+
 def test_levels_are_counted_from_the_coarsest() -> None:
     image = tiles()
     small = Reduced.of(image, image, 1, 3)

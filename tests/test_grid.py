@@ -7,7 +7,7 @@ import torch
 from problems import oblique, rotation, translation, world_points
 from tolerances import EXACT
 
-from drmime.grid import Grid, apply, border, homogeneous, scale_and_shift
+from drmime.grid import Grid, apply, border, homogeneous, linear_part, scale_and_shift
 
 
 def near(left: torch.Tensor, right: torch.Tensor | list, scale: float = 1.0) -> bool:
@@ -154,3 +154,20 @@ def test_points_at_and_behind_the_horizon_are_marked_and_stay_finite_with_finite
     assert math.isfinite(float(mapped.detach().sum()))
     assert matrix.grad.isfinite().all()
     assert points.grad.isfinite().all()
+
+
+def test_the_linear_part_is_the_slope_in_the_middle(ndim: int) -> None:
+    grid = oblique((40, 50, 45)[:ndim], offset=300.0)
+    random = torch.Generator().manual_seed(0)
+    matrices = torch.eye(ndim + 1, dtype=torch.float64) + 0.2 * torch.rand(
+        5, ndim + 1, ndim + 1, generator=random, dtype=torch.float64
+    )
+    matrices[:, -1, :-1] *= 0.01
+    steps = 1e-4 * torch.eye(ndim, dtype=torch.float64)
+    (up, _), (down, _) = (apply(matrices, grid.centre + side * steps) for side in (1, -1))
+    assert torch.allclose(linear_part(matrices, grid), (up - down).mT / 2e-4, rtol=1e-5, atol=1e-7)
+
+
+def test_the_linear_part_of_an_affine_map_is_its_upper_left(ndim: int) -> None:
+    matrix = homogeneous(torch.rand(ndim, ndim).double(), torch.rand(ndim).double())
+    assert torch.equal(linear_part(matrix, oblique((40, 50, 45)[:ndim], offset=300.0)), matrix[:-1, :-1])

@@ -120,6 +120,16 @@ def test_corners_are_apart_by_shares_of_the_diagonal_in_the_scale_of_each_matrix
     assert torch.allclose(corner_distances(torch.stack([moved, eye]), eye, grid), torch.stack([same, 0 * same]))
 
 
+def test_corner_distances_are_in_the_scale_of_the_middle_wherever_the_origin_is() -> None:
+    """Perspective about the middle of an image far from the origin: the upper left of the matrix is far from the scale."""
+    grid = oblique((50, 60), offset=1000.0)
+    perspective = torch.eye(3, dtype=torch.float64)
+    perspective[2, 0] = 1e-3
+    tilted = translation(*grid.centre.tolist()) @ perspective @ translation(*(-grid.centre).tolist())
+    shifted = translation(0.1 * float(grid.extent.norm()), 0) @ tilted
+    assert torch.allclose(corner_distances(shifted, tilted, grid), torch.full((4,), 0.1, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("over", [torch.mean, torch.amax])
 def test_distinct_keeps_the_best_of_those_that_move_corners_alike(ndim: int, over: Any) -> None:
     grid = Grid.regular((20, 24, 22)[:ndim], [3.0] * ndim)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from drmime.grid import Grid, apply, border, homogeneous, translation
+from drmime.grid import Grid, apply, border, homogeneous, linear_part, translation
 from drmime.image import Image
 
 
@@ -120,11 +120,11 @@ def distinct(matrices: Tensor, grid: Grid, count: int, apart: float, over: Calla
 def corner_distances(matrices: Tensor, other: Tensor, grid: Grid) -> Tensor:
     """How far matrices (..., D+1, D+1) take the corners of `grid` from where `other` does, in diagonals. (..., 2**D)
 
-    The diagonal is that of `grid` in the scale of each matrix.
+    The diagonal is that of `grid` in the scale that each matrix has in its middle.
     """
     corners = grid.corners()
     between = (apply(matrices, corners)[0] - apply(other, corners)[0]).norm(dim=-1)
-    scale = matrices[..., :-1, :-1].det().abs() ** (1 / grid.ndim)
+    scale = linear_part(matrices, grid).det().abs() ** (1 / grid.ndim)
     return between / (scale * grid.extent.norm())[..., None]
 
 
