@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 
 LARGEST = float(np.finfo(np.float64).max)
+LARGEST_WHOLE = 2**63 - 1
 
 
 class InputError(ValueError):
     """Input that cannot be used; the message says what was expected, what came, and what to do."""
 
 
-def whole(name: str, value: Any, least: int, most: int = 2**63 - 1) -> int:
+def whole(name: str, value: Any, least: int, most: int = LARGEST_WHOLE) -> int:
     """`value` if it is a whole number from `least` to `most`, else an InputError."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and least <= value <= most:
         return int(value)
-    raise InputError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+    limits = f"of at least {least}" if most == LARGEST_WHOLE else f"from {least} to {most}"
+    raise InputError(f"{name}: expected a whole number {limits}, got {value!r}")
 
 
 def number(name: str, value: Any, above: float, below: float = math.inf) -> float:

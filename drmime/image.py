@@ -251,4 +251,6 @@ def _check_content(image: Image, role: str) -> None:
             raise InputError(f"{role} image: no valid pixel is left inside the mask")
         values = values[..., image.mask.flatten() > 0]
     if bool((values.amin(-1) == values.amax(-1)).all()):
-        raise InputError(f"{role} image: expected some contrast, got one value ({float(values[0, 0, 0]):g}) everywhere")
+        where, ask = ("everywhere", "image") if image.mask is None else ("under its mask", "mask")
+        value = float(values[0, 0, 0])
+        raise InputError(f"{role} image: expected some contrast, got one value ({value:g}) {where}; is this the right {ask}?")

@@ -83,7 +83,7 @@ def register(
         levels: of the Gaussian pyramid, all optimised jointly; capped where the coarsest would fall under 16 pixels.
         group: "translation", "rigid", "similarity", "affine", "projective", a list of generator names, or a mapping of
             names to generators of one's own (D+1, D+1), see `drmime.lie`.
-        metric: "mine", "mattes", "nmi", "jhmi", "ncc" or "mse", a mapping with options such as
+        metric: "mine", "mattes", "nmi", "jhmi", "ncc", "mse" or "angle", a mapping with options such as
             `{"name": "mine", "hidden": 64}`, `"module:attribute"`, or a `Similarity`.
         sampler: "uniform", "jittered", "all" or "edges", likewise; `{"name": "uniform", "points": 2048}`.
         initialiser: what proposes starts beside the given one. "auto": a search over every rotation, shift and scale that the

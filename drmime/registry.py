@@ -42,6 +42,10 @@ def _built(kind: str, table: Mapping[str, Callable[..., Any]], spec: Any) -> Any
         raise InputError(f"{kind}: expected something that can be called, got {name!r}, which is {factory!r}")
     for option in options:
         known(f"option of {kind} {name!r}", option, options_of(factory))
+    if missing := [option for option in _needed(factory) if option not in options]:
+        form = ", ".join(f'"{option}": …' for option in missing)
+        came = ", ".join(options) or "nothing but the name"
+        raise InputError(f'{kind} {name!r}: expected all that has no default, {{"name": "{name}", {form}}}, got {came}')
     try:
         return factory(**options)
     except TypeError as error:
@@ -67,6 +71,12 @@ def known(kind: str, name: str, names: Iterable[str]) -> str:
 def options_of(factory: Callable[..., Any]) -> list[str]:
     """The keyword names that `factory` accepts."""
     return [p.name for p in inspect.signature(factory).parameters.values() if p.kind != p.VAR_KEYWORD]
+
+
+def _needed(factory: Callable[..., Any]) -> list[str]:
+    """The keyword names that `factory` has no default for."""
+    own = inspect.signature(factory).parameters.values()
+    return [p.name for p in own if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
 def _imported(kind: str, path: str) -> Callable[..., Any]:

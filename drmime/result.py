@@ -38,7 +38,7 @@ class Registration:
     history: np.ndarray = field(repr=False)  # shape: (steps, levels), finest level first
     settings: Mapping[str, Any] = field(repr=False)  # as used, after defaults and caps
     totals: np.ndarray = field(repr=False)  # shape: (steps,), weighted mean of the levels
-    candidates: tuple[Candidate, ...] = ()  # every start that was considered, the one used first
+    candidates: tuple[Candidate, ...] = ()  # the starts of the last look, the one used first, others by `evidence`
     notes: tuple[str, ...] = ()  # what was done differently from what was asked, in sentences
 
     @property
@@ -229,13 +229,16 @@ def _in_words(registration: Registration) -> str:
     left, scales, right = np.linalg.svd(linear_part(torch.as_tensor(registration.matrix), registration.fixed_grid).numpy())
     rotation = left @ right
     mirrored = np.linalg.det(rotation) < 0
+    rotation[:, 0] *= -1 if mirrored else 1
     if ndim == 2:
         angle = f"{np.degrees(np.arctan2(rotation[1, 0], rotation[0, 0])):.3f}"
     else:
         angle = f"{np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))):.3f}"
     words = [
         f"shift of the fixed image's centre ({', '.join(f'{value:.3f}' for value in shift)})",
-        "mirrored" if mirrored else f"rotation {angle} degrees" + (" from x towards y" if ndim == 2 else ""),
+        ("mirrored, x reversed; then " if mirrored else "")
+        + f"rotation {angle} degrees"
+        + (" from x towards y" if ndim == 2 else ""),
         f"scales along the principal axes ({', '.join(f'{value:.4f}' for value in scales)})",
     ]
     if np.abs(perspective).max() > 0:

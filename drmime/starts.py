@@ -14,7 +14,7 @@ from torch import Tensor
 
 from drmime.grid import Grid, scaled
 from drmime.image import Image
-from drmime.initialise import Initialiser
+from drmime.initialise import Initialiser, nothing
 from drmime.initialise.base import corner_distances
 from drmime.initialise.features import Features
 from drmime.initialise.search import Search
@@ -32,7 +32,7 @@ SAME = (0.7, 0.02)  # share of the evidence, and of the diagonal, with which ano
 DOUBTFUL = 0.8  # a start elsewhere for which this share of the best one's evidence speaks
 APART = 0.05  # of the fixed image's diagonal: corners further off, on average, are elsewhere
 NEARBY = 0.25  # of the fixed image's diagonal, likewise: within it a start is one that the given start may have meant
-SURE = 50.0  # standard deviations; below, a look at the mirrored image is worth its time
+SURE = 50.0  # standard deviations; below, a look at the mirrored image is worth its time however clear the start is
 CHANCE = 8.0  # standard deviations; neighbouring pixels are not independent, so chance reaches several
 COARSE = RUNGS[0].levels  # where proper and mirrored starts are compared before any is refined
 
@@ -71,7 +71,9 @@ def ranking(
             kept.append((best.source, best.matrix))
     candidates = _as_given(candidates, given, fixed.grid)
     doubt = doubts(candidates, fixed.grid)
-    if auto and candidates[0].score < SURE:
+    if len(candidates) == 1 and any(find is not nothing for _, find in searching):
+        doubt += ("Doubtful: no other start was found than the given one. Look at the overlay.",)
+    if auto and (not enough or candidates[0].score < SURE):
         doubt += _mirrored(fixed, moving, found, candidates[0], generators, seed)
     if auto and not enough:
         candidates = (polished(fixed, moving, candidates[0], generators, seed), *candidates[1:])
@@ -188,9 +190,11 @@ def doubts(candidates: Sequence[Candidate], fixed: Grid) -> tuple[str, ...]:
     if best.score < CHANCE:
         return (f"Doubtful: edges agree no more than by chance ({best.score:.0f} standard deviations). Look at the overlay.",)
     if other := _rival(candidates, fixed, DOUBTFUL):
+        share = other.evidence / best.evidence
+        used = "the one used, which is nearer to the given start" if share > 1 else "the one used"  # `_as_given`
         return (
-            f"Doubtful: about as much speaks for a start elsewhere ({other.source}, {other.evidence / best.evidence:.0%} "
-            "of the evidence) as for the one used. Look at the overlay.",
+            f"Doubtful: about as much speaks for a start elsewhere ({other.source}, {share:.0%} "
+            f"of the evidence) as for {used}. Look at the overlay.",
         )
     return ()
 

@@ -341,7 +341,7 @@ def test_the_axis_that_held_the_channels_is_told() -> None:
         (np.zeros((12, 10, 0)), r"at least 8 pixels along every axis, got shape \(12, 10, 0\)"),
         (torch.zeros(2, 12, 0), r"at least 8 pixels along every axis, got shape \(12, 0\)"),
         ([], "2 or 3 spatial axes"),
-        (np.full((12, 10), 5.0), r"contrast, got one value \(5\)"),
+        (np.full((12, 10), 5.0), r"contrast, got one value \(5\) everywhere; is this the right image"),
         (np.zeros((12, 10, 3)), "contrast"),
         (gray().astype(object), "dtype object"),
         (gray().astype(complex), "dtype complex128"),
@@ -413,7 +413,7 @@ def test_an_image_that_is_constant_inside_its_mask_is_refused() -> None:
     pixels, mask = gray(), np.zeros((12, 10), bool)
     mask[3:5, 3:5] = True
     pixels[mask] = 0.5
-    with pytest.raises(InputError, match=r"contrast, got one value \(0.5\)"):
+    with pytest.raises(InputError, match=r"contrast, got one value \(0.5\) under its mask; is this the right mask"):
         door(pixels, mask=mask)
 
 

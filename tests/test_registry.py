@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from drmime.errors import InputError, number, whole
+from drmime.initialise import INITIALISERS
 from drmime.registry import build, known, name_of, options_of
 
 
@@ -87,6 +88,11 @@ def test_an_unknown_name_far_from_all_has_no_hint() -> None:
     assert "did you mean" not in str(caught.value)
 
 
+def test_what_a_part_cannot_do_without_is_told() -> None:
+    with pytest.raises(InputError, match='"landmarks", "fixed_points": …, "moving_points": …}, got nothing but the name'):
+        build("initialiser", INITIALISERS, "landmarks")
+
+
 def test_options_are_the_keywords_but_not_the_rest() -> None:
     def factory(a: int, *, b: int = 1, **others: int) -> None: ...
 
@@ -105,6 +111,11 @@ def test_whole_numbers_of_any_integer_type_pass(value: Any) -> None:
 def test_what_is_not_a_whole_number_or_too_small_is_refused_by_name(value: Any) -> None:
     with pytest.raises(InputError, match=r"^steps: expected a whole number of at least 2, got "):
         whole("steps", value, 2)
+
+
+def test_an_upper_limit_is_told() -> None:
+    with pytest.raises(InputError, match=r"^size: expected a whole number from 16 to 1024, got 2000"):
+        whole("size", 2000, 16, 1024)
 
 
 @pytest.mark.parametrize("value", [0.5, 0.001, np.float32(0.25)])

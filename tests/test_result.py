@@ -249,9 +249,10 @@ def test_the_description_says_what_a_volume_was_built_from(plane: tuple) -> None
 
 
 def test_the_description_says_mirrored(ndim: int) -> None:
-    words = made(about_centre(np.diag([-1.0, 1.2, 1.1][:ndim]), [0.0] * ndim)).describe()
-    assert "mirrored" in words
-    assert "rotation" not in words
+    turn = rotation(ndim, math.radians(25))[:-1, :-1].numpy()
+    words = made(about_centre(turn @ np.diag([-1.0, 1.2, 1.1][:ndim]), [0.0] * ndim)).describe()
+    assert "mirrored, x reversed; then rotation" in words
+    assert numbers(words, "rotation") == pytest.approx([25])
     assert numbers(words, "scales") == sorted([1.0, 1.2, 1.1][:ndim], reverse=True)
 
 

@@ -184,6 +184,16 @@ def test_a_volume_in_a_pose_that_is_tried_is_found_first() -> None:
     assert corner_error(Search(**SMALL[3], scales=(1.0,))(fixed, moving)[0], truth, fixed) < 0.08
 
 
+def test_a_part_is_found_in_a_far_larger_image(ndim: int) -> None:
+    """Three to four times as long, mostly out of sight: nothing is left out for that."""
+    fixed_grid, moving_grid = (
+        Grid.regular([n * side for n in (6, 5, 6)[:ndim]]) for side in ((10, 40) if ndim == 2 else (5, 15))
+    )
+    fixed, moving, truth = taken(torch.eye(ndim, dtype=torch.float64), fixed_grid, moving_grid, (40, -20, 10)[:ndim])
+    found = Search(scales=(1.0,), rotate=False)(fixed, moving)
+    assert corner_error(found[0], truth, fixed) < FOUND
+
+
 def test_spacings_and_oblique_grids_are_respected(ndim: int) -> None:
     """Fine and coarse pixels, one camera turned: shifts alone, in the world."""
     fine = oblique([2 * n for n in SIDES[ndim]], (0.5, 0.4, 0.6)[-ndim:], offset=3.0)

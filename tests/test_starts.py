@@ -14,6 +14,7 @@ from drmime import ladder, starts
 from drmime.grid import Grid
 from drmime.image import Image
 from drmime.initialise import Initialiser, centre, nothing
+from drmime.initialise.base import stacked
 from drmime.initialise.search import SIZE, STEP, Search
 from drmime.ladder import Candidate, climb
 from drmime.lie import GROUPS, generators
@@ -209,6 +210,14 @@ def test_a_mirrored_image_is_said_to_be() -> None:
 # Doubts
 
 
+def test_where_nothing_but_the_given_start_was_found_that_is_said_if_more_was_asked_for() -> None:
+    case, none = Case(2), stacked([], 2)
+    for find, said in ((lambda fixed, moving: none, True), (nothing, False)):
+        found = ranking(case.fixed, case.moving, case.truth, [("found", find)], generators("rigid", 2), 0)
+        assert [candidate.source for candidate in found.candidates] == ["given"]
+        assert any("no other start" in sentence for sentence in found.doubts) == said
+
+
 def noise(seed: int) -> Image:
     grid = Grid.regular((120, 120))
     return Image(torch.rand(1, 1, *grid.shape, generator=torch.Generator().manual_seed(seed)), grid).normalised()
@@ -233,6 +242,8 @@ def test_a_start_elsewhere_of_like_score_is_a_doubt_and_one_nearby_is_none() -> 
     assert not doubts([candidate(40, 0), candidate(39, 1)], grid)
     assert not doubts([candidate(40, 0), candidate(20, 50)], grid)
     assert not doubts([candidate(40, 0)], grid)
+    (sentence,) = doubts([candidate(39, 0), candidate(40, 50)], grid)
+    assert "nearer to the given start" in sentence
     weak = doubts([candidate(3, 0), candidate(2.9, 50)], grid)
     assert len(weak) == 1
     assert "by chance (3 " in weak[0]

@@ -30,7 +30,8 @@ COARSE = 64  # pixels along the fixed image's longest side; smaller images are s
 BETTER = 0.12  # share of the poses that are searched again at full size
 TOGETHER = 2**18  # pixels of canvases that are worked on at once; more leave its cache
 ALIKE = 1.1  # ratio of sizes up to which images are taken to have one scale
-LARGEST = 2.5  # canvases by the fixed image's side; a larger one would be a moving image mostly out of sight
+LARGEST = 2.5  # longest side of the moving image by that of the fixed one: beyond, both get fewer pixels
+FEWEST = 16  # pixels along the fixed image's longest side; with fewer a scale is not tried
 
 
 class Maps(Protocol):
@@ -132,15 +133,21 @@ class Search:
     def _at(
         self, fixed: Pyramid, moving: Pyramid, spacing: float, poses: Tensor, chosen: Mapping[float, Sequence[int]], count: int
     ) -> Peaks:
-        """At most `count` peaks of each chosen pose (numbers by scale), with working pixels of world length `spacing`."""
-        here = self.maps.describe(reduced(fixed, spacing))
+        """At most `count` peaks of each chosen pose (numbers by scale), with working pixels of world length `spacing` or,
+        where much of a far larger moving image is out of sight, a longer one.
+        """
+        sides = [float(levels.levels[0].grid.extent.max()) for levels in (fixed, moving)]
+        longer = {scale: max(1.0, sides[1] / (scale * LARGEST * sides[0])) for scale in chosen}
+        described = {factor: self.maps.describe(reduced(fixed, spacing * factor)) for factor in set(longer.values())}
         found: list[Peaks] = []
         for scale, numbers_ in chosen.items():
-            there = reduced(moving, spacing * scale)
-            if min(there.grid.shape) >= 8 and max(there.grid.shape) <= LARGEST * max(here.grid.shape):
-                for peaks_ in self._at_scale(here, self.maps.describe(there), scale, poses[numbers_], spacing, count):
+            length = spacing * longer[scale]
+            here, there = described[longer[scale]], reduced(moving, length * scale)
+            if min(there.grid.shape) >= 8 and max(here.grid.shape) >= FEWEST:
+                for peaks_ in self._at_scale(here, self.maps.describe(there), scale, poses[numbers_], length, count):
                     found.append(peaks_._replace(pose=torch.tensor(numbers_)[peaks_.pose]))
-        nothing = Peaks(torch.zeros(0), stacked([], here.grid.ndim), torch.zeros(0, dtype=torch.float64), torch.zeros(0).long())
+        ndim = len(poses[0])
+        nothing = Peaks(torch.zeros(0), stacked([], ndim), torch.zeros(0, dtype=torch.float64), torch.zeros(0).long())
         joined = Peaks(*(torch.cat(parts) for parts in zip(nothing, *found, strict=True)))
         order = joined.score.argsort(descending=True, stable=True)
         return Peaks(*(part[order] for part in joined))
