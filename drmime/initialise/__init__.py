@@ -15,6 +15,7 @@ from drmime.initialise.landmarks import Landmarks
 from drmime.initialise.moments import Moments
 from drmime.initialise.phase import FourierMellin, PhaseCorrelation
 from drmime.initialise.search import Search
+from drmime.initialise.sift import SIFT
 from drmime.initialise.simple import centre, identity, mass, nothing
 
 Initialiser = Callable[[Image, Image], Tensor]
@@ -28,6 +29,7 @@ INITIALISERS: dict[str, Callable[..., Initialiser]] = {
     "phase": PhaseCorrelation,
     "fourier_mellin": FourierMellin,
     "features": Features,
+    "sift": SIFT,
     "landmarks": Landmarks,
 }
 
