@@ -9,11 +9,12 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from drmime.errors import InputError
+from drmime.registry import known
 from drmime.version import __version__
 
 CTRL_C, PIPE = 130, 141  # 128 and the number of the signal, as shells have it
@@ -24,8 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. -> exit status"""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has a ±
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
     try:
+        parser.refuse(args.command, rest)
         from drmime import commands  # here, so that --help need not wait for torch
 
         report = getattr(commands, args.command)(args)
@@ -47,11 +50,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
+    commands: Mapping[str, argparse.ArgumentParser]
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"drmime: error: {message}. See {self.prog} --help\n")
 
+    def refuse(self, command: str, rest: Sequence[str]) -> None:
+        """Say of words that a command did not take which is nearest to them."""
+        for word in rest:
+            if word.startswith("-"):
+                known(f"option of drmime {command}", word.partition("=")[0], self.commands[command]._option_string_actions)
+        if rest:
+            self.commands[command].error(f"unrecognized arguments: {' '.join(rest)}")
 
-def _parser() -> argparse.ArgumentParser:
+
+def _parser() -> _Parser:
     parser = _Parser(
         prog="drmime",
         description="Align images that look nothing alike, by neural mutual information over Lie groups.",
@@ -67,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_report(commands)
     _add_config(commands)
+    parser.commands = commands.choices
     return parser
 
 

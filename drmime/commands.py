@@ -50,7 +50,10 @@ def demo(args: Namespace) -> Report:
     pair = example.pair()
     options = {name: value for name, value in vars(args).items() if name in ("seed", "device", "metric", "levels")}
     logs = args.out / "tensorboard"
-    registration = align(pair.fixed, pair.moving, observers=[Progress(), TensorBoard(logs)], **options)
+    try:
+        registration = align(pair.fixed, pair.moving, observers=[Progress(), TensorBoard(logs)], **options)
+    except Interrupted as error:
+        return _interrupted(error, args.out)
     before, after = pair.error(np.eye(3)), pair.error(registration.pixel_matrix)
     registration.save(args.out / "transform.json")
     pictures = {"fixed": pair.fixed, "moving": pair.moving, "warped": registration.warp(pair.moving)}
@@ -81,15 +84,20 @@ def register(args: Namespace) -> Report:
     try:
         registration = align(args.fixed, args.moving, observers=observers, **options)
     except Interrupted as error:
-        _save(error.registrations[0], args.out)
-        kept = f"interrupted; the best so far is in {args.out / 'transform.json'}"
-        return Report(str(error.registrations[0]), kept, 130)
+        return _interrupted(error, args.out)
     _save(registration, args.out)
     axis = options.get("channel_axis", "auto")
     warped = _write_warped(registration, args, axis)
     registration.overlay(args.fixed, args.moving, args.out / "overlay.png", axis)
     text = f"{registration}\nin {args.out}: transform.json, history.csv, {warped.name}, overlay.png"
     return Report(text) if registration.success else Report(text, registration.stop.value, 1)
+
+
+def _interrupted(error: Interrupted, folder: Path) -> Report:
+    """Keep the best so far."""
+    best = error.registrations[0]
+    _save(best, folder)
+    return Report(str(best), f"interrupted; the best so far is in {folder / 'transform.json'}", 130)
 
 
 def warp(args: Namespace) -> Report:

@@ -53,19 +53,19 @@ class Image:
         quantiles are used, so that intensities stay comparable.
         """
         low, high = (reference or self)._range()
-        return replace(self, data=((self.data - low) / (high - low)).clamp_(0, 1))
+        return replace(self, data=((self.data - low) / torch.where(high > low, high - low, 1)).clamp_(0, 1))
 
     def _range(self) -> tuple[Tensor, Tensor]:
-        """Robust minimum and maximum of each channel. shape: (B, C, 1, ...)"""
+        """Robust minimum and maximum of each channel; the true ones where nearly all pixels are equal. (B, C, 1, ...)"""
         shape = (*self.data.shape[:2], *[1] * self.grid.ndim)
-        low, high = np.empty(shape, np.float64), np.empty(shape, np.float64)
+        low, high = self.data.new_empty(shape), self.data.new_empty(shape)
         for b, c in np.ndindex(*shape[:2]):
-            inside = self.data[b, c] if self.mask is None else self.data[b, c][self.mask[b, 0] > 0]
-            values = inside.flatten()[:: max(1, inside.numel() // 2**20)].cpu().numpy()
-            low[b, c], high[b, c] = np.quantile(values, [0.001, 0.999])
-            if high[b, c] <= low[b, c]:  # sparse images: nearly all pixels are equal
-                low[b, c], high[b, c] = values.min(), max(values.max(), values.min() + 1e-6)
-        return torch.as_tensor(low).to(self.data), torch.as_tensor(high).to(self.data)
+            inside = (self.data[b, c] if self.mask is None else self.data[b, c][self.mask[b, 0] > 0]).flatten()
+            values = inside[:: max(1, len(inside) // 2**20)].cpu().numpy()
+            low[b, c], high[b, c] = np.quantile(values, [0.001, 0.999]).tolist()
+            if high[b, c] <= low[b, c]:
+                low[b, c], high[b, c] = inside.min(), inside.max()
+        return low, high
 
 
 def read_unit(images: Sequence[Image], unit: Tensor, in_front: Tensor) -> tuple[Tensor, Tensor]:

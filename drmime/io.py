@@ -2,6 +2,8 @@
 
 import contextlib
 import csv
+import gzip
+import math
 import os
 import tempfile
 import time
@@ -21,7 +23,8 @@ TIFF = (".tif", ".tiff")
 TWO_FILES = (".mhd", ".img", ".hdr")  # header and pixels: they cannot appear whole or not at all
 DRAFT = ".part-"  # how the name begins of what is being written
 STALE = 3600  # seconds after which a draft is nobody's
-MEDICAL = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".dcm", ".img", ".hdr")
+NIFTI = (".nii", ".nii.gz")
+MEDICAL = (*NIFTI, ".mha", ".mhd", ".nrrd", ".dcm", ".img", ".hdr")
 
 
 def read_image(path: str | Path) -> tuple[np.ndarray, Grid | None]:
@@ -53,6 +56,8 @@ def read_image(path: str | Path) -> tuple[np.ndarray, Grid | None]:
 def _read_medical(path: Path) -> tuple[np.ndarray, Grid]:
     sitk = simpleitk()
     image = sitk.ReadImage(str(path))
+    if _ending(path) in NIFTI:
+        _whole(path, image)
     array = sitk.GetArrayFromImage(image)
     ndim = image.GetDimension()
     world_from_index = torch.eye(ndim + 1, dtype=torch.float64)
@@ -60,6 +65,19 @@ def _read_medical(path: Path) -> tuple[np.ndarray, Grid]:
     world_from_index[:-1, :-1] = torch.as_tensor(direction @ np.diag(image.GetSpacing()))
     world_from_index[:-1, -1] = torch.tensor(image.GetOrigin(), dtype=torch.float64)
     return array, Grid(array.shape[:ndim], world_from_index)
+
+
+def _whole(path: Path, image: Any) -> None:
+    """An InputError where a NIfTI file ends before its voxels do: ITK says nothing then, and reads zeros."""
+    said = {key: float(image.GetMetaData(key)) for key in ("vox_offset", "bitpix", *(f"dim[{axis}]" for axis in range(8)))}
+    voxels = math.prod(said[f"dim[{axis + 1}]"] for axis in range(int(said["dim[0]"])))
+    expected = int(said["vox_offset"] + voxels * said["bitpix"] / 8)
+    found = 0
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        while part := file.read(2**20):
+            found += len(part)
+    if found < expected:
+        raise InputError(f"{path}: truncated: expected {expected} bytes, got {found}")
 
 
 def simpleitk() -> Any:

@@ -114,7 +114,8 @@ def register(
 
     Raises:
         InputError: input that cannot be used; nothing has been computed then.
-        Interrupted: Ctrl-C; carries the results so far.
+        Interrupted: Ctrl-C; carries the results so far. While starts are still searched for there are none, and it is
+            a plain KeyboardInterrupt.
 
     The method is DRMIME (Nan, Tennant, Rubin, Ray, MIDL 2020, arXiv 2001.09865).
     """

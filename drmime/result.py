@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from drmime.errors import InputError, existing_file, numbers, whole
-from drmime.grid import Grid, linear_part, mapped
+from drmime.grid import Grid, linear_part, mapped, scaled
 from drmime.io import write_image, write_text
 from drmime.ladder import Candidate
 from drmime.optimise import Stop
@@ -67,7 +67,10 @@ class Registration:
         """The same alignment seen from the other side: fixed and moving change places."""
         matrix = np.linalg.inv(self.matrix)  # its sign is right: where one denominator is positive so is the other
         matrix /= abs(matrix[-1, -1]) or 1
-        return replace(self, matrix=matrix, fixed_grid=self.moving_grid, moving_grid=self.fixed_grid)
+        starts = tuple(
+            replace(start, matrix=scaled(torch.linalg.inv(start.matrix), self.moving_grid)) for start in self.candidates
+        )
+        return replace(self, matrix=matrix, fixed_grid=self.moving_grid, moving_grid=self.fixed_grid, candidates=starts)
 
     def warp(
         self, moving: Any, interpolation: str = "linear", fill: float = 0, channel_axis: int | str | None = "auto"

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drmime import lie
 from drmime.grid import Grid, scaled
 from drmime.image import Image
 from drmime.initialise import Initialiser, nothing
@@ -56,11 +57,13 @@ def ranking(
     """All starts of one pair: the given one (D+1, D+1) and what each of `searching` finds; None is the search that suits."""
     if not searching:
         return Ranking((Candidate("given", float(scores_at(fixed, moving, [given])), given),))
-    auto = any(initialiser is None for _, initialiser in searching)
-    looks: list[tuple[Sequence[tuple[str, Initialiser]], Sequence[Rung]]] = [([], RUNGS)]
+    own = [(name, find) for name, find in searching if find is not None]
+    thorough = suited(generators) if len(own) < len(searching) else []
+    auto = bool(thorough)
+    looks: list[tuple[Sequence[tuple[str, Initialiser]], Sequence[Rung]]] = [(thorough, RUNGS)]
     if auto:
-        looks = [(suited(generators, quick=True), QUICK_RUNGS), (suited(generators), RUNGS)]
-    kept = [("given", given), *_proposed(fixed, moving, [(name, find) for name, find in searching if find])]
+        looks.insert(0, (suited(generators, quick=True), QUICK_RUNGS))
+    kept = [("given", given), *_proposed(fixed, moving, own)]
     for look, rungs in looks:
         found = [*kept, *_proposed(fixed, moving, look)]
         candidates = climb(fixed, moving, found, generators, seed, rungs)
@@ -71,7 +74,7 @@ def ranking(
             kept.append((best.source, best.matrix))
     candidates = _as_given(candidates, given, fixed.grid)
     doubt = doubts(candidates, fixed.grid)
-    if len(candidates) == 1 and any(find is not nothing for _, find in searching):
+    if len(candidates) == 1 and (auto or any(find is not nothing for _, find in own)):
         doubt += ("Doubtful: no other start was found than the given one. Look at the overlay.",)
     if auto and (not enough or candidates[0].score < SURE):
         doubt += _mirrored(fixed, moving, found, candidates[0], generators, seed)
@@ -97,13 +100,14 @@ def _as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> 
 
 def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool = False) -> list[tuple[str, Initialiser]]:
     """What "auto" is for a group: a search without the rotations or scales that the group lacks; where it has both, in 2-D,
-    matched corners as well, which find some of what a search at low resolution misses. `quick`: the first look, at fewer
-    pixels and without corners. `mirrored`: such a look at reflected poses instead of proper ones.
+    matched corners as well, which find some of what a search at low resolution misses. Nothing for a group that lacks a shift:
+    a search tries them all. `quick`: the first look, at fewer pixels and without corners. `mirrored`: such a look at
+    reflected poses instead of proper ones.
     """
-    linear = torch.stack([matrix[:-1, :-1] for matrix in generators.values()])
-    turns = bool((linear - linear.mT).abs().max() > 1e-9)
-    scales = bool(linear.diagonal(dim1=1, dim2=2).sum(1).abs().max() > 1e-9)
-    ndim = linear.shape[-1]
+    shifts, turns, scales = (_holds(generators, block) for block in ("translation", "rotation", "scale"))
+    if not shifts:
+        return []
+    ndim = len(next(iter(generators.values()))) - 1
     quick = quick or mirrored
     options = dict(QUICK[ndim]) if quick else {}
     options |= {} if scales else {"scales": (1.0,)}
@@ -111,6 +115,14 @@ def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool
     if turns and scales and ndim == 2 and not quick:
         made.append(("features", Features()))
     return made
+
+
+def _holds(generators: Mapping[str, Tensor], block: str) -> bool:
+    """Whether a group moves along all that a block of `lie.GROUPS` does."""
+    own = torch.stack(list(generators.values()))
+    both = torch.cat([own, torch.stack(list(lie.generators([block], own.shape[-1] - 1).values()))])
+    first, second = (torch.linalg.matrix_rank(matrices.flatten(1)) for matrices in (own, both))
+    return bool(first == second)
 
 
 def _mirrored(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny
 
-from drmime import Registration, __version__, commands
+from drmime import Registration, __version__, commands, register
 from drmime.cli import main
 
 QUICK = (
@@ -214,7 +214,9 @@ MISTAKES = {
     "metric not yaml": (("PAIR", "--metric", "{name: mine"), "YAML"),
     "group": (("PAIR", "--group", "afine"), "did you mean 'affine'?"),
     "interpolation": (("PAIR", "--interpolation", "cubical"), "did you mean 'cubic'?"),
-    "unknown flag": (("PAIR", "--grup", "affine"), "--grup"),
+    "unknown flag": (("PAIR", "--grup", "affine"), "unknown option of drmime register '--grup'; did you mean '--group'?"),
+    "unknown flag with a value": (("PAIR", "--grup=affine"), "did you mean '--group'?"),
+    "three images": (("PAIR", "third.png"), "unrecognized arguments: third.png. See drmime register --help"),
     "not a number": (("PAIR", "--levels", "many"), "many"),
     "out of range": (("PAIR", "--steps", "0"), "steps"),
     "spacing": (("PAIR", "--fixed-spacing", "1;1"), "1;1"),
@@ -324,6 +326,21 @@ def test_ctrl_c_keeps_the_best_so_far(images: Path, tmp_path: Path) -> None:
     result = Registration.load(tmp_path / "out" / "transform.json")
     assert not result.success
     assert len((tmp_path / "out" / "history.csv").read_text().splitlines()) == len(result.history) + 1 > 1
+
+
+def test_ctrl_c_in_the_demo_keeps_the_best_so_far(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("skimage", reason="brings the demo's pair")
+
+    def interrupt(fixed: np.ndarray, moving: np.ndarray, **_: object) -> None:
+        step_five = [lambda step: signal.raise_signal(signal.SIGINT) if step.index == 5 else None]
+        register(fixed, moving, initialiser=None, metric="mse", observers=step_five, device="cpu")
+
+    monkeypatch.setattr("drmime.commands.align", interrupt)
+    assert main(["demo", "--out", str(tmp_path)]) == 130
+    assert "the best so far is in" in capsys.readouterr().err
+    assert not Registration.load(tmp_path / "transform.json").success
 
 
 def test_ctrl_c_before_the_run_is_status_130(

@@ -47,7 +47,7 @@ FLOORS = {
     "__main__": 12,
 }
 PARTS = {  # floors within a package; every other part is on 1
-    **{"base": 0.0, "poses": 0.0, "corners": 0.5, "search": 1.5},
+    **{"base": 0.0, "poses": 0.0, "corners": 0.5, "matches": 0.5, "search": 1.5},
     **{"rows": 0.0, "task": 0.5, "worker": 0.7},
     **{"case": -1.0, "reading": -0.75, "changes": -0.5, "folders": 1.25, "synthetic": 1.5},
     **{"summary": 0.25, "tables": 0.5, "page": 1.5},

@@ -417,6 +417,24 @@ def test_an_image_that_is_constant_inside_its_mask_is_refused() -> None:
         door(pixels, mask=mask)
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0, 200.0, 255.0, 65535.0, -1e30])
+def test_a_channel_of_one_value_says_nothing(value: float) -> None:
+    """As the opacity of an opaque picture does."""
+    pixels = np.stack([gray(), np.full((12, 10), value)], -1)
+    data = door(pixels, channel_axis=-1).normalised().data
+    assert data[:, 0].min() == 0
+    assert data[:, 0].max() == 1
+    assert not data[:, 1].any()
+
+
+def test_one_dark_pixel_among_millions_of_equal_ones_is_its_contrast() -> None:
+    pixels = np.full((2048, 1024), 200.0)
+    pixels[3, 1] = 10  # between those that quantiles are taken of
+    data = door(pixels).normalised().data
+    assert data[0, 0, 3, 1] == 0
+    assert data.sum() == data.numel() - 1
+
+
 def test_one_channel_with_contrast_is_enough() -> None:
     pixels = np.zeros((12, 10, 3), np.uint8)
     pixels[3, 3, 1] = 9

@@ -84,6 +84,19 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha", ".nrrd"])
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
+def test_a_truncated_volume_is_refused(ending: str, share: float, tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK", reason="reads medical formats")
+    path = tmp_path / f"cut{ending}"
+    write_image(path, np.random.default_rng(0).random((20, 24, 28), dtype=np.float32))
+    assert read_image(path)[0].shape == (20, 24, 28)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError, match="truncated"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_file_that_is_no_image_is_refused_by_name(name: str, tmp_path: Path) -> None:
     make, words = BROKEN[name]

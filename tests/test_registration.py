@@ -57,6 +57,14 @@ def test_every_kind_of_pixel_is_aligned(make: Callable, kind: str) -> None:
     assert error(result, truth, grid) < 0.1, result
 
 
+def test_the_opacity_of_an_opaque_picture_changes_nothing() -> None:
+    """As PNG has it: a channel of one value, far from 0."""
+    fixed, moving = (np.stack([scaled(image, "uint8")] * 3 + [np.full(image.shape, 255, np.uint8)], -1) for image in images())
+    with_, without = register(fixed, moving, **QUICK), register(fixed[..., :3], moving[..., :3], **QUICK)
+    assert np.allclose(with_.matrix, without.matrix, atol=0.1)
+    assert drmime.register(fixed, moving, device="cpu").success
+
+
 @pytest.mark.parametrize("path", [str, Path])
 def test_files_are_aligned_as_their_pixels_are(path: type, tmp_path: Path) -> None:
     pixels = [scaled(image, "uint8") for image in images()]

@@ -18,7 +18,8 @@ from tolerances import EXACT
 
 import drmime
 from drmime import InputError, Interrupted, Registration, Stop
-from drmime.grid import Grid
+from drmime.grid import Grid, mapped
+from drmime.ladder import Candidate
 from drmime.metrics import MSE
 
 register = functools.partial(drmime.register, initialiser=None)
@@ -71,7 +72,11 @@ def test_to_fixed_undoes_to_moving(kind: str, ndim: int, points: np.ndarray) -> 
 def test_the_inverse_is_the_other_way_round(kind: str, ndim: int, points: np.ndarray) -> None:
     fixed, moving = Grid.regular(SHAPES[ndim]), Grid.regular([9] * ndim, [2.0] * ndim)
     result = made(MATRICES[kind](ndim), fixed, moving)
+    result = replace(result, candidates=(Candidate("here", 9.0, torch.as_tensor(result.matrix), 3.0),))
     inverse = result.inverse()
+    assert np.allclose(
+        mapped(inverse.candidates[0].matrix, torch.as_tensor(points)), inverse.to_moving(points), atol=1e3 * EXACT
+    )
     assert np.allclose(inverse.to_moving(points), result.to_fixed(points), atol=1e3 * EXACT)
     assert np.allclose(inverse.to_fixed(points), result.to_moving(points), atol=1e3 * EXACT)
     assert (inverse.fixed_grid, inverse.moving_grid) == (moving, fixed)

@@ -47,11 +47,24 @@ def test_no_rotation_and_no_scale_is_tried_that_a_group_lacks(group: str, ndim: 
 
 
 def test_single_generators_count(ndim: int) -> None:
-    assert searching(["rotation_xy"], ndim).rotate
+    """What is searched over must be all there: one axis of space is not every rotation."""
+    assert searching(["translation", "rotation_xy"], ndim).rotate == (ndim == 2)
     assert not searching(["translation", "scale"], ndim).rotate
-    assert len(searching(["scale"], ndim).scales) > 1
-    assert not searching(["stretch", "shear"], ndim).rotate
-    assert searching(["stretch", "shear"], ndim).scales == [1.0]
+    assert len(searching(["translation", "scale"], ndim).scales) > 1
+    assert not searching(["translation", "stretch", "shear"], ndim).rotate
+    assert searching(["translation", "stretch", "shear"], ndim).scales == [1.0]
+    mixed = torch.eye(ndim + 1, dtype=torch.float64)[:, None, :, None] * torch.eye(ndim + 1, dtype=torch.float64)[None, :, None]
+    entries = {str(number): entry for number, entry in enumerate(mixed.flatten(0, 1)) if not entry[-1].any()}
+    assert [name for name, _ in suited(entries)] == [name for name, _ in suited(generators("affine", ndim))]
+
+
+@pytest.mark.parametrize("group", [["rotation"], ["scale"], ["translation_x"], ["translation_x", "rotation", "scale"]])
+def test_a_group_that_lacks_a_shift_starts_from_the_given_start_alone(group: list[str], ndim: int) -> None:
+    assert not suited(generators(group, ndim))
+    case = Case(ndim)
+    found = ranking(case.fixed, case.moving, case.shifted(degrees=1), [("auto", None)], generators(group, ndim), 0)
+    assert [candidate.source for candidate in found.candidates] == ["given"]
+    assert not any("no other start" in sentence for sentence in found.doubts)
 
 
 @pytest.mark.parametrize("group", GROUPS)
