@@ -1,8 +1,8 @@
 """Which start: what proposes some, how the first is chosen among them, and why it may be wrong.
 
 A quick look at few pixels is enough for two pairs of three: several starts have come to the same place then, and none
-elsewhere is half as good. For the others a thorough one follows; what it leaves unclear too is polished by MINE, and what still
-has a rival is said to be doubtful.
+elsewhere is half as good. For the others a thorough one follows; what it leaves unclear too is started anew from all around its
+place and polished by MINE, and what still has a rival is said to be doubtful.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,8 @@ QUICK: dict[int, dict[str, Any]] = {  # a first look, by dimension: so many pose
 }
 CLEAR = 20.0  # standard deviations, from which a first look may be enough
 RIVAL = 0.5  # share of the best one's evidence that no start elsewhere may have then
-AROUND = {2: 0.08, 3: 0.2}  # radians, logarithm of a scale, or half sides, by which starts around one are off it
+AROUND = {2: (0.08,), 3: (0.2,)}  # radians, logarithms of a scale, or half sides, by which starts around one are off it
+CLOSER = {2: (0.02, 0.04), 3: (0.05, 0.1)}  # likewise, around a start that a thorough look left unclear
 SAME = (0.7, 0.02)  # share of the evidence, and of the diagonal, with which another start has come to the same place
 DOUBTFUL = 0.8  # a start elsewhere for which this share of the best one's evidence speaks
 APART = 0.05  # of the fixed image's diagonal: corners further off, on average, are elsewhere
@@ -73,6 +74,9 @@ def ranking(
         if (best := candidates[0]).source not in dict(kept):  # of a look that was not enough
             kept.append((best.source, best.matrix))
     candidates = _as_given(candidates, given, fixed.grid)
+    if auto and not enough:
+        nearby = climb(fixed, moving, _around(candidates[0], generators, fixed.grid, CLOSER), generators, seed)
+        candidates = (_better(candidates[0], nearby[0]), *candidates[1:])
     doubt = doubts(candidates, fixed.grid)
     if len(candidates) == 1 and (auto or any(find is not nothing for _, find in own)):
         doubt += ("Doubtful: no other start was found than the given one. Look at the overlay.",)
@@ -162,9 +166,12 @@ def _settled(
         return candidates, False
     if _agreed(candidates, fixed.grid):
         return candidates, True
-    around = climb(fixed, moving, _around(best, generators, fixed.grid), generators, seed)
-    best = max(best, around[0], key=lambda candidate: candidate.evidence)
-    return (best, *others), _agreed(around, fixed.grid)
+    around = climb(fixed, moving, _around(best, generators, fixed.grid, AROUND), generators, seed)
+    return (_better(best, around[0]), *others), _agreed(around, fixed.grid)
+
+
+def _better(one: Candidate, other: Candidate) -> Candidate:
+    return max(one, other, key=lambda candidate: candidate.evidence)
 
 
 def stands_out(candidates: Sequence[Candidate], fixed: Grid) -> bool:
@@ -180,11 +187,13 @@ def _agreed(candidates: Sequence[Candidate], fixed: Grid) -> bool:
     return any(not apart(best.matrix, other.matrix, fixed, near) for other in strong)
 
 
-def _around(best: Candidate, generators: Mapping[str, Tensor], fixed: Grid) -> list[tuple[str, Tensor]]:
-    """The start, and others a little to either side of it along each generator that keeps shapes."""
+def _around(
+    best: Candidate, generators: Mapping[str, Tensor], fixed: Grid, far: Mapping[int, Sequence[float]]
+) -> list[tuple[str, Tensor]]:
+    """The start, and others as `far` as that (by dimension) to either side of it along each generator that keeps shapes."""
     basis = shapely(generators)
-    off = AROUND[fixed.ndim] * torch.eye(len(basis), dtype=torch.float64)
-    off = torch.cat([torch.zeros_like(off[:1]), off, -off])
+    axes = torch.eye(len(basis), dtype=torch.float64)
+    off = torch.cat([torch.zeros_like(axes[:1]), *(side * length * axes for length in far[fixed.ndim] for side in (1, -1))])
     matrices = LieTransform(basis, best.matrix.expand(len(off), -1, -1), fixed).matrix(off)
     return [(best.source, matrix) for matrix in matrices.detach()]
 

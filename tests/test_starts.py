@@ -213,6 +213,18 @@ def test_a_start_that_stopped_on_the_way_is_passed_by_those_around_it(ndim: int)
     assert [id(one) for one in rest] == [id(one) for one in others]
 
 
+def test_what_stays_unclear_is_started_anew_around_its_place(ndim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(ndim)
+    group = generators("rigid", ndim)
+    stopped = Candidate("here", 30, case.shifted(degrees=2 if ndim == 2 else 4), 0.1)
+    off = case.error(stopped)
+    monkeypatch.setattr(starts, "_settled", lambda *_: ((stopped,), False))
+    monkeypatch.setattr(starts, "polished", lambda fixed, moving, best, *_: best)
+    found = ranking(case.fixed, case.moving, stopped.matrix, [("auto", None)], group, 0)
+    assert case.error(found.candidates[0]) < min(REFINED[ndim], off / 2)
+    assert found.candidates[0].evidence > 0.1
+
+
 def test_a_mirrored_image_is_said_to_be() -> None:
     case = Case(2, torch.diag(torch.tensor([-1.0, 1.0], dtype=torch.float64)))
     eye = about(turn(0), case.fixed.grid.centre, case.moving.grid.centre)
