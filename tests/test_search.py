@@ -274,6 +274,31 @@ def test_mutual_information_finds_a_negative_as_well() -> None:
         assert corner_error(found[0], truth, fixed) < 2 * FOUND
 
 
+def test_mutual_information_finds_a_masked_negative(ndim: int) -> None:
+    fixed, moving, truth = taken(
+        torch.eye(ndim).double(), Grid.regular(SIDES[ndim]), Grid.regular(SIDES[ndim]), (3, -2, 2)[:ndim]
+    )
+    data, mask = fixed.data.clone(), torch.ones_like(fixed.data)
+    data[..., :8], mask[..., :8] = torch.rand(data[..., :8].shape), 0
+    search = Search({"name": "cross", "bins": 8}, size=SMALL[ndim]["size"], scales=(1.0,), rotate=False)
+    assert corner_error(search(Image(data, fixed.grid, mask), moving)[0], truth, fixed) < 2 * FOUND
+
+
+@pytest.mark.parametrize("score", ["angle", {"name": "cross", "bins": 8}])
+def test_a_rotation_between_those_that_are_tried_is_refined(score: Any, ndim: int) -> None:
+    step = 15.0 if ndim == 2 else 40.0
+    pose = rotations(ndim, step)[5] @ (turn(7.0) if ndim == 2 else turn(15.0, (1, 2, -1)))
+    fixed, moving, _ = taken(pose, Grid.regular(SIDES[ndim]), Grid.regular(SIDES[ndim]))
+    off = []
+    for refine in (0, 2):
+        search = Search(score, size=SMALL[ndim]["size"], step=step, scales=(1.0,), refine=refine)
+        found = search.peaks(fixed, moving)
+        assert (found.score.diff() <= 0).all()
+        off.append(float(angle_between(found.matrix[:, :-1, :-1], pose)[: search.count].min()))
+    assert off[0] > 5
+    assert off[1] < 0.6 * off[0]
+
+
 @pytest.mark.parametrize("degree", [1, 3])
 def test_more_terms_find_it_too(degree: int) -> None:
     fixed, moving, truth = taken(turn(137), Grid.regular(SIDES[2]), Grid.regular((110, 100)), (5, -7))

@@ -6,6 +6,8 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from drmime.lie import generators
+
 
 def rotations(ndim: int, step: float) -> Tensor:
     """About `step` degrees apart, the identity first. shape: (R, D, D), float64"""
@@ -15,6 +17,12 @@ def rotations(ndim: int, step: float) -> Tensor:
 def mirror(ndim: int) -> Tensor:
     """The reflection of the first axis. shape: (D, D), float64"""
     return torch.diag(torch.tensor([-1.0] + [1.0] * (ndim - 1), dtype=torch.float64))
+
+
+def nudges(ndim: int, angle: float) -> Tensor:
+    """Rotations by `angle` radians in each plane of two axes, either way. shape: (R, D, D), float64"""
+    planes = torch.stack([matrix[:-1, :-1] for matrix in generators(["rotation"], ndim).values()])
+    return torch.linalg.matrix_exp(torch.cat([angle * planes, -angle * planes]))
 
 
 VOLUME = 8 * math.pi**2 * 0.7  # of all rotations, in cubes of radians; a ball of rotations fills 0.7 of its cell or so

@@ -19,7 +19,7 @@ from drmime.image import Image
 from drmime.initialise.angle import GradientAngle
 from drmime.initialise.base import concentric, directions, distinct, peaks, stacked
 from drmime.initialise.cross import CrossMI
-from drmime.initialise.poses import mirror, rotations
+from drmime.initialise.poses import mirror, nudges, rotations
 from drmime.pyramid import Pyramid, possible_levels
 from drmime.registry import build
 
@@ -78,6 +78,7 @@ class Search:
         least_overlap: float = 0.35,
         count: int = 10,
         apart: float = 0.08,
+        refine: int = 0,
     ) -> None:
         """
         Args:
@@ -92,6 +93,7 @@ class Search:
             least_overlap: share of the smaller image that must lie on the other one.
             count: most candidates returned.
             apart: share of the fixed image's diagonal; candidates nearer to each other are one.
+            refine: rounds in which rotations next to the best `count` are tried, each by half the angle of the one before.
 
         Raises:
             InputError: a number out of its range.
@@ -107,6 +109,7 @@ class Search:
         self.rotate, self.mirrored = switch("rotate", rotate), switch("mirrored", mirrored)
         self.least_overlap = number("least_overlap", least_overlap, 0, 1)
         self.count, self.apart = whole("count", count, 1), number("apart", apart, 0, 1)
+        self.refine = whole("refine", refine, 0, 10)
 
     def __call__(self, fixed: Image, moving: Image) -> Tensor:
         """Candidates, best first. (K, D+1, D+1); K = 0 where nothing stands out, as on images without structure."""
@@ -128,7 +131,16 @@ class Search:
             found = self._at(here, there, 2 * spacing, poses, chosen, count=1)
             seen = found.scale.tolist()  # a thin image may be too small for a look at half the size
             chosen = _promising(found) | {scale: numbers_ for scale, numbers_ in chosen.items() if scale not in seen}
-        return self._at(here, there, spacing, poses, chosen, PEAKS)
+        found = self._at(here, there, spacing, poses, chosen, PEAKS)
+        for halving in range(1, 1 + (self.refine if self.rotate else 0)):
+            near = nudges(ndim, math.radians(self.step or STEP[ndim]) / 2**halving)
+            chosen, first = {}, len(poses)
+            for scale in found.scale[: self.count].tolist():
+                chosen.setdefault(scale, []).extend(range(first, first + len(near)))
+                first += len(near)
+            poses = torch.cat([poses, (poses[found.pose[: self.count], None] @ near).flatten(0, 1)])
+            found = _sorted([found, self._at(here, there, spacing, poses, chosen, count=1)])
+        return found
 
     def _at(
         self, fixed: Pyramid, moving: Pyramid, spacing: float, poses: Tensor, chosen: Mapping[float, Sequence[int]], count: int
@@ -148,9 +160,7 @@ class Search:
                     found.append(peaks_._replace(pose=torch.tensor(numbers_)[peaks_.pose]))
         ndim = len(poses[0])
         nothing = Peaks(torch.zeros(0), stacked([], ndim), torch.zeros(0, dtype=torch.float64), torch.zeros(0).long())
-        joined = Peaks(*(torch.cat(parts) for parts in zip(nothing, *found, strict=True)))
-        order = joined.score.argsort(descending=True, stable=True)
-        return Peaks(*(part[order] for part in joined))
+        return _sorted([nothing, *found])
 
     def _scales(self, fixed: Grid, moving: Grid) -> list[float]:
         """All scales to try. One scale alone is that of the world, which is known."""
@@ -193,6 +203,13 @@ class Search:
         """Pixels of the smaller of the two images, as far as one can hold the other. shape: (P,)"""
         whole_fixed = float(here.mask.sum()) if here.mask is not None else math.prod(here.grid.shape)
         return overlap.flatten(1).amax(1).clamp(max=whole_fixed)
+
+
+def _sorted(peaks_: Sequence[Peaks]) -> Peaks:
+    """All of them as one, best first."""
+    joined = Peaks(*(torch.cat(parts) for parts in zip(*peaks_, strict=True)))
+    order = joined.score.argsort(descending=True, stable=True)
+    return Peaks(*(part[order] for part in joined))
 
 
 def _promising(found: Peaks) -> dict[float, list[int]]:
