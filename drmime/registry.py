@@ -70,13 +70,21 @@ def known(kind: str, name: str, names: Iterable[str]) -> str:
 
 def options_of(factory: Callable[..., Any]) -> list[str]:
     """The keyword names that `factory` accepts."""
-    return [p.name for p in inspect.signature(factory).parameters.values() if p.kind != p.VAR_KEYWORD]
+    return [p.name for p in _parameters(factory) if p.kind != p.VAR_KEYWORD]
 
 
 def _needed(factory: Callable[..., Any]) -> list[str]:
     """The keyword names that `factory` has no default for."""
-    own = inspect.signature(factory).parameters.values()
-    return [p.name for p in own if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [p.name for p in _parameters(factory) if p.default is p.empty and p.kind in named]
+
+
+def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
+    """None of a builtin that keeps them to itself."""
+    try:
+        return list(inspect.signature(factory).parameters.values())
+    except ValueError:
+        return []
 
 
 def _imported(kind: str, path: str) -> Callable[..., Any]:
