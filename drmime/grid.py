@@ -136,15 +136,20 @@ def apply(matrix: Tensor, points: Tensor, is_affine: bool = False) -> tuple[Tens
     return homogeneous[..., :-1] / torch.where(in_front, denominator, 1.0), in_front[..., 0]
 
 
+def slopes(matrix: Tensor, points: Tensor) -> Tensor:
+    """Of mapped points by points, times their positive denominators. (..., D+1, D+1), (..., N, D) -> (..., N, D, D)"""
+    places, _ = apply(matrix, points)
+    return matrix[..., None, :-1, :-1] - places[..., :, None] * matrix[..., None, -1:, :-1]
+
+
 def linear_part(matrix: Tensor, grid: Grid) -> Tensor:
     """What maps (..., D+1, D+1) are to first order in the middle of `grid`; the upper left of affine ones. (..., D, D)
 
     The middle is in front of the horizon (`scaled`).
     """
     middle = grid.centre.to(matrix)
-    place, _ = apply(matrix, middle[None])
     denominator = matrix[..., -1, :-1] @ middle + matrix[..., -1, -1]
-    return (matrix[..., :-1, :-1] - place.mT * matrix[..., -1:, :-1]) / denominator[..., None, None]
+    return slopes(matrix, middle[None])[..., 0, :, :] / denominator[..., None, None]
 
 
 def mapped(matrix: Tensor, points: Tensor) -> np.ndarray:

@@ -72,10 +72,10 @@ def _whole(path: Path, image: Any) -> None:
     said = {key: float(image.GetMetaData(key)) for key in ("vox_offset", "bitpix", *(f"dim[{axis}]" for axis in range(8)))}
     voxels = math.prod(said[f"dim[{axis + 1}]"] for axis in range(int(said["dim[0]"])))
     expected = int(said["vox_offset"] + voxels * said["bitpix"] / 8)
-    found = 0
-    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-        while part := file.read(2**20):
-            found += len(part)
+    found = path.stat().st_size
+    if path.suffix.lower() == ".gz":
+        with gzip.open(path) as file:
+            found = sum(map(len, iter(lambda: file.read(2**20), b"")))
     if found < expected:
         raise InputError(f"{path}: truncated: expected {expected} bytes, got {found}")
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from drmime.errors import InputError, existing_file, numbers, whole
-from drmime.grid import Grid, linear_part, mapped, scaled
+from drmime.grid import Grid, linear_part, mapped
 from drmime.io import write_image, write_text
 from drmime.ladder import Candidate
 from drmime.optimise import Stop
@@ -65,11 +65,8 @@ class Registration:
 
     def inverse(self) -> "Registration":
         """The same alignment seen from the other side: fixed and moving change places."""
-        matrix = np.linalg.inv(self.matrix)  # its sign is right: where one denominator is positive so is the other
-        matrix /= abs(matrix[-1, -1]) or 1
-        starts = tuple(
-            replace(start, matrix=scaled(torch.linalg.inv(start.matrix), self.moving_grid)) for start in self.candidates
-        )
+        starts = tuple(replace(start, matrix=torch.as_tensor(_inverse(start.matrix.numpy()))) for start in self.candidates)
+        matrix = _inverse(self.matrix)
         return replace(self, matrix=matrix, fixed_grid=self.moving_grid, moving_grid=self.fixed_grid, candidates=starts)
 
     def warp(
@@ -223,6 +220,11 @@ def _map(matrix: Tensor, points: Any) -> np.ndarray:
     if array.ndim != 2 or array.shape[1] != ndim:
         raise InputError(f"points: expected {form}, got {array.shape}")
     return mapped(matrix, torch.as_tensor(array))
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    matrix = np.linalg.inv(matrix)  # its sign is right: where one denominator is positive so is the other
+    return matrix / (abs(matrix[-1, -1]) or 1)
 
 
 def _in_words(registration: Registration) -> str:

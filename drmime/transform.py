@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from drmime import lie
-from drmime.grid import Grid, apply
+from drmime.grid import Grid, slopes
 
 
 class LieTransform(nn.Module):
@@ -66,8 +66,6 @@ class LieTransform(nn.Module):
 
         `moving_from_frame` (L, B, D+1, D+1), `points` (L, B or 1, N, D) of the fixed frame.
         """
-        linear = moving_from_frame[..., None, :-1, :-1]
         if self.is_affine:
-            return linear
-        places, _ = apply(moving_from_frame, points.to(moving_from_frame))
-        return linear - places[..., :, None] * moving_from_frame[..., None, -1:, :-1]
+            return moving_from_frame[..., None, :-1, :-1]
+        return slopes(moving_from_frame, points.to(moving_from_frame))

@@ -10,16 +10,16 @@ import math
 import torch
 from torch import Tensor
 
-from drmime.errors import InputError, switch, whole
+from drmime.errors import switch
 from drmime.image import Image
-from drmime.initialise.base import directions, working_spacing
+from drmime.initialise.base import working_spacing
 from drmime.initialise.corners import SECTORS, SMALLEST, Level, levels
-from drmime.initialise.matches import TOLERANCE, Hypothesis, best, hypothesis, mutual
+from drmime.initialise.matches import Hypothesis, Matched, hypothesis, mutual
 
 UNLIKE = 2.0  # images whose lengths differ by more than this factor may be in other units
 
 
-class Features:
+class Features(Matched):
     """Similarities and affine maps on which many matched corners agree, best first; none where too few do.
 
     Args:
@@ -35,19 +35,13 @@ class Features:
         InputError: an option out of range, or, when called, images that are not 2-D.
     """
 
+    what = "features are"
+
     def __init__(self, multimodal: bool = True, count: int = 4, least: int = 7, side: int = 400, keypoints: int = 600) -> None:
         self.harmonics = (2, 4) if switch("features: multimodal", multimodal) else (1, 2, 3)
-        self.count = whole("features: count", count, 1)
-        self.least = whole("features: least", least, 3)
-        self.side = whole("features: side", side, 2 * SMALLEST)
-        self.keypoints = whole("features: keypoints", keypoints, 10)
+        super().__init__("features", count, least, side, 2 * SMALLEST, keypoints)
 
-    def __call__(self, fixed: Image, moving: Image) -> Tensor:
-        """moving_from_fixed, world units, best first. shape: (K, 3, 3), 0 <= K <= count"""
-        if fixed.grid.ndim != 2:
-            raise InputError("features are for 2-D images, got 3-D. Take a global search, the moments of mass or landmarks.")
-        axes = directions(fixed.grid)
-        tolerance = TOLERANCE * float(fixed.grid.extent.max())
+    def hypotheses(self, fixed: Image, moving: Image, axes: Tensor, tolerance: float) -> list[Hypothesis]:
         found = []
         for units in _units(fixed, moving, self.side):
             first, second = (
@@ -57,7 +51,7 @@ class Features:
             for i, near in enumerate(first):
                 for far in second if i == 0 else second[:1]:
                     found += _hypotheses(near, far, tolerance)
-        return best(found, fixed, moving, axes, tolerance, self.count, self.least)
+        return found
 
 
 def _units(fixed: Image, moving: Image, side: int) -> list[tuple[float, float]]:

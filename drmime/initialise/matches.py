@@ -10,9 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from drmime.errors import InputError, whole
 from drmime.grid import homogeneous
 from drmime.image import Image
-from drmime.initialise.base import distinct, stacked
+from drmime.initialise.base import directions, distinct, stacked
 
 MATCHES = 150  # the best of one list
 HYPOTHESES = 800  # of each list
@@ -62,17 +63,32 @@ def hypothesis(a: Tensor, b: Tensor, expected: Tensor, tolerance: float) -> Hypo
     return Hypothesis(float(support), linear[index], shift[index], a, b)
 
 
-def best(
-    found: list[Hypothesis], fixed: Image, moving: Image, axes: Tensor, tolerance: float, count: int, least: float
-) -> Tensor:
-    """moving_from_fixed, world, of at most `count` maps that at least `least` matches support, refined, the best first.
+class Matched:
+    """A start by matched places, 2-D only: what differs is how places are found and described (`hypotheses`)."""
 
-    Places of `found` are in world units from the images' centres, along the columns of `axes`. shape: (K, 3, 3)
-    """
-    first = sorted(found, key=lambda one: -one.support)[: 4 * count]
-    maps = sorted((_refined(one, tolerance) for one in first), key=lambda pair: -pair[0])
-    matrices = [_in_world(map_, fixed, moving, axes) for support, map_ in maps if support >= least]
-    return distinct(stacked(matrices, 2), fixed.grid, count, APART, torch.amax)
+    what: str  # subject and verb of the sentence that refuses volumes
+
+    def __init__(self, name: str, count: int, least: int, side: int, smallest: int, keypoints: int) -> None:
+        """`name` is that of the initialiser in messages, `smallest` the least `side`."""
+        self.count = whole(f"{name}: count", count, 1)
+        self.least = whole(f"{name}: least", least, 3)
+        self.side = whole(f"{name}: side", side, smallest)
+        self.keypoints = whole(f"{name}: keypoints", keypoints, 10)
+
+    def __call__(self, fixed: Image, moving: Image) -> Tensor:
+        """moving_from_fixed, world units, best first. shape: (K, 3, 3), 0 <= K <= count"""
+        if fixed.grid.ndim != 2:
+            raise InputError(f"{self.what} for 2-D images, got 3-D. Take a global search, the moments of mass or landmarks.")
+        axes = directions(fixed.grid)
+        tolerance = TOLERANCE * float(fixed.grid.extent.max())
+        first = sorted(self.hypotheses(fixed, moving, axes, tolerance), key=lambda one: -one.support)[: 4 * self.count]
+        maps = sorted((_refined(one, tolerance) for one in first), key=lambda pair: -pair[0])
+        matrices = [_in_world(map_, fixed, moving, axes) for support, map_ in maps if support >= self.least]
+        return distinct(stacked(matrices, 2), fixed.grid, self.count, APART, torch.amax)
+
+    def hypotheses(self, fixed: Image, moving: Image, axes: Tensor, tolerance: float) -> list[Hypothesis]:
+        """Similarities between places in world units from the images' centres, along the columns of `axes`."""
+        raise NotImplementedError
 
 
 def _refined(one: Hypothesis, tolerance: float) -> tuple[float, Tensor]:

@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drmime.errors import InputError, switch, whole
+from drmime.errors import switch
 from drmime.image import Image
-from drmime.initialise.base import directions, gray, working_spacing
-from drmime.initialise.matches import TOLERANCE, best, hypothesis, mutual
+from drmime.initialise.base import gray, working_spacing
+from drmime.initialise.matches import Hypothesis, Matched, hypothesis, mutual
 
 ANGLES, CELLS = 8, 4  # of a descriptor: directions of gradients, in squares of 4 by 4
 SMALLEST = 32  # pixels: of images with a shorter side kornia has no scale space
 
 
-class SIFT:
+class SIFT(Matched):
     """Similarities and affine maps on which many SIFT matches agree, best first; none where too few do.
 
     Args:
@@ -32,19 +32,13 @@ class SIFT:
         InputError: an option out of range, or, when called, images that are not 2-D.
     """
 
+    what = "sift is"
+
     def __init__(self, multimodal: bool = True, count: int = 4, least: int = 7, side: int = 512, keypoints: int = 1000) -> None:
         self.multimodal = switch("sift: multimodal", multimodal)
-        self.count = whole("sift: count", count, 1)
-        self.least = whole("sift: least", least, 3)
-        self.side = whole("sift: side", side, SMALLEST)
-        self.keypoints = whole("sift: keypoints", keypoints, 10)
+        super().__init__("sift", count, least, side, SMALLEST, keypoints)
 
-    def __call__(self, fixed: Image, moving: Image) -> Tensor:
-        """moving_from_fixed, world units, best first. shape: (K, 3, 3), 0 <= K <= count"""
-        if fixed.grid.ndim != 2:
-            raise InputError("sift is for 2-D images, got 3-D. Take a global search, the moments of mass or landmarks.")
-        axes = directions(fixed.grid)
-        tolerance = TOLERANCE * float(fixed.grid.extent.max())
+    def hypotheses(self, fixed: Image, moving: Image, axes: Tensor, tolerance: float) -> list[Hypothesis]:
         (a, size, known), (b, other, seen) = (self._keypoints(image, axes) for image in (fixed, moving))
         found = []
         for upside_down in (False, True) if self.multimodal else (False,):
@@ -53,7 +47,7 @@ class SIFT:
                 here, there = mutual(likeness)
                 turn = -1 if upside_down else 1
                 found.append(hypothesis(a[here], b[there], turn * other[there] / size[here], tolerance))
-        return best([one for one in found if one], fixed, moving, axes, tolerance, self.count, self.least)
+        return [one for one in found if one]
 
     def _keypoints(self, image: Image, axes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Places from the image's centre and sizes with directions, (N,) complex in world units along `axes`; descriptors
