@@ -64,12 +64,12 @@ class Reduced:
         standard deviations of chance, and the evidence of all witnesses, in units that only compare. (K,) each
         """
         metric = GradientAngle()
-        known, found, weight = _met(self.fixed.levels[0], self.moving.levels[0], matrices)
+        known, found, weight = paired_values(self.fixed.levels[0], self.moving.levels[0], matrices)
         linear = linear_part(matrices, self.fixed.levels[0].grid)
         found = metric.turn(found, linear[:, None])
         score = metric.score(known, found, weight) * math.sqrt(weight.shape[-1])
         alike = correlation(known[..., -1], found[..., -1], weight)
-        first, second, weight = _met(*self.grays, matrices)
+        first, second, weight = paired_values(*self.grays, matrices)
         overlap = weight.mean(-1)
         said = LEAST + shared(first[..., 0], second[..., 0], weight)
         change = unlikeness(linear, self.scales).to(score)
@@ -108,8 +108,8 @@ def _gray(levels: Pyramid, number: int) -> Image:
     return Image(level.data.mean(1, keepdim=True), level.grid, level.mask)
 
 
-def _met(fixed: Image, moving: Image, matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Every pixel of the fixed image, and what of the moving one lies there: (K, N, C) twice, and weights (K, N)."""
+def paired_values(fixed: Image, moving: Image, matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Values of both images at every fixed pixel, for each matrix: (K, N, C) twice, and weights (K, N)."""
     count = len(matrices)
     points = fixed.grid.index_points()[None].to(fixed.data).expand(count, -1, -1)
     values, inside = moving.copies(count).at(points, matrices @ fixed.grid.world_from_index)

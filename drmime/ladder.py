@@ -19,7 +19,7 @@ from drmime.image import Image
 from drmime.metrics import MINE, GradientAngle, Similarity
 from drmime.optimise import Schedule, Stop, maximise
 from drmime.pyramid import Pyramid
-from drmime.sampling import Sampler, Uniform, unravel
+from drmime.sampling import Overlap, Sampler, Uniform, unravel
 from drmime.transform import LieTransform
 
 
@@ -73,7 +73,7 @@ def climb(
     basis = _without_perspective(generators)
     random = torch.Generator().manual_seed(seed)
     matrices = torch.stack([matrix for _, matrix in proposals])
-    small = _reduced(fixed, moving, matrices)
+    small = reduced_pair(fixed, moving, matrices)
     order, first = torch.arange(len(proposals)), small.coarsest(rungs[0].levels)
     for rung in rungs:
         values, ranks = first.judged(matrices[order])[1].sort(descending=True, stable=True)
@@ -92,7 +92,7 @@ def polished(fixed: Image, moving: Image, best: Candidate, generators: Mapping[s
 
     Edges come to rest beside the place where one image draws lines of its own: both sides of a road on a map, bone beside skin.
     """
-    metric, small = MINE(), _reduced(fixed, moving, best.matrix[None])
+    metric, small = MINE(), reduced_pair(fixed, moving, best.matrix[None])
     here, there = (levels.described(metric.describe) for levels in small.plain)
     if any(level.mask is not None and not level.mask.any() for level in here.levels):  # so thin a mask is lost on the way
         return best
@@ -108,7 +108,7 @@ def polished(fixed: Image, moving: Image, best: Candidate, generators: Mapping[s
 def scores_at(fixed: Image, moving: Image, starts: Sequence[Tensor], levels: int = RUNGS[-1].levels) -> Tensor:
     """The scores of starts as they come, on as many of the levels on which candidates are compared. shape: (K,)"""
     matrices = torch.stack([*starts])
-    return _reduced(fixed, moving, matrices).coarsest(levels).judged(matrices)[0]
+    return reduced_pair(fixed, moving, matrices).coarsest(levels).judged(matrices)[0]
 
 
 def _without_perspective(generators: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -127,7 +127,7 @@ def _keeps_shape(generator: Tensor) -> bool:
     return bool(((linear + linear.mT) / 2 - even).abs().max() < 1e-9)
 
 
-def _reduced(fixed: Image, moving: Image, starts: Tensor) -> Reduced:
+def reduced_pair(fixed: Image, moving: Image, starts: Tensor) -> Reduced:
     """Both images at the levels of the rungs, whose pixels are of one size under the second start, the first that was found."""
     scale = float(linear_part(starts[min(1, len(starts) - 1)], fixed.grid).det().abs()) ** (1 / fixed.grid.ndim)
     return Reduced.of(fixed, moving, scale, RUNGS[-1].levels)
@@ -151,7 +151,8 @@ def _refined(
     metric.begin(levels, count, (like.shape[1], moving.levels[0].data.shape[1]), random, like)
     weights = torch.full((1, levels), 1 / levels).to(like)
     copies = Pyramid([level.copies(count) for level in moving.levels])
-    outcome = maximise(fixed, copies, transform, metric, sampler, schedule, weights, lambda step: None)
+    overlap = Overlap(fixed.levels[0], copies.levels[0])
+    outcome = maximise(fixed, copies, transform, metric, sampler, schedule, weights, overlap, lambda step: None)
     if Stop.INTERRUPTED in outcome.stops:
         raise KeyboardInterrupt
     return outcome.matrix
@@ -163,12 +164,12 @@ class Strength(Sampler):
     def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
         super().begin(fixed, generator)
         self.cumulative = []
-        for level in self.levels:
+        for level in fixed.levels:
             strength = level.data[:, -1].flatten(1).double().cpu() + 1e-9
             self.cumulative.append(strength.cumsum(1) / strength.sum(1, keepdim=True))
 
     def index(self, level: int, steps: int) -> Tensor:
-        grid, cumulative = self.levels[level].grid, self.cumulative[level]
+        grid, cumulative = self.grids[level], self.cumulative[level]
         draws = self.spread(self.count(grid), grid.ndim + 1, steps)
         chosen = torch.searchsorted(cumulative, draws[..., 0].contiguous()).clamp(max=cumulative.shape[1] - 1)
         return unravel(chosen, grid) + draws[..., 1:] - 0.5

@@ -17,7 +17,7 @@ from drmime.grid import apply
 from drmime.image import Image
 from drmime.metrics import Similarity
 from drmime.pyramid import Pyramid
-from drmime.sampling import Sampler, Seen, read, seen
+from drmime.sampling import Overlap, Sampler, Seen, read, seen
 from drmime.transform import LieTransform
 
 CHECK_EVERY = 10  # steps between looks at overlap and finiteness, each of which waits for the device
@@ -82,7 +82,7 @@ class Outcome:
     history: list[Tensor]  # per pair (steps taken, levels), on the CPU
     totals: list[Tensor]  # per pair (steps taken,), weighted means of the levels
     stops: list[Stop]
-    overlap: Tensor  # shape: (B,), share of the fixed points with a moving partner, at the end
+    overlap: Tensor  # shape: (B,), share of the fixed image or its mask that lies on the moving one or its mask
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Schedule:
     steps: int  # after the warm-up
     rate: float  # Adam's, for the coefficients: about this share of half the fixed image's side a step
     tolerance: float  # pixels of the moving image; less drift over `WINDOW` steps is standing still
-    least_overlap: float  # share of the fixed points; below it a run has failed
+    least_overlap: float  # share of the fixed image or its mask; below it a run has failed
 
 
 def maximise(
@@ -103,6 +103,7 @@ def maximise(
     sampler: Sampler,
     schedule: Schedule,
     weights: Tensor,
+    overlap: Overlap,
     observe: Callable[[Step], None],
 ) -> Outcome:
     """Maximise the similarity of all levels, weighted by `weights` (S, levels), over the transform's coefficients.
@@ -118,19 +119,19 @@ def maximise(
         groups.append({"params": parameters, "lr": metric.rate})
     optimiser = torch.optim.Adam(groups, amsgrad=True)
     stages, levels = weights.shape
-    tracker = Tracker(transform, fixed.levels[0], moving.levels[0], schedule, metric.warmup, levels)
+    tracker = Tracker(transform, fixed.levels[0], moving.levels[0], schedule, metric.warmup, levels, overlap)
     try:
         steps = metric.warmup + schedule.steps
         for index, points in enumerate(seen(fixed, sampler, transform.world_from_frame, steps)):
             transform.requires_grad_(index >= metric.warmup)
             if index == 0 or index >= metric.warmup:  # until then it stands still
                 matrices = transform.moving_from_frame(transform.by_level(levels))
-            similarity, overlap = _score(points, moving, transform, matrices, metric)
+            similarity = _score(points, moving, transform, matrices, metric)
             stage = stage_of(index - metric.warmup, schedule.steps, stages)
             total = (weights[stage][:, None] * similarity).sum(0)
             optimiser.zero_grad()
             total.sum().neg().backward()
-            done = tracker.update(index, similarity.detach(), total.detach(), overlap, stage, stages)
+            done = tracker.update(index, similarity.detach(), total.detach(), stage, stages)
             matrix = matrices[0].detach() @ transform.frame_from_world
             observe(Step(index, similarity.detach(), total.detach(), matrix, transform.coefficients.detach().sum(0)))
             if done:
@@ -156,15 +157,14 @@ def cosine(index: int, steps: int) -> float:
 
 def _score(
     points: Sequence[Seen], moving: Pyramid, transform: LieTransform, matrices: Tensor, metric: Similarity
-) -> tuple[Tensor, Tensor]:
-    """Similarity (levels, B) at the points of a step, and the overlap (B,), the mean of the levels'."""
-    scores, overlaps = [], []
+) -> Tensor:
+    """Similarity at the points of a step. shape: (levels, B)"""
+    scores = []
     for some in points:
-        here, there, weight, overlap = read(some, moving, matrices, transform.is_affine)
+        here, there, weight = read(some, moving, matrices, transform.is_affine)
         there = metric.turn(there, transform.jacobian(matrices[some.levels], some.points))
         scores.append(metric(here, there, weight, some.levels))
-        overlaps.append(overlap)
-    return torch.cat(scores), torch.cat(overlaps).mean(0)
+    return torch.cat(scores)
 
 
 class Tracker:
@@ -174,9 +174,17 @@ class Tracker:
     """
 
     def __init__(
-        self, transform: LieTransform, fixed: Image, moving: Image, schedule: Schedule, warmup: int, levels: int
+        self,
+        transform: LieTransform,
+        fixed: Image,
+        moving: Image,
+        schedule: Schedule,
+        warmup: int,
+        levels: int,
+        overlap: Overlap,
     ) -> None:
         self.transform, self.schedule, self.warmup, self.levels = transform, schedule, warmup, levels
+        self.overlap = overlap
         self.pixel = float(moving.grid.spacing.min())
         self.corners = fixed.grid.corners().to(transform.start)
         batch = transform.start.shape[0]
@@ -186,28 +194,27 @@ class Tracker:
         self.stage = 0
         self.history: list[Tensor] = []
         self.totals: list[Tensor] = []
-        self.overlap = transform.start.new_zeros(batch)
         self.average = self.best = transform.start.new_full((batch,), -math.inf)
         self.average_coefficients = self.best_coefficients = transform.coefficients.detach().clone()
         self.anchor = self._corners()
 
-    def update(self, index: int, similarity: Tensor, total: Tensor, overlap: Tensor, stage: int, stages: int) -> bool:
+    def update(self, index: int, similarity: Tensor, total: Tensor, stage: int, stages: int) -> bool:
         """Note one step, before the optimiser moves; True when no pair is left running."""
         self.history.append(similarity)
         self.totals.append(total)
         self._average(total.to(self.average), index, fresh=index == self.warmup or stage > self.stage)
         self.stage = stage
-        self.overlap = torch.where(self.running, overlap.to(self.overlap), self.overlap)
         if index % CHECK_EVERY == 0:
-            bad = ~similarity.isfinite().all(0)
-            self._stop(bad & (overlap >= self.schedule.least_overlap), Stop.NOT_FINITE)
-            self._stop(overlap < self.schedule.least_overlap, Stop.OVERLAP_LOST if index else Stop.NO_OVERLAP)
+            bad = ~similarity.isfinite().all(0).cpu()
+            apart = self.overlap(self.transform.matrix()) < self.schedule.least_overlap
+            self._stop(bad & ~apart, Stop.NOT_FINITE)
+            self._stop(apart, Stop.OVERLAP_LOST if index else Stop.NO_OVERLAP)
         moved = index - self.warmup
         if moved > 0 and moved % WINDOW == 0:
             corners = self._corners()
             drift = (corners - self.anchor).norm(dim=-1).amax(-1) / self.pixel
             self.anchor = corners
-            self._stop((drift < self.schedule.tolerance) & (stage == stages - 1), Stop.CONVERGED)
+            self._stop(((drift < self.schedule.tolerance) & (stage == stages - 1)).cpu(), Stop.CONVERGED)
         return not any(stop is None for stop in self.stops)
 
     def outcome(self, reason: Stop) -> Outcome:
@@ -216,13 +223,14 @@ class Tracker:
         lengths = [steps if stop is None else length for stop, length in zip(self.stops, self.lengths, strict=True)]
         history = torch.stack(self.history).cpu() if steps else torch.zeros(0, self.levels, len(lengths))
         totals = torch.stack(self.totals).cpu() if steps else torch.zeros(0, len(lengths))
+        matrix = self.transform.matrix(self.best_coefficients.sum(0)).detach().cpu()
         return Outcome(
-            matrix=self.transform.matrix(self.best_coefficients.sum(0)).cpu(),
+            matrix=matrix,
             coefficients=self.best_coefficients.sum(0).cpu(),
             history=[history[:length, :, pair] for pair, length in enumerate(lengths)],
             totals=[totals[:length, pair] for pair, length in enumerate(lengths)],
             stops=[stop or reason for stop in self.stops],
-            overlap=self.overlap.cpu(),
+            overlap=self.overlap(matrix),
         )
 
     def _average(self, total: Tensor, index: int, fresh: bool) -> None:
@@ -239,7 +247,7 @@ class Tracker:
         self.best_coefficients = torch.where(better[:, None], self.average_coefficients, self.best_coefficients)
 
     def _stop(self, which: Tensor, reason: Stop) -> None:
-        for pair in (which & self.running).nonzero()[:, 0].tolist():
+        for pair in (which & self.running.cpu()).nonzero()[:, 0].tolist():
             self.stops[pair], self.lengths[pair] = reason, len(self.history)
             self.running[pair] = False
 

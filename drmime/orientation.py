@@ -17,30 +17,24 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import binary_propagation
 from torch import Tensor
 
-from drmime.grid import border, combined
+from drmime.grid import combined
 from drmime.image import Image
 
-EDGE = 2  # pixels next to a border whose derivatives are the border's; more would leave little of a coarse level
+EDGE = 2  # pixels next to a border whose derivatives are the border's (a third of a thinner image); more would leave little
 CELLS = 64  # along the longest side, on which local means are taken
 NEAR = 0.05  # of the longest side: the width of the Gaussian that says what is nearby
-FRAME = 160  # cells along the longest side on which frames are looked for
-FLAT = 0.02  # of the intensity range: a frame varies less
 BAND = 2**16  # pixels of an image that are worked on at once
-LARGEST_FRAME = 0.9  # share of the image; a specimen on empty ground that fills less is not a specimen in a frame
 
 
 def orientation(image: Image, width: float = 1.0, noise: float = 0.5, out: Tensor | None = None) -> Image:
     """The tensors of `image`, which is normalised, as an image of D(D+1)/2 channels on the same grid, in world axes.
 
-    Channels are added up: a colour edge is an edge. The mask leaves out where the image's own border, its mask or the outline
-    of a flat frame (black corners of a turned image, the disc of a fundus camera) would be taken for an edge, and the frame:
-    zeros there would agree best where frame lies on frame, which is the place the images came in.
+    Channels are added up: a colour edge is an edge. The mask leaves out where the image's own border or that of its mask would
+    be taken for an edge.
 
     Args:
         width: standard deviation of the Gaussian whose derivatives are taken, in pixels.
@@ -184,42 +178,17 @@ def _slope(data: Tensor, axis: int) -> Tensor:
 
 
 def _inner(image: Image) -> Tensor:
-    """1 where a derivative sees neither the image's border, nor outside of its mask, nor a frame. shape: (B, 1, *shape)"""
-    shape, frame = image.grid.shape, _frame(image)
-    inner = torch.ones_like(image.data[:, :1]) if image.mask is None else image.mask.clone()
-    if frame.any():
-        inner *= 1 - F.interpolate(frame, size=shape, mode="nearest")
-    if image.mask is not None or frame.any():
-        inside = inner.clone()
-        for rows, around, part in _bands(shape, EDGE):
-            inner[:, :, rows] = -widened(-inside[:, :, around], EDGE)[:, :, part]
-    for axis, length in enumerate(shape, 2):
-        inner.narrow(axis, 0, min(EDGE, length)).zero_()
-        inner.narrow(axis, max(0, length - EDGE), min(EDGE, length)).zero_()
-    return inner
-
-
-def _frame(image: Image) -> Tensor:
-    """1 in flat regions that touch the image's border and are as dark as it gets or as the border mostly is. (B, 1, *cells)"""
+    """1 where a derivative sees neither the image's border, nor outside of its mask. shape: (B, 1, *shape)"""
     shape = image.grid.shape
-    cells = [max(1, round(length * min(1, FRAME / max(shape)))) for length in shape]
-    coarse = F.interpolate(image.data, size=cells, mode="area")
-    outer = border(cells).to(coarse.device)
-    edge = coarse[:, :, outer]
-    frame = torch.zeros_like(coarse[:, :1])
-    for value in (coarse.flatten(2).amin(-1), edge.median(-1).values):
-        away = (coarse - value.view(*value.shape, *[1] * len(shape))).abs().amax(1, keepdim=True)
-        frame = torch.maximum(frame, _reached((away < FLAT).to(coarse), outer))
-    frame = widened(-widened(-frame, 1), 1)  # specks and thin lines are content
-    share = frame.flatten(1).mean(1).view(-1, *[1] * (len(shape) + 1))
-    return torch.where((share > FLAT) & (share < LARGEST_FRAME), widened(frame, 1), 0)
-
-
-def _reached(flat: Tensor, outer: Tensor) -> Tensor:
-    """What of `flat` hangs together with its part on the border `outer`."""
-    neighbours = np.ones((1, 1, *[3] * (flat.ndim - 2)))
-    region = binary_propagation((flat * outer).cpu().numpy(), neighbours, flat.cpu().numpy())
-    return torch.as_tensor(region).to(flat)
+    inner = torch.ones_like(image.data[:, :1]) if image.mask is None else image.mask.clone()
+    if image.mask is not None:
+        for rows, around, part in _bands(shape, EDGE):
+            inner[:, :, rows] = -widened(-image.mask[:, :, around], EDGE)[:, :, part]
+    for axis, length in enumerate(shape, 2):
+        reach = min(EDGE, max(1, (length - 1) // 3))
+        inner.narrow(axis, 0, min(reach, length)).zero_()
+        inner.narrow(axis, max(0, length - reach), min(reach, length)).zero_()
+    return inner
 
 
 def widened(region: Tensor, reach: int) -> Tensor:

@@ -7,6 +7,7 @@ and Westin 1993, doi 10.1109/CVPR.1993.341081), so that nothing outside a mask l
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -37,6 +38,10 @@ class Pyramid:
     def described(self, describe: Callable[[Image], Image]) -> "Pyramid":
         """The same levels with other channels."""
         return Pyramid([describe(level) for level in self.levels])
+
+    def masked_as(self, other: "Pyramid") -> "Pyramid":
+        """The same levels with the masks of `other`, which has as many."""
+        return Pyramid([replace(mine, mask=its.mask) for mine, its in zip(self.levels, other.levels, strict=True)])
 
     def at(
         self, points: Tensor, world_from_points: Tensor, levels: slice = slice(None), is_affine: bool = False

@@ -11,14 +11,16 @@ from torch import Tensor
 
 from drmime import checks, starts
 from drmime.checks import Options
+from drmime.frames import without_frame
 from drmime.grid import scaled
 from drmime.image import Image
 from drmime.lie import generators
 from drmime.metrics import Similarity
 from drmime.optimise import Observer, Outcome, Run, Step, Stop, maximise
+from drmime.outliers import mended
 from drmime.pyramid import Pyramid
 from drmime.result import Registration
-from drmime.sampling import Sampler
+from drmime.sampling import Overlap, Sampler
 from drmime.starts import Ranking
 from drmime.transform import LieTransform
 
@@ -129,7 +131,10 @@ def register(
     named = generators(group, pair.fixed.grid.ndim)
     count, notes = checks.levels(levels, pair.fixed, pair.moving)
     weights = checks.level_weights(level_weights, count).to(pair.fixed.data)
-    pair = _Pair(*pair.normalised(asked.metric.common_scale))  # the images as given are no longer held
+    pair, left_out = pair.mended()
+    pair = pair.normalised(asked.metric.common_scale)  # the images as given are no longer held
+    overlap = Overlap(pair.fixed, pair.moving)  # of the images, whatever their frames
+    pair = pair.without_frames()
     given = checks.start(initial_transform, pair.fixed, pair.moving)
     settings |= {"levels": count, "device": str(pair.fixed.data.device)}
     settings |= {name: settings[name] and "given" for name in ("fixed_mask", "moving_mask")}
@@ -139,8 +144,8 @@ def register(
     start = torch.stack([ranking.candidates[0].matrix for ranking in ranked])
     transform = LieTransform(named, start, pair.fixed.grid, asked.finest_vector, parametrisation).to(weights.device)
     run = Run(pair.fixed, pair.moving, transform.names, settings, asked.metric.warmup + steps)
-    outcome = _solve(run, transform, asked, weights, observers)
-    results = _results(outcome, pair, settings, notes, ranked)
+    outcome = _solve(run, transform, asked, weights, overlap, observers)
+    results = _results(outcome, pair, settings, notes + left_out, ranked)
     if Stop.INTERRUPTED in outcome.stops:
         raise Interrupted(results)
     return results if isinstance(fixed, (list, tuple)) else results[0]
@@ -160,21 +165,35 @@ class _Pair:
     def __post_init__(self) -> None:
         checks.pair(self.fixed, self.moving)
 
-    def normalised(self, common_scale: bool) -> tuple[Image, Image]:
+    def mended(self) -> tuple["_Pair", tuple[str, ...]]:
+        """Without values that are none of the scene, and what was done."""
+        fixed, moving = mended(self.fixed, "fixed"), mended(self.moving, "moving")
+        return _Pair(fixed.image, moving.image), fixed.notes + moving.notes
+
+    def normalised(self, common_scale: bool) -> "_Pair":
         reference = self.fixed if common_scale and self.fixed.data.shape[1] == self.moving.data.shape[1] else None
-        return self.fixed.normalised(), self.moving.normalised(reference)
+        return _Pair(self.fixed.normalised(), self.moving.normalised(reference))
+
+    def without_frames(self) -> "_Pair":
+        return _Pair(without_frame(self.fixed), without_frame(self.moving))
 
 
 def _solve(
-    run: Run, transform: LieTransform, asked: Options, weights: Tensor, observers: Sequence[Observer | Callable[[Step], None]]
+    run: Run,
+    transform: LieTransform,
+    asked: Options,
+    weights: Tensor,
+    overlap: Overlap,
+    observers: Sequence[Observer | Callable[[Step], None]],
 ) -> Outcome:
     """Build the pyramids, let every part begin, and maximise."""
     metric, sampler, levels = asked.metric, asked.sampler, weights.shape[1]
     random = torch.Generator().manual_seed(asked.seed)
-    fixed, moving = Pyramid.of(run.fixed, levels), Pyramid.of(run.moving, levels)
-    sampler.begin(fixed, random)
-    fixed = fixed.described(metric.describe)  # one after the other: what was described is no longer held
-    moving = moving.described(metric.describe)
+    plain = Pyramid.of(run.fixed, levels)
+    fixed = plain.described(metric.describe)
+    sampler.begin(plain.masked_as(fixed), random)  # points are drawn where the metric sees something
+    del plain  # what was described is no longer held
+    moving = Pyramid.of(run.moving, levels).described(metric.describe)
     channels = fixed.levels[0].data.shape[1], moving.levels[0].data.shape[1]
     metric.begin(levels, len(run.fixed.data), channels, random, run.fixed.data)
     watching = [watcher for watcher in observers if isinstance(watcher, Observer)]
@@ -185,7 +204,7 @@ def _solve(
         for observer in observers:
             observer(step)
 
-    outcome = maximise(fixed, moving, transform, metric, sampler, asked.schedule, weights, observe)
+    outcome = maximise(fixed, moving, transform, metric, sampler, asked.schedule, weights, overlap, observe)
     for watcher in watching:
         watcher.end(outcome)
     return outcome

@@ -18,6 +18,8 @@ from drmime.orientation import widened
 from drmime.pyramid import Pyramid
 
 POINTS = 2048  # of a level
+OVERLAP_SIDE = {2: 100, 3: 24}  # points along each axis by which the overlap is told, by dimension
+EDGE = 1e-6  # pixels beyond the outer edge: rounding must not cost an image its border
 AHEAD = 2**16  # points of one pair that are drawn and read together, for several steps: a call then costs less than its work
 
 
@@ -31,11 +33,12 @@ class Sampler:
 
     def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
         """Look at the fixed pyramid; `generator` (on the CPU) is the source of every draw."""
-        self.levels, self.generator = fixed.levels, generator
-        frame_from_world = torch.linalg.inv(self.levels[0].grid.world_from_frame)
-        self.frame_from_index = torch.stack([frame_from_world @ level.grid.world_from_index for level in self.levels])[:, None]
-        self.tables = [None if (chosen := self.choose(level)) is None else _table(chosen) for level in self.levels]
-        counts = [self.count(level.grid) for level in self.levels]
+        levels, self.generator = fixed.levels, generator
+        self.grids, self.like = [level.grid for level in levels], levels[0].data.new_empty(0)
+        frame_from_world = torch.linalg.inv(self.grids[0].world_from_frame)
+        self.frame_from_index = torch.stack([frame_from_world @ grid.world_from_index for grid in self.grids])[:, None]
+        self.tables = [None if (chosen := self.choose(level)) is None else _table(chosen) for level in levels]
+        counts = [self.count(grid) for grid in self.grids]
         alike = len(set(counts)) == 1
         self.groups = [slice(0, len(counts))] if alike else [slice(level, level + 1) for level in range(len(counts))]
         self.ahead = max(1, AHEAD // sum(counts))
@@ -49,11 +52,10 @@ class Sampler:
 
         All levels come together if each has as many points.
         """
-        like = self.levels[0].data
         drawn = []
         for group in self.groups:
             indices = torch.stack([self.index(level, steps) for level in range(group.start, group.stop)])
-            drawn.append((group, apply(self.frame_from_index[group], indices, is_affine=True)[0].to(like)))
+            drawn.append((group, apply(self.frame_from_index[group], indices, is_affine=True)[0].to(self.like)))
         return drawn
 
     def count(self, grid: Grid) -> int:
@@ -62,7 +64,7 @@ class Sampler:
 
     def index(self, level: int, steps: int) -> Tensor:
         """Index coordinates of fresh points on one level. (B or 1, steps * N, D)"""
-        grid, table = self.levels[level].grid, self.tables[level]
+        grid, table = self.grids[level], self.tables[level]
         count = self.count(grid)
         order = torch.cat([step * count + torch.randperm(count, generator=self.generator) for step in range(steps)])
         draws = self.spread(count, grid.ndim + 1, steps)[:, order]  # a metric may take neighbours in the list for strangers
@@ -99,7 +101,7 @@ class Jittered(Sampler):
         return math.prod(self._cells(grid).shape)
 
     def index(self, level: int, steps: int) -> Tensor:
-        grid = self.levels[level].grid
+        grid = self.grids[level]
         cells = self._cells(grid)
         corners = cells.index_points().repeat(steps, 1)
         return (corners + self.uniform(len(corners), grid.ndim)) * (grid.size / cells.size) - 0.5
@@ -126,7 +128,7 @@ class EveryPixel(Sampler):
         return math.prod(grid.shape)
 
     def index(self, level: int, steps: int) -> Tensor:
-        return self.levels[level].grid.index_points()[None]
+        return self.grids[level].index_points()[None]
 
     def draw(self, steps: int) -> list[tuple[slice, Tensor]]:
         return [(levels, points.repeat(1, 1, steps, 1)) for levels, points in self.drawn]
@@ -215,16 +217,40 @@ def _read_fixed(fixed: Pyramid, levels: slice, points: Tensor, world_from_frame:
     return (Seen(levels, *parts) for parts in zip(*each_step, strict=True))
 
 
-def read(
-    here: Seen, moving: Pyramid, moving_from_frame: Tensor, is_affine: bool = False
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def read(here: Seen, moving: Pyramid, moving_from_frame: Tensor, is_affine: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Both images at the same points; `is_affine` as in `grid.apply`.
 
-    Returns fixed values (L, B, N, Cf), moving values (L, B, N, Cm), weights (L, B, N) that are 1 where both images
-    have a valid pixel, and the share (L, B) of the valid fixed points that have a moving partner.
+    Returns fixed values (L, B, N, Cf), moving values (L, B, N, Cm), and weights (L, B, N) that are 1 where both images
+    have a valid pixel.
     """
     there = here.points.expand(-1, len(moving.levels[0].data), -1, -1)
     values, in_moving = moving.at(there, moving_from_frame[here.levels], here.levels, is_affine)
     weight = here.inside * in_moving
-    overlap = weight.sum(-1) / here.inside.sum(-1).clamp(min=1)
-    return here.values.expand(-1, weight.shape[1], -1, -1), values, weight, overlap
+    return here.values.expand(-1, weight.shape[1], -1, -1), values, weight
+
+
+class Overlap:
+    """The share of the fixed image, or of its mask, that lies on the moving image or its mask: geometry alone."""
+
+    def __init__(self, fixed: Image, moving: Image) -> None:
+        grid, cells = fixed.grid, [min(length, OVERLAP_SIDE[fixed.grid.ndim]) for length in fixed.grid.shape]
+        middles = (Grid.regular(cells).index_points() + 0.5) * grid.size / torch.tensor(cells[::-1]) - 0.5
+        self.points = apply(grid.world_from_index, middles, is_affine=True)[0]
+        self.inside = _at_nearest(fixed, middles[None])  # shape: (B or 1, P)
+        self.moving = moving
+
+    def __call__(self, moving_from_fixed: Tensor) -> Tensor:
+        """Of transforms (B, D+1, D+1), in world units. shape: (B,), float64, on the CPU"""
+        places, in_front = apply(self.moving.grid.index_from_world @ moving_from_fixed.detach().cpu(), self.points)
+        both = self.inside & in_front & _at_nearest(self.moving, places)
+        return both.double().sum(-1) / self.inside.double().sum(-1).clamp(min=1)
+
+
+def _at_nearest(image: Image, places: Tensor) -> Tensor:
+    """Whether index coordinates (B or 1, P, D) lie on a pixel that counts. (B or 1, P), on the CPU"""
+    inside = ((places >= -0.5 - EDGE) & (places <= image.grid.size - 0.5 + EDGE)).all(-1)
+    if image.mask is None:
+        return inside
+    pixels = places.nan_to_num().round().clamp(min=0).minimum(image.grid.size - 1).long().flip(-1).to(image.mask.device)
+    rows = torch.arange(len(image.mask), device=image.mask.device)[:, None]
+    return inside & (image.mask[:, 0][(rows, *pixels.unbind(-1))] > 0.5).cpu()

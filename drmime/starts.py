@@ -1,11 +1,13 @@
 """Which start: what proposes some, how the first is chosen among them, and why it may be wrong.
 
-A quick look at few pixels is enough for two pairs of three: several starts have come to the same place then, and none
-elsewhere is half as good. For the others a thorough one follows; what it leaves unclear too is started anew from all around its
-place and polished by MINE, and what still has a rival is said to be doubtful.
+One look follows another until a start is settled. A quick look at few pixels is enough for two pairs of three: several starts
+have come to the same place then, and none elsewhere is half as good. A thorough look follows, and where edges say little of
+what it found, further ones: at smaller overlaps, at scales from 1/8 to 8, at pixels of unequal sides. What they leave unclear
+is started anew from all around its place and polished by MINE, and what still has a rival is said to be doubtful.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +21,24 @@ from drmime.initialise import Initialiser, nothing
 from drmime.initialise.base import corner_distances
 from drmime.initialise.features import Features
 from drmime.initialise.search import Search
-from drmime.ladder import QUICK_RUNGS, RUNGS, Candidate, Rung, climb, polished, scores_at, shapely
+from drmime.ladder import QUICK_RUNGS, RUNGS, Candidate, Rung, climb, polished, reduced_pair, scores_at, shapely
+from drmime.rivals import Rival, rival
 from drmime.transform import LieTransform
 
 QUICK: dict[int, dict[str, Any]] = {  # a first look, by dimension: so many poses that several candidates lie near the right one
     2: {"size": 64, "step": 5.0, "scales": (0.85, 1.0, 1.18), "count": 10, "apart": 0.03},
-    3: {"size": 24, "scales": (0.85, 1.0, 1.18)},
+    3: {"scales": (1.0,)},
+}
+THOROUGH: dict[int, dict[str, Any]] = {2: {}, 3: {"scales": (0.85, 1.0, 1.18)}}  # volumes nearly always have a spacing
+SMALL_OVERLAP: dict[str, Any] = {"least_overlap": 0.1, "scales": (0.85, 1.0, 1.18)}  # what else is searched where nothing is clear
+ANY_SCALE: dict[str, Any] = {"size": 128, "least_overlap": 0.3, "scales": tuple(1.25**k for k in range(-9, 10))}
+ANY_PIXELS: dict[str, Any] = {
+    "size": 64,
+    "step": 10.0,
+    "largest_rotation": 30,
+    "scales": (0.7, 1.0, 1.4),
+    "aspects": (2.0, 4.0),
+    "least_overlap": 0.2,
 }
 CLEAR = 20.0  # standard deviations, from which a first look may be enough
 RIVAL = 0.5  # share of the best one's evidence that no start elsewhere may have then
@@ -39,12 +53,151 @@ CHANCE = 8.0  # standard deviations; neighbouring pixels are not independent, so
 COARSE = RUNGS[0].levels  # where proper and mirrored starts are compared before any is refined
 
 
+Tell = Callable[[str], None]  # what is being done, in a few words
+
+
 @dataclass(frozen=True)
 class Ranking:
     """The starts of one pair, the one used first, and why it may be wrong, in sentences."""
 
     candidates: tuple[Candidate, ...]
     doubts: tuple[str, ...] = ()
+    interrupted: bool = False  # by Ctrl-C: the best so far
+
+
+@dataclass(frozen=True)
+class Look:
+    """What proposes starts, and how they are refined."""
+
+    name: str
+    proposers: Sequence[tuple[str, Initialiser]]
+    rungs: Sequence[Rung] = RUNGS
+    further: bool = False  # not taken where edges agree well enough
+
+
+class Starts:
+    """The starts of one pair while they are looked for. `best` is the best so far, whatever happens."""
+
+    def __init__(
+        self, fixed: Image, moving: Image, given: Tensor, generators: Mapping[str, Tensor], seed: int, tell: Tell
+    ) -> None:
+        self.fixed, self.moving, self.given = fixed, moving, given
+        self.generators, self.seed, self.tell = generators, seed, tell
+        self.best = Candidate("given", math.nan, given)
+
+    def ranking(self, searching: Sequence[tuple[str, Initialiser | None]]) -> Ranking:
+        """See `ranking`."""
+        try:
+            return self._ranking(searching)
+        except KeyboardInterrupt:
+            return Ranking((self.best,), interrupted=True)
+
+    def _ranking(self, searching: Sequence[tuple[str, Initialiser | None]]) -> Ranking:
+        if not searching:
+            return Ranking((Candidate("given", float(scores_at(self.fixed, self.moving, [self.given])), self.given),))
+        own = [(name, find) for name, find in searching if find is not None]
+        looks = self._looks() if len(own) < len(searching) else []
+        auto = bool(looks)
+        kept, enough = [("given", self.given), *self._proposed(own)], False
+        for look in looks or [Look("the given start", ())]:
+            if look.further and (enough or self.best.score >= SURE):
+                break
+            self.tell(look.name)
+            found = [*kept, *self._proposed(look.proposers)]
+            candidates, enough = self._settled(self._climbed(found, look.rungs))
+            self.best = candidates[0]
+            if enough:
+                break
+            if self.best.source not in dict(kept):  # of a look that was not enough
+                kept.append((self.best.source, self.best.matrix))
+        candidates = _as_given(candidates, self.given, self.fixed.grid)
+        if auto and not enough:
+            self.tell("starts around the best one")
+            nearby = self._climbed(_around(candidates[0], self.generators, self.fixed.grid, CLOSER))
+            candidates = (_better(candidates[0], nearby[0]), *candidates[1:])
+        self.best = candidates[0]
+        doubt = doubts(candidates, self.fixed.grid) or self._rivalled(candidates[0])
+        if len(candidates) == 1 and (auto or any(find is not nothing for _, find in own)):
+            doubt += ("Doubtful: no other start was found than the given one. Look at the overlay.",)
+        if auto and (not enough or candidates[0].score < SURE):
+            self.tell("the mirrored image")
+            doubt += self._mirrored(found, candidates[0])
+        if auto and not enough:
+            self.tell("polishing the best start")
+            candidates = (polished(self.fixed, self.moving, candidates[0], self.generators, self.seed), *candidates[1:])
+        return Ranking(candidates, doubt)
+
+    def _looks(self) -> list[Look]:
+        """What "auto" is for this pair, from the quickest; none for a group that lacks a shift."""
+        group, ndim = self.generators, self.fixed.grid.ndim
+        thorough = suited(group)
+        if not thorough:
+            return []
+        looks = [Look("a quick search", suited(group, quick=True), QUICK_RUNGS), Look("a thorough search", thorough)]
+        if ndim == 2:
+            looks.append(Look("a search of small overlaps", _searches(group, SMALL_OVERLAP), further=True))
+            unknown = all(_unit_pixels(image.grid) for image in (self.fixed, self.moving))
+            if unknown and _holds(group, "scale"):
+                looks.append(Look("a search of all scales", _searches(group, ANY_SCALE), further=True))
+            if unknown and _holds(group, "stretch"):
+                looks.append(Look("a search of unequal pixels", _searches(group, ANY_PIXELS), further=True))
+        return looks
+
+    def _proposed(self, proposers: Sequence[tuple[str, Initialiser]]) -> list[tuple[str, Tensor]]:
+        """What each of them finds, with its name."""
+        grid = self.fixed.grid
+        found = [(name, find(self.fixed, self.moving)) for name, find in proposers]
+        return [(name, scaled(matrix.double().cpu(), grid)) for name, matrices in found for matrix in matrices]
+
+    def _climbed(self, found: Sequence[tuple[str, Tensor]], rungs: Sequence[Rung] = RUNGS) -> tuple[Candidate, ...]:
+        return climb(self.fixed, self.moving, found, self.generators, self.seed, rungs)
+
+    def _settled(self, candidates: tuple[Candidate, ...]) -> tuple[tuple[Candidate, ...], bool]:
+        """The candidates, and whether the first is so far above all others, and so well settled, that no search need go on.
+
+        Settled: others have come to its place. One alone may have stopped on the way; others a little to all sides of it are
+        started then, and the best of them takes its place.
+        """
+        best, *others = candidates
+        if not stands_out(candidates, self.fixed.grid):
+            return candidates, False
+        if _agreed(candidates, self.fixed.grid):
+            return candidates, self._rival(best) is None
+        around = self._climbed(_around(best, self.generators, self.fixed.grid, AROUND))
+        better = _better(best, around[0])
+        return (better, *others), _agreed(around, self.fixed.grid) and self._rival(better) is None
+
+    def _rival(self, best: Candidate) -> Rival | None:
+        """Another place by a shift, if the group has all shifts."""
+        if not _holds(self.generators, "translation"):
+            return None
+        return rival(reduced_pair(self.fixed, self.moving, best.matrix[None]), best.matrix)
+
+    def _rivalled(self, best: Candidate) -> tuple[str, ...]:
+        """A sentence where a shift of the start fits about as well."""
+        if (other := self._rival(best)) is None:
+            return ()
+        shift = ", ".join(f"{value:.3g}" for value in other.shift.tolist())
+        return (
+            f"Doubtful: {other.by} agree about as well, or better, when the start is shifted by ({shift}) "
+            f"({other.share:.0%} of its score). Look at the overlay.",
+        )
+
+    def _mirrored(self, proper: Sequence[tuple[str, Tensor]], best: Candidate) -> tuple[str, ...]:
+        """A sentence where a reflected start fits far better than the best of the `proper` ones."""
+        found = self._proposed(suited(self.generators, mirrored=True))
+        if not found:
+            return ()
+        scores = scores_at(self.fixed, self.moving, [matrix for _, matrix in (*proper, *found)], COARSE)
+        if scores[len(proper) :].max() < scores[: len(proper)].max():
+            return ()
+        other = self._climbed(found)[0]
+        if best.evidence > DOUBTFUL * other.evidence or other.score < max(CHANCE, best.score):
+            return ()
+        return (
+            f"The moving image seems to be mirrored: edges agree by {other.score:.0f} standard deviations when it is, by "
+            f'{best.score:.0f} when it is not. Pass initialiser={{"name": "search", "mirrored": True}}.',
+        )
 
 
 def ranking(
@@ -54,42 +207,24 @@ def ranking(
     searching: Sequence[tuple[str, Initialiser | None]],
     generators: Mapping[str, Tensor],
     seed: int,
+    tell: Tell = lambda what: None,
 ) -> Ranking:
-    """All starts of one pair: the given one (D+1, D+1) and what each of `searching` finds; None is the search that suits."""
-    if not searching:
-        return Ranking((Candidate("given", float(scores_at(fixed, moving, [given])), given),))
-    own = [(name, find) for name, find in searching if find is not None]
-    thorough = suited(generators) if len(own) < len(searching) else []
-    auto = bool(thorough)
-    looks: list[tuple[Sequence[tuple[str, Initialiser]], Sequence[Rung]]] = [(thorough, RUNGS)]
-    if auto:
-        looks.insert(0, (suited(generators, quick=True), QUICK_RUNGS))
-    kept = [("given", given), *_proposed(fixed, moving, own)]
-    for look, rungs in looks:
-        found = [*kept, *_proposed(fixed, moving, look)]
-        candidates = climb(fixed, moving, found, generators, seed, rungs)
-        candidates, enough = _settled(fixed, moving, candidates, generators, seed)
-        if enough:
-            break
-        if (best := candidates[0]).source not in dict(kept):  # of a look that was not enough
-            kept.append((best.source, best.matrix))
-    candidates = _as_given(candidates, given, fixed.grid)
-    if auto and not enough:
-        nearby = climb(fixed, moving, _around(candidates[0], generators, fixed.grid, CLOSER), generators, seed)
-        candidates = (_better(candidates[0], nearby[0]), *candidates[1:])
-    doubt = doubts(candidates, fixed.grid)
-    if len(candidates) == 1 and (auto or any(find is not nothing for _, find in own)):
-        doubt += ("Doubtful: no other start was found than the given one. Look at the overlay.",)
-    if auto and (not enough or candidates[0].score < SURE):
-        doubt += _mirrored(fixed, moving, found, candidates[0], generators, seed)
-    if auto and not enough:
-        candidates = (polished(fixed, moving, candidates[0], generators, seed), *candidates[1:])
-    return Ranking(candidates, doubt)
+    """All starts of one pair: the given one (D+1, D+1) and what each of `searching` finds; None is the search that suits.
+
+    `tell` hears what is being done. On Ctrl-C the best so far is all there is.
+    """
+    return Starts(fixed, moving, given, generators, seed, tell).ranking(searching)
 
 
-def _proposed(fixed: Image, moving: Image, look: Sequence[tuple[str, Initialiser]]) -> list[tuple[str, Tensor]]:
-    """What each of a look finds, with its name."""
-    return [(name, scaled(matrix.double().cpu(), fixed.grid)) for name, find in look for matrix in find(fixed, moving)]
+def _unit_pixels(grid: Grid) -> bool:
+    """Whether the image came without spacing, or with one that says nothing."""
+    return bool((grid.spacing == 1).all())
+
+
+def _searches(generators: Mapping[str, Tensor], options: Mapping[str, Any]) -> list[tuple[str, Initialiser]]:
+    """A search with some options, without the rotations or scales that the group lacks."""
+    scales = dict(options) if _holds(generators, "scale") else dict(options) | {"scales": (1.0,)}
+    return [("search", Search(rotate=_holds(generators, "rotation"), **scales))]
 
 
 def _as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> tuple[Candidate, ...]:
@@ -108,15 +243,12 @@ def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool
     a search tries them all. `quick`: the first look, at fewer pixels and without corners. `mirrored`: such a look at
     reflected poses instead of proper ones.
     """
-    shifts, turns, scales = (_holds(generators, block) for block in ("translation", "rotation", "scale"))
-    if not shifts:
+    if not _holds(generators, "translation"):
         return []
     ndim = len(next(iter(generators.values()))) - 1
     quick = quick or mirrored
-    options = dict(QUICK[ndim]) if quick else {}
-    options |= {} if scales else {"scales": (1.0,)}
-    made: list[tuple[str, Initialiser]] = [("search", Search(rotate=turns, mirrored=mirrored, **options))]
-    if turns and scales and ndim == 2 and not quick:
+    made = _searches(generators, (QUICK if quick else THOROUGH)[ndim] | {"mirrored": mirrored})
+    if not quick and ndim == 2 and _holds(generators, "rotation") and _holds(generators, "scale"):
         made.append(("features", Features()))
     return made
 
@@ -127,47 +259,6 @@ def _holds(generators: Mapping[str, Tensor], block: str) -> bool:
     both = torch.cat([own, torch.stack(list(lie.generators([block], own.shape[-1] - 1).values()))])
     first, second = (torch.linalg.matrix_rank(matrices.flatten(1)) for matrices in (own, both))
     return bool(first == second)
-
-
-def _mirrored(
-    fixed: Image,
-    moving: Image,
-    proper: Sequence[tuple[str, Tensor]],
-    best: Candidate,
-    generators: Mapping[str, Tensor],
-    seed: int,
-) -> tuple[str, ...]:
-    """A sentence where a reflected start fits far better than the best of the `proper` ones."""
-    found = _proposed(fixed, moving, suited(generators, mirrored=True))
-    if not found:
-        return ()
-    scores = scores_at(fixed, moving, [matrix for _, matrix in (*proper, *found)], COARSE)
-    if scores[len(proper) :].max() < scores[: len(proper)].max():
-        return ()
-    other = climb(fixed, moving, found, generators, seed)[0]
-    if best.evidence > DOUBTFUL * other.evidence or other.score < max(CHANCE, best.score):
-        return ()
-    return (
-        f"The moving image seems to be mirrored: edges agree by {other.score:.0f} standard deviations when it is, by "
-        f'{best.score:.0f} when it is not. Pass initialiser={{"name": "search", "mirrored": True}}.',
-    )
-
-
-def _settled(
-    fixed: Image, moving: Image, candidates: tuple[Candidate, ...], generators: Mapping[str, Tensor], seed: int
-) -> tuple[tuple[Candidate, ...], bool]:
-    """The candidates, and whether the first is so far above all others, and so well settled, that no search need go on.
-
-    Settled: others have come to its place. One alone may have stopped on the way; others a little to all sides of it are
-    started then, and the best of them takes its place.
-    """
-    best, *others = candidates
-    if not stands_out(candidates, fixed.grid):
-        return candidates, False
-    if _agreed(candidates, fixed.grid):
-        return candidates, True
-    around = climb(fixed, moving, _around(best, generators, fixed.grid, AROUND), generators, seed)
-    return (_better(best, around[0]), *others), _agreed(around, fixed.grid)
 
 
 def _better(one: Candidate, other: Candidate) -> Candidate:

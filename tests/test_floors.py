@@ -20,6 +20,8 @@ FLOORS = {
     "settings": 2,
     "image": 3,
     "transform": 3,
+    "frames": 3.25,
+    "outliers": 3.25,
     "orientation": 3.5,
     "pyramid": 4,
     "resample": 4,

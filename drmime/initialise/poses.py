@@ -14,6 +14,13 @@ def rotations(ndim: int, step: float) -> Tensor:
     return _turns(max(1, round(360 / step))) if ndim == 2 else _spread(max(1, round(VOLUME / math.radians(step) ** 3)))
 
 
+def angles(rotations: Tensor) -> Tensor:
+    """By how far each of them (R, D, D) turns, in radians. shape: (R,)"""
+    traces = rotations.diagonal(dim1=-2, dim2=-1).sum(-1)
+    cosines = traces / 2 if rotations.shape[-1] == 2 else (traces - 1) / 2
+    return cosines.clamp(-1, 1).acos()
+
+
 def mirror(ndim: int) -> Tensor:
     """The reflection of the first axis. shape: (D, D), float64"""
     return torch.diag(torch.tensor([-1.0] + [1.0] * (ndim - 1), dtype=torch.float64))

@@ -19,15 +19,15 @@ from drmime.image import Image
 from drmime.initialise.angle import GradientAngle
 from drmime.initialise.base import concentric, directions, distinct, peaks, stacked
 from drmime.initialise.cross import CrossMI
-from drmime.initialise.poses import mirror, nudges, rotations
+from drmime.initialise.poses import angles, mirror, nudges, rotations
 from drmime.pyramid import Pyramid, possible_levels
 from drmime.registry import build
 
 SIZE = {2: 192, 3: 32}  # pixels along the fixed image's longest side
 STEP = {2: 5.625, 3: 24.0}  # degrees
 PEAKS = 3  # taken from each pose's map
-COARSE = 64  # pixels along the fixed image's longest side; smaller images are searched once
-BETTER = 0.12  # share of the poses that are searched again at full size
+COARSE = {2: 64, 3: 16}  # pixels along the fixed image's longest side in a first pass over all poses; smaller images have one
+BETTER = {2: 0.12, 3: 0.05}  # share of the poses that are searched again at full size
 TOGETHER = 2**18  # pixels of canvases that are worked on at once; more leave its cache
 ALIKE = 1.1  # ratio of sizes up to which images are taken to have one scale
 LARGEST = 2.5  # longest side of the moving image by that of the fixed one: beyond, both get fewer pixels
@@ -75,6 +75,8 @@ class Search:
         scales: Sequence[float] = (0.64, 0.8, 1.0, 1.25, 1.56),
         rotate: bool = True,
         mirrored: bool = False,
+        largest_rotation: float = 180,
+        aspects: Sequence[float] = (),
         least_overlap: float = 0.35,
         count: int = 10,
         apart: float = 0.08,
@@ -90,6 +92,9 @@ class Search:
                 without spacing differ in size by more than 10 %, the ratio of their sizes times each is tried as well.
             rotate: False: shifts and scales alone.
             mirrored: search reflected poses instead of proper ones.
+            largest_rotation: degrees; no rotation by more is tried.
+            aspects: in two dimensions, ratios of a pixel's sides that one image may have and the other not, either way round;
+                all poses have one of them then.
             least_overlap: share of the smaller image that must lie on the other one.
             count: most candidates returned.
             apart: share of the fixed image's diagonal; candidates nearer to each other are one.
@@ -107,6 +112,8 @@ class Search:
         if not self.scales or not all(0.01 <= s <= 100 for s in self.scales):
             raise InputError(f"scales: expected numbers from 0.01 to 100, got {scales!r}")
         self.rotate, self.mirrored = switch("rotate", rotate), switch("mirrored", mirrored)
+        self.largest_rotation = number("largest_rotation", largest_rotation, 0, 180 + 1e-9)
+        self.aspects = [number("aspects", float(a), 1, 100) for a in numbers("aspects", aspects, "numbers above 1").ravel()]
         self.least_overlap = number("least_overlap", least_overlap, 0, 1)
         self.count, self.apart = whole("count", count, 1), number("apart", apart, 0, 1)
         self.refine = whole("refine", refine, 0, 10)
@@ -118,19 +125,19 @@ class Search:
     def peaks(self, fixed: Image, moving: Image) -> Peaks:
         """The highest places of the best poses' maps, best first.
 
-        Every pose is scored at half the size first, at a quarter of the cost; the better ones again at full size.
+        Every pose is scored at fewer pixels first, at a fraction of the cost; the better ones again at full size.
         """
         ndim = fixed.grid.ndim
-        poses = rotations(ndim, self.step or STEP[ndim]) if self.rotate else torch.eye(ndim)[None].double()
-        poses = poses @ mirror(ndim) if self.mirrored else poses
+        poses = self._poses(fixed.grid, moving.grid)
         longest = float(fixed.grid.extent.max())
         spacing = max(longest / (self.size or SIZE[ndim]), float(fixed.grid.spacing.min()))
         chosen = {scale: list(range(len(poses))) for scale in self._scales(fixed.grid, moving.grid)}
         here, there = pyramid(fixed), pyramid(moving)
-        if round(longest / (2 * spacing)) >= COARSE:
-            found = self._at(here, there, 2 * spacing, poses, chosen, count=1)
+        coarse = 2 * spacing if ndim == 2 else longest / COARSE[ndim]
+        if round(longest / coarse) >= COARSE[ndim] and coarse > 1.2 * spacing:
+            found = self._at(here, there, coarse, poses, chosen, count=1)
             seen = found.scale.tolist()  # a thin image may be too small for a look at half the size
-            chosen = _promising(found) | {scale: numbers_ for scale, numbers_ in chosen.items() if scale not in seen}
+            chosen = _promising(found, BETTER[ndim]) | {scale: numbers_ for scale, numbers_ in chosen.items() if scale not in seen}
         found = self._at(here, there, spacing, poses, chosen, PEAKS)
         for halving in range(1, 1 + (self.refine if self.rotate else 0)):
             near = nudges(ndim, math.radians(self.step or STEP[ndim]) / 2**halving)
@@ -141,6 +148,20 @@ class Search:
             poses = torch.cat([poses, (poses[found.pose[: self.count], None] @ near).flatten(0, 1)])
             found = _sorted([found, self._at(here, there, spacing, poses, chosen, count=1)])
         return found
+
+    def _poses(self, fixed: Grid, moving: Grid) -> Tensor:
+        """Linear maps of the fixed world to the moving one, but for their scale. shape: (R, D, D), float64"""
+        ndim = fixed.ndim
+        poses = rotations(ndim, self.step or STEP[ndim]) if self.rotate else torch.eye(ndim)[None].double()
+        poses = poses[angles(poses) <= math.radians(self.largest_rotation) + 1e-9]
+        poses = poses @ mirror(ndim) if self.mirrored else poses
+        if not self.aspects:
+            return poses
+        if ndim != 2:
+            raise InputError(f"aspects: expected none in three dimensions, got {self.aspects}")
+        ratios = torch.tensor([ratio for aspect in self.aspects for ratio in (aspect, 1 / aspect)]).double().sqrt()
+        stretches = torch.diag_embed(torch.stack([ratios, 1 / ratios], -1))[:, None]
+        return torch.cat([stretches @ poses, poses @ stretches]).flatten(0, 1)
 
     def _at(
         self, fixed: Pyramid, moving: Pyramid, spacing: float, poses: Tensor, chosen: Mapping[float, Sequence[int]], count: int
@@ -171,7 +192,8 @@ class Search:
     def _at_scale(self, here: Image, there: Image, scale: float, poses: Tensor, spacing: float, count: int) -> Iterator[Peaks]:
         """Peaks of every rotation at one scale; `here` and `there` are reduced and described."""
         ndim = here.grid.ndim
-        side = math.ceil(math.hypot(*there.grid.shape))  # holds the moving image however it is turned
+        longer = float(1 / torch.linalg.svdvals(poses).amin())  # than upright, by stretched pixels
+        side = math.ceil(longer * math.hypot(*there.grid.shape))  # holds the moving image however it is turned
         shape = (side,) * ndim
         self.maps.begin(here, there, shape)
         axes, first = directions(here.grid), torch.tensor(self.maps.first)
@@ -212,10 +234,10 @@ def _sorted(peaks_: Sequence[Peaks]) -> Peaks:
     return Peaks(*(part[order] for part in joined))
 
 
-def _promising(found: Peaks) -> dict[float, list[int]]:
-    """The better poses, numbers by scale, of one peak each."""
+def _promising(found: Peaks, share: float) -> dict[float, list[int]]:
+    """The better `share` of the poses, numbers by scale, of one peak each."""
     chosen: dict[float, list[int]] = {}
-    best = slice(max(1, math.ceil(BETTER * len(found.score))))
+    best = slice(max(1, math.ceil(share * len(found.score))))
     for scale, pose in zip(found.scale[best].tolist(), found.pose[best].tolist(), strict=True):
         chosen.setdefault(scale, []).append(pose)
     return chosen
