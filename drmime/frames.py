@@ -2,9 +2,8 @@
 
 Black corners of a turned image, the surroundings of a fundus camera's disc, the air around a head: their outline would be taken
 for the strongest edge of all, and agrees best where frame lies on frame. The flat ground of nuclei, spots, labels or fibres
-touches the border too, but there the outlines are most of what there is to see. So a flat region is left out if what it
-surrounds is one filled region, and either that has straight sides or is a disc, as a picture is, or most of the image's edges
-lie within it.
+touches the border too, but there the outlines are most of what there is to see. So a flat region is left out if it surrounds a
+picture, which is filled and has straight sides or is a disc, or a specimen with many edges inside.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,9 +32,10 @@ FLAT = 0.02  # of the intensity range: a frame varies less
 SMALLEST = 0.02  # share of the image; a smaller region is no frame
 LARGEST = 0.9  # share of the image; what fills less than the rest is an object, and not content in a frame
 INSIDE, OUTSIDE = 3, 2  # cells on either side of a frame's outline whose edges are the outline's
+LITTLE = 1e-3  # edges inside by edges along the outline, below which the outline is all there is to see
 RICH = 0.3  # edges inside by edges along the outline: heads and specimens have 0.4 to 50
-FILLED = 0.45  # share of its convex hull that a specimen fills; nuclei, spots, labels, fibres fill 0.1 to 0.36
-PICTURE = 0.95  # likewise of a picture in a frame
+AROUND = 0.4  # share of a ground that lies outside the convex hull of a specimen: 0.5 and more; of nuclei or fibres 0
+PICTURE = 0.95  # share of its convex hull that a picture in a frame fills
 EXPLAINED = 0.75  # share of a picture's outline that lies on long flat sides, or on one sphere and such sides
 SIDE = 0.2  # of the longest side: shorter pieces of an outline are not sides
 ROUND = 0.4  # share of the outline, of which less on one sphere is no disc
@@ -69,7 +69,7 @@ def frame(image: Image) -> Tensor:
         edges = _edges(mean[number])
         for region in _candidates(mean[number], exact[number]):
             if _is_frame(region, edges):
-                found[number, 0][binary_dilation(region, _box(ndim))] = 1  # cells that the outline crosses
+                found[number, 0][binary_dilation(region, _box(ndim))] = 1
     return torch.as_tensor(found).to(image.data)
 
 
@@ -101,12 +101,12 @@ def _is_frame(region: np.ndarray, edges: np.ndarray) -> bool:
         return False
     content, box = ~region, _box(region.ndim)
     hull = _hull(content)
-    filled = content.sum() / hull.sum()
     inner = ~binary_dilation(region, box, iterations=INSIDE)
     outline = ~inner & ~binary_erosion(region, box, iterations=OUTSIDE, border_value=True)
-    if filled < FILLED or not edges[inner].sum() > 1e-3 * edges[outline].sum():  # all there is to see is the outline
-        return False
-    return bool(edges[inner].sum() > RICH * edges[outline].sum()) or (filled > PICTURE and _regular(hull))
+    richness = edges[inner].sum() / max(edges[outline].sum(), 1e-30)
+    if richness > RICH and (region & ~hull).sum() > AROUND * region.sum():
+        return True
+    return bool(richness > LITTLE) and content.sum() > PICTURE * hull.sum() and _regular(hull)
 
 
 def _hull(content: np.ndarray) -> np.ndarray:

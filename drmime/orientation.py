@@ -27,6 +27,7 @@ from drmime.image import Image
 EDGE = 2  # pixels next to a border whose derivatives are the border's (a third of a thinner image); more would leave little
 CELLS = 64  # along the longest side, on which local means are taken
 NEAR = 0.05  # of the longest side: the width of the Gaussian that says what is nearby
+BLURRED = 3  # likewise, next to a mask: as far as the Gaussian of the derivatives reaches
 BAND = 2**16  # pixels of an image that are worked on at once
 
 
@@ -182,8 +183,8 @@ def _inner(image: Image) -> Tensor:
     shape = image.grid.shape
     inner = torch.ones_like(image.data[:, :1]) if image.mask is None else image.mask.clone()
     if image.mask is not None:
-        for rows, around, part in _bands(shape, EDGE):
-            inner[:, :, rows] = -widened(-image.mask[:, :, around], EDGE)[:, :, part]
+        for rows, around, part in _bands(shape, BLURRED):
+            inner[:, :, rows] = -widened(-image.mask[:, :, around], BLURRED)[:, :, part]
     for axis, length in enumerate(shape, 2):
         reach = min(EDGE, max(1, (length - 1) // 3))
         inner.narrow(axis, 0, min(reach, length)).zero_()

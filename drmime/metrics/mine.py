@@ -94,7 +94,7 @@ class MINE(Similarity):
             return Image(local_contrast(image), image.grid, image.mask) if self.local else image
         data = image.data.new_empty(len(image.data), image.data.shape[1] + components(image.grid.ndim), *image.grid.shape)
         values, tensors = data.tensor_split([image.data.shape[1]], 1)  # both are written where they will stay
-        local_contrast(image, out=values) if self.local else values.copy_(image.data)
+        local_contrast(Image(image.data, image.grid), out=values) if self.local else values.copy_(image.data)
         return Image(data, image.grid, orientation(image, out=tensors).mask)
 
     def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
