@@ -58,10 +58,9 @@ def searched(fixed: np.ndarray, moving: np.ndarray, start: np.ndarray, threads: 
 
 
 def ours(fixed: np.ndarray, moving: np.ndarray, start: np.ndarray, threads: int, **options: Any) -> Run:
-    torch.set_num_threads(threads)
-
     def run(seed: int) -> Mapper:
-        result = register(fixed, moving, initial_transform=start, seed=seed, device="cpu", **options)
+        settings: dict[str, Any] = {"initial_transform": start, "threads": threads, "device": "cpu"} | options
+        result = register(fixed, moving, seed=seed, **settings)
         if not result.success:
             raise RuntimeError(result.stop.value)
         return result.to_moving

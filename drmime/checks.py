@@ -39,6 +39,8 @@ class Options:
     parametrisation: str
     finest_vector: bool
     seed: int
+    threads: int
+    progress: bool
 
 
 def options(given: Mapping[str, Any]) -> Options:
@@ -65,6 +67,8 @@ def options(given: Mapping[str, Any]) -> Options:
         parametrisation=known("parametrisation", given["parametrisation"], PARAMETRISATIONS),
         finest_vector=switch("finest_vector", given["finest_vector"]),
         seed=whole("seed", given["seed"], 0),
+        threads=whole("threads", given["threads"], 1, 1024),
+        progress=switch("progress", given["progress"]),
     )
 
 

@@ -102,6 +102,7 @@ def _add_demo(commands: Any) -> None:
     parser.add_argument("--device", default=GIVEN, help="cpu, cuda, ...; by default a GPU if there is one")
     parser.add_argument("--metric", type=_value, default=GIVEN, help="as in 'drmime register' (mine)")
     parser.add_argument("--levels", type=int, default=GIVEN, metavar="N", help="of the pyramid (4)")
+    parser.add_argument("--threads", type=int, default=GIVEN, metavar="N", help="of torch (1)")
 
 
 def _add_register(commands: Any) -> None:
@@ -121,6 +122,7 @@ def _add_register(commands: Any) -> None:
     add("--steps", type=int, default=GIVEN, metavar="N", help="of the transform")
     add("--device", default=GIVEN, help="cpu, cuda, ...; by default a GPU if there is one")
     add("--seed", type=int, default=GIVEN, metavar="N", help="of every random number")
+    add("--threads", type=int, default=GIVEN, metavar="N", help="of torch (1)")
     add(
         "--initialiser",
         type=_value,

@@ -1,7 +1,6 @@
 """What each command of the command line does: it returns a `Report`, and `cli` prints it."""
 
 import csv
-import functools
 import json
 import tempfile
 from argparse import Namespace
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from drmime import demo as example
 from drmime import experiment, settings
@@ -19,13 +17,12 @@ from drmime.io import MEDICAL, write_atomically, write_image
 from drmime.observers import Progress, TensorBoard
 from drmime.optimise import Observer
 from drmime.registration import Interrupted
-from drmime.registration import register as in_process
+from drmime.registration import register as align
 from drmime.registry import known, options_of
 from drmime.resample import ORDERS
 from drmime.result import Registration
 
 GOOD = 1.0  # pixels; a demo that ends further off has failed
-THREADS = 2  # at most, where the command line aligns one pair
 
 
 @dataclass(frozen=True)
@@ -37,18 +34,11 @@ class Report:
     status: int = 0
 
 
-@functools.wraps(in_process)
-def align(*images: Any, **options: Any) -> Registration:
-    """`drmime.register` on a few threads: small tensors gain nothing from more, which on a busy machine wait for each other."""
-    torch.set_num_threads(min(THREADS, torch.get_num_threads()))
-    return in_process(*images, **options)
-
-
 def demo(args: Namespace) -> Report:
     """Align the demo's pair and compare with the truth."""
     writable(args.out)
     pair = example.pair()
-    options = {name: value for name, value in vars(args).items() if name in ("seed", "device", "metric", "levels")}
+    options = {name: value for name, value in vars(args).items() if name in ("seed", "device", "metric", "levels", "threads")}
     logs = args.out / "tensorboard"
     try:
         registration = align(pair.fixed, pair.moving, observers=[Progress(), TensorBoard(logs)], **options)
@@ -180,7 +170,7 @@ def writable(folder: Path) -> None:
 
 def _options(args: Namespace) -> dict[str, Any]:
     """Keyword arguments of `register`: those of the file, over them those of --set, over them the flags."""
-    names = [name for name in options_of(align) if name not in ("fixed", "moving", "observers")]
+    names = [name for name in options_of(align) if name not in ("fixed", "moving", "observers", "progress")]
     options = settings.config(args.config, names) if args.config else {}
     options |= {known("option", name, names): value for name, value in args.set}
     options |= {name: value for name, value in vars(args).items() if name in names}

@@ -17,10 +17,9 @@ from tqdm import tqdm
 from drmime.errors import InputError, whole
 from drmime.grid import Grid, apply, scale_and_shift, scaled
 from drmime.image import Image
-from drmime.optimise import Observer, Outcome, Run, Step
+from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step
 from drmime.pictures import blend
 from drmime.pyramid import Pyramid, possible_levels
-from drmime.registration import LAST_STEPS
 
 LONGEST = 256  # pixels of a picture's long side in TensorBoard, which are many
 CURVES = {  # what a metric's curves are called; other metrics go by their own name
@@ -56,14 +55,22 @@ class History(Observer):
 
 
 class Progress(Observer):
-    """A bar on stderr with steps and similarity; silent where stderr is not a terminal."""
+    """A bar on stderr: what is done while starts are searched for, then steps and similarity; silent where stderr is no terminal."""
 
     def __init__(self, every: int = 10) -> None:
         """`every`: steps between readings of the similarity."""
         self.every = whole("progress every", every, 1)
+        self.bar: Any = None
+        self.what = ""
+
+    def starting(self, what: str, share: float) -> None:
+        if self.bar is None or what != self.what:
+            self._open(desc=what, total=100, bar_format="{desc} {percentage:3.0f} % |{bar}| {elapsed}")
+            self.what = what
+        self.bar.update(max(0, int(100 * share) - self.bar.n))
 
     def begin(self, run: Run) -> None:
-        self.bar = tqdm(total=run.steps, unit="step", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
+        self._open(total=run.steps, unit="step")
 
     def __call__(self, step: Step) -> None:
         if not self.bar.disable and step.index % self.every == 0:
@@ -72,6 +79,12 @@ class Progress(Observer):
 
     def end(self, outcome: Outcome) -> None:
         self.bar.close()
+        self.bar = None
+
+    def _open(self, **options: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        self.bar = tqdm(file=sys.stderr, disable=not sys.stderr.isatty(), leave=False, **options)
 
 
 class TensorBoard(Observer):

@@ -20,6 +20,7 @@ from drmime.pyramid import Pyramid
 from drmime.sampling import Overlap, Sampler, Seen, read, seen
 from drmime.transform import LieTransform
 
+LAST_STEPS = 20  # over which the similarity of a result is averaged
 CHECK_EVERY = 10  # steps between looks at overlap and finiteness, each of which waits for the device
 WINDOW = 50  # steps over which a transform that stands still has converged
 SMOOTHING = 0.1  # rate of the averages from which the best transform is taken
@@ -65,6 +66,9 @@ class Run:
 
 class Observer:
     """Watches a run; every method may be left out. A plain function of a `Step` is an observer too."""
+
+    def starting(self, what: str, share: float) -> None:
+        """Before `begin`, while starts are searched for: what is being done, and how much of it is."""
 
     def begin(self, run: Run) -> None: ...
 
@@ -155,9 +159,7 @@ def cosine(index: int, steps: int) -> float:
     return FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def _score(
-    points: Sequence[Seen], moving: Pyramid, transform: LieTransform, matrices: Tensor, metric: Similarity
-) -> Tensor:
+def _score(points: Sequence[Seen], moving: Pyramid, transform: LieTransform, matrices: Tensor, metric: Similarity) -> Tensor:
     """Similarity at the points of a step. shape: (levels, B)"""
     scores = []
     for some in points:

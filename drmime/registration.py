@@ -14,17 +14,20 @@ from drmime.checks import Options
 from drmime.frames import without_frame
 from drmime.grid import scaled
 from drmime.image import Image
+from drmime.ladder import Candidate
 from drmime.lie import generators
 from drmime.metrics import Similarity
-from drmime.optimise import Observer, Outcome, Run, Step, Stop, maximise
+from drmime.observers import Progress
+from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step, Stop, maximise
 from drmime.outliers import mended
 from drmime.pyramid import Pyramid
 from drmime.result import Registration
 from drmime.sampling import Overlap, Sampler
 from drmime.starts import Ranking
+from drmime.threads import threads as use_threads
 from drmime.transform import LieTransform
 
-LAST_STEPS = 20  # over which the similarity of the result is averaged
+Watchers = Sequence[Observer | Callable[[Step], None]]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -74,6 +77,8 @@ def register(
     seed: int = 0,
     device: str | torch.device | None = None,
     dtype: str = "float32",
+    threads: int = 1,
+    progress: bool = False,
     observers: Sequence[Observer | Callable[[Step], None]] = (),
 ) -> Any:
     """Align `moving` to `fixed`: find the transform that takes points of the fixed image to the moving image.
@@ -112,43 +117,88 @@ def register(
         seed: of every random number; the same seed gives the same result.
         device: "cpu", "cuda", …; by default a GPU if torch sees one.
         dtype: "float32" or "float64", of images and metric; matrices are float64 always.
+        threads: of torch while it runs; the caller's number is restored. More than one gains little (`benchmarks/README.md`).
+        progress: show a bar on stderr, where that is a terminal, with what is being done.
         observers: objects of `drmime.Observer`, or functions of a `Step`.
 
     Raises:
         InputError: input that cannot be used; nothing has been computed then.
-        Interrupted: Ctrl-C; carries the results so far. While starts are still searched for there are none, and it is
-            a plain KeyboardInterrupt.
+        Interrupted: Ctrl-C; carries the results so far, which are the best starts while these are still searched for.
 
     The method is DRMIME (Nan, Tennant, Rubin, Ray, MIDL 2020, arXiv 2001.09865).
     """
-    settings = {name: checks.plain(value) for name, value in locals().items() if name not in ("fixed", "moving", "observers")}
+    told = ("fixed", "moving", "observers", "progress")
+    settings = {name: checks.plain(value) for name, value in locals().items() if name not in told}
     asked = checks.options(locals())
     checks.observers(observers)
-    pair = _Pair(
-        checks.images(fixed, fixed_mask, "fixed", {**asked.images, "spacing": fixed_spacing}),
-        checks.images(moving, moving_mask, "moving", {**asked.images, "spacing": moving_spacing}),
-    )
-    named = generators(group, pair.fixed.grid.ndim)
-    count, notes = checks.levels(levels, pair.fixed, pair.moving)
-    weights = checks.level_weights(level_weights, count).to(pair.fixed.data)
-    pair, left_out = pair.mended()
-    pair = pair.normalised(asked.metric.common_scale)  # the images as given are no longer held
-    overlap = Overlap(pair.fixed, pair.moving)  # of the images, whatever their frames
-    pair = pair.without_frames()
-    given = checks.start(initial_transform, pair.fixed, pair.moving)
-    settings |= {"levels": count, "device": str(pair.fixed.data.device)}
-    settings |= {name: settings[name] and "given" for name in ("fixed_mask", "moving_mask")}
+    watchers: Watchers = [*observers, *([Progress()] if asked.progress else [])]
+    with use_threads(asked.threads):
+        pair = _Pair(
+            checks.images(fixed, fixed_mask, "fixed", {**asked.images, "spacing": fixed_spacing}),
+            checks.images(moving, moving_mask, "moving", {**asked.images, "spacing": moving_spacing}),
+        )
+        named = generators(group, pair.fixed.grid.ndim)
+        count, notes = checks.levels(levels, pair.fixed, pair.moving)
+        weights = checks.level_weights(level_weights, count).to(pair.fixed.data)
+        pair, left_out = pair.mended()
+        pair = pair.normalised(asked.metric.common_scale)  # the images as given are no longer held
+        overlap = Overlap(pair.fixed, pair.moving)  # of the images, whatever their frames
+        pair = pair.without_frames()
+        given = checks.start(initial_transform, pair.fixed, pair.moving)
+        settings |= {"levels": count, "device": str(pair.fixed.data.device)}
+        settings |= {name: settings[name] and "given" for name in ("fixed_mask", "moving_mask")}
 
-    here, there = _singles(pair.fixed), _singles(pair.moving)
-    ranked = [starts.ranking(*one, asked.initialisers, named, seed) for one in zip(here, there, given, strict=True)]
-    start = torch.stack([ranking.candidates[0].matrix for ranking in ranked])
-    transform = LieTransform(named, start, pair.fixed.grid, asked.finest_vector, parametrisation).to(weights.device)
-    run = Run(pair.fixed, pair.moving, transform.names, settings, asked.metric.warmup + steps)
-    outcome = _solve(run, transform, asked, weights, overlap, observers)
+        ranked = _starts(pair, given, asked, named, watchers)
+        start = torch.stack([ranking.candidates[0].matrix for ranking in ranked])
+        transform = LieTransform(named, start, pair.fixed.grid, asked.finest_vector, parametrisation).to(weights.device)
+        run = Run(pair.fixed, pair.moving, transform.names, settings, asked.metric.warmup + steps)
+        if any(ranking.interrupted for ranking in ranked):
+            outcome = _not_begun(transform, count, overlap)
+        else:
+            outcome = _solve(run, transform, asked, weights, overlap, watchers)
     results = _results(outcome, pair, settings, notes + left_out, ranked)
     if Stop.INTERRUPTED in outcome.stops:
         raise Interrupted(results)
     return results if isinstance(fixed, (list, tuple)) else results[0]
+
+
+def _starts(
+    pair: "_Pair",
+    given: Tensor,
+    asked: Options,
+    named: Mapping[str, Tensor],
+    observers: Watchers,
+) -> list[Ranking]:
+    """The starts of each pair; after Ctrl-C the best so far, and the given ones alone of the pairs that are left."""
+    here, there = _singles(pair.fixed), _singles(pair.moving)
+    ranked: list[Ranking] = []
+    watching = [watcher for watcher in observers if isinstance(watcher, Observer)]
+
+    def tell(what: str, share: float) -> None:
+        which = f"pair {len(ranked) + 1} of {len(here)}, " if len(here) > 1 else ""
+        for watcher in watching:
+            watcher.starting(which + what, share)
+
+    for one in zip(here, there, given, strict=True):
+        if ranked and ranked[-1].interrupted:
+            ranked.append(Ranking((Candidate("given", math.nan, one[2]),), interrupted=True))
+        else:
+            ranked.append(starts.ranking(*one, asked.initialisers, named, asked.seed, tell))
+    return ranked
+
+
+def _not_begun(transform: LieTransform, levels: int, overlap: Overlap) -> Outcome:
+    """The outcome of Ctrl-C before the first step: the starts."""
+    matrix = transform.matrix().detach().cpu()
+    count = len(matrix)
+    return Outcome(
+        matrix=matrix,
+        coefficients=torch.zeros(count, len(transform.names), dtype=torch.float64),
+        history=[torch.zeros(0, levels) for _ in range(count)],
+        totals=[torch.zeros(0) for _ in range(count)],
+        stops=[Stop.INTERRUPTED] * count,
+        overlap=overlap(matrix),
+    )
 
 
 def _singles(images: Image) -> list[Image]:
@@ -184,7 +234,7 @@ def _solve(
     asked: Options,
     weights: Tensor,
     overlap: Overlap,
-    observers: Sequence[Observer | Callable[[Step], None]],
+    observers: Watchers,
 ) -> Outcome:
     """Build the pyramids, let every part begin, and maximise."""
     metric, sampler, levels = asked.metric, asked.sampler, weights.shape[1]

@@ -63,7 +63,9 @@ def _by_edges(small: Reduced, matrix: Tensor) -> Rival | None:
     peak = score[near].max()
     if peak <= 0:
         return None
-    own = [int(at) + part.start for at, part in zip(np.unravel_index(score[near].argmax(), score[near].shape), near, strict=True)]
+    own = [
+        int(at) + part.start for at, part in zip(np.unravel_index(score[near].argmax(), score[near].shape), near, strict=True)
+    ]
     regions, _ = ndimage.label(score >= NEARLY * peak, np.ones((3,) * score.ndim))
     others = np.where((regions > 0) & (regions != regions[tuple(own)]), score, 0)
     if not others.any():

@@ -6,6 +6,7 @@ what it found, further ones: at smaller overlaps, at scales from 1/8 to 8, at pi
 is started anew from all around its place and polished by MINE, and what still has a rival is said to be doubtful.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,10 @@ QUICK: dict[int, dict[str, Any]] = {  # a first look, by dimension: so many pose
     3: {"scales": (1.0,)},
 }
 THOROUGH: dict[int, dict[str, Any]] = {2: {}, 3: {"scales": (0.85, 1.0, 1.18)}}  # volumes nearly always have a spacing
-SMALL_OVERLAP: dict[str, Any] = {"least_overlap": 0.1, "scales": (0.85, 1.0, 1.18)}  # what else is searched where nothing is clear
+SMALL_OVERLAP: dict[str, Any] = {
+    "least_overlap": 0.1,
+    "scales": (0.85, 1.0, 1.18),
+}  # what else is searched where nothing is clear
 ANY_SCALE: dict[str, Any] = {"size": 128, "least_overlap": 0.3, "scales": tuple(1.25**k for k in range(-9, 10))}
 ANY_PIXELS: dict[str, Any] = {
     "size": 64,
@@ -42,10 +46,12 @@ ANY_PIXELS: dict[str, Any] = {
 }
 CLEAR = 20.0  # standard deviations, from which a first look may be enough
 RIVAL = 0.5  # share of the best one's evidence that no start elsewhere may have then
-AROUND = {2: (0.08,), 3: (0.2,)}  # radians, logarithms of a scale, or half sides, by which starts around one are off it
+AROUND = {2: (0.08,), 3: (0.1,)}  # radians, logarithms of a scale, or half sides, by which starts around one are off it
 CLOSER = {2: (0.02, 0.04), 3: (0.05, 0.1)}  # likewise, around a start that a thorough look left unclear
 SAME = (0.7, 0.02)  # share of the evidence, and of the diagonal, with which another start has come to the same place
 DOUBTFUL = 0.8  # a start elsewhere for which this share of the best one's evidence speaks
+BETWEEN = (0.17, 0.38, 0.5, 0.71)  # of the way between two starts: their peak is one if the evidence is nearly the same there
+JOINED = 0.95  # share of the lower one's evidence, everywhere between
 APART = 0.05  # of the fixed image's diagonal: corners further off, on average, are elsewhere
 NEARBY = 0.25  # of the fixed image's diagonal, likewise: within it a start is one that the given start may have meant
 SURE = 50.0  # standard deviations; below, a look at the mirrored image is worth its time however clear the start is
@@ -53,7 +59,7 @@ CHANCE = 8.0  # standard deviations; neighbouring pixels are not independent, so
 COARSE = RUNGS[0].levels  # where proper and mirrored starts are compared before any is refined
 
 
-Tell = Callable[[str], None]  # what is being done, in a few words
+Tell = Callable[[str, float], None]  # what is being done, in a few words, and how much of it is
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,8 @@ class Starts:
         for look in looks or [Look("the given start", ())]:
             if look.further and (enough or self.best.score >= SURE):
                 break
-            self.tell(look.name)
-            found = [*kept, *self._proposed(look.proposers)]
+            found = [*kept, *self._proposed(look.proposers, look.name)]
+            self.tell(f"{look.name}: refining what it found", 0.0)
             candidates, enough = self._settled(self._climbed(found, look.rungs))
             self.best = candidates[0]
             if enough:
@@ -112,7 +118,7 @@ class Starts:
                 kept.append((self.best.source, self.best.matrix))
         candidates = _as_given(candidates, self.given, self.fixed.grid)
         if auto and not enough:
-            self.tell("starts around the best one")
+            self.tell("starts around the best one", 0.0)
             nearby = self._climbed(_around(candidates[0], self.generators, self.fixed.grid, CLOSER))
             candidates = (_better(candidates[0], nearby[0]), *candidates[1:])
         self.best = candidates[0]
@@ -120,10 +126,9 @@ class Starts:
         if len(candidates) == 1 and (auto or any(find is not nothing for _, find in own)):
             doubt += ("Doubtful: no other start was found than the given one. Look at the overlay.",)
         if auto and (not enough or candidates[0].score < SURE):
-            self.tell("the mirrored image")
             doubt += self._mirrored(found, candidates[0])
         if auto and not enough:
-            self.tell("polishing the best start")
+            self.tell("polishing the best start", 0.0)
             candidates = (polished(self.fixed, self.moving, candidates[0], self.generators, self.seed), *candidates[1:])
         return Ranking(candidates, doubt)
 
@@ -143,11 +148,17 @@ class Starts:
                 looks.append(Look("a search of unequal pixels", _searches(group, ANY_PIXELS), further=True))
         return looks
 
-    def _proposed(self, proposers: Sequence[tuple[str, Initialiser]]) -> list[tuple[str, Tensor]]:
-        """What each of them finds, with its name."""
-        grid = self.fixed.grid
-        found = [(name, find(self.fixed, self.moving)) for name, find in proposers]
-        return [(name, scaled(matrix.double().cpu(), grid)) for name, matrices in found for matrix in matrices]
+    def _proposed(self, proposers: Sequence[tuple[str, Initialiser]], what: str = "") -> list[tuple[str, Tensor]]:
+        """What each of them finds, with its name; `what` is how that is called."""
+        found: list[tuple[str, Tensor]] = []
+        for name, find in proposers:
+            self.tell(what or name, 0.0)
+            if isinstance(find, Search):
+                matrices = find(self.fixed, self.moving, functools.partial(self.tell, what or name))
+            else:
+                matrices = find(self.fixed, self.moving)
+            found.extend((name, scaled(matrix.double().cpu(), self.fixed.grid)) for matrix in matrices)
+        return found
 
     def _climbed(self, found: Sequence[tuple[str, Tensor]], rungs: Sequence[Rung] = RUNGS) -> tuple[Candidate, ...]:
         return climb(self.fixed, self.moving, found, self.generators, self.seed, rungs)
@@ -158,14 +169,29 @@ class Starts:
         Settled: others have come to its place. One alone may have stopped on the way; others a little to all sides of it are
         started then, and the best of them takes its place.
         """
-        best, *others = candidates
-        if not stands_out(candidates, self.fixed.grid):
+        count = len(candidates)
+        best, *others = candidates = self._peaks(candidates)
+        if not stands_out(candidates, self.fixed.grid) and not (count > len(candidates) == 1):
             return candidates, False
-        if _agreed(candidates, self.fixed.grid):
+        if count > len(candidates) or _agreed(candidates, self.fixed.grid):
             return candidates, self._rival(best) is None
         around = self._climbed(_around(best, self.generators, self.fixed.grid, AROUND))
         better = _better(best, around[0])
         return (better, *others), _agreed(around, self.fixed.grid) and self._rival(better) is None
+
+    def _peaks(self, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+        """Without those that stand elsewhere on the first one's own peak, which is broad where an image is smooth or small."""
+        best, *others = candidates
+        strong = [
+            one for one in others if one.evidence > RIVAL * best.evidence and apart(best.matrix, one.matrix, self.fixed.grid)
+        ]
+        if not strong:
+            return candidates
+        between = [torch.lerp(best.matrix, one.matrix, share) for one in strong for share in BETWEEN]
+        small = reduced_pair(self.fixed, self.moving, best.matrix[None])
+        evidence = small.judged(torch.stack(between))[1].view(len(strong), -1).amin(1).tolist()
+        joined = [one for one, least in zip(strong, evidence, strict=True) if least > JOINED * one.evidence]
+        return tuple(one for one in candidates if all(one is not other for other in joined))
 
     def _rival(self, best: Candidate) -> Rival | None:
         """Another place by a shift, if the group has all shifts."""
@@ -185,7 +211,7 @@ class Starts:
 
     def _mirrored(self, proper: Sequence[tuple[str, Tensor]], best: Candidate) -> tuple[str, ...]:
         """A sentence where a reflected start fits far better than the best of the `proper` ones."""
-        found = self._proposed(suited(self.generators, mirrored=True))
+        found = self._proposed(suited(self.generators, mirrored=True), "a search of the mirrored image")
         if not found:
             return ()
         scores = scores_at(self.fixed, self.moving, [matrix for _, matrix in (*proper, *found)], COARSE)
@@ -207,7 +233,7 @@ def ranking(
     searching: Sequence[tuple[str, Initialiser | None]],
     generators: Mapping[str, Tensor],
     seed: int,
-    tell: Tell = lambda what: None,
+    tell: Tell = lambda what, share: None,
 ) -> Ranking:
     """All starts of one pair: the given one (D+1, D+1) and what each of `searching` finds; None is the search that suits.
 

@@ -3,8 +3,8 @@
     python experiments/kinds.py                                   # every kind
     python experiments/kinds.py nuclei labels --count 50 --workers 2
 
-Aligned: the median error over points that both images show is below one pixel. A result that is not aligned and carries no doubt is
-silent. `problem(kind, number)` makes one of them; the pictures come from scikit-image (`pip install 'drmime[demo]'`).
+Aligned: the median error over points that both images show is below one pixel. A result that is not aligned and carries no doubt
+is silent. `problem(kind, number)` makes one of them; the pictures come from scikit-image (`pip install 'drmime[demo]'`).
 """
 
 import argparse
@@ -211,7 +211,7 @@ def unequal_pixels(ratio: float, number: int) -> Problem:
     step = round(ratio)
     moving = moving[: SIDE // step * step].reshape(SIDE // step, step, SIDE).mean(1)
     points, there = _shared_points(matrix, (SIDE // step * step, SIDE))
-    return Problem(fixed, moving * 0.8, points, (there + (0, 0.5)) / (1, step) - (0, 0.5), {"group": "affine"})
+    return Problem(fixed, moving * 0.8, points, (there + np.array([0, 0.5])) / (1, step) - (0, 0.5), {"group": "affine"})
 
 
 # ---- volumes of few slices
@@ -267,11 +267,8 @@ def problem(kind: str, number: int) -> Problem:
 
 def solve(kind: str, number: int) -> Outcome:
     """Register it as it comes."""
-    import torch
-
     from drmime import register
 
-    torch.set_num_threads(1)
     given = problem(kind, number)
     began = time.perf_counter()
     result = register(given.fixed, given.moving, seed=number, **given.options)
@@ -292,22 +289,18 @@ def main() -> None:
     args = parser.parse_args()
     chosen = [kind for kind in KINDS if not args.kinds or kind.startswith(tuple(args.kinds))]
     tasks = [(kind, args.first + n) for kind in chosen for n in range(args.count or KINDS[kind][0])]
-    print(
-        "| kind | aligned | not aligned, doubted | silent | aligned, doubted | median error | seconds |\n|---|---|---|---|---|---|---|"
-    )
+    columns = ("kind", "aligned", "not aligned, doubted", "silent", "aligned, doubted", "median error", "seconds")
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     with ProcessPoolExecutor(args.workers) as pool:
         outcomes = list(zip(tasks, pool.map(solve, *zip(*tasks, strict=True)), strict=True))
     for kind in chosen:
         some = [(number, outcome) for (name, number), outcome in outcomes if name == kind]
         good = [outcome.error < 1 for _, outcome in some]
         doubted = [outcome.doubted for _, outcome in some]
-        counts = [
-            sum(good),
-            *(sum(g == a and d == b for g, d in zip(good, doubted, strict=True)) for a, b in ((0, 1), (0, 0), (1, 1))),
-        ]
-        middle = [float(np.median([getattr(outcome, name) for _, outcome in some])) for name in ("error", "seconds")]
+        counts = [sum(g == a and d == b for g, d in zip(good, doubted, strict=True)) for a, b in ((0, 1), (0, 0), (1, 1))]
+        error, seconds = (float(np.median([getattr(outcome, name) for _, outcome in some])) for name in ("error", "seconds"))
         print(
-            f"| {kind} | {counts[0]}/{len(some)} | {counts[1]} | {counts[2]} | {counts[3]} | {middle[0]:.2f} | {middle[1]:.1f} |"
+            f"| {kind} | {sum(good)}/{len(some)} | {' | '.join(map(str, counts))} | {error:.2f} | {seconds:.1f} |", flush=True
         )
         for (number, outcome), well in zip(some, good, strict=True):
             if args.each and (not well or outcome.doubted):

@@ -12,6 +12,7 @@ import drmime
 ROOT = Path(drmime.__file__).parent
 FLOORS = {
     "errors": 0,
+    "threads": 0,
     "version": 0,
     "registry": 1,
     "grid": 1,
@@ -30,14 +31,15 @@ FLOORS = {
     "sampling": 4.5,
     "optimise": 5,
     "evidence": 5.25,
+    "rivals": 5.35,
     "ladder": 5.5,
     "starts": 5.75,
     "pictures": 5,
+    "observers": 5.75,
     "checks": 6,
     "result": 6,
     "registration": 7,
     "": 7.5,  # the package's front door: what `import drmime` gives
-    "observers": 8,
     "evaluate": 8,
     "datasets": 8.5,
     "peers": 8.5,

@@ -150,6 +150,7 @@ def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
         "moving_spacing": case.moving_spacing,
         "channel_axis": -1,
         "seed": task.seed,
+        "threads": task.threads,
     } | dict(task.block)
     watching = [_tensorboard(task, case, problem.start)] if task.outputs.tensorboard else []
 
@@ -166,7 +167,7 @@ def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
         return Found(result.pixel_matrix, told, result.similarity)
 
     settings = {name: plain(value) for name, value in (DEFAULTS | options).items()}
-    return align, {name: value for name, value in settings.items() if name not in ("fixed", "moving", "observers")}
+    return align, {name: value for name, value in settings.items() if name not in ("fixed", "moving", "observers", "progress")}
 
 
 def _tensorboard(task: Task, case: Case, start: np.ndarray) -> TensorBoard:

@@ -55,6 +55,9 @@ class Maps(Protocol):
 SCORES: dict[str, Callable[..., Maps]] = {"angle": GradientAngle, "cross": CrossMI}
 
 
+Tell = Callable[[float], None]
+
+
 class Peaks(NamedTuple):
     """Places where the moving image fits."""
 
@@ -118,11 +121,14 @@ class Search:
         self.count, self.apart = whole("count", count, 1), number("apart", apart, 0, 1)
         self.refine = whole("refine", refine, 0, 10)
 
-    def __call__(self, fixed: Image, moving: Image) -> Tensor:
-        """Candidates, best first. (K, D+1, D+1); K = 0 where nothing stands out, as on images without structure."""
-        return distinct(self.peaks(fixed, moving).matrix, fixed.grid, self.count, self.apart)
+    def __call__(self, fixed: Image, moving: Image, tell: Tell = lambda share: None) -> Tensor:
+        """Candidates, best first. (K, D+1, D+1); K = 0 where nothing stands out, as on images without structure.
 
-    def peaks(self, fixed: Image, moving: Image) -> Peaks:
+        `tell` hears which share of the poses of a pass is done.
+        """
+        return distinct(self.peaks(fixed, moving, tell).matrix, fixed.grid, self.count, self.apart)
+
+    def peaks(self, fixed: Image, moving: Image, tell: Tell = lambda share: None) -> Peaks:
         """The highest places of the best poses' maps, best first.
 
         Every pose is scored at fewer pixels first, at a fraction of the cost; the better ones again at full size.
@@ -135,10 +141,12 @@ class Search:
         here, there = pyramid(fixed), pyramid(moving)
         coarse = 2 * spacing if ndim == 2 else longest / COARSE[ndim]
         if round(longest / coarse) >= COARSE[ndim] and coarse > 1.2 * spacing:
-            found = self._at(here, there, coarse, poses, chosen, count=1)
+            found = self._at(here, there, coarse, poses, chosen, 1, tell)
             seen = found.scale.tolist()  # a thin image may be too small for a look at half the size
-            chosen = _promising(found, BETTER[ndim]) | {scale: numbers_ for scale, numbers_ in chosen.items() if scale not in seen}
-        found = self._at(here, there, spacing, poses, chosen, PEAKS)
+            chosen = _promising(found, BETTER[ndim]) | {
+                scale: numbers_ for scale, numbers_ in chosen.items() if scale not in seen
+            }
+        found = self._at(here, there, spacing, poses, chosen, PEAKS, tell)
         for halving in range(1, 1 + (self.refine if self.rotate else 0)):
             near = nudges(ndim, math.radians(self.step or STEP[ndim]) / 2**halving)
             chosen, first = {}, len(poses)
@@ -146,7 +154,7 @@ class Search:
                 chosen.setdefault(scale, []).extend(range(first, first + len(near)))
                 first += len(near)
             poses = torch.cat([poses, (poses[found.pose[: self.count], None] @ near).flatten(0, 1)])
-            found = _sorted([found, self._at(here, there, spacing, poses, chosen, count=1)])
+            found = _sorted([found, self._at(here, there, spacing, poses, chosen, 1, tell)])
         return found
 
     def _poses(self, fixed: Grid, moving: Grid) -> Tensor:
@@ -164,7 +172,14 @@ class Search:
         return torch.cat([stretches @ poses, poses @ stretches]).flatten(0, 1)
 
     def _at(
-        self, fixed: Pyramid, moving: Pyramid, spacing: float, poses: Tensor, chosen: Mapping[float, Sequence[int]], count: int
+        self,
+        fixed: Pyramid,
+        moving: Pyramid,
+        spacing: float,
+        poses: Tensor,
+        chosen: Mapping[float, Sequence[int]],
+        count: int,
+        tell: Tell,
     ) -> Peaks:
         """At most `count` peaks of each chosen pose (numbers by scale), with working pixels of world length `spacing` or,
         where much of a far larger moving image is out of sight, a longer one.
@@ -173,12 +188,15 @@ class Search:
         longer = {scale: max(1.0, sides[1] / (scale * LARGEST * sides[0])) for scale in chosen}
         described = {factor: self.maps.describe(reduced(fixed, spacing * factor)) for factor in set(longer.values())}
         found: list[Peaks] = []
+        done, total = 0, sum(map(len, chosen.values()))
         for scale, numbers_ in chosen.items():
             length = spacing * longer[scale]
             here, there = described[longer[scale]], reduced(moving, length * scale)
             if min(there.grid.shape) >= 8 and max(here.grid.shape) >= FEWEST:
-                for peaks_ in self._at_scale(here, self.maps.describe(there), scale, poses[numbers_], length, count):
+                for past, peaks_ in self._at_scale(here, self.maps.describe(there), scale, poses[numbers_], length, count):
                     found.append(peaks_._replace(pose=torch.tensor(numbers_)[peaks_.pose]))
+                    tell((done + past) / total)
+            done += len(numbers_)
         ndim = len(poses[0])
         nothing = Peaks(torch.zeros(0), stacked([], ndim), torch.zeros(0, dtype=torch.float64), torch.zeros(0).long())
         return _sorted([nothing, *found])
@@ -189,8 +207,12 @@ class Search:
         bases = [1.0] if len(self.scales) == 1 or 1 / ALIKE < ratio < ALIKE else [1.0, ratio]
         return sorted({round(base * scale, 4) for base, scale in itertools.product(bases, self.scales)})
 
-    def _at_scale(self, here: Image, there: Image, scale: float, poses: Tensor, spacing: float, count: int) -> Iterator[Peaks]:
-        """Peaks of every rotation at one scale; `here` and `there` are reduced and described."""
+    def _at_scale(
+        self, here: Image, there: Image, scale: float, poses: Tensor, spacing: float, count: int
+    ) -> Iterator[tuple[int, Peaks]]:
+        """Some peaks after others of every rotation at one scale, with how many rotations are done; `here` and `there` are
+        reduced and described.
+        """
         ndim = here.grid.ndim
         longer = float(1 / torch.linalg.svdvals(poses).amin())  # than upright, by stretched pixels
         side = math.ceil(longer * math.hypot(*there.grid.shape))  # holds the moving image however it is turned
@@ -211,7 +233,10 @@ class Search:
             shifts = -(places + first).flip(-1).double()
             back = homogeneous(torch.eye(ndim).double().expand(len(pose), -1, -1), shifts)
             matrices = from_canvas[pose] @ canvas.world_from_index @ back @ here.grid.index_from_world
-            yield Peaks(heights, matrices, torch.full((len(pose),), scale, dtype=torch.float64), start + pose)
+            yield (
+                start + len(some),
+                Peaks(heights, matrices, torch.full((len(pose),), scale, dtype=torch.float64), start + pose),
+            )
 
     def _read(self, there: Image, canvas: Grid, from_canvas: Tensor, linear: Tensor) -> Image:
         """The described moving image on the canvas in some poses. -> (P, C, *canvas.shape)"""
