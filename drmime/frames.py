@@ -27,6 +27,7 @@ from torch import Tensor
 from drmime.grid import border
 from drmime.image import Image
 
+GROUND, PICTURE_FRAME = 1, 2  # kinds of frames
 CELLS = {2: 256, 3: 64}  # along the longest side, by dimension
 FLAT = 0.02  # of the intensity range: a frame varies less
 SMALLEST = 0.02  # share of the image; a smaller region is no frame
@@ -44,21 +45,33 @@ TRIALS = 200  # fits of a side through points drawn at random
 POINTS = 1000  # of an outline that are compared with a fit
 
 
-def without_frame(image: Image) -> Image:
-    """`image`, which is normalised, with its frame masked; as it is where it has none."""
-    found = frame(image)
-    if not found.any():
+def without_frames(fixed: Image, moving: Image) -> tuple[Image, Image]:
+    """Both images, normalised, with their frames masked; as they are where they have none.
+
+    The ground of a specimen is left out in both or in neither: where one image shows little but the specimen's outline, the
+    outline of the other is what it can be compared with.
+    """
+    found = [frame(image) for image in (fixed, moving)]
+    both = torch.stack([kinds.cpu().flatten(1).amax(1) > 0 for kinds in found]).all(0)
+    return _masked(fixed, found[0], both), _masked(moving, found[1], both)
+
+
+def _masked(image: Image, found: Tensor, grounds: Tensor) -> Image:
+    """`image` without what `frame` found, grounds for those of the batch of which `grounds` (B,) says so."""
+    grounds = grounds.to(found.device).view(-1, *[1] * (found.ndim - 1))
+    out = ((found == PICTURE_FRAME) | ((found == GROUND) & grounds)).to(image.data)
+    if not out.any():
         return image
-    content = 1 - F.interpolate(found, size=image.grid.shape, mode="nearest")
+    content = 1 - F.interpolate(out, size=image.grid.shape, mode="nearest")
     content = content if image.mask is None else content * image.mask
     some = content.flatten(1).any(1).view(-1, *[1] * (content.ndim - 1))  # a frame is never all that a mask leaves
     return replace(image, mask=torch.where(some, content, torch.ones_like(content) if image.mask is None else image.mask))
 
 
 def frame(image: Image) -> Tensor:
-    """1 in the frame of each image, 0 elsewhere, on cells that `torch.nn.functional.interpolate` spreads over the image.
+    """`PICTURE_FRAME` in the frame of a picture, `GROUND` in that of a specimen, 0 elsewhere, for each image.
 
-    `image` is normalised. shape: (B, 1, *cells)
+    On cells that `torch.nn.functional.interpolate` spreads over the image, which is normalised. shape: (B, 1, *cells)
     """
     shape, ndim = image.grid.shape, image.grid.ndim
     cells = [max(1, round(length * min(1, CELLS[ndim] / max(shape)))) for length in shape]
@@ -68,8 +81,10 @@ def frame(image: Image) -> Tensor:
     for number in range(len(mean)):
         edges = _edges(mean[number])
         for region in _candidates(mean[number], exact[number]):
-            if _is_frame(region, edges):
-                found[number, 0][binary_dilation(region, _box(ndim))] = 1
+            if kind := _kind(region, edges):
+                part = found[number, 0]
+                wide = binary_dilation(region, _box(ndim))  # with cells that the outline crosses
+                part[wide] = np.maximum(part[wide], kind)
     return torch.as_tensor(found).to(image.data)
 
 
@@ -95,18 +110,18 @@ def _candidates(mean: np.ndarray, exact: np.ndarray) -> Iterator[np.ndarray]:
             yield binary_opening(np.pad(region, 2, "edge"), _box(outer.ndim))[(slice(2, -2),) * outer.ndim]
 
 
-def _is_frame(region: np.ndarray, edges: np.ndarray) -> bool:
-    """Whether `region` (*cells) surrounds a picture, or a specimen that shows more than its outline."""
+def _kind(region: np.ndarray, edges: np.ndarray) -> int:
+    """What `region` (*cells) is: `PICTURE_FRAME`, `GROUND` of a specimen that shows more than its outline, or 0, no frame."""
     if not SMALLEST < region.mean() < LARGEST:
-        return False
+        return 0
     content, box = ~region, _box(region.ndim)
     hull = _hull(content)
     inner = ~binary_dilation(region, box, iterations=INSIDE)
     outline = ~inner & ~binary_erosion(region, box, iterations=OUTSIDE, border_value=True)
     richness = edges[inner].sum() / max(edges[outline].sum(), 1e-30)
-    if richness > RICH and (region & ~hull).sum() > AROUND * region.sum():
-        return True
-    return bool(richness > LITTLE) and content.sum() > PICTURE * hull.sum() and _regular(hull)
+    if richness > LITTLE and content.sum() > PICTURE * hull.sum() and _regular(hull):
+        return PICTURE_FRAME
+    return GROUND if richness > RICH and (region & ~hull).sum() > AROUND * region.sum() else 0
 
 
 def _hull(content: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """`Image`: pixels on a grid, with a mask; `as_image`, the one door where images are checked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from drmime.grid import Grid, apply
 from drmime.io import read_image
 
 SMALLEST_SIDE = 8  # pixels; below this no level holds anything to align
+FEWEST_SLICES = 4  # of a volume, along one of its axes
 VALID = 0.999  # a point counts when this share of the pixels it is interpolated from is inside the mask
 
 
@@ -25,6 +26,7 @@ class Image:
     data: Tensor  # shape: (B, C, *grid.shape), floating point
     grid: Grid
     mask: Tensor | None = None  # shape: (B, 1, *grid.shape), same dtype as data
+    coarser: list["Image"] = field(default_factory=list, init=False, repr=False)  # made once, by `Pyramid.of`
 
     def at(self, points: Tensor, world_from_points: Tensor) -> tuple[Tensor, Tensor]:
         """Linear interpolation at `points` (B, N, D) of any frame: values (B, N, C), inside (B, N) of data's dtype.
@@ -141,7 +143,8 @@ def as_image(
         InputError: anything that cannot be registered, in one sentence.
     """
     array, grid = load(data, role)
-    array, _ = channels_first(array, channel_axis, role, isinstance(data, Tensor), SMALLEST_SIDE)
+    array, _ = channels_first(array, channel_axis, role, isinstance(data, Tensor))
+    _check_size(array.shape[1:], role)
     grid = _grid(array.shape[1:], spacing, grid, role)
     with np.errstate(over="ignore"):  # what overflows is infinite, and said to be so below
         array = np.array(array, dtype=np.float64 if dtype == torch.float64 else np.float32, order="C")  # a copy, always
@@ -185,13 +188,11 @@ def _numpy(tensor: Tensor, role: str) -> np.ndarray:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().cpu().numpy()
 
 
-def channels_first(
-    array: np.ndarray, channel_axis: int | str | None, role: str, tensor: bool, least: int = 1
-) -> tuple[np.ndarray, int | None]:
+def channels_first(array: np.ndarray, channel_axis: int | str | None, role: str, tensor: bool) -> tuple[np.ndarray, int | None]:
     """The array with its channels in front (one when it has none), and the axis they came from; see `as_image`.
 
     Raises:
-        InputError: no such axis, no channels, not 2 or 3 spatial axes, or one of fewer than `least` pixels.
+        InputError: no such axis, no channels, not 2 or 3 spatial axes, or one without pixels.
     """
     axis: int | None
     if isinstance(channel_axis, str) and channel_axis == "auto":
@@ -214,12 +215,20 @@ def channels_first(
             f"axes {'and no channel axis' if axis is None else f'with channels on axis {axis}'}. Set channel_axis."
         )
     channels = array[None] if axis is None else np.moveaxis(array, axis, 0)
-    if min(channels.shape[1:]) < least:
-        raise InputError(
-            f"{role} image: expected at least {least} pixel{'s' if least > 1 else ''} along every axis, got shape "
-            f"{channels.shape[1:]}. Set channel_axis if one of these axes holds channels."
-        )
+    if not channels.size:
+        raise InputError(f"{role} image: expected at least 1 pixel along every axis, got shape {channels.shape[1:]}")
     return channels, axis
+
+
+def _check_size(shape: Sequence[int], role: str) -> None:
+    shortest, next_one = sorted(shape)[:2]
+    if shortest >= SMALLEST_SIDE or (len(shape) == 3 and shortest >= FEWEST_SLICES and next_one >= SMALLEST_SIDE):
+        return
+    slices = f", or {FEWEST_SLICES} along one axis of a volume" if len(shape) == 3 else ""
+    raise InputError(
+        f"{role} image: expected at least {SMALLEST_SIDE} pixels along every axis{slices}, got shape {tuple(shape)}. "
+        "Set channel_axis if one of these axes holds channels."
+    )
 
 
 def _grid(shape: Sequence[int], spacing: Sequence[float] | None, grid: Grid | None, role: str) -> Grid:

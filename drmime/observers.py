@@ -55,7 +55,10 @@ class History(Observer):
 
 
 class Progress(Observer):
-    """A bar on stderr: what is done while starts are searched for, then steps and similarity; silent where stderr is no terminal."""
+    """A bar on stderr: what is being done while starts are searched for, then steps and similarity.
+
+    Silent where stderr is no terminal.
+    """
 
     def __init__(self, every: int = 10) -> None:
         """`every`: steps between readings of the similarity."""

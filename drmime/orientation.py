@@ -28,6 +28,7 @@ EDGE = 2  # pixels next to a border whose derivatives are the border's (a third 
 CELLS = 64  # along the longest side, on which local means are taken
 NEAR = 0.05  # of the longest side: the width of the Gaussian that says what is nearby
 BLURRED = 3  # likewise, next to a mask: as far as the Gaussian of the derivatives reaches
+SMALL = 16  # pixels of the shortest side for each pixel that is left out next to a mask: of a small image something must stay
 BAND = 2**16  # pixels of an image that are worked on at once
 
 
@@ -183,8 +184,9 @@ def _inner(image: Image) -> Tensor:
     shape = image.grid.shape
     inner = torch.ones_like(image.data[:, :1]) if image.mask is None else image.mask.clone()
     if image.mask is not None:
-        for rows, around, part in _bands(shape, BLURRED):
-            inner[:, :, rows] = -widened(-image.mask[:, :, around], BLURRED)[:, :, part]
+        reach = min(BLURRED, max(1, min(shape) // SMALL))
+        for rows, around, part in _bands(shape, reach):
+            inner[:, :, rows] = -widened(-image.mask[:, :, around], reach)[:, :, part]
     for axis, length in enumerate(shape, 2):
         reach = min(EDGE, max(1, (length - 1) // 3))
         inner.narrow(axis, 0, min(reach, length)).zero_()

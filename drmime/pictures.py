@@ -9,15 +9,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from drmime.errors import InputError
-from drmime.grid import Grid
+from drmime.grid import Grid, scale_and_shift
 from drmime.image import channels_first, load
 from drmime.resample import resample
 
 QUANTILES = (0.002, 0.998)  # become black and white: one hot pixel must not darken a picture
 LONGEST = 800  # pixels of a tile's long side; enough to judge by, small enough to open anywhere
+ENOUGH = {2: 1600, 3: 256}  # pixels along any side of what a picture is made of, by dimension
 SEPARATOR = 4  # pixels of white between tiles
 WHITE = 255
 
@@ -72,12 +75,30 @@ def compare(
     still, mover = (_finite(_load(image, channel_axis)) for image in (fixed, moving))
     if still.shape[1:] != fixed_grid.shape:
         raise InputError(f"overlay: expected the fixed image's shape {fixed_grid.shape}, got {still.shape[1:]}")
-    start = np.eye(len(moving_from_fixed))
+    if mover.shape[1:] != moving_grid.shape:
+        raise InputError(f"overlay: expected the moving image's shape {moving_grid.shape}, got {mover.shape[1:]}")
+    world = moving_grid.world_from_index.numpy() @ moving_from_fixed @ fixed_grid.index_from_world.numpy()
+    (still, fixed_grid), (mover, moving_grid) = (_few_pixels(*one) for one in ((still, fixed_grid), (mover, moving_grid)))
+    start = np.eye(len(world))
     start[:-1, -1] = (moving_grid.centre - fixed_grid.centre).numpy()
-    before = (moving_grid.index_from_world.numpy() @ start) @ fixed_grid.world_from_index.numpy()
     dark = float(mover.min())  # where the moving image has no pixel, and it shifts no quantile
-    sides = [resample(mover, m, moving_grid, fixed_grid, fill=dark, channel_axis=0) for m in (before, moving_from_fixed)]
+    sides = []
+    for matrix in (start, world):
+        pixels = moving_grid.index_from_world.numpy() @ matrix @ fixed_grid.world_from_index.numpy()
+        sides.append(resample(mover, pixels, moving_grid, fixed_grid, fill=dark, channel_axis=0))
     return overlay(still, sides[0], sides[1], channel_axis=0, spacing=fixed_grid.spacing.flip(0).tolist())
+
+
+def _few_pixels(channels: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
+    """The image and its grid with no more pixels than a picture shows, by averaging areas."""
+    shape = tuple(min(length, ENOUGH[grid.ndim]) for length in grid.shape)
+    if shape == grid.shape:
+        return channels, grid
+    few = [
+        F.interpolate(torch.as_tensor(one.astype(np.float32))[None, None], size=shape, mode="area")[0, 0] for one in channels
+    ]
+    factor = torch.tensor([old / new for old, new in zip(grid.shape, shape, strict=True)]).double().flip(0)
+    return torch.stack(few).numpy(), Grid(shape, grid.world_from_index @ scale_and_shift(factor, (factor - 1) / 2))
 
 
 def thumbnail(

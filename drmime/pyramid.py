@@ -17,6 +17,7 @@ from drmime.image import Image, read_unit
 
 KERNEL = (1 / 8, 3 / 8)  # outer and inner weights
 COARSEST_SIDE = 16  # pixels; coarser levels hold too little to score
+UNEQUAL = 4.0  # ratio of the sides of a pixel up to which short axes are left as they are while others are halved
 
 
 class Pyramid:
@@ -29,11 +30,10 @@ class Pyramid:
 
     @classmethod
     def of(cls, image: Image, levels: int) -> "Pyramid":
-        """`image` and what is left of it after each halving."""
-        made = [image]
-        while len(made) < levels:
-            made.append(_halve(made[-1]))
-        return cls(made)
+        """`image` and what is left of it after each halving; the image keeps them, so that they are made once."""
+        while len(image.coarser) < levels - 1:
+            image.coarser.append(halved(image.coarser[-1] if image.coarser else image))
+        return cls([image, *image.coarser[: levels - 1]])
 
     def described(self, describe: Callable[[Image], Image]) -> "Pyramid":
         """The same levels with other channels."""
@@ -52,20 +52,28 @@ class Pyramid:
 
 
 def possible_levels(grid: Grid) -> int:
-    """How many levels `grid` has before a side that is to be halved would fall under 16 pixels; at least 1."""
+    """How many levels `grid` has before no side is left that could be halved and keep 16 pixels; at least 1."""
     levels = 1
-    while min(grid.shape[axis] for axis in _fine_axes(grid)) // 2 >= COARSEST_SIDE:
-        grid, levels = grid.halved(_fine_axes(grid)), levels + 1
+    while axes := _fine_axes(grid):
+        grid, levels = grid.halved(axes), levels + 1
     return levels
 
 
 def _fine_axes(grid: Grid) -> Sequence[int]:
-    """The axes (array order) to halve: those not already much coarser than the finest, as slices of a volume may be."""
+    """The axes (array order) to halve: long enough, and not already much coarser than the finest of these.
+
+    Short axes, as the slices of a thin volume, stay as they are, as long as pixels keep some proportion.
+    """
     spacing = grid.spacing.flip(0).tolist()
-    return [axis for axis, length in enumerate(spacing) if length < 1.5 * min(spacing)]
+    long = [axis for axis, length in enumerate(grid.shape) if length // 2 >= COARSEST_SIDE]
+    finest = min((spacing[axis] for axis in long), default=0.0)
+    axes = [axis for axis in long if spacing[axis] < 1.5 * finest]
+    short = [spacing[axis] for axis in range(grid.ndim) if axis not in axes]
+    return axes if all(2 * finest <= UNEQUAL * length for length in short) else []
 
 
-def _halve(image: Image) -> Image:
+def halved(image: Image) -> Image:
+    """The next coarser level."""
     axes = _fine_axes(image.grid)
     grid = image.grid.halved(axes)
     if image.mask is None:

@@ -11,22 +11,23 @@ from torch import Tensor
 
 from drmime import checks, starts
 from drmime.checks import Options
-from drmime.frames import without_frame
-from drmime.grid import scaled
-from drmime.image import Image
+from drmime.frames import without_frames
+from drmime.grid import Grid, scaled
+from drmime.image import SMALLEST_SIDE, Image
 from drmime.ladder import Candidate
 from drmime.lie import generators
 from drmime.metrics import Similarity
 from drmime.observers import Progress
 from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step, Stop, maximise
 from drmime.outliers import mended
-from drmime.pyramid import Pyramid
+from drmime.pyramid import Pyramid, halved
 from drmime.result import Registration
 from drmime.sampling import Overlap, Sampler
 from drmime.starts import Ranking
 from drmime.threads import threads as use_threads
 from drmime.transform import LieTransform
 
+LARGEST = {2: 2**23, 3: 2**24}  # pixels of the finest level, by dimension: more show the few points compared nothing else
 Watchers = Sequence[Observer | Callable[[Step], None]]
 
 
@@ -133,17 +134,14 @@ def register(
     checks.observers(observers)
     watchers: Watchers = [*observers, *([Progress()] if asked.progress else [])]
     with use_threads(asked.threads):
-        pair = _Pair(
-            checks.images(fixed, fixed_mask, "fixed", {**asked.images, "spacing": fixed_spacing}),
-            checks.images(moving, moving_mask, "moving", {**asked.images, "spacing": moving_spacing}),
-        )
-        named = generators(group, pair.fixed.grid.ndim)
-        count, notes = checks.levels(levels, pair.fixed, pair.moving)
-        weights = checks.level_weights(level_weights, count).to(pair.fixed.data)
-        pair, left_out = pair.mended()
-        pair = pair.normalised(asked.metric.common_scale)  # the images as given are no longer held
-        overlap = Overlap(pair.fixed, pair.moving)  # of the images, whatever their frames
-        pair = pair.without_frames()
+        read, grids, notes = _read(fixed, moving, fixed_mask, moving_mask, fixed_spacing, moving_spacing, asked)
+        named = generators(group, read.fixed.grid.ndim)
+        count, capped = checks.levels(levels, read.fixed, read.moving)
+        weights = checks.level_weights(level_weights, count).to(read.fixed.data)
+        normalised = read.normalised(asked.metric.common_scale)
+        overlap = Overlap(normalised.fixed, normalised.moving)  # of the images, whatever their frames
+        pair = normalised.without_frames()
+        del read, normalised
         given = checks.start(initial_transform, pair.fixed, pair.moving)
         settings |= {"levels": count, "device": str(pair.fixed.data.device)}
         settings |= {name: settings[name] and "given" for name in ("fixed_mask", "moving_mask")}
@@ -156,10 +154,40 @@ def register(
             outcome = _not_begun(transform, count, overlap)
         else:
             outcome = _solve(run, transform, asked, weights, overlap, watchers)
-    results = _results(outcome, pair, settings, notes + left_out, ranked)
+    results = _results(outcome, grids, settings, notes + capped, ranked)
     if Stop.INTERRUPTED in outcome.stops:
         raise Interrupted(results)
     return results if isinstance(fixed, (list, tuple)) else results[0]
+
+
+def _read(
+    fixed: Any,
+    moving: Any,
+    fixed_mask: Any,
+    moving_mask: Any,
+    fixed_spacing: Sequence[float] | None,
+    moving_spacing: Sequence[float] | None,
+    asked: Options,
+) -> tuple["_Pair", tuple[Grid, Grid], tuple[str, ...]]:
+    """Both images without values that are none of the scene and at a size that is worked on; their own grids; what was done."""
+    images, grids, notes = [], [], []
+    for role, data, mask, spacing in (
+        ("fixed", fixed, fixed_mask, fixed_spacing),
+        ("moving", moving, moving_mask, moving_spacing),
+    ):
+        image = checks.images(data, mask, role, {**asked.images, "spacing": spacing})
+        grids.append(image.grid)
+        if image.grid.ndim == 3 and min(image.grid.shape) < SMALLEST_SIDE:
+            few = min(image.grid.shape)
+            notes.append(f"The {role} image was taken as a volume of {few} slices; set channel_axis if these are channels.")
+        clean = mended(image, role)
+        image, notes = clean.image, [*notes, *clean.notes]
+        while math.prod(image.grid.shape) > LARGEST[image.grid.ndim]:
+            image = halved(image)
+        if image.grid.shape != grids[-1].shape:
+            notes.append(f"The finest level of the {role} image has shape {image.grid.shape}, of {grids[-1].shape}.")
+        images.append(image)
+    return _Pair(*images), (grids[0], grids[1]), tuple(notes)
 
 
 def _starts(
@@ -203,6 +231,8 @@ def _not_begun(transform: LieTransform, levels: int, overlap: Overlap) -> Outcom
 
 def _singles(images: Image) -> list[Image]:
     """The images of a batch one by one, on the CPU, where starts are compared: they are reduced to little there."""
+    if len(images.data) == 1 and images.data.device.type == "cpu":
+        return [images]  # whose levels serve the last stage as well
     there = Image(images.data.cpu(), images.grid, None if images.mask is None else images.mask.cpu())
     return [there.pair(number) for number in range(len(there.data))]
 
@@ -215,17 +245,12 @@ class _Pair:
     def __post_init__(self) -> None:
         checks.pair(self.fixed, self.moving)
 
-    def mended(self) -> tuple["_Pair", tuple[str, ...]]:
-        """Without values that are none of the scene, and what was done."""
-        fixed, moving = mended(self.fixed, "fixed"), mended(self.moving, "moving")
-        return _Pair(fixed.image, moving.image), fixed.notes + moving.notes
-
     def normalised(self, common_scale: bool) -> "_Pair":
         reference = self.fixed if common_scale and self.fixed.data.shape[1] == self.moving.data.shape[1] else None
         return _Pair(self.fixed.normalised(), self.moving.normalised(reference))
 
     def without_frames(self) -> "_Pair":
-        return _Pair(without_frame(self.fixed), without_frame(self.moving))
+        return _Pair(*without_frames(self.fixed, self.moving))
 
 
 def _solve(
@@ -262,7 +287,7 @@ def _solve(
 
 def _results(
     outcome: Outcome,
-    pair: _Pair,
+    grids: tuple[Grid, Grid],
     settings: Mapping[str, Any],
     notes: tuple[str, ...],
     ranked: Sequence[Ranking],
@@ -272,9 +297,9 @@ def _results(
         totals = outcome.totals[number]
         results.append(
             Registration(
-                matrix=scaled(outcome.matrix[number], pair.fixed.grid).numpy(),
-                fixed_grid=pair.fixed.grid,
-                moving_grid=pair.moving.grid,
+                matrix=scaled(outcome.matrix[number], grids[0]).numpy(),
+                fixed_grid=grids[0],
+                moving_grid=grids[1],
                 stop=stop,
                 similarity=float(totals[-LAST_STEPS:].mean()) if len(totals) else math.nan,
                 overlap=float(outcome.overlap[number]),

@@ -76,7 +76,7 @@ def _by_edges(small: Reduced, matrix: Tensor) -> Rival | None:
 
 
 def _by_intensities(small: Reduced, matrix: Tensor) -> Rival | None:
-    """Where two images of one modality correlate far better: a camera's own pattern agrees at one place, the scene at another."""
+    """Where images of one modality correlate far better: a camera's pattern agrees at one place, the scene at another."""
     fixed, moving = small.grays
     _, found, weight = paired_values(fixed, moving, matrix[None])
     shape = fixed.grid.shape

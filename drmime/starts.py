@@ -122,7 +122,7 @@ class Starts:
             nearby = self._climbed(_around(candidates[0], self.generators, self.fixed.grid, CLOSER))
             candidates = (_better(candidates[0], nearby[0]), *candidates[1:])
         self.best = candidates[0]
-        doubt = doubts(candidates, self.fixed.grid) or self._rivalled(candidates[0])
+        doubt = doubts(candidates, self.fixed.grid) or (() if enough else self._rivalled(candidates[0]))
         if len(candidates) == 1 and (auto or any(find is not nothing for _, find in own)):
             doubt += ("Doubtful: no other start was found than the given one. Look at the overlay.",)
         if auto and (not enough or candidates[0].score < SURE):

@@ -59,8 +59,8 @@ def _along_axes(data: Tensor, weights: list[Tensor]) -> Tensor:
     return data
 
 
-def concentric(grid: Grid, axes: Tensor, shape: tuple[int, ...], spacing: float) -> Grid:
-    """A grid of cubic pixels of world length `spacing` along `axes` that has the middle of `grid`."""
+def concentric(grid: Grid, axes: Tensor, shape: tuple[int, ...], spacing: float | Tensor) -> Grid:
+    """A grid of pixels of world length `spacing`, one or one for each of `axes` (as columns), that has the middle of `grid`."""
     middle = (torch.tensor(shape[::-1], dtype=torch.float64) - 1) / 2
     return Grid(shape, homogeneous(axes * spacing, grid.centre) @ translation(-middle))
 

@@ -14,6 +14,26 @@ def rotations(ndim: int, step: float) -> Tensor:
     return _turns(max(1, round(360 / step))) if ndim == 2 else _spread(max(1, round(VOLUME / math.radians(step) ** 3)))
 
 
+def planar(normal: Tensor, step: float, tilt: float) -> Tensor:
+    """Rotations about `normal` (D = 3,), about `step` degrees apart, the identity first: of either side of a slab, lying
+    flat or tilted by `tilt` radians. shape: (R, 3, 3), float64
+    """
+    others = torch.linalg.svd(normal[None])[2][1:]
+    turns = _about(normal, torch.arange(count := max(1, round(360 / step))).double() * (2 * math.pi / count))
+    flips = _about(others[0], torch.tensor([0, math.pi]).double())
+    leans = torch.cat(
+        [_about(others[0], torch.tensor([0, tilt, -tilt]).double()), _about(others[1], torch.tensor([tilt, -tilt]).double())]
+    )
+    return (leans[:, None, None] @ flips[:, None] @ turns).flatten(0, 2)
+
+
+def _about(axis: Tensor, angle: Tensor) -> Tensor:
+    """Rotations about a unit vector (3,) by angles (R,). shape: (R, 3, 3)"""
+    x, y, z = axis.tolist()
+    cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]]).double()
+    return torch.linalg.matrix_exp(angle[:, None, None] * cross)
+
+
 def angles(rotations: Tensor) -> Tensor:
     """By how far each of them (R, D, D) turns, in radians. shape: (R,)"""
     traces = rotations.diagonal(dim1=-2, dim2=-1).sum(-1)

@@ -19,18 +19,21 @@ from drmime.image import Image
 from drmime.initialise.angle import GradientAngle
 from drmime.initialise.base import concentric, directions, distinct, peaks, stacked
 from drmime.initialise.cross import CrossMI
-from drmime.initialise.poses import angles, mirror, nudges, rotations
+from drmime.initialise.poses import angles, mirror, nudges, planar, rotations
 from drmime.pyramid import Pyramid, possible_levels
 from drmime.registry import build
 
 SIZE = {2: 192, 3: 32}  # pixels along the fixed image's longest side
 STEP = {2: 5.625, 3: 24.0}  # degrees
 PEAKS = 3  # taken from each pose's map
-COARSE = {2: 64, 3: 16}  # pixels along the fixed image's longest side in a first pass over all poses; smaller images have one
+COARSE = {2: 64, 3: 20}  # pixels along the fixed image's longest side in a first pass over all poses; smaller images have one
 BETTER = {2: 0.12, 3: 0.05}  # share of the poses that are searched again at full size
 TOGETHER = 2**18  # pixels of canvases that are worked on at once; more leave its cache
 ALIKE = 1.1  # ratio of sizes up to which images are taken to have one scale
 LARGEST = 2.5  # longest side of the moving image by that of the fixed one: beyond, both get fewer pixels
+BOXES = 16  # along each axis, by which it is told how much of an image can lie on another
+THIN = 8  # pixels along an axis, of which pixels of one length leave fewer where slices are few
+SLAB = 0.3  # thickness by the next longer side, below which a volume shows no rotations out of its plane but small ones
 FEWEST = 16  # pixels along the fixed image's longest side; with fewer a scale is not tried
 
 
@@ -137,10 +140,12 @@ class Search:
         poses = self._poses(fixed.grid, moving.grid)
         longest = float(fixed.grid.extent.max())
         spacing = max(longest / (self.size or SIZE[ndim]), float(fixed.grid.spacing.min()))
-        chosen = {scale: list(range(len(poses))) for scale in self._scales(fixed.grid, moving.grid)}
+        chosen = {
+            scale: self._possible(poses, scale, fixed.grid, moving.grid) for scale in self._scales(fixed.grid, moving.grid)
+        }
         here, there = pyramid(fixed), pyramid(moving)
         coarse = 2 * spacing if ndim == 2 else longest / COARSE[ndim]
-        if round(longest / coarse) >= COARSE[ndim] and coarse > 1.2 * spacing:
+        if round(longest / coarse) >= COARSE[ndim] and coarse > 1.1 * spacing:
             found = self._at(here, there, coarse, poses, chosen, 1, tell)
             seen = found.scale.tolist()  # a thin image may be too small for a look at half the size
             chosen = _promising(found, BETTER[ndim]) | {
@@ -160,7 +165,13 @@ class Search:
     def _poses(self, fixed: Grid, moving: Grid) -> Tensor:
         """Linear maps of the fixed world to the moving one, but for their scale. shape: (R, D, D), float64"""
         ndim = fixed.ndim
-        poses = rotations(ndim, self.step or STEP[ndim]) if self.rotate else torch.eye(ndim)[None].double()
+        if not self.rotate:
+            poses = torch.eye(ndim).double()[None]
+        elif ndim == 3 and (normal := _thin_axis(fixed)) is not None and normal == _thin_axis(moving):
+            thin, wide = sorted(fixed.extent.tolist())[:2]
+            poses = planar(directions(fixed)[:, normal], (self.step or STEP[3]) / 3, math.atan(thin / wide))
+        else:
+            poses = rotations(ndim, self.step or STEP[ndim])
         poses = poses[angles(poses) <= math.radians(self.largest_rotation) + 1e-9]
         poses = poses @ mirror(ndim) if self.mirrored else poses
         if not self.aspects:
@@ -170,6 +181,18 @@ class Search:
         ratios = torch.tensor([ratio for aspect in self.aspects for ratio in (aspect, 1 / aspect)]).double().sqrt()
         stretches = torch.diag_embed(torch.stack([ratios, 1 / ratios], -1))[:, None]
         return torch.cat([stretches @ poses, poses @ stretches]).flatten(0, 1)
+
+    def _possible(self, poses: Tensor, scale: float, fixed: Grid, moving: Grid) -> list[int]:
+        """The numbers of those poses in which as much as is asked for of the smaller image can lie on the other one.
+
+        Most does where the middles of both meet, which a thin image tells without being read.
+        """
+        steps = torch.arange(-1 + 1 / BOXES, 1, 2 / BOXES, dtype=torch.float64) / 2
+        points = torch.cartesian_prod(*(steps * length for length in fixed.extent)) @ directions(fixed).T
+        there = (points @ (scale * poses).mT @ directions(moving)).abs() <= moving.extent / 2
+        most = there.all(-1).double().mean(-1) * fixed.extent.prod()
+        smaller = min(float(fixed.extent.prod()), float(moving.extent.prod()) / scale**fixed.ndim)
+        return (most >= min(0.99, self.least_overlap) * smaller).nonzero()[:, 0].tolist()
 
     def _at(
         self,
@@ -192,8 +215,9 @@ class Search:
         for scale, numbers_ in chosen.items():
             length = spacing * longer[scale]
             here, there = described[longer[scale]], reduced(moving, length * scale)
-            if min(there.grid.shape) >= 8 and max(here.grid.shape) >= FEWEST:
-                for past, peaks_ in self._at_scale(here, self.maps.describe(there), scale, poses[numbers_], length, count):
+            wide = sorted((there.grid.extent / (length * scale)).tolist())[there.grid.ndim - 2]  # of a volume the middle one
+            if wide >= THIN and max(here.grid.shape) >= FEWEST:
+                for past, peaks_ in self._at_scale(here, self.maps.describe(there), scale, poses[numbers_], count):
                     found.append(peaks_._replace(pose=torch.tensor(numbers_)[peaks_.pose]))
                     tell((done + past) / total)
             done += len(numbers_)
@@ -207,22 +231,21 @@ class Search:
         bases = [1.0] if len(self.scales) == 1 or 1 / ALIKE < ratio < ALIKE else [1.0, ratio]
         return sorted({round(base * scale, 4) for base, scale in itertools.product(bases, self.scales)})
 
-    def _at_scale(
-        self, here: Image, there: Image, scale: float, poses: Tensor, spacing: float, count: int
-    ) -> Iterator[tuple[int, Peaks]]:
+    def _at_scale(self, here: Image, there: Image, scale: float, poses: Tensor, count: int) -> Iterator[tuple[int, Peaks]]:
         """Some peaks after others of every rotation at one scale, with how many rotations are done; `here` and `there` are
         reduced and described.
         """
         ndim = here.grid.ndim
-        longer = float(1 / torch.linalg.svdvals(poses).amin())  # than upright, by stretched pixels
-        side = math.ceil(longer * math.hypot(*there.grid.shape))  # holds the moving image however it is turned
-        shape = (side,) * ndim
+        # the canvas holds the moving image however it is turned
+        sides = (torch.linalg.inv(poses).abs() @ there.grid.extent / scale).amax(0) if len(poses) else there.grid.extent
+        sides = sides.clamp(max=float(there.grid.extent.norm()) / scale * float(1 / torch.linalg.svdvals(poses).amin()))
+        shape = tuple(math.ceil(round(count, 6)) for count in (sides / here.grid.spacing).flip(0).tolist())
         self.maps.begin(here, there, shape)
         axes, first = directions(here.grid), torch.tensor(self.maps.first)
         apart = max(3, round(0.04 * max(here.grid.shape)))
-        canvas = Grid.regular(shape, [spacing] * ndim)
+        canvas = Grid.regular(shape, here.grid.spacing.flip(0).tolist())
         middle = translation(-canvas.centre)
-        together = max(1, TOGETHER // side**ndim)
+        together = max(1, TOGETHER // math.prod(shape))
         for start, some in zip(range(0, len(poses), together), poses.split(together), strict=True):
             linear = scale * some  # moving world by fixed world
             from_canvas = homogeneous(linear @ axes, there.grid.centre) @ middle
@@ -252,6 +275,12 @@ class Search:
         return overlap.flatten(1).amax(1).clamp(max=whole_fixed)
 
 
+def _thin_axis(grid: Grid) -> int | None:
+    """The axis (x first) along which a volume is a slab."""
+    thin, wide, _ = grid.extent.sort().values.tolist()
+    return int(grid.extent.argmin()) if thin < SLAB * wide else None
+
+
 def _sorted(peaks_: Sequence[Peaks]) -> Peaks:
     """All of them as one, best first."""
     joined = Peaks(*(torch.cat(parts) for parts in zip(*peaks_, strict=True)))
@@ -274,13 +303,19 @@ def pyramid(image: Image) -> Pyramid:
 
 
 def reduced(levels: Pyramid, spacing: float) -> Image:
-    """An image on a grid of cubic pixels of world length `spacing` that has its axes and covers it; B = 1."""
-    level = image = levels.levels[0]
+    """An image on a grid of pixels of world length `spacing` that has its axes and covers it; B = 1.
+
+    Along an axis that would have fewer than `THIN` of them they are shorter, down to those of the image.
+    """
+    image = levels.levels[0]
+    shorter = torch.maximum(image.grid.extent / THIN, image.grid.spacing).clamp(max=spacing)
+    lengths = torch.where(image.grid.extent < THIN * spacing, shorter, spacing)
+    level = image
     for level in levels.levels[::-1]:
-        if float(level.grid.spacing.min()) <= 1.01 * spacing:
+        if bool((level.grid.spacing <= 1.01 * torch.maximum(lengths, image.grid.spacing)).all()):
             break
-    shape = tuple(max(1, round(float(length) / spacing)) for length in image.grid.extent.flip(0))
-    grid = concentric(image.grid, directions(image.grid), shape, spacing)
+    shape = tuple(max(1, round(count)) for count in (image.grid.extent / lengths).flip(0).tolist())
+    grid = concentric(image.grid, directions(image.grid), shape, lengths)
     values, inside = level.at(grid.index_points()[None].to(level.data), grid.world_from_index[None])
     mask = inside.view(1, 1, *shape)
     return Image(values.transpose(1, 2).reshape(1, -1, *shape) * mask, grid, mask)
