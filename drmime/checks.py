@@ -15,12 +15,12 @@ from drmime.grid import apply, scaled
 from drmime.image import Image, as_image, batch
 from drmime.initialise import INITIALISERS, Initialiser, nothing
 from drmime.lie import PARAMETRISATIONS, generators
+from drmime.looks import suited
 from drmime.metrics import METRICS, Similarity
 from drmime.optimise import Schedule
 from drmime.pyramid import COARSEST_SIDE, possible_levels
 from drmime.registry import build, known, name_of
 from drmime.sampling import SAMPLERS, Sampler
-from drmime.starts import suited
 
 DEVICES = ("cpu", "cuda")  # others lack the float64 that matrices need
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from drmime.grid import linear_part
 from drmime.image import Image
-from drmime.initialise.search import pyramid, reduced
+from drmime.initialise.base import pyramid, reduced
 from drmime.metrics import GradientAngle
 from drmime.metrics.base import shares
 from drmime.metrics.histogram import entropies

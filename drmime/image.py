@@ -143,8 +143,7 @@ def as_image(
         InputError: anything that cannot be registered, in one sentence.
     """
     array, grid = load(data, role)
-    array, _ = channels_first(array, channel_axis, role, isinstance(data, Tensor))
-    _check_size(array.shape[1:], role)
+    array, _ = channels_first(array, channel_axis, role, isinstance(data, Tensor), SMALLEST_SIDE)
     grid = _grid(array.shape[1:], spacing, grid, role)
     with np.errstate(over="ignore"):  # what overflows is infinite, and said to be so below
         array = np.array(array, dtype=np.float64 if dtype == torch.float64 else np.float32, order="C")  # a copy, always
@@ -188,11 +187,14 @@ def _numpy(tensor: Tensor, role: str) -> np.ndarray:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().cpu().numpy()
 
 
-def channels_first(array: np.ndarray, channel_axis: int | str | None, role: str, tensor: bool) -> tuple[np.ndarray, int | None]:
+def channels_first(
+    array: np.ndarray, channel_axis: int | str | None, role: str, tensor: bool, least: int = 1
+) -> tuple[np.ndarray, int | None]:
     """The array with its channels in front (one when it has none), and the axis they came from; see `as_image`.
 
     Raises:
-        InputError: no such axis, no channels, not 2 or 3 spatial axes, or one without pixels.
+        InputError: no such axis, no channels, not 2 or 3 spatial axes, or one of fewer than `least` pixels, but that a volume
+            may have `FEWEST_SLICES` along one.
     """
     axis: int | None
     if isinstance(channel_axis, str) and channel_axis == "auto":
@@ -215,19 +217,19 @@ def channels_first(array: np.ndarray, channel_axis: int | str | None, role: str,
             f"axes {'and no channel axis' if axis is None else f'with channels on axis {axis}'}. Set channel_axis."
         )
     channels = array[None] if axis is None else np.moveaxis(array, axis, 0)
-    if not channels.size:
-        raise InputError(f"{role} image: expected at least 1 pixel along every axis, got shape {channels.shape[1:]}")
+    _check_size(channels.shape[1:], role, least)
     return channels, axis
 
 
-def _check_size(shape: Sequence[int], role: str) -> None:
+def _check_size(shape: Sequence[int], role: str, least: int) -> None:
+    fewest = min(least, FEWEST_SLICES) if len(shape) == 3 else least
     shortest, next_one = sorted(shape)[:2]
-    if shortest >= SMALLEST_SIDE or (len(shape) == 3 and shortest >= FEWEST_SLICES and next_one >= SMALLEST_SIDE):
+    if shortest >= fewest and next_one >= least:
         return
-    slices = f", or {FEWEST_SLICES} along one axis of a volume" if len(shape) == 3 else ""
+    slices = f" A volume may have {fewest} along one axis." if fewest < least else ""
     raise InputError(
-        f"{role} image: expected at least {SMALLEST_SIDE} pixels along every axis{slices}, got shape {tuple(shape)}. "
-        "Set channel_axis if one of these axes holds channels."
+        f"{role} image: expected at least {least} pixel{'s' if least > 1 else ''} along every axis, got shape "
+        f"{tuple(shape)}.{slices} Set channel_axis if one of these axes holds channels."
     )
 
 

@@ -17,6 +17,7 @@ from drmime.image import Image, read_unit
 
 KERNEL = (1 / 8, 3 / 8)  # outer and inner weights
 COARSEST_SIDE = 16  # pixels; coarser levels hold too little to score
+THIN = 3  # times as many pixels along the longest side as along a thin one
 UNEQUAL = 4.0  # ratio of the sides of a pixel up to which short axes are left as they are while others are halved
 
 
@@ -59,22 +60,24 @@ def possible_levels(grid: Grid) -> int:
     return levels
 
 
-def _fine_axes(grid: Grid) -> Sequence[int]:
-    """The axes (array order) to halve: long enough, and not already much coarser than the finest of these.
+def _fine_axes(grid: Grid, least: int = COARSEST_SIDE) -> Sequence[int]:
+    """The axes (array order) to halve: those that keep `least` pixels and are not already much coarser than the finest of them.
 
-    Short axes, as the slices of a thin volume, stay as they are, as long as pixels keep some proportion.
+    None is, unless all others are coarser or thin, as the slices of a slab: these stay as they are.
     """
-    spacing = grid.spacing.flip(0).tolist()
-    long = [axis for axis, length in enumerate(grid.shape) if length // 2 >= COARSEST_SIDE]
+    spacing, shape = grid.spacing.flip(0).tolist(), grid.shape
+    long = [axis for axis, length in enumerate(shape) if length // 2 >= least]
     finest = min((spacing[axis] for axis in long), default=0.0)
     axes = [axis for axis in long if spacing[axis] < 1.5 * finest]
-    short = [spacing[axis] for axis in range(grid.ndim) if axis not in axes]
-    return axes if all(2 * finest <= UNEQUAL * length for length in short) else []
+    short = [axis for axis in range(grid.ndim) if axis not in long and spacing[axis] < 1.5 * finest]
+    longest = max((shape[axis] for axis in axes), default=0)
+    thin = all(THIN * shape[axis] <= longest and 2 * finest <= UNEQUAL * spacing[axis] for axis in short)
+    return axes if thin else []
 
 
 def halved(image: Image) -> Image:
     """The next coarser level."""
-    axes = _fine_axes(image.grid)
+    axes = _fine_axes(image.grid) or _fine_axes(image.grid, 1)
     grid = image.grid.halved(axes)
     if image.mask is None:
         return Image(_blur_and_halve(image.data, axes), grid)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,23 +10,21 @@ from torch import Tensor
 
 from drmime import checks, starts
 from drmime.checks import Options
-from drmime.frames import without_frames
 from drmime.grid import Grid, scaled
-from drmime.image import SMALLEST_SIDE, Image
+from drmime.image import Image
 from drmime.ladder import Candidate
 from drmime.lie import generators
 from drmime.metrics import Similarity
 from drmime.observers import Progress
 from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step, Stop, maximise
-from drmime.outliers import mended
-from drmime.pyramid import Pyramid, halved
+from drmime.prepare import Images, read_images
+from drmime.pyramid import Pyramid
 from drmime.result import Registration
 from drmime.sampling import Overlap, Sampler
 from drmime.starts import Ranking
 from drmime.threads import threads as use_threads
 from drmime.transform import LieTransform
 
-LARGEST = {2: 2**23, 3: 2**24}  # pixels of the finest level, by dimension: more show the few points compared nothing else
 Watchers = Sequence[Observer | Callable[[Step], None]]
 
 
@@ -134,7 +131,7 @@ def register(
     checks.observers(observers)
     watchers: Watchers = [*observers, *([Progress()] if asked.progress else [])]
     with use_threads(asked.threads):
-        read, grids, notes = _read(fixed, moving, fixed_mask, moving_mask, fixed_spacing, moving_spacing, asked)
+        read, grids, notes = read_images(fixed, moving, fixed_mask, moving_mask, fixed_spacing, moving_spacing, asked)
         named = generators(group, read.fixed.grid.ndim)
         count, capped = checks.levels(levels, read.fixed, read.moving)
         weights = checks.level_weights(level_weights, count).to(read.fixed.data)
@@ -160,38 +157,8 @@ def register(
     return results if isinstance(fixed, (list, tuple)) else results[0]
 
 
-def _read(
-    fixed: Any,
-    moving: Any,
-    fixed_mask: Any,
-    moving_mask: Any,
-    fixed_spacing: Sequence[float] | None,
-    moving_spacing: Sequence[float] | None,
-    asked: Options,
-) -> tuple["_Pair", tuple[Grid, Grid], tuple[str, ...]]:
-    """Both images without values that are none of the scene and at a size that is worked on; their own grids; what was done."""
-    images, grids, notes = [], [], []
-    for role, data, mask, spacing in (
-        ("fixed", fixed, fixed_mask, fixed_spacing),
-        ("moving", moving, moving_mask, moving_spacing),
-    ):
-        image = checks.images(data, mask, role, {**asked.images, "spacing": spacing})
-        grids.append(image.grid)
-        if image.grid.ndim == 3 and min(image.grid.shape) < SMALLEST_SIDE:
-            few = min(image.grid.shape)
-            notes.append(f"The {role} image was taken as a volume of {few} slices; set channel_axis if these are channels.")
-        clean = mended(image, role)
-        image, notes = clean.image, [*notes, *clean.notes]
-        while math.prod(image.grid.shape) > LARGEST[image.grid.ndim]:
-            image = halved(image)
-        if image.grid.shape != grids[-1].shape:
-            notes.append(f"The finest level of the {role} image has shape {image.grid.shape}, of {grids[-1].shape}.")
-        images.append(image)
-    return _Pair(*images), (grids[0], grids[1]), tuple(notes)
-
-
 def _starts(
-    pair: "_Pair",
+    pair: Images,
     given: Tensor,
     asked: Options,
     named: Mapping[str, Tensor],
@@ -235,22 +202,6 @@ def _singles(images: Image) -> list[Image]:
         return [images]  # whose levels serve the last stage as well
     there = Image(images.data.cpu(), images.grid, None if images.mask is None else images.mask.cpu())
     return [there.pair(number) for number in range(len(there.data))]
-
-
-@dataclass(frozen=True)
-class _Pair:
-    fixed: Image
-    moving: Image
-
-    def __post_init__(self) -> None:
-        checks.pair(self.fixed, self.moving)
-
-    def normalised(self, common_scale: bool) -> "_Pair":
-        reference = self.fixed if common_scale and self.fixed.data.shape[1] == self.moving.data.shape[1] else None
-        return _Pair(self.fixed.normalised(), self.moving.normalised(reference))
-
-    def without_frames(self) -> "_Pair":
-        return _Pair(*without_frames(self.fixed, self.moving))
 
 
 def _solve(

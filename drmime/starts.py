@@ -10,40 +10,20 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from drmime import lie
 from drmime.grid import Grid, scaled
 from drmime.image import Image
 from drmime.initialise import Initialiser, nothing
 from drmime.initialise.base import corner_distances
-from drmime.initialise.features import Features
 from drmime.initialise.search import Search
-from drmime.ladder import QUICK_RUNGS, RUNGS, Candidate, Rung, climb, polished, reduced_pair, scores_at, shapely
+from drmime.ladder import RUNGS, Candidate, Rung, climb, polished, reduced_pair, scores_at, shapely
+from drmime.looks import Look, holds, looks, suited
 from drmime.rivals import Rival, rival
 from drmime.transform import LieTransform
 
-QUICK: dict[int, dict[str, Any]] = {  # a first look, by dimension: so many poses that several candidates lie near the right one
-    2: {"size": 64, "step": 5.0, "scales": (0.85, 1.0, 1.18), "count": 10, "apart": 0.03},
-    3: {"scales": (1.0,)},
-}
-THOROUGH: dict[int, dict[str, Any]] = {2: {}, 3: {"scales": (0.85, 1.0, 1.18)}}  # volumes nearly always have a spacing
-SMALL_OVERLAP: dict[str, Any] = {
-    "least_overlap": 0.1,
-    "scales": (0.85, 1.0, 1.18),
-}  # what else is searched where nothing is clear
-ANY_SCALE: dict[str, Any] = {"size": 128, "least_overlap": 0.3, "scales": tuple(1.25**k for k in range(-9, 10))}
-ANY_PIXELS: dict[str, Any] = {
-    "size": 64,
-    "step": 10.0,
-    "largest_rotation": 30,
-    "scales": (0.7, 1.0, 1.4),
-    "aspects": (2.0, 4.0),
-    "least_overlap": 0.2,
-}
 CLEAR = 20.0  # standard deviations, from which a first look may be enough
 RIVAL = 0.5  # share of the best one's evidence that no start elsewhere may have then
 AROUND = {2: (0.08,), 3: (0.1,)}  # radians, logarithms of a scale, or half sides, by which starts around one are off it
@@ -71,16 +51,6 @@ class Ranking:
     interrupted: bool = False  # by Ctrl-C: the best so far
 
 
-@dataclass(frozen=True)
-class Look:
-    """What proposes starts, and how they are refined."""
-
-    name: str
-    proposers: Sequence[tuple[str, Initialiser]]
-    rungs: Sequence[Rung] = RUNGS
-    further: bool = False  # not taken where edges agree well enough
-
-
 class Starts:
     """The starts of one pair while they are looked for. `best` is the best so far, whatever happens."""
 
@@ -102,10 +72,10 @@ class Starts:
         if not searching:
             return Ranking((Candidate("given", float(scores_at(self.fixed, self.moving, [self.given])), self.given),))
         own = [(name, find) for name, find in searching if find is not None]
-        looks = self._looks() if len(own) < len(searching) else []
-        auto = bool(looks)
+        taken = looks(self.generators, self.fixed.grid, self.moving.grid) if len(own) < len(searching) else []
+        auto = bool(taken)
         kept, enough = [("given", self.given), *self._proposed(own)], False
-        for look in looks or [Look("the given start", ())]:
+        for look in taken or [Look("the given start")]:
             if look.further and (enough or self.best.score >= SURE):
                 break
             found = [*kept, *self._proposed(look.proposers, look.name)]
@@ -131,22 +101,6 @@ class Starts:
             self.tell("polishing the best start", 0.0)
             candidates = (polished(self.fixed, self.moving, candidates[0], self.generators, self.seed), *candidates[1:])
         return Ranking(candidates, doubt)
-
-    def _looks(self) -> list[Look]:
-        """What "auto" is for this pair, from the quickest; none for a group that lacks a shift."""
-        group, ndim = self.generators, self.fixed.grid.ndim
-        thorough = suited(group)
-        if not thorough:
-            return []
-        looks = [Look("a quick search", suited(group, quick=True), QUICK_RUNGS), Look("a thorough search", thorough)]
-        if ndim == 2:
-            looks.append(Look("a search of small overlaps", _searches(group, SMALL_OVERLAP), further=True))
-            unknown = all(_unit_pixels(image.grid) for image in (self.fixed, self.moving))
-            if unknown and _holds(group, "scale"):
-                looks.append(Look("a search of all scales", _searches(group, ANY_SCALE), further=True))
-            if unknown and _holds(group, "stretch"):
-                looks.append(Look("a search of unequal pixels", _searches(group, ANY_PIXELS), further=True))
-        return looks
 
     def _proposed(self, proposers: Sequence[tuple[str, Initialiser]], what: str = "") -> list[tuple[str, Tensor]]:
         """What each of them finds, with its name; `what` is how that is called."""
@@ -195,7 +149,7 @@ class Starts:
 
     def _rival(self, best: Candidate) -> Rival | None:
         """Another place by a shift, if the group has all shifts."""
-        if not _holds(self.generators, "translation"):
+        if not holds(self.generators, "translation"):
             return None
         return rival(reduced_pair(self.fixed, self.moving, best.matrix[None]), best.matrix)
 
@@ -242,17 +196,6 @@ def ranking(
     return Starts(fixed, moving, given, generators, seed, tell).ranking(searching)
 
 
-def _unit_pixels(grid: Grid) -> bool:
-    """Whether the image came without spacing, or with one that says nothing."""
-    return bool((grid.spacing == 1).all())
-
-
-def _searches(generators: Mapping[str, Tensor], options: Mapping[str, Any]) -> list[tuple[str, Initialiser]]:
-    """A search with some options, without the rotations or scales that the group lacks."""
-    scales = dict(options) if _holds(generators, "scale") else dict(options) | {"scales": (1.0,)}
-    return [("search", Search(rotate=_holds(generators, "rotation"), **scales))]
-
-
 def _as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> tuple[Candidate, ...]:
     """Where about as much speaks for a start near the given one, that goes first: who gave it may know something."""
     for number, one in enumerate(candidates):
@@ -261,30 +204,6 @@ def _as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> 
         if not apart(one.matrix, given, fixed, NEARBY):
             return (one, *candidates[:number], *candidates[number + 1 :])
     return candidates
-
-
-def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool = False) -> list[tuple[str, Initialiser]]:
-    """What "auto" is for a group: a search without the rotations or scales that the group lacks; where it has both, in 2-D,
-    matched corners as well, which find some of what a search at low resolution misses. Nothing for a group that lacks a shift:
-    a search tries them all. `quick`: the first look, at fewer pixels and without corners. `mirrored`: such a look at
-    reflected poses instead of proper ones.
-    """
-    if not _holds(generators, "translation"):
-        return []
-    ndim = len(next(iter(generators.values()))) - 1
-    quick = quick or mirrored
-    made = _searches(generators, (QUICK if quick else THOROUGH)[ndim] | {"mirrored": mirrored})
-    if not quick and ndim == 2 and _holds(generators, "rotation") and _holds(generators, "scale"):
-        made.append(("features", Features()))
-    return made
-
-
-def _holds(generators: Mapping[str, Tensor], block: str) -> bool:
-    """Whether a group moves along all that a block of `lie.GROUPS` does."""
-    own = torch.stack(list(generators.values()))
-    both = torch.cat([own, torch.stack(list(lie.generators([block], own.shape[-1] - 1).values()))])
-    first, second = (torch.linalg.matrix_rank(matrices.flatten(1)) for matrices in (own, both))
-    return bool(first == second)
 
 
 def _better(one: Candidate, other: Candidate) -> Candidate:

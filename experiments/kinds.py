@@ -3,8 +3,8 @@
     python experiments/kinds.py                                   # every kind
     python experiments/kinds.py nuclei labels --count 50 --workers 2
 
-Aligned: the median error over points that both images show is below one pixel. A result that is not aligned and carries no doubt
-is silent. `problem(kind, number)` makes one of them; the pictures come from scikit-image (`pip install 'drmime[demo]'`).
+Aligned: the median error over points that both images show is below one pixel. Silent: not aligned, and no doubt is said.
+`problem(kind, number)` makes one of them; the pictures come from scikit-image (`pip install 'drmime[demo]'`).
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """Every dataset keeps the same laws, on small made-up trees; what cannot be used is one clear error."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -347,7 +348,8 @@ def test_a_change_is_not_changed_again() -> None:
 
 def test_every_real_row_becomes_a_pair_with_its_files(data: Path) -> None:
     pairs = dataset({"name": "pairs", "file": str(data / "pairs.csv")})
-    assert len(pairs) == 214
+    with (data / "pairs.csv").open(encoding="utf-8", newline="") as table:
+        assert len(pairs) == len(list(csv.DictReader(table)))
     assert {pair.domain for pair in pairs} >= {"histology", "retina", "remote"}
     assert all(Path(path).is_file() for pair in pairs for path in pair.files())
     assert len(dataset({"name": "pairs", "file": str(data / "pairs.csv"), "where": {"ndim": 3}})) == 13

@@ -33,10 +33,12 @@ FLOORS = {
     "evidence": 5.25,
     "rivals": 5.35,
     "ladder": 5.5,
+    "looks": 5.6,
     "starts": 5.75,
     "pictures": 5,
     "observers": 5.75,
     "checks": 6,
+    "prepare": 6.5,
     "result": 6,
     "registration": 7,
     "": 7.5,  # the package's front door: what `import drmime` gives

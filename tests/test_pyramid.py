@@ -216,13 +216,15 @@ def test_slices_half_as_far_again_apart_are_not_merged_but_nearer_ones_are() -> 
         ((8, 8), None, 1),
         ((31, 31), None, 1),
         ((32, 32), None, 2),
-        ((33, 1000), None, 2),
+        ((33, 1000), None, 4),  # a strip: its short side stays
+        ((48, 64), None, 2),
         ((64, 100), None, 3),
         ((256, 256), None, 5),
         ((1000, 1000), None, 6),
         ((64, 64, 64), None, 3),
         ((8, 64, 64), (5.0, 1.0, 1.0), 3),
-        ((8, 64, 64), None, 1),
+        ((8, 64, 64), None, 3),  # a slab, likewise
+        ((20, 40, 40), None, 1),
     ],
 )
 def test_the_coarsest_level_keeps_16_pixels_along_every_halved_side(

@@ -1,4 +1,4 @@
-"""What initialisers that search share: gray images on working grids, and mass."""
+"""What initialisers that search share: images on working grids, gray or as they are, and mass."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,6 +8,9 @@ from torch import Tensor
 
 from drmime.grid import Grid, apply, border, homogeneous, linear_part, translation
 from drmime.image import Image
+from drmime.pyramid import Pyramid, possible_levels
+
+THIN = 8  # pixels along an axis, of which pixels of one length leave fewer where slices are few
 
 
 def directions(grid: Grid) -> Tensor:
@@ -41,6 +44,30 @@ def gray(image: Image, spacing: float, axes: Tensor | None = None) -> Image:
     if axes is None or torch.allclose(axes, directions(image.grid), atol=1e-6):
         return result
     return turned(result, axes, spacing)
+
+
+def pyramid(image: Image) -> Pyramid:
+    """All the levels that `image` has."""
+    return Pyramid.of(image, possible_levels(image.grid))
+
+
+def reduced(levels: Pyramid, spacing: float) -> Image:
+    """An image on a grid of pixels of world length `spacing` that has its axes and covers it; B = 1.
+
+    Along an axis that would have fewer than `THIN` of them they are shorter, down to those of the image.
+    """
+    image = levels.levels[0]
+    shorter = torch.maximum(image.grid.extent / THIN, image.grid.spacing).clamp(max=spacing)
+    lengths = torch.where(image.grid.extent < THIN * spacing, shorter, spacing)
+    level = image
+    for level in levels.levels[::-1]:
+        if bool((level.grid.spacing <= 1.01 * torch.maximum(lengths, image.grid.spacing)).all()):
+            break
+    shape = tuple(max(1, round(count)) for count in (image.grid.extent / lengths).flip(0).tolist())
+    grid = concentric(image.grid, directions(image.grid), shape, lengths)
+    values, inside = level.at(grid.index_points()[None].to(level.data), grid.world_from_index[None])
+    mask = inside.view(1, 1, *shape)
+    return Image(values.transpose(1, 2).reshape(1, -1, *shape) * mask, grid, mask)
 
 
 def _triangles(length: int, factor: float) -> Tensor:

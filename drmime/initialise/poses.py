@@ -1,4 +1,4 @@
-"""What searches are made of: rotations spread evenly over all there are, and lengths that suit the FFT."""
+"""What searches are made of: rotations spread evenly over all there are or those of a slab, lengths that suit the FFT."""
 
 import math
 
@@ -6,7 +6,11 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from drmime.grid import Grid
 from drmime.lie import generators
+
+BOXES = 16  # along each axis, by which it is told how much of an image can lie on another
+SLAB = 0.3  # thickness by the next longer side, below which a volume shows no rotations out of its plane but small ones
 
 
 def rotations(ndim: int, step: float) -> Tensor:
@@ -25,6 +29,26 @@ def planar(normal: Tensor, step: float, tilt: float) -> Tensor:
         [_about(others[0], torch.tensor([0, tilt, -tilt]).double()), _about(others[1], torch.tensor([tilt, -tilt]).double())]
     )
     return (leans[:, None, None] @ flips[:, None] @ turns).flatten(0, 2)
+
+
+def thin_axis(grid: Grid) -> int | None:
+    """The axis (x first) along which a volume is a slab."""
+    thin, wide, _ = grid.extent.sort().values.tolist()
+    return int(grid.extent.argmin()) if thin < SLAB * wide else None
+
+
+def possible(poses: Tensor, scale: float, fixed: Grid, moving: Grid, least: float) -> list[int]:
+    """The numbers of those poses (R, D, D) in which the share `least` of the smaller image can lie on the other one.
+
+    Most does where the middles of both meet, which a thin image tells without being read.
+    """
+    steps = torch.arange(-1 + 1 / BOXES, 1, 2 / BOXES, dtype=torch.float64) / 2
+    points = torch.cartesian_prod(*(steps * length for length in fixed.extent))
+    axes = [grid.world_from_index[:-1, :-1] / grid.spacing for grid in (fixed, moving)]
+    there = (points @ axes[0].T @ (scale * poses).mT @ axes[1]).abs() <= moving.extent / 2
+    most = there.all(-1).double().mean(-1) * fixed.extent.prod()
+    smaller = min(float(fixed.extent.prod()), float(moving.extent.prod()) / scale**fixed.ndim)
+    return (most >= min(0.99, least) * smaller).nonzero()[:, 0].tolist()
 
 
 def _about(axis: Tensor, angle: Tensor) -> Tensor:

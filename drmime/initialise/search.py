@@ -17,10 +17,10 @@ from drmime.errors import InputError, number, numbers, switch, whole
 from drmime.grid import Grid, apply, homogeneous, translation
 from drmime.image import Image
 from drmime.initialise.angle import GradientAngle
-from drmime.initialise.base import concentric, directions, distinct, peaks, stacked
+from drmime.initialise.base import THIN, directions, distinct, peaks, pyramid, reduced, stacked
 from drmime.initialise.cross import CrossMI
-from drmime.initialise.poses import angles, mirror, nudges, planar, rotations
-from drmime.pyramid import Pyramid, possible_levels
+from drmime.initialise.poses import angles, mirror, nudges, planar, possible, rotations, thin_axis
+from drmime.pyramid import Pyramid
 from drmime.registry import build
 
 SIZE = {2: 192, 3: 32}  # pixels along the fixed image's longest side
@@ -31,9 +31,6 @@ BETTER = {2: 0.12, 3: 0.05}  # share of the poses that are searched again at ful
 TOGETHER = 2**18  # pixels of canvases that are worked on at once; more leave its cache
 ALIKE = 1.1  # ratio of sizes up to which images are taken to have one scale
 LARGEST = 2.5  # longest side of the moving image by that of the fixed one: beyond, both get fewer pixels
-BOXES = 16  # along each axis, by which it is told how much of an image can lie on another
-THIN = 8  # pixels along an axis, of which pixels of one length leave fewer where slices are few
-SLAB = 0.3  # thickness by the next longer side, below which a volume shows no rotations out of its plane but small ones
 FEWEST = 16  # pixels along the fixed image's longest side; with fewer a scale is not tried
 
 
@@ -141,7 +138,8 @@ class Search:
         longest = float(fixed.grid.extent.max())
         spacing = max(longest / (self.size or SIZE[ndim]), float(fixed.grid.spacing.min()))
         chosen = {
-            scale: self._possible(poses, scale, fixed.grid, moving.grid) for scale in self._scales(fixed.grid, moving.grid)
+            scale: possible(poses, scale, fixed.grid, moving.grid, self.least_overlap)
+            for scale in self._scales(fixed.grid, moving.grid)
         }
         here, there = pyramid(fixed), pyramid(moving)
         coarse = 2 * spacing if ndim == 2 else longest / COARSE[ndim]
@@ -167,7 +165,7 @@ class Search:
         ndim = fixed.ndim
         if not self.rotate:
             poses = torch.eye(ndim).double()[None]
-        elif ndim == 3 and (normal := _thin_axis(fixed)) is not None and normal == _thin_axis(moving):
+        elif ndim == 3 and (normal := thin_axis(fixed)) is not None and normal == thin_axis(moving):
             thin, wide = sorted(fixed.extent.tolist())[:2]
             poses = planar(directions(fixed)[:, normal], (self.step or STEP[3]) / 3, math.atan(thin / wide))
         else:
@@ -181,18 +179,6 @@ class Search:
         ratios = torch.tensor([ratio for aspect in self.aspects for ratio in (aspect, 1 / aspect)]).double().sqrt()
         stretches = torch.diag_embed(torch.stack([ratios, 1 / ratios], -1))[:, None]
         return torch.cat([stretches @ poses, poses @ stretches]).flatten(0, 1)
-
-    def _possible(self, poses: Tensor, scale: float, fixed: Grid, moving: Grid) -> list[int]:
-        """The numbers of those poses in which as much as is asked for of the smaller image can lie on the other one.
-
-        Most does where the middles of both meet, which a thin image tells without being read.
-        """
-        steps = torch.arange(-1 + 1 / BOXES, 1, 2 / BOXES, dtype=torch.float64) / 2
-        points = torch.cartesian_prod(*(steps * length for length in fixed.extent)) @ directions(fixed).T
-        there = (points @ (scale * poses).mT @ directions(moving)).abs() <= moving.extent / 2
-        most = there.all(-1).double().mean(-1) * fixed.extent.prod()
-        smaller = min(float(fixed.extent.prod()), float(moving.extent.prod()) / scale**fixed.ndim)
-        return (most >= min(0.99, self.least_overlap) * smaller).nonzero()[:, 0].tolist()
 
     def _at(
         self,
@@ -275,12 +261,6 @@ class Search:
         return overlap.flatten(1).amax(1).clamp(max=whole_fixed)
 
 
-def _thin_axis(grid: Grid) -> int | None:
-    """The axis (x first) along which a volume is a slab."""
-    thin, wide, _ = grid.extent.sort().values.tolist()
-    return int(grid.extent.argmin()) if thin < SLAB * wide else None
-
-
 def _sorted(peaks_: Sequence[Peaks]) -> Peaks:
     """All of them as one, best first."""
     joined = Peaks(*(torch.cat(parts) for parts in zip(*peaks_, strict=True)))
@@ -295,27 +275,3 @@ def _promising(found: Peaks, share: float) -> dict[float, list[int]]:
     for scale, pose in zip(found.scale[best].tolist(), found.pose[best].tolist(), strict=True):
         chosen.setdefault(scale, []).append(pose)
     return chosen
-
-
-def pyramid(image: Image) -> Pyramid:
-    """All the levels that `image` has."""
-    return Pyramid.of(image, possible_levels(image.grid))
-
-
-def reduced(levels: Pyramid, spacing: float) -> Image:
-    """An image on a grid of pixels of world length `spacing` that has its axes and covers it; B = 1.
-
-    Along an axis that would have fewer than `THIN` of them they are shorter, down to those of the image.
-    """
-    image = levels.levels[0]
-    shorter = torch.maximum(image.grid.extent / THIN, image.grid.spacing).clamp(max=spacing)
-    lengths = torch.where(image.grid.extent < THIN * spacing, shorter, spacing)
-    level = image
-    for level in levels.levels[::-1]:
-        if bool((level.grid.spacing <= 1.01 * torch.maximum(lengths, image.grid.spacing)).all()):
-            break
-    shape = tuple(max(1, round(count)) for count in (image.grid.extent / lengths).flip(0).tolist())
-    grid = concentric(image.grid, directions(image.grid), shape, lengths)
-    values, inside = level.at(grid.index_points()[None].to(level.data), grid.world_from_index[None])
-    mask = inside.view(1, 1, *shape)
-    return Image(values.transpose(1, 2).reshape(1, -1, *shape) * mask, grid, mask)

@@ -1,0 +1,64 @@
+"""Images made ready for a registration: checked, without values that are none of the scene, at a size that is worked on."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from drmime import checks
+from drmime.checks import Options
+from drmime.frames import without_frames
+from drmime.grid import Grid
+from drmime.image import SMALLEST_SIDE, Image
+from drmime.outliers import mended
+from drmime.pyramid import halved
+
+LARGEST = {2: 2**23, 3: 2**24}  # pixels of the finest level, by dimension: the few points compared need no more
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is to be aligned, of one dimension, both batches of one length."""
+
+    fixed: Image
+    moving: Image
+
+    def __post_init__(self) -> None:
+        checks.pair(self.fixed, self.moving)
+
+    def normalised(self, common_scale: bool) -> "Images":
+        reference = self.fixed if common_scale and self.fixed.data.shape[1] == self.moving.data.shape[1] else None
+        return Images(self.fixed.normalised(), self.moving.normalised(reference))
+
+    def without_frames(self) -> "Images":
+        return Images(*without_frames(self.fixed, self.moving))
+
+
+def read_images(
+    fixed: Any,
+    moving: Any,
+    fixed_mask: Any,
+    moving_mask: Any,
+    fixed_spacing: Sequence[float] | None,
+    moving_spacing: Sequence[float] | None,
+    asked: Options,
+) -> tuple[Images, tuple[Grid, Grid], tuple[str, ...]]:
+    """Both images without values that are none of the scene and at a size that is worked on; their own grids; what was done."""
+    images, grids, notes = [], [], []
+    for role, data, mask, spacing in (
+        ("fixed", fixed, fixed_mask, fixed_spacing),
+        ("moving", moving, moving_mask, moving_spacing),
+    ):
+        image = checks.images(data, mask, role, {**asked.images, "spacing": spacing})
+        grids.append(image.grid)
+        if image.grid.ndim == 3 and min(image.grid.shape) < SMALLEST_SIDE:
+            few = min(image.grid.shape)
+            notes.append(f"The {role} image was taken as a volume of {few} slices; set channel_axis if these are channels.")
+        clean = mended(image, role)
+        image, notes = clean.image, [*notes, *clean.notes]
+        while math.prod(image.grid.shape) > LARGEST[image.grid.ndim]:
+            image = halved(image)
+        if image.grid.shape != grids[-1].shape:
+            notes.append(f"The finest level of the {role} image has shape {image.grid.shape}, of {grids[-1].shape}.")
+        images.append(image)
+    return Images(*images), (grids[0], grids[1]), tuple(notes)
