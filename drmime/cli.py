@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from drmime.errors import InputError
+from drmime.names import NAMES
 from drmime.registry import known
 from drmime.version import __version__
 
 CTRL_C, PIPE = 130, 141  # 128 and the number of the signal, as shells have it
+FILES = ("fixed", "moving", "fixed_mask", "moving_mask", "transform", "image", "config")  # arguments that name one
 GIVEN = argparse.SUPPRESS  # as default: an option not given leaves no trace, and the library's default holds
 
 
@@ -29,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, rest = parser.parse_known_args(argv)
     try:
         parser.refuse(args.command, rest)
-        from drmime import commands  # here, so that --help need not wait for torch
+        _check_without_torch(args)
+        from drmime import commands  # here, so that --help and a typing mistake need not wait for torch
 
         report = getattr(commands, args.command)(args)
         if report.text:
@@ -47,6 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more as it ends
         return PIPE
+
+
+def _check_without_torch(args: argparse.Namespace) -> None:
+    """Names and files that can be told to be wrong before anything slow is imported.
+
+    Raises:
+        InputError: a file that is not there, a name that is not known.
+    """
+    for option in FILES:
+        path = getattr(args, option, None)
+        if path is not None and not os.path.exists(path):
+            raise InputError(f"{option.replace('_', ' ')}: expected a file, got {str(path)!r}, which does not exist")
+    for kind, names in NAMES.items():
+        value = getattr(args, kind, None)
+        name = value.get("name") if isinstance(value, Mapping) else value
+        if isinstance(name, str) and ":" not in name:
+            known(kind, name, names)
 
 
 class _Parser(argparse.ArgumentParser):

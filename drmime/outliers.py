@@ -1,8 +1,8 @@
 """Values that are none of the scene: no-data values such as -9999, hot and dead pixels.
 
 A few per cent of them would take most of the range of intensities, and leave the scene a narrow band of it. A no-data value is
-one number, at an end of all values and far from the next; where it stands, nothing is known, and the mask says so. Hot and
-dead pixels differ from all their neighbours, and become the median of these.
+one number, at an end of all values and far from the next; where it fills a patch, nothing is known, and the mask says so.
+Single pixels of it, and hot and dead ones, become the median of their neighbours.
 """
 
 from dataclasses import dataclass, replace
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import label
 from torch import Tensor
 
 from drmime.image import Image
@@ -21,8 +22,9 @@ FAR = 2.0  # from the other values to a no-data value, in ranges of them
 FAR_NEGATIVE = 0.5  # likewise, below 0 where all others are not
 RARE = (0.05, 1.0)  # a value with a smaller share of the pixels is none of the scene from this distance on
 BULK = (0.05, 0.95)  # quantiles between which the scene's values are taken to be
-AWAY = 2.0  # from these quantiles, and from its neighbours, to a hot or dead pixel, in distances between them
+AWAY = 2.0  # from these quantiles to a hot or dead pixel, in distances between them
 FEWEST = 0.0005  # share of the pixels: fewer do not change the range of the image
+CLUSTER = 4  # pixels that touch each other; with 3 % of all spoilt at random hardly one has more, spots of any optics do
 SMOOTH = 0.2  # correlation of neighbours from which the rest shows a scene; points on noise are themselves the content
 
 
@@ -42,15 +44,14 @@ def mended(image: Image, role: str) -> Mended:
         if (nothing := _no_data(values)) is not None:
             mask = torch.ones_like(image.data[:, :1]) if mask is None else mask.clone() if mask is image.mask else mask
             here = image.data[b, c] == nothing
-            mask[b, 0][here] = 0
+            single = _in_small_clusters(here)
+            mask[b, 0][here & ~single] = 0
             notes.append(_note(role, here, f"hold {nothing:g}, far from all other values, and are left out"))
             values = values[values != nothing]
-        hot = _hot(image.data[b, c], values)
-        if hot is not None:
-            data = data.clone() if data is image.data else data
-            places, medians = hot
-            data[b, c][places] = medians
-            notes.append(_note(role, places, "are far brighter or darker than their neighbours, whose median replaces them"))
+            data = _repaired(data, image.data is data, b, c, single)
+        if (hot := _hot(data[b, c], values)) is not None:
+            data = _repaired(data, image.data is data, b, c, hot)
+            notes.append(_note(role, hot, "are far brighter or darker than their neighbours, whose median replaces them"))
     if mask is not None and not mask.flatten(1).any(1).all():  # a channel each without its own part: nothing would be left
         mask, notes = image.mask, []
     return Mended(replace(image, data=data, mask=mask), tuple(dict.fromkeys(notes)))
@@ -81,19 +82,30 @@ def _no_data(values: np.ndarray) -> float | None:
     return None
 
 
-def _hot(channel: Tensor, values: np.ndarray) -> tuple[Tensor, Tensor] | None:
-    """Where pixels (*shape) differ from the scene and from their neighbours, and the medians of these; None where few do."""
+def _hot(channel: Tensor, values: np.ndarray) -> Tensor | None:
+    """Which pixels (*shape), alone or nearly so, are far from all values of the scene; None where few are."""
     low, high = np.quantile(values, BULK)
     away = AWAY * (high - low)
     if away <= 0 or ((values < low - away) | (values > high + away)).mean() < FEWEST:
         return None
-    places = (channel < low - away) | (channel > high + away)
-    medians = _medians(channel, places)
-    apart = (channel[places] - medians).abs() > away
-    places[places.clone()] = apart
+    places = _in_small_clusters((channel < low - away) | (channel > high + away))
     if places.float().mean() < FEWEST or _correlation(torch.where(places, float(np.median(values)), channel)) < SMOOTH:
         return None
-    return places, medians[apart]
+    return places
+
+
+def _in_small_clusters(places: Tensor) -> Tensor:
+    """Those of some pixels (*shape) that have at most `CLUSTER` of them together: more are part of the scene, or a patch."""
+    clusters, _ = label(places.cpu().numpy(), np.ones((3,) * places.ndim))
+    small = np.bincount(clusters.ravel()) <= CLUSTER
+    return places & torch.as_tensor(small[clusters]).to(places.device)
+
+
+def _repaired(data: Tensor, shared: bool, b: int, c: int, places: Tensor) -> Tensor:
+    """`data`, or a copy where it is `shared`, with some pixels (*shape) of a channel replaced by their neighbours' median."""
+    data = data.clone() if shared else data
+    data[b, c][places] = _medians(data[b, c], places)
+    return data
 
 
 def _medians(channel: Tensor, places: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import torch
 from problems import Scene, oblique, scene
 
 from drmime.grid import Grid
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))  # `kinds` makes images with a known answer
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SHAPES = {2: (24, 33), 3: (17, 20, 24)}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny
 
-from drmime import Registration, __version__, commands, register
+from drmime import InputError, Registration, __version__, register
 from drmime.cli import main
 
 QUICK = (
@@ -392,10 +392,42 @@ def test_demo_that_misses_the_truth_is_status_1(
     assert capsys.readouterr().err == "drmime: the error is not below 0 pixel\n"
 
 
-def test_the_command_line_takes_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr("torch.get_num_threads", lambda: 64)
-    monkeypatch.setattr("torch.set_num_threads", asked.append)
-    monkeypatch.setattr("drmime.commands.in_process", lambda *images, **options: (images, options))
-    assert commands.align("fixed", "moving", seed=1) == (("fixed", "moving"), {"seed": 1})
-    assert asked == [2]
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["register", "nowhere.png", "{image}", "--out", "out"], "fixed: expected a file, got 'nowhere.png'"),
+        (["register", "{image}", "{image}", "--out", "out", "--fixed-mask", "no.png"], "fixed mask: expected a file"),
+        (["register", "{image}", "{image}", "--out", "out", "--metric", "mien"], "unknown metric 'mien'; did you mean 'mine'?"),
+        (["register", "{image}", "{image}", "--out", "out", "--group", "afine"], "did you mean 'affine'?"),
+        (["register", "{image}", "{image}", "--out", "out", "--initialiser", "{{name: serch}}"], "did you mean 'search'?"),
+        (["warp", "{image}", "nowhere.png", "--out", "out.png"], "image: expected a file"),
+        (["run", "nowhere.yaml"], "config: expected a file"),
+    ],
+    ids=str,
+)
+def test_what_can_be_told_without_torch_is(words: list[str], message: str, tmp_path: Path) -> None:
+    image = tmp_path / "image.png"
+    image.touch()
+    code = (
+        "import sys; from drmime.cli import main; status = main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules, 'torch was imported'; sys.exit(status)"
+    )
+    words = [word.format(image=image) for word in words]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_threads_go_to_the_registration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: dict[str, object] = {}
+    image = tmp_path / "image.png"
+    image.touch()
+
+    def align(*images: object, **options: object) -> None:
+        asked.update(options)
+        raise InputError("enough")
+
+    monkeypatch.setattr("drmime.commands.align", align)
+    assert main(["register", str(image), str(image), "--out", str(tmp_path / "out"), "--threads", "3"]) == 2
+    assert asked["threads"] == 3

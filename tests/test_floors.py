@@ -12,6 +12,7 @@ import drmime
 ROOT = Path(drmime.__file__).parent
 FLOORS = {
     "errors": 0,
+    "names": 0,
     "threads": 0,
     "version": 0,
     "registry": 1,

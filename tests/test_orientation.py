@@ -9,7 +9,7 @@ from textures import busy, inverted
 from tolerances import EXACT, TOLERANCE
 from torch import Tensor
 
-from drmime.grid import Grid, apply
+from drmime.grid import Grid
 from drmime.image import Image, batch
 from drmime.metrics import GradientAngle
 from drmime.orientation import (
@@ -268,36 +268,6 @@ def test_a_constant_image_has_no_direction(plane: Grid) -> None:
         image = Image(torch.full((1, 2, *plane.shape), value), plane)
         assert float(orientation(image).data.abs().max()) < 0.01  # and not NaN
         assert float(local_contrast(image).abs().max()) < 0.01
-
-
-def test_the_black_corners_of_a_turned_image_are_no_edges(large: Grid) -> None:
-    """Where something is left, it is what the scene shows without corners; along the corners' outline nothing is left."""
-    ndim = large.ndim
-    scene = busy(large)
-    points = world_points(large) - large.centre
-    turned_points, _ = apply(rotation(ndim, 0.5), points)
-    content = (turned_points.abs() < 0.45 * large.size).all(1).view(large.shape)
-    bright = photograph(scene, grid=large).normalised().data * 0.8 + 0.2
-    framed = orientation(Image(torch.where(content, bright, 0), large)).data
-    known = orientation(Image(bright, large)).data
-    assert not framed[:, :, ~content].any()
-    kept = traces(framed) > 1e-6
-    assert float(kept[0][content].double().mean()) > (0.75 if ndim == 2 else 0.4)
-    kept &= traces(known) > 1e-6
-    lines = [t / traces(t)[:, None].clamp(min=1e-9) for t in (framed, known)]
-    agree = (lines[0] * lines[1]).sum(1)[kept]
-    assert float((agree > 0.99).double().mean()) > 0.97
-
-
-@pytest.mark.parametrize("ground", [0.0, 1.0], ids=["dark", "bright"])
-def test_a_disc_in_a_frame_is_content_and_its_outline_no_edge(ground: float) -> None:
-    """As a fundus camera takes it."""
-    grid = Grid.regular((120, 120))
-    distance = (world_points(grid) - grid.centre).norm(dim=1).view(grid.shape)
-    pixels = photograph(busy(grid), grid=grid).normalised().data * 0.6 + 0.2
-    tensors = traces(orientation(Image(torch.where(distance < 55, pixels, ground), grid)).data)[0]
-    assert not tensors[distance > 52].any()
-    assert float((tensors[distance < 48] > 0).double().mean()) > 0.98
 
 
 def test_a_specimen_on_empty_ground_keeps_its_outline() -> None:

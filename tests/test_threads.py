@@ -1,0 +1,62 @@
+"""The caller's number of threads is what it was, whatever happened."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from drmime import register
+from drmime.threads import threads
+
+
+@pytest.fixture(autouse=True)
+def _three() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_inside_there_are_as_many_as_asked_for_and_afterwards_as_before() -> None:
+    with threads(1):
+        assert torch.get_num_threads() == 1
+        with threads(2):
+            assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 3
+    with pytest.raises(ZeroDivisionError), threads(1):
+        _ = 1 / 0
+    assert torch.get_num_threads() == 3
+
+
+def test_registrations_that_overlap_in_time_leave_what_was_before_both() -> None:
+    inside, leave = threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def other() -> None:
+        with threads(1):
+            inside.set()
+            leave.wait(10)
+        seen.append(torch.get_num_threads())
+
+    thread = threading.Thread(target=other)
+    with threads(2):
+        thread.start()
+        inside.wait(10)
+    leave.set()
+    thread.join()
+    new = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    new.start()
+    new.join()
+    assert [torch.get_num_threads(), *seen] == [3, 3, 3]
+
+
+def test_register_takes_one_and_gives_the_caller_s_back(rng: np.random.Generator) -> None:
+    seen: list[int] = []
+    image = np.kron(rng.random((8, 8)), np.ones((4, 4)))
+    for count in (1, 2):
+        options = {} if count == 1 else {"threads": count}
+        register(image, image, steps=1, observers=[lambda step: seen.append(torch.get_num_threads())], **options)
+        assert {*seen} == {count}
+        seen.clear()
+        assert torch.get_num_threads() == 3
