@@ -1,8 +1,8 @@
 """How many threads torch takes, for as long as a registration lasts.
 
-What is computed in a step is so small that threads spend their time waiting for each other, the more the busier the machine is.
-Torch has a number of threads for each thread of Python, and new ones begin with the number that was set last: a registration that
-begins beside another one restores what there was before both.
+What is computed in a step is so small that threads spend their time waiting for each other, the more the busier the machine
+is. Torch has a number of threads for each thread of Python, and new ones begin with the number that was set last: a
+registration that begins beside another one restores what there was before both.
 """
 
 import threading

@@ -1,6 +1,7 @@
 """The command line as a user meets it: files in, files out, an exit status, and one line for a mistake."""
 
 import csv
+import functools
 import os
 import signal
 import subprocess
@@ -424,6 +425,7 @@ def test_threads_go_to_the_registration(monkeypatch: pytest.MonkeyPatch, tmp_pat
     image = tmp_path / "image.png"
     image.touch()
 
+    @functools.wraps(register)
     def align(*images: object, **options: object) -> None:
         asked.update(options)
         raise InputError("enough")

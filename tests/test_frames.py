@@ -86,12 +86,12 @@ def test_dark_content_inside_and_dark_content_on_the_border_are_no_frames() -> N
 
 
 def specimen(grid: Grid, rich: bool) -> Image:
-    """A kidney on black with much to see inside, or with nothing but a faint change."""
+    """A kidney on a gray ground with much to see inside, or with nothing but a faint change."""
     points = (world_points(grid) - grid.centre) / grid.size.min()
     x, y = points[:, 0], points[:, 1]
     inside = ((x / 0.42) ** 2 + (y / 0.3) ** 2 < 1) & (x**2 + (y + 0.35) ** 2 > 0.2**2)
-    pixels = bright(grid) if rich else 0.7 + 0.02 * bright(grid)
-    return Image(torch.where(inside.view(grid.shape), pixels, 0), grid)
+    pixels = (bright(grid) - 0.2) * 1.3 + 0.08 if rich else 0.7 + 0.02 * bright(grid)
+    return Image(torch.where(inside.view(grid.shape), pixels, 0.4), grid)
 
 
 def test_the_ground_of_a_specimen_is_left_out_in_both_images_or_in_neither() -> None:
