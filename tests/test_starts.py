@@ -1,5 +1,6 @@
 """Which start: what is searched in which group, which start goes first, and what is said of it."""
 
+import functools
 import itertools
 from dataclasses import replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from posed import REFINED, SIDES, Case
+from problems import world_points
 from textures import about, turn
 from torch import Tensor
 
@@ -15,10 +17,12 @@ from drmime.grid import Grid
 from drmime.image import Image
 from drmime.initialise import Initialiser, centre, nothing
 from drmime.initialise.base import stacked
-from drmime.initialise.search import SIZE, STEP, Search
-from drmime.ladder import Candidate, climb
+from drmime.initialise.search import SIZE, Search
+from drmime.ladder import QUICK_RUNGS, Candidate, climb
 from drmime.lie import GROUPS, generators
-from drmime.starts import apart, doubts, ranking, stands_out, suited
+from drmime.looks import Look, suited
+from drmime.looks import looks as looks_for
+from drmime.starts import apart, doubts, ranking, stands_out
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +132,9 @@ class Watched:
 def looks(monkeypatch: pytest.MonkeyPatch) -> dict[bool, Watched]:
     """The quick look and the thorough one, in the place of those that suit."""
     made = {is_quick: Watched(suited(generators("rigid", 2), quick=is_quick)[0][1]) for is_quick in (True, False)}
-    monkeypatch.setattr(starts, "suited", lambda *_, quick=False, mirrored=False: [("search", made[quick])])
+    quick, thorough = ([("search", made[is_quick])] for is_quick in (True, False))
+    monkeypatch.setattr(starts, "looks", lambda *_: [Look("quick", quick, QUICK_RUNGS), Look("thorough", thorough)])
+    monkeypatch.setattr(starts, "suited", lambda *_, mirrored: thorough)
     return made
 
 
@@ -184,7 +190,7 @@ def test_a_quick_look_tries_fewer_poses_or_pixels(ndim: int) -> None:
     assert isinstance(quick, Search)
     assert isinstance(thorough, Search)
     assert len(quick.scales) < len(thorough.scales)
-    assert (quick.size or SIZE[ndim]) < SIZE[ndim] or (quick.step or STEP[ndim]) > STEP[ndim]
+    assert (quick.size or SIZE[ndim]) <= SIZE[ndim]
 
 
 def test_a_start_stands_out_where_nothing_elsewhere_is_half_as_good() -> None:
@@ -207,7 +213,8 @@ def test_a_start_that_stopped_on_the_way_is_passed_by_those_around_it(ndim: int)
     truth, *others = climb(case.fixed, case.moving, [("here", case.truth), *away], group, 0)
     off = case.shifted(degrees=4 if ndim == 2 else 8)
     stopped = Candidate("here", truth.score, off, 0.7 * truth.evidence)
-    (best, *rest), enough = starts._settled(case.fixed, case.moving, (stopped, *others), group, 0)
+    looking = starts.Starts(case.fixed, case.moving, case.truth, group, 0, lambda what, share: None)
+    (best, *rest), enough = looking._settled((stopped, *others))
     assert enough
     assert case.error(best) < REFINED[ndim]
     assert [id(one) for one in rest] == [id(one) for one in others]
@@ -218,7 +225,7 @@ def test_what_stays_unclear_is_started_anew_around_its_place(ndim: int, monkeypa
     group = generators("rigid", ndim)
     stopped = Candidate("here", 30, case.shifted(degrees=2 if ndim == 2 else 4), 0.1)
     off = case.error(stopped)
-    monkeypatch.setattr(starts, "_settled", lambda *_: ((stopped,), False))
+    monkeypatch.setattr(starts.Starts, "_settled", lambda *_: ((stopped,), False))
     monkeypatch.setattr(starts, "polished", lambda fixed, moving, best, *_: best)
     found = ranking(case.fixed, case.moving, stopped.matrix, [("auto", None)], group, 0)
     assert case.error(found.candidates[0]) < min(REFINED[ndim], off / 2)
@@ -303,3 +310,83 @@ def test_apart_is_a_share_of_the_diagonal_in_the_scale_of_the_moving_image(ndim:
         assert not apart(one, one, grid)
         assert not apart(one, about(scale * eye, middle, middle + 0.99 * step), grid)
         assert apart(one, about(scale * eye, middle, middle + 1.01 * step), grid)
+
+
+# Further looks, progress, Ctrl-C
+
+
+def test_small_overlaps_scales_and_pixels_are_searched_where_the_group_can_follow() -> None:
+    plain, spaced = Grid.regular((100, 120)), Grid.regular((100, 120), (0.5, 0.5))
+
+    def names(group: str, *grids: Grid) -> list[str]:
+        return [
+            look.name.removeprefix("a search of ")
+            for look in looks_for(generators(group, grids[0].ndim), *grids)
+            if look.further
+        ]
+
+    assert names("translation", plain, plain) == names("rigid", plain, plain) == ["small overlaps"]
+    assert names("similarity", plain, plain) == ["small overlaps", "all scales"]
+    assert names("affine", plain, plain) == ["small overlaps", "all scales", "unequal pixels"]
+    assert names("affine", spaced, plain) == ["small overlaps"]
+    assert names("affine", *[Grid.regular((40, 40, 40))] * 2) == []
+    assert looks_for(generators(["rotation"], 2), plain, plain) == []
+
+
+def test_a_further_look_is_taken_only_where_nothing_is_clear(
+    looks: dict[bool, Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(2, turn(40))
+    further = Watched(looks[True].find)
+    both = [Look("quick", [("search", looks[True])], QUICK_RUNGS), Look("further", [("search", further)], further=True)]
+    monkeypatch.setattr(starts, "looks", lambda *_: both)
+    away = case.shifted(0.3, 0)
+    ranking(case.fixed, case.moving, away, [("auto", None)], generators("rigid", 2), 0)
+    assert further.calls == 0
+    looks[True].find = nothing
+    found = ranking(case.fixed, case.moving, away, [("auto", None)], generators("rigid", 2), 0)
+    assert further.calls == 1
+    assert case.error(found.candidates[0]) < REFINED[2]
+
+
+def test_starts_on_one_broad_peak_are_one_and_peaks_of_a_lattice_are_not() -> None:
+    grid = Grid.regular((96, 96))
+    x, y = world_points(grid).T
+
+    def starts_on(pixels: Tensor, *shifts: float) -> tuple[Candidate, ...]:
+        picture = Image(pixels.view(1, 1, 96, 96), grid).normalised()
+        matrices = [about(turn(0), grid.centre, grid.centre + torch.tensor([shift, 0.0])) for shift in shifts]
+        judged = ladder.reduced_pair(picture, picture, matrices[0][None]).judged(torch.stack(matrices))
+        made = tuple(
+            itertools.starmap(
+                functools.partial(Candidate, "one"), zip(judged[0].tolist(), matrices, judged[1].tolist(), strict=True)
+            )
+        )
+        looking = starts.Starts(picture, picture, matrices[0], generators("translation", 2), 0, lambda what, share: None)
+        return looking._peaks(made)
+
+    smooth = (-((x - 45) ** 2 + (y - 50) ** 2) / 2000).exp()
+    lattice = (2 * torch.pi * x / 12).cos() + (2 * torch.pi * y / 12).cos()
+    assert len(starts_on(smooth, 0.0, 7.0)) == 1
+    assert [len(starts_on(lattice, 0.0, 12.0 * periods)) for periods in (1, 2, 3)] == [2, 2, 2]
+
+
+def test_what_is_being_done_is_told_and_ctrl_c_keeps_the_best_so_far() -> None:
+    case = Case(2, turn(40))
+    told: list[tuple[str, float]] = []
+    options = (case.shifted(0.3, 0), [("auto", None)], generators("rigid", 2), 0)
+    ranking(case.fixed, case.moving, *options, lambda what, share: told.append((what, share)))
+    assert told[0] == ("a quick search", 0.0)
+    assert ("a quick search", 1.0) in told
+    assert all(0 <= share <= 1 for _, share in told)
+
+    def interrupt(at: str) -> starts.Ranking:
+        def tell(what: str, share: float) -> None:
+            if what.startswith(at):
+                raise KeyboardInterrupt
+
+        return ranking(case.fixed, case.moving, *options, tell)
+
+    early = interrupt("a quick search")
+    assert early.interrupted
+    assert torch.equal(early.candidates[0].matrix, options[0])

@@ -1,0 +1,115 @@
+"""A second answer near the first is told, by the resolution of the score's own peak; where there is one answer, none is."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+import drmime
+from drmime.evidence import Reduced
+from drmime.grid import translation
+from drmime.image import as_image
+from drmime.rivals import Rival, rival
+
+skimage_data = pytest.importorskip("skimage.data", reason="scikit-image brings the pictures")
+register = functools.partial(drmime.register, device="cpu")
+
+
+@functools.cache
+def camera() -> np.ndarray:
+    return skimage_data.camera()[::2, ::2].astype(float)
+
+
+def band() -> np.ndarray:
+    """A third of the picture moved by 12 pixels, by itself."""
+    moved = camera().copy()
+    moved[:, 60:150] = np.roll(camera(), 12, 1)[:, 60:150]
+    return moved
+
+
+def lattice(shift: tuple[float, float], period: float, seed: int) -> np.ndarray:
+    rows, columns = np.mgrid[:256, :256].astype(float)
+    waves = [np.cos(2 * np.pi * (place - off) / period) for place, off in zip((columns, rows), shift, strict=True)]
+    return waves[0] + waves[1] + 0.1 * np.random.default_rng(seed).standard_normal((256, 256))
+
+
+def static() -> tuple[np.ndarray, np.ndarray]:
+    """A weak scene that moves by (9, -6) behind the pattern of the camera's own pixels."""
+    random = np.random.default_rng(17)
+    gain = 1 + 0.15 * ndimage.gaussian_filter(random.standard_normal((256, 256)), 0.7) / 0.4
+    moved = ndimage.shift(camera(), (-6, 9), order=1, mode="nearest")
+    return (150 + 0.25 * camera()) * gain, (150 + 0.25 * moved) * gain
+
+
+def found(fixed: np.ndarray, moving: np.ndarray, x: float = 0.0, y: float = 0.0) -> Rival | None:
+    images = [as_image(pixels, role="fixed").normalised() for pixels in (fixed, moving)]
+    return rival(Reduced.of(*images, 1.0, 3), translation(x, y))
+
+
+def test_one_answer_has_no_rival() -> None:
+    assert found(camera(), camera()) is None
+    assert found(camera(), 255 - ndimage.shift(camera(), (-6, 9), order=1, mode="nearest"), 9, -6) is None
+
+
+def test_a_part_that_moves_by_itself_is_a_rival_with_its_shift() -> None:
+    """Begun from either answer the other is named, 12 pixels to one side and to the other."""
+    for start, shift in ((0.0, 12.0), (12.0, -12.0)):
+        other = found(camera(), band(), start)
+        assert other is not None
+        assert other.by == "edges"
+        assert other.share > 0.8
+        assert other.shift.tolist() == pytest.approx([shift, 0], abs=2)
+
+
+@pytest.mark.parametrize("period", [10, 16, 24, 40])
+def test_a_lattice_has_rivals(period: int) -> None:
+    shift = (0.7 * period, -0.6 * period)
+    other = found(lattice((0, 0), period, 0), lattice(shift, period, 1), *shift)
+    assert other is not None
+    periods = (other.shift / period).numpy()
+    assert np.abs(periods - np.rint(periods)).max() < 0.15
+    assert np.abs(np.rint(periods)).max() >= 1
+
+
+def test_a_camera_s_own_pattern_is_contradicted_by_the_scene() -> None:
+    other = found(*static())
+    assert other is not None
+    assert other.by == "intensities"
+    assert other.shift.tolist() == pytest.approx([9, -6], abs=2)
+
+
+def test_shifts_are_in_the_world_of_the_fixed_image() -> None:
+    images = [as_image(pixels, role="fixed", spacing=(0.5, 0.5)).normalised() for pixels in (camera(), band())]
+    other = rival(Reduced.of(*images, 1.0, 3), torch.eye(3, dtype=torch.float64))
+    assert other is not None
+    assert other.shift.tolist() == pytest.approx([6, 0], abs=1)
+
+
+def test_a_volume_of_one_answer_has_no_rival_and_a_periodic_one_has(rng: np.random.Generator) -> None:
+    plain = ndimage.gaussian_filter(rng.standard_normal((32, 40, 48)), 2)
+    periodic = np.tile(ndimage.gaussian_filter(rng.standard_normal((32, 40, 12)), 1.5, mode="wrap"), 4)
+    assert found_3d(plain) is None
+    other = found_3d(periodic)
+    assert other is not None
+    assert abs(float(other.shift[0])) % 12 == pytest.approx(0, abs=1.5)
+
+
+def found_3d(pixels: np.ndarray) -> Rival | None:
+    image = as_image(pixels.astype(np.float32), role="fixed").normalised()
+    return rival(Reduced.of(image, image, 1.0, 3), torch.eye(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", ["band", "static", "lattice 10", "lattice 24"])
+@pytest.mark.parametrize("group", ["translation", "affine"])
+def test_the_result_is_right_or_doubtful(kind: str, group: str) -> None:
+    if kind.startswith("lattice"):
+        period = int(kind.split()[1])
+        shift = (0.7 * period, -0.6 * period)
+        pair = lattice((0, 0), period, 0), lattice(shift, period, 1)
+    else:
+        pair, shift = {"band": ((camera(), band()), (0, 0)), "static": (static(), (9, -6))}[kind]
+    result = register(*pair, group=group)
+    off = np.abs(result.to_moving([[128, 128]])[0] - 128 - shift).max()
+    assert off < 1 or any(note.startswith("Doubtful") for note in result.notes)
