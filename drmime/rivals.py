@@ -9,23 +9,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
 from drmime.evidence import Reduced, paired_values
-from drmime.grid import Grid, linear_part
+from drmime.grid import linear_part
 from drmime.image import Image
 from drmime.initialise.angle import GradientAngle
 from drmime.metrics import GradientAngle as Metric
 from drmime.orientation import gaussian
 
-NEARLY = 0.8  # share of the chosen place's score; 0.7 to 0.9 doubt the same pairs (`experiments/README.md`)
+NEARLY = 0.7  # share of the chosen place's score; 0.6 to 0.8 doubt nearly the same real pairs (`experiments/README.md`)
 PIXELS = 2**16  # of the level that is looked at, at most
 LEAST_OVERLAP = 0.1  # of the most that any shift has
 PEAK = 3  # pixels within which the chosen place's peak lies
 FAR = 0.08  # of the longest side: shifts by which intensities are compared
-SMOOTH = 2.0  # pixels by which they are blurred: patterns of single pixels are none of the scene
+SCENE = (1 / 32, 3 / 32)  # of the longest side: Gaussians between which a scene is looked at; patterns of pixels are finer
 LINEAR = 0.7  # share of the variance that a linear map explains, from which intensities are those of one modality
 BETTER = 1.5  # times less variance unexplained, or intensities do not contradict
 
@@ -50,15 +49,13 @@ def _by_edges(small: Reduced, matrix: Tensor) -> Rival | None:
     fixed, moving = small.fixed.levels[level], small.moving.levels[level]
     _, found, weight = paired_values(fixed, moving, matrix[None])
     found = Metric().turn(found, linear_part(matrix, fixed.grid)[None, None]) * weight[..., None]
-    room = [length // 4 for length in reversed(fixed.grid.shape) for _ in "ab"]
-    data, mask = (F.pad(part.reshape(1, -1, *fixed.grid.shape), room) for part in (found.mT, weight))
-    canvas = Image(data, Grid.regular(data.shape[2:]), mask)
+    data, mask = (part.reshape(1, -1, *fixed.grid.shape) for part in (found.mT, weight))
+    canvas = Image(data, fixed.grid, mask)
     maps = GradientAngle()
-    maps.begin(fixed, canvas, canvas.grid.shape)
+    maps.begin(fixed, canvas, fixed.grid.shape, LEAST_OVERLAP)
     score, overlap = (part[0].numpy() for part in maps.maps(canvas))
     score = np.where(overlap >= LEAST_OVERLAP * overlap.max(), score, 0)
-    # the entry of a map at which the canvas lies where it was read
-    zero = [-first - length // 4 for first, length in zip(maps.first, fixed.grid.shape, strict=True)]
+    zero = [-first for first in maps.first]  # the entry at which the canvas lies where it was read
     near = tuple(slice(max(0, at - PEAK), at + PEAK + 1) for at in zero)
     peak = score[near].max()
     if peak <= 0:
@@ -81,8 +78,8 @@ def _by_intensities(small: Reduced, matrix: Tensor) -> Rival | None:
     _, found, weight = paired_values(fixed, moving, matrix[None])
     shape = fixed.grid.shape
     weights = torch.ones(1, 1, *shape) if fixed.mask is None else fixed.mask
-    there = gaussian(found.mT.reshape(1, 1, *shape), SMOOTH)[0, 0]
-    here, inside = gaussian(fixed.data, SMOOTH)[0, 0], weight.view(shape)
+    here, there = (_between(pixels.reshape(1, 1, *shape))[0, 0] for pixels in (fixed.data, found.mT))
+    inside = weight.view(shape)
     reach = max(1, round(FAR * max(shape)))
     steps = [range(-min(reach, length // 4), min(reach, length // 4) + 1) for length in shape]
     best, at_zero, shift = 0.0, 0.0, (0,) * len(shape)
@@ -97,6 +94,12 @@ def _by_intensities(small: Reduced, matrix: Tensor) -> Rival | None:
         return None
     steps_back = torch.tensor(shift[::-1], dtype=torch.float64)
     return Rival(best / max(at_zero, 1e-6), fixed.grid.world_from_index[:-1, :-1] @ steps_back, "intensities")
+
+
+def _between(pixels: Tensor) -> Tensor:
+    """What of an image (1, 1, *shape) is finer than one Gaussian and coarser than another."""
+    fine, coarse = (gaussian(pixels, share * max(pixels.shape[2:])) for share in SCENE)
+    return fine - coarse
 
 
 def _explained(first: Tensor, second: Tensor, weight: Tensor) -> float:

@@ -349,10 +349,13 @@ def test_a_change_is_not_changed_again() -> None:
 def test_every_real_row_becomes_a_pair_with_its_files(data: Path) -> None:
     pairs = dataset({"name": "pairs", "file": str(data / "pairs.csv")})
     with (data / "pairs.csv").open(encoding="utf-8", newline="") as table:
-        assert len(pairs) == len(list(csv.DictReader(table)))
+        rows = list(csv.DictReader(table))
+    assert len(pairs) == len(rows)
     assert {pair.domain for pair in pairs} >= {"histology", "retina", "remote"}
     assert all(Path(path).is_file() for pair in pairs for path in pair.files())
-    assert len(dataset({"name": "pairs", "file": str(data / "pairs.csv"), "where": {"ndim": 3}})) == 13
+    assert len(dataset({"name": "pairs", "file": str(data / "pairs.csv"), "where": {"ndim": 3}})) == sum(
+        row["ndim"] == "3" for row in rows
+    )
 
 
 def test_the_real_pairs_of_the_ci_suite_load(data: Path) -> None:

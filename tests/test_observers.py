@@ -72,7 +72,7 @@ def test_progress_shows_steps_and_similarity_on_a_terminal(monkeypatch: pytest.M
 
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    register(blobs(32, 32), blobs(32, 32), metric="ncc", steps=12, device="cpu", observers=[Progress(every=1)])
+    register(blobs(32, 32), blobs(32, 32), metric="ncc", steps=12, device="cpu", initialiser="auto", progress=True)
     shown = terminal.getvalue()
     assert "a quick search" in shown
     assert "/12" in shown

@@ -7,6 +7,7 @@ are in view, and on a scene of a few blobs it gains from a zoom what it loses fr
 
 import functools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from problems import Function, photograph
 from torch import Tensor
 
 import drmime
-from drmime import InputError, Registration, Step, Stop, lie
+from drmime import InputError, Observer, Registration, Step, Stop, lie
 from drmime.grid import Grid, apply
 from drmime.metrics import BOUNDS, METRICS
 from drmime.optimise import FINAL_RATE, cosine, stage_of
@@ -136,7 +137,7 @@ class TestStop:
         """MSE of a bright fixed image against a dark moving one with one bright corner: it runs out of the frame."""
         ramp = np.linspace(0, 1, 64) ** 3
         fixed = np.ones((64, 64)) + 0.01 * np.random.default_rng(0).random((64, 64))
-        fixed[:, :3] = 0
+        fixed[:, :3] -= 1
         moving = np.tile(ramp, (64, 1))
         result = register(fixed, moving, group="translation", metric="mse", rate=0.05, least_overlap=0.6, steps=400)
         assert result.stop is Stop.OVERLAP_LOST
@@ -313,3 +314,33 @@ def test_entries_of_the_matrix_can_be_optimised_directly() -> None:
     fixed, moving, truth, grid = problem("affine", 2)
     options = {"group": "affine", "metric": "ncc", "levels": 3, "rate": 0.005, "steps": 150}
     assert error(register(fixed, moving, parametrisation="direct", **options), truth, grid) < 0.3
+
+
+class StopsAt(Observer):
+    """Presses Ctrl-C while starts are searched for, at the first word that says so."""
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def starting(self, what: str, share: float) -> None:
+        if self.word in what:
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_starts_are_searched_for_keeps_the_best_of_them(tmp_path: Path) -> None:
+    """Of a batch those that were found, the one that was searched for, and the given starts of the others."""
+    from drmime import Interrupted
+
+    fixed, moving, truth, grid = problem("rigid", 2)
+    options = {"group": "rigid", "initial_transform": "identity", "initialiser": "auto", "device": "cpu"}
+    with pytest.raises(Interrupted) as caught:
+        register([fixed] * 3, [moving] * 3, observers=[StopsAt("pair 2 of 3")], **options)
+    found, *others = caught.value.registrations
+    assert [one.stop for one in (found, *others)] == [Stop.INTERRUPTED] * 3
+    assert len(found.history) == 0
+    assert error(found, truth, grid) < 1
+    for one in others:
+        assert one.matrix.tolist() == np.eye(3).tolist()
+        assert one.overlap > 0.5
+    found.save(tmp_path / "found.json")
+    assert Registration.load(tmp_path / "found.json").matrix.tolist() == found.matrix.tolist()

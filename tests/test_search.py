@@ -19,9 +19,10 @@ from drmime.errors import InputError
 from drmime.grid import Grid
 from drmime.image import Image, as_image
 from drmime.initialise.angle import GradientAngle
+from drmime.initialise.base import corner_distances, pyramid, reduced
 from drmime.initialise.cross import CrossMI
-from drmime.initialise.poses import good_length, mirror, rotations
-from drmime.initialise.search import Search, pyramid, reduced
+from drmime.initialise.poses import good_length, mirror, planar, possible, rotations, thin_axis
+from drmime.initialise.search import Search
 
 SIDES = {2: (96, 120), 3: (24, 26, 28)}
 SMALL: dict[int, dict[str, Any]] = {2: {"size": 64, "step": 7.5}, 3: {"size": 16, "step": 40}}
@@ -107,7 +108,7 @@ def test_good_lengths_have_no_other_factors_than_2_3_and_5() -> None:
 def test_a_reduced_image_covers_the_same_world_in_cubes(ndim: int) -> None:
     grid = oblique(SIDES[ndim], (2.0, 0.5, 0.8)[-ndim:], offset=7.0)
     image = photograph(busy(grid), grid=grid, dtype=torch.float32)
-    spacing = 2.2
+    spacing = 1.6
     small = reduced(pyramid(image), spacing)
     extent = grid.extent.flip(0)
     assert torch.allclose(small.grid.spacing, torch.full((ndim,), spacing).double(), atol=1e-9)
@@ -115,6 +116,54 @@ def test_a_reduced_image_covers_the_same_world_in_cubes(ndim: int) -> None:
     assert all(abs(n * spacing - e) <= 0.5 * spacing + 1e-9 for n, e in zip(small.grid.shape, extent.tolist(), strict=True))
     axes = [g.world_from_index[:-1, :-1] / g.spacing for g in (small.grid, grid)]
     assert torch.allclose(*axes, atol=1e-9)
+
+
+def test_a_slab_is_reduced_in_its_plane_and_keeps_its_slices() -> None:
+    small = reduced(pyramid(photograph(busy(Grid.regular((6, 96, 96))), grid=Grid.regular((6, 96, 96)))), 3.0).grid
+    assert small.shape == (6, 32, 32)
+    assert small.spacing.tolist() == [3, 3, 1]
+
+
+def test_rotations_of_a_slab_are_in_its_plane_of_either_side_and_little_tilted() -> None:
+    poses = planar(torch.tensor([0.0, 0.0, 1.0]).double(), 8, 0.1)
+    assert torch.equal(poses[0], torch.eye(3).double())
+    assert len(poses) == 5 * 2 * 45
+    assert torch.allclose(poses @ poses.mT, torch.eye(3).double().expand(len(poses), -1, -1), atol=1e-12)
+    tilts = poses[:, 2, 2].abs().clamp(max=1).acos()
+    assert float(tilts.max()) == pytest.approx(0.1)
+    assert thin_axis(Grid.regular((6, 96, 96))) == 2
+    assert thin_axis(Grid.regular((64, 96, 96))) is None
+
+
+def test_poses_in_which_too_little_can_overlap_are_not_tried() -> None:
+    """A strip of 10 by 100 pixels, turned: at a right angle a tenth of it lies on the other."""
+    strip = Grid.regular((10, 100))
+    poses = rotations(2, 90)
+    assert possible(poses, 1.0, strip, strip, 0.35) == [0, 2]
+    assert possible(poses, 1.0, strip, strip, 0.05) == [0, 1, 2, 3]
+    square = Grid.regular((100, 100))
+    assert possible(rotations(2, 10), 1.0, square, square, 0.8) == list(range(36))
+
+
+@pytest.mark.parametrize("ratio", [2.0, 4.0])
+def test_pixels_of_unequal_sides_are_found_by_their_ratio(ratio: float) -> None:
+    """The moving image has one row for `ratio` rows of the fixed one."""
+    grid = Grid.regular((96, 96))
+    rows = Grid.regular((round(96 / ratio), 96))
+    truth = torch.diag(torch.tensor([1.0, 1 / ratio, 1.0]).double())
+    fixed = photograph(busy(grid), grid=grid, dtype=torch.float32)
+    moving = photograph(busy(grid), grid=rows, scene_from_world=torch.linalg.inv(truth), dtype=torch.float32)
+    search = Search(size=64, step=10, largest_rotation=30, scales=(0.7, 1.0, 1.4), aspects=(ratio,))
+    best = search(fixed.normalised(), moving.normalised())[0]
+    assert float(corner_distances(best, truth, grid).mean()) < 0.08
+
+
+@pytest.mark.parametrize(
+    "options", [{"aspects": (0.5,)}, {"aspects": "wide"}, {"largest_rotation": 0}, {"largest_rotation": 270}]
+)
+def test_numbers_out_of_their_range_are_refused(options: dict) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        Search(**options)
 
 
 def test_an_image_is_reduced_on_its_own_device_though_matrices_are_on_the_cpu(ndim: int) -> None:

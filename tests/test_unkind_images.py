@@ -116,16 +116,17 @@ def test_a_sliver_is_aligned_along_its_length(height: int) -> None:
     moving, truth = moved(fixed, degrees=3)
     result = register(fixed, recoloured(moving))
     assert error(result, truth, fixed.shape) < NEAR, result
-    assert any("Levels" in note for note in result.notes)  # fewer than asked for, and said
+    assert result.history.shape[1] == 4  # its short side stays as it is where it cannot be halved
 
 
 @pytest.mark.parametrize("side", [8, 12, 16])
-def test_a_tiny_image_is_no_crash_and_doubtful(side: int) -> None:
+def test_a_tiny_image_is_no_crash_and_right_or_doubtful(side: int) -> None:
     fixed = section()[100 : 100 + side, 100 : 100 + side]
-    moving, _ = moved(fixed, degrees=6)
+    moving, truth = moved(fixed, degrees=6)
     result = register(fixed, recoloured(moving))
     assert np.isfinite(result.matrix).all()
-    assert doubtful(result), result
+    off = error(result, truth, fixed.shape) * np.hypot(*fixed.shape)
+    assert off < 1 or doubtful(result), result
 
 
 def ramp(across: bool) -> np.ndarray:

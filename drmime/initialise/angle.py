@@ -48,23 +48,27 @@ class GradientAngle:
     def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
         return turned(moving, jacobian)
 
-    def begin(self, fixed: Image, moving: Image, shape: Sequence[int]) -> None:
+    def begin(self, fixed: Image, moving: Image, shape: Sequence[int], least_overlap: float = 0.35) -> None:
         """Transform the fixed image, B = 1; turned moving images of `shape` will follow.
 
-        Shifts of little overlap fall upon one another: the FFT has room for half the moving canvas beside the fixed image,
-        and for the canvas as a whole.
+        Shifts of less overlap fall upon one another: the FFT has room for half the moving canvas beside the fixed image, for
+        as much of it as `least_overlap` of the smaller one leaves outside, and for the canvas as a whole.
         """
         if self.degree > 1 and fixed.grid.ndim != 2:
             raise InputError(f"degree: expected 1 in three dimensions, got {self.degree}")
-        self.lengths = [good_length(max(m, f + (m + 1) // 2)) for f, m in zip(fixed.grid.shape, shape, strict=True)]
+        room = [f + m - math.floor(2 * least_overlap * min(f, m)) for f, m in zip(fixed.grid.shape, shape, strict=True)]
+        least = [max(m, f + (m + 1) // 2) for f, m in zip(fixed.grid.shape, shape, strict=True)]
+        self.lengths = [good_length(max(lengths)) for lengths in zip(room, least, strict=True)]
         self.first = [(f - m - n + 1) // 2 for f, m, n in zip(fixed.grid.shape, shape, self.lengths, strict=True)]
         parts = self._parts(fixed)
         weights = parts.new_tensor(self.weights).repeat_interleave(self._components(fixed))
         parts[:, :-2] *= weights.view(-1, *[1] * fixed.grid.ndim)
         axes = tuple(range(2, parts.ndim))
-        room = parts.new_zeros(*parts.shape[:2], *self.lengths)
-        room[tuple(map(slice, parts.shape))] = parts
-        self.spectra = torch.fft.rfftn(room.roll([-first for first in self.first], axes), dim=axes)  # so maps start at `first`
+        padded = parts.new_zeros(*parts.shape[:2], *self.lengths)
+        padded[tuple(map(slice, parts.shape))] = parts
+        self.spectra = torch.fft.rfftn(
+            padded.roll([-first for first in self.first], axes), dim=axes
+        )  # so maps start at `first`
 
     def maps(self, moving: Image) -> tuple[Tensor, Tensor]:
         """Turned moving images (P, m, *shape) -> score and overlap in pixels at shifts from `first` on, (P, *lengths) each."""

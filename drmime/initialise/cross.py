@@ -41,7 +41,7 @@ class CrossMI:
     def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
         return moving
 
-    def begin(self, fixed: Image, moving: Image, shape: Sequence[int]) -> None:
+    def begin(self, fixed: Image, moving: Image, shape: Sequence[int], least_overlap: float = 0.35) -> None:
         """Transform the fixed image, B = 1, for turned copies of `moving` on canvases of `shape`.
 
         `moving` (1, C, ...), upright, gives the levels of all copies, so that scores do not depend on what else is in a batch.

@@ -45,8 +45,10 @@ class Maps(Protocol):
     def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
         """See `drmime.metrics.Similarity.turn`."""
 
-    def begin(self, fixed: Image, moving: Image, shape: Sequence[int]) -> None:
-        """Both described, B = 1, the moving one upright; canvases will have `shape`."""
+    def begin(self, fixed: Image, moving: Image, shape: Sequence[int], least_overlap: float) -> None:
+        """Both described, B = 1, the moving one upright; canvases will have `shape`. Shifts with at least that share of the
+        smaller image on the other one are asked for.
+        """
 
     def maps(self, moving: Image) -> tuple[Tensor, Tensor]:
         """Canvases (P, C, *shape) -> score and overlap in pixels at every shift, (P, *shifts) each."""
@@ -226,7 +228,7 @@ class Search:
         sides = (torch.linalg.inv(poses).abs() @ there.grid.extent / scale).amax(0) if len(poses) else there.grid.extent
         sides = sides.clamp(max=float(there.grid.extent.norm()) / scale * float(1 / torch.linalg.svdvals(poses).amin()))
         shape = tuple(math.ceil(round(count, 6)) for count in (sides / here.grid.spacing).flip(0).tolist())
-        self.maps.begin(here, there, shape)
+        self.maps.begin(here, there, shape, self.least_overlap)
         axes, first = directions(here.grid), torch.tensor(self.maps.first)
         apart = max(3, round(0.04 * max(here.grid.shape)))
         canvas = Grid.regular(shape, here.grid.spacing.flip(0).tolist())
