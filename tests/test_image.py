@@ -335,7 +335,7 @@ def test_the_axis_that_held_the_channels_is_told() -> None:
         (np.float32(3), "2 or 3 spatial axes"),
         (gray(1, 40), "at least 8 pixels"),
         (gray(40, 1), "at least 8 pixels"),
-        (gray(12, 10, 3), "at least 8 pixels .* A volume may have 4 along one axis"),
+        (gray(12, 3, 10), r"at least 8 pixels .* got shape \(12, 3, 10\)\. A volume may have 4 along one axis"),
         (gray(12, 7, 7), "at least 8 pixels"),
         (np.zeros((0, 10)), r"at least 8 pixels along every axis, got shape \(0, 10\)"),
         (np.zeros((12, 0, 3)), r"at least 8 pixels along every axis, got shape \(12, 0\)"),
