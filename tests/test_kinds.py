@@ -31,24 +31,25 @@ LONG = [
 ]
 
 
-def check(kind: str, number: int) -> None:
+def solved(kind: str, number: int) -> tuple[float, drmime.Registration]:
+    """The median error in pixels, and the result."""
     problem = kinds.problem(kind, number)
     result = drmime.register(problem.fixed, problem.moving, device="cpu", **problem.options)
     points = np.c_[problem.fixed_points, np.ones(len(problem.fixed_points))] @ result.pixel_matrix.T
-    error = np.median(np.linalg.norm(points[:, :-1] - problem.moving_points, axis=1))
-    assert error < 1
-    assert 0 < result.overlap <= 1
+    return float(np.median(np.linalg.norm(points[:, :-1] - problem.moving_points, axis=1))), result
 
 
 @pytest.mark.parametrize(("kind", "number"), QUICK)
 def test_they_align_to_a_pixel(kind: str, number: int) -> None:
-    check(kind, number)
+    error, _ = solved(kind, number)
+    assert error < 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "number"), LONG)
-def test_more_of_them_do(kind: str, number: int) -> None:
-    check(kind, number)
+def test_more_of_them_do_or_are_doubted(kind: str, number: int) -> None:
+    error, result = solved(kind, number)
+    assert error < 1 or any(note.startswith("Doubtful") for note in result.notes)
 
 
 def test_the_overlap_is_that_of_the_images_whatever_the_metric_sees() -> None:
