@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drmime.grid import Grid, scaled
+from drmime.grid import Grid, linear_part, scaled
 from drmime.image import Image
 from drmime.initialise import Initialiser, nothing
 from drmime.initialise.base import corner_distances
@@ -34,6 +34,7 @@ BETWEEN = (0.17, 0.38, 0.5, 0.71)  # of the way between two starts: their peak i
 JOINED = 0.95  # share of the lower one's evidence, everywhere between
 APART = 0.05  # of the fixed image's diagonal: corners further off, on average, are elsewhere
 NEARBY = 0.25  # of the fixed image's diagonal, likewise: within it a start is one that the given start may have meant
+STRETCHED = 1.3  # of one direction against another; affine maps between the real pairs here have up to 1.2
 SURE = 50.0  # standard deviations; below, a look at the mirrored image is worth its time however clear the start is
 CHANCE = 8.0  # standard deviations; neighbouring pixels are not independent, so chance reaches several
 COARSE = RUNGS[0].levels  # where proper and mirrored starts are compared before any is refined
@@ -76,12 +77,13 @@ class Starts:
         auto = bool(taken)
         kept, enough = [("given", self.given), *self._proposed(own)], False
         for look in taken or [Look("the given start")]:
-            if look.further and (enough or self.best.score >= SURE):
+            if look.further and (enough or (self.best.score >= SURE and not self._stretched(self.best))):
                 break
             found = [*kept, *self._proposed(look.proposers, look.name)]
             self.tell(f"{look.name}: refining what it found", 0.0)
             candidates, enough = self._settled(self._climbed(found, look.rungs))
             self.best = candidates[0]
+            enough = enough and (look.further or not self._stretched(self.best))
             if enough:
                 break
             if self.best.source not in dict(kept):  # of a look that was not enough
@@ -95,6 +97,12 @@ class Starts:
         doubt = doubts(candidates, self.fixed.grid) or (() if enough else self._rivalled(candidates[0]))
         if len(candidates) == 1 and (auto or any(find is not nothing for _, find in own)):
             doubt += ("Doubtful: no other start was found than the given one. Look at the overlay.",)
+        if self._stretched(candidates[0]):
+            stretch = _stretch(candidates[0], self.fixed.grid)
+            doubt += (
+                f"The start stretches one direction against another by {stretch:.2f}. If pixels have unequal sides, pass "
+                "fixed_spacing and moving_spacing.",
+            )
         if auto and (not enough or candidates[0].score < SURE):
             doubt += self._mirrored(found, candidates[0])
         if auto and not enough:
@@ -132,6 +140,11 @@ class Starts:
         around = self._climbed(_around(best, self.generators, self.fixed.grid, AROUND))
         better = _better(best, around[0])
         return (better, *others), _agreed(around, self.fixed.grid) and self._rival(better) is None
+
+    def _stretched(self, best: Candidate) -> bool:
+        """Whether a start has a shape that pixels of unequal sides may be to blame for, of images without spacing."""
+        plain = all(bool((image.grid.spacing == 1).all()) for image in (self.fixed, self.moving))
+        return plain and self.fixed.grid.ndim == 2 and _stretch(best, self.fixed.grid) > STRETCHED
 
     def _peaks(self, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
         """Without those that stand elsewhere on the first one's own peak, which is broad where an image is smooth or small."""
@@ -194,6 +207,12 @@ def ranking(
     `tell` hears what is being done. On Ctrl-C the best so far is all there is.
     """
     return Starts(fixed, moving, given, generators, seed, tell).ranking(searching)
+
+
+def _stretch(candidate: Candidate, fixed: Grid) -> float:
+    """By how much a start stretches one direction against another."""
+    stretches = torch.linalg.svdvals(linear_part(candidate.matrix, fixed))
+    return float(stretches[0] / stretches[-1])
 
 
 def _as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> tuple[Candidate, ...]:

@@ -76,3 +76,9 @@ def test_a_volume_of_few_slices_is_said_to_be_taken_for_one() -> None:
     problem = kinds.problem("slab 6 8", 0)
     result = drmime.register(problem.fixed, problem.moving, initialiser=None, steps=1, device="cpu")
     assert sum("volume of 6 slices; set channel_axis" in note for note in result.notes) == 2
+
+
+def test_pixels_of_unequal_sides_are_found_and_said_to_be_likely() -> None:
+    error, result = solved("unequal pixels 2", 1)
+    assert error < 1
+    assert any("stretches one direction against another by 2.0" in note for note in result.notes)
