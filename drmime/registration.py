@@ -115,7 +115,7 @@ def register(
         seed: of every random number; the same seed gives the same result.
         device: "cpu", "cuda", …; by default a GPU if torch sees one.
         dtype: "float32" or "float64", of images and metric; matrices are float64 always.
-        threads: of torch while it runs; the caller's number is restored. More than one gains little (`benchmarks/README.md`).
+        threads: of torch while it runs; the caller's number is restored. More than one gains little.
         progress: show a bar on stderr, where that is a terminal, with what is being done.
         observers: objects of `drmime.Observer`, or functions of a `Step`.
 
