@@ -53,12 +53,17 @@ def looks(generators: Mapping[str, Tensor], fixed: Grid, moving: Grid) -> list[L
     made = [Look("a quick search", suited(generators, quick=True), QUICK_RUNGS), Look("a thorough search", thorough)]
     if fixed.ndim == 2:
         made.append(Look("a search of small overlaps", _searches(generators, SMALL_OVERLAP), further=True))
-        unknown = bool((fixed.spacing == 1).all() and (moving.spacing == 1).all())
+        unknown = without_spacing(fixed, moving)
         if unknown and holds(generators, "scale"):
             made.append(Look("a search of all scales", _searches(generators, ANY_SCALE), further=True))
         if unknown and holds(generators, "stretch"):
             made.append(Look("a search of unequal pixels", _searches(generators, ANY_PIXELS), further=True))
     return made
+
+
+def without_spacing(fixed: Grid, moving: Grid) -> bool:
+    """Whether both images came without spacing, or with one that says nothing: scales and sides of pixels are unknown."""
+    return bool((fixed.spacing == 1).all() and (moving.spacing == 1).all())
 
 
 def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool = False) -> list[tuple[str, Initialiser]]:

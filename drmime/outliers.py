@@ -48,7 +48,7 @@ def mended(image: Image, role: str) -> Mended:
             mask[b, 0][here & ~single] = 0
             notes.append(_note(role, here, f"hold {nothing:g}, far from all other values, and are left out"))
             values = values[values != nothing]
-            data = _repaired(data, image.data is data, b, c, single)
+            data = _repaired(data, image.data is data, b, c, single) if single.any() else data
         if (hot := _hot(data[b, c], values)) is not None:
             data = _repaired(data, image.data is data, b, c, hot)
             notes.append(_note(role, hot, "are far brighter or darker than their neighbours, whose median replaces them"))

@@ -12,7 +12,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from drmime.evidence import Reduced, paired_values
+from drmime.evidence import Reduced, correlation, paired_values
 from drmime.grid import linear_part
 from drmime.image import Image
 from drmime.initialise.angle import GradientAngle
@@ -86,7 +86,8 @@ def _by_intensities(small: Reduced, matrix: Tensor) -> Rival | None:
     for step in np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, len(shape)).tolist():
         mine = tuple(slice(max(0, -s), length - max(0, s)) for s, length in zip(step, shape, strict=True))
         its = tuple(slice(max(0, s), length + min(0, s)) for s, length in zip(step, shape, strict=True))
-        value = _explained(here[mine], there[its], weights[0, 0][mine] * inside[its])
+        parts = here[mine], there[its], weights[0, 0][mine] * inside[its]
+        value = float(correlation(*(part.reshape(1, -1) for part in parts)) ** 2)  # the share of the variance explained
         at_zero = value if not any(step) else at_zero
         if value > best:
             best, shift = value, tuple(step)
@@ -100,11 +101,3 @@ def _between(pixels: Tensor) -> Tensor:
     """What of an image (1, 1, *shape) is finer than one Gaussian and coarser than another."""
     fine, coarse = (gaussian(pixels, share * max(pixels.shape[2:])) for share in SCENE)
     return fine - coarse
-
-
-def _explained(first: Tensor, second: Tensor, weight: Tensor) -> float:
-    """The share of the variance of one that a linear map of the other explains."""
-    total = weight.sum().clamp(min=1e-6)
-    first, second = (values - (weight * values).sum() / total for values in (first, second))
-    product, one, other = ((weight * part).sum() for part in (first * second, first * first, second * second))
-    return float(product**2 / (one * other).clamp(min=1e-12))

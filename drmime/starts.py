@@ -20,7 +20,7 @@ from drmime.initialise import Initialiser, nothing
 from drmime.initialise.base import corner_distances
 from drmime.initialise.search import Search
 from drmime.ladder import RUNGS, Candidate, Rung, climb, polished, reduced_pair, scores_at, shapely
-from drmime.looks import Look, holds, looks, suited
+from drmime.looks import Look, holds, looks, suited, without_spacing
 from drmime.rivals import Rival, rival
 from drmime.transform import LieTransform
 
@@ -143,8 +143,8 @@ class Starts:
 
     def _stretched(self, best: Candidate) -> bool:
         """Whether a start has a shape that pixels of unequal sides may be to blame for, of images without spacing."""
-        plain = all(bool((image.grid.spacing == 1).all()) for image in (self.fixed, self.moving))
-        return plain and self.fixed.grid.ndim == 2 and _stretch(best, self.fixed.grid) > STRETCHED
+        fixed = self.fixed.grid
+        return fixed.ndim == 2 and without_spacing(fixed, self.moving.grid) and _stretch(best, fixed) > STRETCHED
 
     def _peaks(self, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
         """Without those that stand elsewhere on the first one's own peak, which is broad where an image is smooth or small."""
