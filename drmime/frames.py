@@ -3,7 +3,8 @@
 Black corners of a turned image, the surroundings of a fundus camera's disc, the air around a head: their outline would be taken
 for the strongest edge of all, and agrees best where frame lies on frame. The flat ground of nuclei, spots, labels or fibres
 touches the border too, but there the outlines are most of what there is to see. So a flat region is left out if it surrounds a
-picture, which is filled and has straight sides or is a disc, or a specimen with many edges inside.
+picture, which is filled and has straight sides or is a disc, or a specimen with many edges inside. Of a volume only frames with
+flat sides are: there is more outline to each edge inside, it fixes the rotation, and a ball is a head and no frame.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,9 +38,9 @@ LITTLE = 0.05  # edges inside by edges along the outline, below which the outlin
 RICH = 0.3  # edges inside by edges along the outline: heads and specimens have 0.4 to 50
 AROUND = 0.4  # share of a ground that lies outside the convex hull of a specimen: 0.5 and more; of nuclei or fibres 0
 PICTURE = 0.95  # share of its convex hull that a picture in a frame fills
-EXPLAINED = 0.75  # share of a picture's outline that lies on long flat sides, or on one sphere and such sides
+EXPLAINED = 0.75  # share of a picture's outline that lies on long flat sides, or on one circle and such sides
 SIDE = 0.2  # of the longest side: shorter pieces of an outline are not sides
-ROUND = 0.4  # share of the outline, of which less on one sphere is no disc
+ROUND = 0.4  # share of the outline, of which less on one circle is no disc
 CLOSE = 1.0  # cells from a fitted side
 TRIALS = 200  # fits of a side through points drawn at random
 POINTS = 1000  # of an outline that are compared with a fit
@@ -80,7 +81,8 @@ def frame(image: Image) -> Tensor:
     found = np.zeros((len(mean), 1, *cells), np.float32)
     for number in range(len(mean)):
         edges = _edges(mean[number])
-        for region in _candidates(mean[number], exact[number]):
+        regions = {region.tobytes(): region for region in _candidates(mean[number], exact[number])}  # some are the same
+        for region in regions.values():
             if kind := _kind(region, edges):
                 part = found[number, 0]
                 wide = binary_dilation(region, _box(ndim))  # with cells that the outline crosses
@@ -115,13 +117,17 @@ def _kind(region: np.ndarray, edges: np.ndarray) -> int:
     if not SMALLEST < region.mean() < LARGEST:
         return 0
     content, box = ~region, _box(region.ndim)
-    hull = _hull(content)
     inner = ~binary_dilation(region, box, iterations=INSIDE)
     outline = ~inner & ~binary_erosion(region, box, iterations=OUTSIDE, border_value=True)
     richness = edges[inner].sum() / max(edges[outline].sum(), 1e-30)
-    if richness > LITTLE and content.sum() > PICTURE * hull.sum() and _regular(hull):
+    if richness <= LITTLE:
+        return 0
+    hull = _hull(content)
+    if content.sum() > PICTURE * hull.sum() and _regular(hull):
         return PICTURE_FRAME
-    return GROUND if richness > RICH and (region & ~hull).sum() > AROUND * region.sum() else 0
+    if region.ndim == 2 and richness > RICH and (region & ~hull).sum() > AROUND * region.sum():
+        return GROUND
+    return 0
 
 
 def _hull(content: np.ndarray) -> np.ndarray:
@@ -139,7 +145,7 @@ def _hull(content: np.ndarray) -> np.ndarray:
 
 
 def _regular(hull: np.ndarray) -> bool:
-    """Whether most of the outline of `hull` (*cells) lies on few long flat sides, or on one sphere and such sides.
+    """Whether most of the outline of `hull` (*cells) lies on few long flat sides or, in 2-D, on one circle and such sides.
 
     That of the hull, not of the content, in which dark parts and compression leave notches.
     """
@@ -149,8 +155,9 @@ def _regular(hull: np.ndarray) -> bool:
     if len(points) <= ndim + 1:
         return False
     shortest = (SIDE * max(hull.shape)) ** (ndim - 1) * len(points) / len(outline)  # points of a side
-    disc = _closest(points, ndim + 1, _from_sphere, random)
-    rests = [points, points[~disc]] if disc.sum() > ROUND * len(points) else [points]
+    rests = [points]
+    if ndim == 2 and (disc := _closest(points, ndim + 1, _from_circle, random)).sum() > ROUND * len(points):
+        rests.append(points[~disc])
     return any(len(_beside_sides(rest, shortest, random)) < (1 - EXPLAINED) * len(points) for rest in rests)
 
 
@@ -182,8 +189,8 @@ def _from_plane(drawn: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.abs(points @ normal.T - (drawn[:, 0] * normal).sum(1)).T
 
 
-def _from_sphere(drawn: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Distances (T, N) of points from the spheres (in 2-D: circles) through D + 1 points each (T, D+1, D)."""
+def _from_circle(drawn: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Distances (T, N) of points from the circles through three points each (T, 3, 2)."""
     chords, middles = drawn[:, 1:] - drawn[:, :1], (drawn[:, 1:] + drawn[:, :1]) / 2
     centre = (np.linalg.pinv(chords) @ (chords * middles).sum(2, keepdims=True))[..., 0]
     radius = np.linalg.norm(drawn[:, 0] - centre, axis=1)

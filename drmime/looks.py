@@ -18,7 +18,7 @@ QUICK: dict[int, dict[str, Any]] = {  # a first look, by dimension: so many pose
     2: {"size": 64, "step": 5.0, "scales": (0.85, 1.0, 1.18), "count": 10, "apart": 0.03},
     3: {"scales": (1.0,)},
 }
-THOROUGH: dict[int, dict[str, Any]] = {2: {}, 3: {"scales": (0.85, 1.0, 1.18)}}  # volumes nearly always have a spacing
+THOROUGH: dict[int, dict[str, Any]] = {2: {}, 3: {"scales": (0.85, 1.0, 1.18), "step": 20.0}}  # most volumes have a spacing
 SMALL_OVERLAP: dict[str, Any] = {"least_overlap": 0.1, "scales": (0.85, 1.0, 1.18)}
 ANY_SCALE: dict[str, Any] = {"size": 128, "least_overlap": 0.3, "scales": tuple(1.25**k for k in range(-9, 10))}
 ANY_PIXELS: dict[str, Any] = {

@@ -96,10 +96,13 @@ def _blur_and_halve(data: Tensor, axes: Sequence[int]) -> Tensor:
 def _halved(data: Tensor, axes: Sequence[int]) -> Tensor:
     outer, inner = KERNEL
     for axis in axes:
-        dim = axis + 2
-        half = data.shape[dim] // 2
-        first, last = data.narrow(dim, 0, 1), data.narrow(dim, data.shape[dim] - 1, 1)
-        padded = torch.cat([first, data, last], dim).movedim(dim, 0)
-        taps = [padded[tap : tap + 2 * half - 1 : 2] for tap in range(4)]
-        data = (taps[0] + taps[3]).mul_(outer).add_(taps[1] + taps[2], alpha=inner).movedim(0, dim)
+        rows = data.movedim(axis + 2, 0)
+        half = len(rows) // 2
+        even, odd, end = rows[: 2 * half : 2], rows[1 : 2 * half : 2], rows[min(2 * half, len(rows) - 1)]
+        sums = (even + odd).mul_(inner)  # and their neighbours to either side, without a padded copy
+        sums[0].add_(even[0], alpha=outer)
+        sums[1:].add_(odd[:-1], alpha=outer)
+        sums[:-1].add_(even[1:], alpha=outer)
+        sums[-1].add_(end, alpha=outer)
+        data = sums.movedim(0, axis + 2)
     return data.contiguous()

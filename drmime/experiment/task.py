@@ -55,7 +55,7 @@ class Task:
     pair: Pair
     seed: int
     outputs: Outputs = field(default_factory=Outputs)
-    threads: int = 1
+    threads: int = 1  # of a peer; `register` has its own option
 
     @property
     def name(self) -> str:
@@ -100,7 +100,7 @@ def run(task: Task) -> Row:
     """The row of a task; what goes wrong is told in its `error` and not raised."""
     row = replace(task.unfinished(), landmarks=False)  # a pair that cannot be read says nothing of a method
     try:
-        torch.set_num_threads(task.threads)
+        torch.set_num_threads(1)  # beside other workers
         case, inputs = _load(task.pair)
         row = replace(row, inputs=inputs, landmarks=case.fixed_points is not None and len(case.fixed_points) > 0)
         problem = _problem(case, task.threads)
@@ -150,7 +150,6 @@ def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
         "moving_spacing": case.moving_spacing,
         "channel_axis": -1,
         "seed": task.seed,
-        "threads": task.threads,
     } | dict(task.block)
     watching = [_tensorboard(task, case, problem.start)] if task.outputs.tensorboard else []
 

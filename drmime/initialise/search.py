@@ -29,6 +29,7 @@ PEAKS = 3  # taken from each pose's map
 COARSE = {2: 64, 3: 20}  # pixels along the fixed image's longest side in a first pass over all poses; smaller images have one
 BETTER = {2: 0.12, 3: 0.05}  # share of the poses that are searched again at full size
 TOGETHER = 2**18  # pixels of canvases that are worked on at once; more leave its cache
+CORNERS = {2: 1.0, 3: 0.81}  # of the moving image's diagonal that the canvas holds; the tips of a turned cube are 1 % of it
 ALIKE = 1.1  # ratio of sizes up to which images are taken to have one scale
 LARGEST = 2.5  # longest side of the moving image by that of the fixed one: beyond, both get fewer pixels
 FEWEST = 16  # pixels along the fixed image's longest side; with fewer a scale is not tried
@@ -226,7 +227,9 @@ class Search:
         ndim = here.grid.ndim
         # the canvas holds the moving image however it is turned
         sides = (torch.linalg.inv(poses).abs() @ there.grid.extent / scale).amax(0) if len(poses) else there.grid.extent
-        sides = sides.clamp(max=float(there.grid.extent.norm()) / scale * float(1 / torch.linalg.svdvals(poses).amin()))
+        longest, diagonal = float(there.grid.extent.max()), float(there.grid.extent.norm())
+        stretch = float(1 / torch.linalg.svdvals(poses).amin())
+        sides = sides.clamp(max=max(longest, CORNERS[ndim] * diagonal) / scale * stretch)
         shape = tuple(math.ceil(round(count, 6)) for count in (sides / here.grid.spacing).flip(0).tolist())
         self.maps.begin(here, there, shape, self.least_overlap)
         axes, first = directions(here.grid), torch.tensor(self.maps.first)
