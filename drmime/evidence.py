@@ -41,11 +41,9 @@ class Reduced:
     @classmethod
     def of(cls, fixed: Image, moving: Image, scale: float, count: int) -> "Reduced":
         """At most `count` levels of pixels of one size where `scale` is the moving world's length by the fixed world's."""
-        spacing = float(fixed.grid.extent.max()) / SIDE[fixed.grid.ndim]
-        small = [
-            reduced(pyramid(image), max(length, float(image.grid.spacing.min())))
-            for image, length in ((fixed, spacing), (moving, spacing * scale))
-        ]
+        finest = [float(image.grid.spacing.min()) for image in (fixed, moving)]
+        spacing = max(float(fixed.grid.extent.max()) / SIDE[fixed.grid.ndim], finest[0], finest[1] / scale)
+        small = [reduced(pyramid(image), length) for image, length in ((fixed, spacing), (moving, spacing * scale))]
         count = min(count, *(possible_levels(image.grid) for image in small))
         here, there = (Pyramid.of(image, count) for image in small)
         level = min(1, count - 1)

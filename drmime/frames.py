@@ -39,7 +39,7 @@ RICH = 0.3  # edges inside by edges along the outline: heads and specimens have 
 AROUND = 0.4  # share of a ground that lies outside the convex hull of a specimen: 0.5 and more; of nuclei or fibres 0
 PICTURE = 0.95  # share of its convex hull that a picture in a frame fills
 EXPLAINED = 0.75  # share of a picture's outline that lies on long flat sides, or on one circle and such sides
-SIDE = 0.2  # of the longest side: shorter pieces of an outline are not sides
+SIDE = {2: 0.2, 3: 0.4}  # of the longest side, by dimension: shorter pieces of an outline, or the caps of a ball, are not sides
 ROUND = 0.4  # share of the outline, of which less on one circle is no disc
 CLOSE = 1.0  # cells from a fitted side
 TRIALS = 200  # fits of a side through points drawn at random
@@ -154,7 +154,7 @@ def _regular(hull: np.ndarray) -> bool:
     points = outline[random.permutation(len(outline))[:POINTS]]
     if len(points) <= ndim + 1:
         return False
-    shortest = (SIDE * max(hull.shape)) ** (ndim - 1) * len(points) / len(outline)  # points of a side
+    shortest = (SIDE[ndim] * max(hull.shape)) ** (ndim - 1) * len(points) / len(outline)  # points of a side
     rests = [points]
     if ndim == 2 and (disc := _closest(points, ndim + 1, _from_circle, random)).sum() > ROUND * len(points):
         rests.append(points[~disc])

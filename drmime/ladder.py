@@ -129,8 +129,12 @@ def _keeps_shape(generator: Tensor) -> bool:
 
 def reduced_pair(fixed: Image, moving: Image, starts: Tensor) -> Reduced:
     """Both images at the levels of the rungs, whose pixels are of one size under the second start, the first that was found."""
-    scale = float(linear_part(starts[min(1, len(starts) - 1)], fixed.grid).det().abs()) ** (1 / fixed.grid.ndim)
-    return Reduced.of(fixed, moving, scale, RUNGS[-1].levels)
+    return Reduced.of(fixed, moving, scale_of(starts[min(1, len(starts) - 1)], fixed.grid), RUNGS[-1].levels)
+
+
+def scale_of(start: Tensor, fixed: Grid) -> float:
+    """World length in the moving image of one in the fixed image."""
+    return float(linear_part(start, fixed).det().abs()) ** (1 / fixed.ndim)
 
 
 def _refined(

@@ -7,6 +7,7 @@ is started anew from all around its place and polished by MINE, and what still h
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from drmime.image import Image
 from drmime.initialise import Initialiser, nothing
 from drmime.initialise.base import corner_distances
 from drmime.initialise.search import Search
-from drmime.ladder import RUNGS, Candidate, Rung, climb, polished, reduced_pair, scores_at, shapely
+from drmime.ladder import RUNGS, Candidate, Rung, climb, polished, reduced_pair, scale_of, scores_at, shapely
 from drmime.looks import Look, holds, looks, suited, without_spacing
 from drmime.rivals import Rival, rival
 from drmime.transform import LieTransform
@@ -37,6 +38,7 @@ NEARBY = 0.25  # of the fixed image's diagonal, likewise: within it a start is o
 STRETCHED = 1.3  # of one direction against another; affine maps between the real pairs here have up to 1.2
 SURE = 50.0  # standard deviations; below, a look at the mirrored image is worth its time however clear the start is
 CHANCE = 8.0  # standard deviations; neighbouring pixels are not independent, so chance reaches several
+SPREAD = 4.0  # largest scale by the least one of starts that are refined together
 COARSE = RUNGS[0].levels  # where proper and mirrored starts are compared before any is refined
 
 
@@ -75,19 +77,21 @@ class Starts:
         own = [(name, find) for name, find in searching if find is not None]
         taken = looks(self.generators, self.fixed.grid, self.moving.grid) if len(own) < len(searching) else []
         auto = bool(taken)
-        kept, enough = [("given", self.given), *self._proposed(own)], False
+        asked, enough = [("given", self.given), *self._proposed(own)], False
+        candidates: tuple[Candidate, ...] = ()  # of the last look
+        bests: list[Candidate] = []  # of all before
         for look in taken or [Look("the given start")]:
-            if look.further and (enough or (self.best.score >= SURE and not self._stretched(self.best))):
+            if look.further and (enough or self._sure(candidates)):
                 break
-            found = [*kept, *self._proposed(look.proposers, look.name)]
+            found = [*asked, *((one.source, one.matrix) for one in bests), *self._proposed(look.proposers, look.name)]
             self.tell(f"{look.name}: refining what it found", 0.0)
             candidates, enough = self._settled(self._climbed(found, look.rungs))
             self.best = candidates[0]
             enough = enough and (look.further or not self._stretched(self.best))
             if enough:
                 break
-            if self.best.source not in dict(kept):  # of a look that was not enough
-                kept.append((self.best.source, self.best.matrix))
+            if self.best.source not in dict(asked):  # what comes twice to one place would seem to be confirmed
+                bests = [one for one in bests if apart(one.matrix, self.best.matrix, self.fixed.grid)] + [self.best]
         candidates = _as_given(candidates, self.given, self.fixed.grid)
         if auto and not enough:
             self.tell("starts around the best one", 0.0)
@@ -123,7 +127,14 @@ class Starts:
         return found
 
     def _climbed(self, found: Sequence[tuple[str, Tensor]], rungs: Sequence[Rung] = RUNGS) -> tuple[Candidate, ...]:
-        return climb(self.fixed, self.moving, found, self.generators, self.seed, rungs)
+        """Refined, those of far different scales apart from each other, so that each group is seen at pixels that suit it."""
+        scales = [scale_of(matrix, self.fixed.grid) for _, matrix in found]
+        first = scales[min(1, len(scales) - 1)]  # that was found
+        groups: dict[int, list[tuple[str, Tensor]]] = {}
+        for scale, one in zip(scales, found, strict=True):
+            groups.setdefault(round(math.log(scale / first, SPREAD)), []).append(one)
+        climbed = [climb(self.fixed, self.moving, some, self.generators, self.seed, rungs) for some in groups.values()]
+        return tuple(sorted(itertools.chain(*climbed), key=lambda candidate: -candidate.evidence))
 
     def _settled(self, candidates: tuple[Candidate, ...]) -> tuple[tuple[Candidate, ...], bool]:
         """The candidates, and whether the first is so far above all others, and so well settled, that no search need go on.
@@ -140,6 +151,12 @@ class Starts:
         around = self._climbed(_around(best, self.generators, self.fixed.grid, AROUND))
         better = _better(best, around[0])
         return (better, *others), _agreed(around, self.fixed.grid) and self._rival(better) is None
+
+    def _sure(self, candidates: Sequence[Candidate]) -> bool:
+        """Whether edges agree so well at the first candidate, and nothing speaks against it, that others are not looked for."""
+        best = candidates[0]
+        against = self._stretched(best) or doubts(candidates, self.fixed.grid) or self._rival(best) is not None
+        return best.score >= SURE and not against
 
     def _stretched(self, best: Candidate) -> bool:
         """Whether a start has a shape that pixels of unequal sides may be to blame for, of images without spacing."""
@@ -188,8 +205,8 @@ class Starts:
         if best.evidence > DOUBTFUL * other.evidence or other.score < max(CHANCE, best.score):
             return ()
         return (
-            f"The moving image seems to be mirrored: edges agree by {other.score:.0f} standard deviations when it is, by "
-            f'{best.score:.0f} when it is not. Pass initialiser={{"name": "search", "mirrored": True}}.',
+            f"Doubtful: the moving image seems to be mirrored: edges agree by {other.score:.0f} standard deviations when it "
+            f'is, by {best.score:.0f} when it is not. Pass initialiser={{"name": "search", "mirrored": True}}.',
         )
 
 

@@ -61,6 +61,7 @@ def test_every_run_has_its_row(tmp_path: Path) -> None:
     assert still.scores["tre_mean"] == pytest.approx(1) == none.scores["tre_mean"]  # the content is a pixel off
     assert ours.settings["steps"] == 3
     assert ours.settings["rate"] == 0.0007  # defaults are resolved
+    assert ours.settings["threads"] == 1  # however many cores a peer may use
     assert ours.stop
     assert len(ours.curves["total"]) == len(ours.curves["step"]) == len(ours.curves["level0"])
     assert "similarity" in ours.scores

@@ -31,9 +31,9 @@ def disc(grid: Grid, share: float = 0.45) -> Tensor:
     return ((world_points(grid) - grid.centre).norm(dim=1) < share * float(grid.size.min())).view(grid.shape)
 
 
-@pytest.mark.parametrize("shape", [turned_picture, disc])
+@pytest.mark.parametrize(("shape", "ndim"), [(turned_picture, 2), (turned_picture, 3), (disc, 2)])
 @pytest.mark.parametrize("ground", [0.0, 1.0], ids=["dark", "bright"])
-def test_the_frame_of_a_picture_is_masked_and_the_picture_stays(shape, ground: float, ndim: int) -> None:
+def test_the_frame_of_a_picture_is_masked_and_the_picture_stays(shape, ndim: int, ground: float) -> None:
     grid = Grid.regular(LARGE[ndim])
     content = shape(grid)
     image = Image(torch.where(content, bright(grid), ground), grid)
@@ -103,6 +103,16 @@ def test_the_ground_of_a_specimen_is_left_out_in_both_images_or_in_neither() -> 
         assert not image.mask[..., :20, :20].any()
         assert image.mask[..., 75:85, 75:85].all()
     assert [image.mask for image in without_frames(rich, poor)] == [None, None]
+
+
+def test_the_ground_of_a_volume_is_no_frame() -> None:
+    """A head with much to see inside, round or long, whole or cut by the volume's side: its outline says how it is turned."""
+    grid = Grid.regular((48, 48, 48))
+    points = (world_points(grid) - grid.centre) / grid.size.min()
+    for middle, sides in ((0.0, (0.38, 0.38, 0.38)), (0.0, (0.3, 0.4, 0.35)), (0.2, (0.38, 0.38, 0.38))):
+        places = (points - middle * torch.eye(3)[0]) / torch.tensor(sides)
+        inside = places.square().sum(1).view(grid.shape) < 1
+        assert not frame(Image(torch.where(inside, bright(grid), 0), grid)).any()
 
 
 def test_a_picture_s_frame_is_left_out_whatever_the_other_image_shows() -> None:

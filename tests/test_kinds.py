@@ -18,7 +18,9 @@ QUICK = [
     ("tiles 15% translation", 0),
     ("tiles 20% rigid", 1),
     ("tiles 15% affine", 2),
+    ("tiles 20% rigid", 3),
     ("detail 0.25", 0),
+    ("detail 0.25", 2),
     ("unequal pixels 4", 1),
     ("slab 6 8", 0),
     ("slab 10 40", 1),
@@ -26,6 +28,7 @@ QUICK = [
 LONG = [
     *[(kind, number) for kind in ("nuclei", "spots", "binary", "labels") for number in range(10, 16)],
     *[(f"tiles {share} {group}", 4) for share in ("15%", "20%", "30%") for group in ("translation", "rigid", "affine")],
+    *[("detail 0.25", number) for number in (4, 5)],
     *[("unequal pixels 2", number) for number in range(3)],
     *[(kind, 2) for kind in ("slab 4 8", "slab 8 25", "slab 14 8")],
 ]

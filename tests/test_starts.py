@@ -22,6 +22,7 @@ from drmime.ladder import QUICK_RUNGS, Candidate, climb
 from drmime.lie import GROUPS, generators
 from drmime.looks import Look, suited
 from drmime.looks import looks as looks_for
+from drmime.rivals import Rival
 from drmime.starts import apart, doubts, ranking, stands_out
 
 
@@ -236,7 +237,55 @@ def test_a_mirrored_image_is_said_to_be() -> None:
     case = Case(2, torch.diag(torch.tensor([-1.0, 1.0], dtype=torch.float64)))
     eye = about(turn(0), case.fixed.grid.centre, case.moving.grid.centre)
     found = ranking(case.fixed, case.moving, eye, [("auto", None)], generators("rigid", 2), 0)
-    assert any("mirrored" in sentence for sentence in found.doubts)
+    assert any(sentence.startswith("Doubtful") and "mirrored" in sentence for sentence in found.doubts)
+
+
+def looking(monkeypatch: pytest.MonkeyPatch, *finds: Any, further: bool = False) -> None:
+    """Looks of which none is enough, in the place of those that suit; the last is a further one if asked for."""
+    made = [Look(str(number), [("search", find)], further=False) for number, find in enumerate(finds)]
+    made[-1] = replace(made[-1], further=further)
+    monkeypatch.setattr(starts, "looks", lambda *_: made)
+    monkeypatch.setattr(starts.Starts, "_settled", lambda self, candidates: (candidates, False))
+    monkeypatch.setattr(starts.Starts, "_mirrored", lambda *_: ())
+    monkeypatch.setattr(starts, "polished", lambda fixed, moving, best, *_: best)
+
+
+def test_the_best_of_each_look_goes_on_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The right one is what the second look finds, after another of the same name, and the third one finds nothing."""
+    case = Case(2, turn(40))
+    wrong, right = case.shifted(0.2, 0.1), case.shifted(0.01, 0.01)
+    looking(monkeypatch, lambda *_: wrong[None], lambda *_: right[None], nothing)
+    found = ranking(case.fixed, case.moving, case.shifted(degrees=90), [("auto", None)], generators("rigid", 2), 0)
+    assert case.error(found.candidates[0]) < REFINED[2]
+
+
+@pytest.mark.parametrize("doubted", [False, True])
+def test_further_looks_are_taken_where_edges_agree_well_but_something_speaks_against_it(
+    doubted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(2, turn(40))
+    further = Watched(nothing)
+    looking(monkeypatch, lambda *_: case.truth[None], further, further=True)
+    monkeypatch.setattr(starts.Starts, "_rival", lambda *_: Rival(0.9, torch.ones(2), "edges") if doubted else None)
+    found = ranking(case.fixed, case.moving, case.shifted(degrees=90), [("auto", None)], generators("rigid", 2), 0)
+    assert found.candidates[0].score > starts.SURE
+    assert further.calls == doubted
+
+
+def test_starts_of_far_different_scales_are_refined_apart(plane: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each group at pixels that suit it, the first that was found with all that have about its scale."""
+    asked: list[list[float]] = []
+
+    def climbed(fixed: Image, moving: Image, found: list[tuple[str, Tensor]], *_: Any) -> tuple[Candidate, ...]:
+        asked.append([float(matrix[0, 0]) for _, matrix in found])
+        return tuple(Candidate(source, 1.0, matrix, float(matrix[0, 0])) for source, matrix in found)
+
+    monkeypatch.setattr(starts, "climb", climbed)
+    scales = [torch.diag(torch.tensor([s, s, 1.0], dtype=torch.float64)) for s in (1.0, 0.7, 1.3, 4.0, 0.2, 5.0)]
+    one = starts.Starts(plane.fixed, plane.moving, plane.truth, generators("affine", 2), 0, lambda what, share: None)
+    candidates = one._climbed([("search", matrix) for matrix in scales])
+    assert asked == [[1.0, 0.7, 1.3], [4.0, 5.0], [0.2]]
+    assert [candidate.evidence for candidate in candidates] == [5.0, 4.0, 1.3, 1.0, 0.7, 0.2]
 
 
 # Doubts

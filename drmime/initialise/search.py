@@ -197,7 +197,9 @@ class Search:
         where much of a far larger moving image is out of sight, a longer one.
         """
         sides = [float(levels.levels[0].grid.extent.max()) for levels in (fixed, moving)]
-        longer = {scale: max(1.0, sides[1] / (scale * LARGEST * sides[0])) for scale in chosen}
+        finest = float(fixed.levels[0].grid.spacing.min()) / spacing
+        ratios = {scale: sides[1] / (scale * sides[0]) for scale in chosen}
+        longer = {scale: max(1.0, ratio / LARGEST) * max(finest, min(1.0, ratio * LARGEST)) for scale, ratio in ratios.items()}
         described = {factor: self.maps.describe(reduced(fixed, spacing * factor)) for factor in set(longer.values())}
         found: list[Peaks] = []
         done, total = 0, sum(map(len, chosen.values()))
