@@ -77,21 +77,7 @@ class Starts:
         own = [(name, find) for name, find in searching if find is not None]
         taken = looks(self.generators, self.fixed.grid, self.moving.grid) if len(own) < len(searching) else []
         auto = bool(taken)
-        asked, enough = [("given", self.given), *self._proposed(own)], False
-        candidates: tuple[Candidate, ...] = ()  # of the last look
-        bests: list[Candidate] = []  # of all before
-        for look in taken or [Look("the given start")]:
-            if look.further and (enough or self._sure(candidates)):
-                break
-            found = [*asked, *((one.source, one.matrix) for one in bests), *self._proposed(look.proposers, look.name)]
-            self.tell(f"{look.name}: refining what it found", 0.0)
-            candidates, enough = self._settled(self._climbed(found, look.rungs))
-            self.best = candidates[0]
-            enough = enough and (look.further or not self._stretched(self.best))
-            if enough:
-                break
-            if self.best.source not in dict(asked):  # what comes twice to one place would seem to be confirmed
-                bests = [one for one in bests if apart(one.matrix, self.best.matrix, self.fixed.grid)] + [self.best]
+        found, candidates, enough = self._looked(own, taken or [Look("the given start")])
         candidates = _as_given(candidates, self.given, self.fixed.grid)
         if auto and not enough:
             self.tell("starts around the best one", 0.0)
@@ -113,6 +99,30 @@ class Starts:
             self.tell("polishing the best start", 0.0)
             candidates = (polished(self.fixed, self.moving, candidates[0], self.generators, self.seed), *candidates[1:])
         return Ranking(candidates, doubt)
+
+    def _looked(
+        self, own: Sequence[tuple[str, Initialiser]], taken: Sequence[Look]
+    ) -> tuple[Sequence[tuple[str, Tensor]], tuple[Candidate, ...], bool]:
+        """Looks until one is enough: what the last one found, that refined, and whether it was enough.
+
+        What the user asked for, and the best of each look that was not enough, is among what the next one refines.
+        """
+        asked = [("given", self.given), *self._proposed(own)]
+        bests: list[Candidate] = []
+        found, candidates, enough = asked, tuple[Candidate, ...](), False
+        for look in taken:
+            if look.further and self._sure(candidates):
+                break
+            found = [*asked, *((one.source, one.matrix) for one in bests), *self._proposed(look.proposers, look.name)]
+            self.tell(f"{look.name}: refining what it found", 0.0)
+            candidates, enough = self._settled(self._climbed(found, look.rungs))
+            self.best = candidates[0]
+            enough = enough and (look.further or not self._stretched(self.best))
+            if enough:
+                break
+            if self.best.source not in dict(asked):  # what comes twice to one place would seem to be confirmed
+                bests = [one for one in bests if apart(one.matrix, self.best.matrix, self.fixed.grid)] + [self.best]
+        return found, candidates, enough
 
     def _proposed(self, proposers: Sequence[tuple[str, Initialiser]], what: str = "") -> list[tuple[str, Tensor]]:
         """What each of them finds, with its name; `what` is how that is called."""
