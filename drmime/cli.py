@@ -158,6 +158,7 @@ def _add_register(commands: Any) -> None:
     )
     add("--set", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="any other option of drmime.register")
     add("--config", type=Path, metavar="FILE", help="YAML with options of drmime.register; what is given here goes first")
+    add("--allow-code", action="store_true", help="with --config: import parts given as 'module:attribute'")
 
     add = parser.add_argument_group("the images").add_argument
     add("--fixed-mask", default=GIVEN, metavar="FILE", help="nonzero pixels count")
@@ -198,6 +199,7 @@ A run that was stopped goes on where it was when the same command is given again
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for rows, tables, report (that of the file)")
     parser.add_argument("--set", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="dotted keys of it")
     parser.add_argument("--dry-run", action="store_true", help="list what would run")
+    parser.add_argument("--allow-code", action="store_true", help="import parts that the file gives as 'module:attribute'")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share this machine's cores (1)")
     parser.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a Dask scheduler, whose workers run it instead")
     parser.add_argument("--retry", action="store_true", help="run again what failed before")

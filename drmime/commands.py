@@ -18,7 +18,7 @@ from drmime.observers import Progress, TensorBoard
 from drmime.optimise import Observer
 from drmime.registration import Interrupted
 from drmime.registration import register as align
-from drmime.registry import known, options_of
+from drmime.registry import known, names_only, options_of
 from drmime.resample import ORDERS
 from drmime.result import Registration
 
@@ -72,7 +72,8 @@ def register(args: Namespace) -> Report:
         writable(logs)
         observers.append(TensorBoard(logs))
     try:
-        registration = align(args.fixed, args.moving, observers=observers, **options)
+        with names_only(args.config is not None and not args.allow_code):
+            registration = align(args.fixed, args.moving, observers=observers, **options)
     except Interrupted as error:
         return _interrupted(error, args.out)
     _save(registration, args.out)
@@ -116,7 +117,7 @@ def run(args: Namespace) -> Report:
 
     if args.out is not None:
         args.set.append(("outputs.folder", str(args.out)))
-    plan = experiment.load(args.config, args.set)
+    plan = experiment.load(args.config, args.set, args.allow_code)
     workers = whole("--workers", args.workers, 1)
     folder = Path(plan.outputs.folder)
     if args.dry_run:

@@ -6,18 +6,32 @@ A specification is a name, a mapping with a `name` and options, `"module:attribu
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from drmime.errors import InputError
+
+_code = ContextVar("code", default=True)  # whether "module:attribute" is imported
+
+
+@contextmanager
+def names_only(on: bool = True) -> Iterator[None]:
+    """While `on`, parts are made of names alone and "module:attribute" is an error: a file must not choose what code runs."""
+    token = _code.set(_code.get() and not on)
+    try:
+        yield
+    finally:
+        _code.reset(token)
 
 
 def build(kind: str, table: Mapping[str, Callable[..., Any]], spec: Any, of: type = object) -> Any:
     """Make the part that `spec` describes from `table`; it must be an instance of `of`.
 
     `kind` is the word used in messages. A specification is a name of the table, `{"name": …, option: …}`, an
-    importable `"module:attribute"` (only ever from the caller, never from a saved result), or an object, which
-    is returned as it is.
+    importable `"module:attribute"` (only ever from the caller, never from a file; see `names_only`), or an object,
+    which is returned as it is.
 
     Raises:
         InputError: an unknown name or option; the message lists the known ones and the nearest.
@@ -88,6 +102,11 @@ def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _imported(kind: str, path: str) -> Callable[..., Any]:
+    if not _code.get():
+        raise InputError(
+            f"{kind}: {path!r} is code, which a file may name only if you trust it; pass --allow-code then "
+            "(allow_code=True to drmime.experiment.load)."
+        )
     module, _, attribute = path.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)

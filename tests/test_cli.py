@@ -420,6 +420,24 @@ def test_what_can_be_told_without_torch_is(words: list[str], message: str, tmp_p
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("more", "runs"), [(["--config"], False), (["--config", "--allow-code"], True), (["--metric", "snare:Part"], True)], ids=str
+)
+def test_options_in_a_file_run_no_code_but_typed_ones_do(
+    more: list[str], runs: bool, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "snare.py").write_text("raise ImportError('this code was run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "options.yaml").write_text("metric: snare:Part")
+    words = ["register", images / "fixed.png", images / "moving.png", "--out", tmp_path / "out", *more]
+    if "--config" in more:
+        words.insert(words.index("--config") + 1, tmp_path / "options.yaml")
+    assert main([str(word) for word in words]) == 2
+    problem = capsys.readouterr().err
+    assert ("this code was run" in problem) == runs
+    assert ("'snare:Part' is code" in problem) != runs
+
+
 def test_threads_go_to_the_registration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: dict[str, object] = {}
     image = tmp_path / "image.png"

@@ -1,6 +1,8 @@
 """What a configuration may say, and that everything else is told before anything runs."""
 
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import yaml
 
 from drmime import experiment
 from drmime.errors import InputError
+from drmime.experiment.task import run
 
 CONFIGS = [path for path in (Path(__file__).parents[1] / "configs").glob("*.yaml") if path.stem != "paper"]
 DATASET = "dataset: {{name: pairs, file: {}/data/pairs.csv}}\n"
@@ -38,6 +41,55 @@ def test_the_name_of_a_task_depends_on_what_it_does(path: Path) -> None:
     assert experiment.load(path).tasks(threads=3)[0].name == name  # how fast it does it changes nothing
     assert experiment.load(path, [("outputs.folder", "elsewhere")]).tasks()[0].name == name
     assert experiment.load(path, [("methods.ours.levels", 3)]).tasks()[0].name != name
+
+
+TRAPPED = [
+    {"metric": "trap:Part"},
+    {"metric": {"name": "trap:Part", "size": 1}},
+    {"sampler": "trap:Part"},
+    {"initial_transform": "trap:Part"},
+    {"initialiser": "trap:Part"},
+    {"initialiser": ["moments", {"name": "trap:Part"}]},
+    {"initialiser": {"name": "search", "score": "trap:Part"}},
+]
+
+
+@pytest.fixture
+def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that is there once the module `trap` was imported."""
+    said = tmp_path / "it ran"
+    (tmp_path / "trap.py").write_text(f"open({str(said)!r}, 'w').close()\n\n\nclass Part:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "trap", raising=False)
+    return said
+
+
+@pytest.mark.parametrize("block", TRAPPED, ids=str)
+def test_a_file_runs_no_code(block: dict[str, object], path: Path, trap: Path) -> None:
+    with pytest.raises(InputError, match="'trap:Part' is code"):
+        experiment.load(path, [("methods.ours", block)])
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("dataset", ["trap:Part", {"name": "synthetic", "of": {"name": "trap:Part"}}], ids=str)
+def test_a_dataset_in_a_file_runs_no_code(dataset: object, path: Path, trap: Path) -> None:
+    with pytest.raises(InputError, match="'trap:Part' is code"):
+        experiment.load(path, [("dataset", dataset)])
+    assert not trap.exists()
+
+
+def test_code_that_is_allowed_is_imported(path: Path, trap: Path) -> None:
+    with pytest.raises(InputError, match="Similarity"):  # for it is no metric
+        experiment.load(path, [("methods.ours.metric", "trap:Part")], allow_code=True)
+    assert trap.exists()
+
+
+def test_a_task_runs_no_code_unless_its_experiment_may(path: Path, trap: Path) -> None:
+    task = replace(experiment.load(path).tasks()[0], block={"metric": "trap:Part"})
+    assert "is code" in run(task).error
+    assert not trap.exists()
+    assert "Similarity" in run(replace(task, code=True)).error
+    assert trap.exists()
 
 
 def test_overrides_go_before_the_file(path: Path) -> None:

@@ -25,7 +25,8 @@ PEERS = {"still": {"peer": "centre"}, "none": {"peer": "identity"}}
 
 
 def load(folder: Path, count: int, methods: dict, **more: object) -> experiment.Experiment:
-    return experiment.load(tiny.config(folder, tiny.pairs(folder / "data", count), methods, **more))
+    config = tiny.config(folder, tiny.pairs(folder / "data", count), methods, **more)
+    return experiment.load(config, allow_code=True)
 
 
 def lasting(found: list[Row]) -> list[dict]:
@@ -371,7 +372,7 @@ def test_a_full_disk_is_one_clear_error_and_what_is_there_stays(tmp_path: Path, 
 
 
 def start(config: Path, *more: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "drmime", "run", str(config), *more]
+    command = [sys.executable, "-m", "drmime", "run", str(config), "--allow-code", *more]
     return tiny.started(command)
 
 

@@ -1,6 +1,7 @@
 """Names to parts, and the checks of plain numbers: what a user misspells is answered with what is known."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from drmime.errors import InputError, number, whole
 from drmime.initialise import INITIALISERS
-from drmime.registry import build, known, name_of, options_of
+from drmime.registry import build, known, name_of, names_only, options_of
 
 
 class Part:
@@ -56,6 +57,22 @@ def test_a_part_is_called_as_it_was_asked_for(spec: Any, name: str) -> None:
 def test_a_path_is_imported() -> None:
     built = build("toy", {}, {"name": "fractions:Fraction", "numerator": 3, "denominator": 6})
     assert str(built) == "1/2"
+
+
+def test_a_path_is_not_imported_where_a_file_may_not_name_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even to see what it is; inner blocks give nothing back; afterwards all is as it was."""
+    (tmp_path / "trap.py").write_text("raise SystemExit('this code was run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with names_only():
+        assert build("toy", TABLE, "answer") == 42
+        for _ in range(2):
+            with pytest.raises(InputError, match=r"'trap:Part' is code.*--allow-code"):
+                build("toy", TABLE, "trap:Part")
+            with names_only(False), pytest.raises(InputError, match="is code"):
+                build("toy", TABLE, {"name": "trap:Part", "size": 1})
+    with names_only(False):
+        assert str(build("toy", {}, {"name": "fractions:Fraction", "numerator": 3, "denominator": 6})) == "1/2"
+    test_a_path_is_imported()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from drmime.experiment.task import DEFAULTS, Outputs, Task
 from drmime.peers import PEERS
 from drmime.peers import settings as peer_settings
 from drmime.registration import register
-from drmime.registry import known, options_of
+from drmime.registry import known, names_only, options_of
 
 NUMBER = re.compile(r"[Tt]rue|[Ff]alse|-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")  # but 007, 1:30 and no are words
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
@@ -55,22 +55,25 @@ class Experiment:
     outputs: Outputs
     report: Judging
     timeout: float  # seconds
+    code: bool = False  # whether "module:attribute" stands for a part
     text: str = ""  # its dataset, methods and seeds as YAML, overrides and variables resolved: a run's folder keeps it
 
     def tasks(self, threads: int = 1) -> list[Task]:
         """One for each pair, method and seed: pair by pair, so that a process reads a pair but once."""
         every = product(self.pairs, self.methods.items(), self.seeds)
         outputs = replace(self.outputs, folder=os.path.abspath(self.outputs.folder))  # workers may be elsewhere
-        return [Task(name, block, pair, seed, outputs, threads) for pair, (name, block), seed in every]
+        return [Task(name, block, pair, seed, outputs, threads, self.code) for pair, (name, block), seed in every]
 
 
-def load(path: Path, overrides: Iterable[tuple[str, Any]] = ()) -> Experiment:
+def load(path: Path, overrides: Iterable[tuple[str, Any]] = (), allow_code: bool = False) -> Experiment:
     """The experiment in a YAML file, after `overrides`: values by dotted keys, such as "methods.drmime.levels".
 
-    `${NAME}` and `${NAME:-default}` in values stand for environment variables.
+    `${NAME}` and `${NAME:-default}` in values stand for environment variables. `allow_code`: "module:attribute" stands for a
+    part, here and wherever the experiment runs; only for files that you would run as a program.
 
     Raises:
-        InputError: no such file, no such YAML, a key, name or option that is not known, a value that cannot be.
+        InputError: no such file, no such YAML, a key, name or option that is not known, a value that cannot be, code that is
+            not allowed.
     """
     state = settings.document(path)
     for key, value in overrides:
@@ -84,7 +87,8 @@ def load(path: Path, overrides: Iterable[tuple[str, Any]] = ()) -> Experiment:
     for name in ("dataset", "methods"):
         if name not in state:
             raise InputError(f"{path}: expected the key {name!r}: {KEYS[name]}")
-    return _experiment(state)
+    with names_only(not allow_code):
+        return replace(_experiment(state), code=allow_code)
 
 
 def _experiment(state: Mapping[str, Any]) -> Experiment:
