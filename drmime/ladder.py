@@ -43,6 +43,7 @@ RUNGS = (
     Rung(keep=4, least=0.3, levels=3, steps=50, points=2048),
 )
 QUICK_RUNGS = tuple(replace(rung, points=1024) for rung in RUNGS)  # saturated images, say, need the others
+SPREAD = 4.0  # largest scale by the least one of starts that are refined together
 CLIMB_RATE = 0.01
 POLISH = Schedule(steps=150, rate=0.001, tolerance=0, least_overlap=0.02)
 WORSE = 0.5  # share of the evidence that a polished start must have kept
@@ -69,8 +70,27 @@ def climb(
     """All starts proposed for one pair, the best first; those that stayed longest are refined furthest.
 
     `proposals`: sources and matrices (D+1, D+1). The images are normalised, B = 1. Perspective is left to the metric asked for.
+    Starts of far different scales are refined apart from each other: each group is seen at pixels that suit it.
     """
     basis = _without_perspective(generators)
+    scales = [scale_of(matrix, fixed.grid) for _, matrix in proposals]
+    first = scales[min(1, len(scales) - 1)]  # that was found
+    groups: dict[int, list[tuple[str, Tensor]]] = {}
+    for scale, one in zip(scales, proposals, strict=True):
+        groups.setdefault(round(math.log(scale / first, SPREAD)), []).append(one)
+    climbed = [candidate for some in groups.values() for candidate in _together(fixed, moving, some, basis, seed, rungs)]
+    return tuple(sorted(climbed, key=lambda candidate: -candidate.evidence))
+
+
+def _together(
+    fixed: Image,
+    moving: Image,
+    proposals: Sequence[tuple[str, Tensor]],
+    basis: Mapping[str, Tensor],
+    seed: int,
+    rungs: Sequence[Rung],
+) -> list[Candidate]:
+    """Starts of about one scale, refined as one batch, in their order."""
     random = torch.Generator().manual_seed(seed)
     matrices = torch.stack([matrix for _, matrix in proposals])
     small = reduced_pair(fixed, moving, matrices)
@@ -83,8 +103,7 @@ def climb(
         parts = GradientAngle(), Strength(rung.points), plan
         matrices[order] = _refined(part.fixed, part.moving, matrices[order], allowed, *parts, random, fixed.grid)
     score, evidence = (values.tolist() for values in small.judged(matrices))  # of all at one level, so that they compare
-    made = [Candidate(source, *rest) for (source, _), *rest in zip(proposals, score, matrices, evidence, strict=True)]
-    return tuple(sorted(made, key=lambda candidate: -candidate.evidence))
+    return [Candidate(source, *rest) for (source, _), *rest in zip(proposals, score, matrices, evidence, strict=True)]
 
 
 def polished(fixed: Image, moving: Image, best: Candidate, generators: Mapping[str, Tensor], seed: int) -> Candidate:
@@ -134,7 +153,7 @@ def reduced_pair(fixed: Image, moving: Image, starts: Tensor) -> Reduced:
 
 def scale_of(start: Tensor, fixed: Grid) -> float:
     """World length in the moving image of one in the fixed image."""
-    return float(linear_part(start, fixed).det().abs()) ** (1 / fixed.ndim)
+    return float(linear_part(start, fixed).det().abs().clamp(min=1e-12)) ** (1 / fixed.ndim)
 
 
 def _refined(

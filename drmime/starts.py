@@ -7,7 +7,6 @@ is started anew from all around its place and polished by MINE, and what still h
 """
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from drmime.image import Image
 from drmime.initialise import Initialiser, nothing
 from drmime.initialise.base import corner_distances
 from drmime.initialise.search import Search
-from drmime.ladder import RUNGS, Candidate, Rung, climb, polished, reduced_pair, scale_of, scores_at, shapely
+from drmime.ladder import RUNGS, Candidate, Rung, climb, polished, reduced_pair, scores_at, shapely
 from drmime.looks import Look, holds, looks, suited, without_spacing
 from drmime.rivals import Rival, rival
 from drmime.transform import LieTransform
@@ -38,7 +37,6 @@ NEARBY = 0.25  # of the fixed image's diagonal, likewise: within it a start is o
 STRETCHED = 1.3  # of one direction against another; affine maps between the real pairs here have up to 1.2
 SURE = 50.0  # standard deviations; below, a look at the mirrored image is worth its time however clear the start is
 CHANCE = 8.0  # standard deviations; neighbouring pixels are not independent, so chance reaches several
-SPREAD = 4.0  # largest scale by the least one of starts that are refined together
 COARSE = RUNGS[0].levels  # where proper and mirrored starts are compared before any is refined
 
 
@@ -137,14 +135,7 @@ class Starts:
         return found
 
     def _climbed(self, found: Sequence[tuple[str, Tensor]], rungs: Sequence[Rung] = RUNGS) -> tuple[Candidate, ...]:
-        """Refined, those of far different scales apart from each other, so that each group is seen at pixels that suit it."""
-        scales = [scale_of(matrix, self.fixed.grid) for _, matrix in found]
-        first = scales[min(1, len(scales) - 1)]  # that was found
-        groups: dict[int, list[tuple[str, Tensor]]] = {}
-        for scale, one in zip(scales, found, strict=True):
-            groups.setdefault(round(math.log(scale / first, SPREAD)), []).append(one)
-        climbed = [climb(self.fixed, self.moving, some, self.generators, self.seed, rungs) for some in groups.values()]
-        return tuple(sorted(itertools.chain(*climbed), key=lambda candidate: -candidate.evidence))
+        return climb(self.fixed, self.moving, found, self.generators, self.seed, rungs)
 
     def _settled(self, candidates: tuple[Candidate, ...]) -> tuple[tuple[Candidate, ...], bool]:
         """The candidates, and whether the first is so far above all others, and so well settled, that no search need go on.

@@ -1,10 +1,13 @@
 """From many starts to one: the right one among wrong ones, and how far it is brought."""
 
+from typing import Any
+
 import pytest
 import torch
 from posed import OFF, REFINED, Case
 from problems import linear, photograph
 from textures import about, busy, corner_error, turn
+from torch import Tensor
 
 from drmime import ladder
 from drmime.grid import Grid
@@ -190,3 +193,19 @@ def test_the_first_steps_shift_turn_and_scale_and_no_more(group: str, ndim: int)
     kept = set(ladder.shapely(generators(group, ndim)))
     assert all(name.startswith(("translation", "rotation", "scale", "perspective")) for name in kept)
     assert kept >= set(generators(group, ndim)) & set(generators("similarity", ndim))
+
+
+def test_starts_of_far_different_scales_are_refined_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each group at pixels that suit it, the first that was found with all that have about its scale."""
+    asked: list[list[float]] = []
+
+    def together(fixed: Image, moving: Image, found: list[tuple[str, Tensor]], *_: Any) -> list[Candidate]:
+        asked.append([float(matrix[0, 0]) for _, matrix in found])
+        return [Candidate(source, 1.0, matrix, float(matrix[0, 0])) for source, matrix in found]
+
+    monkeypatch.setattr(ladder, "_together", together)
+    plane = Case(2)
+    scales = [torch.diag(torch.tensor([s, s, 1.0], dtype=torch.float64)) for s in (1.0, 0.7, 1.3, 4.0, 0.2, 5.0)]
+    candidates = climb(plane.fixed, plane.moving, [("search", matrix) for matrix in scales], generators("affine", 2), 0)
+    assert asked == [[1.0, 0.7, 1.3], [4.0, 5.0], [0.2]]
+    assert [candidate.evidence for candidate in candidates] == [5.0, 4.0, 1.3, 1.0, 0.7, 0.2]

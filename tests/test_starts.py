@@ -272,22 +272,6 @@ def test_further_looks_are_taken_where_edges_agree_well_but_something_speaks_aga
     assert further.calls == doubted
 
 
-def test_starts_of_far_different_scales_are_refined_apart(plane: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each group at pixels that suit it, the first that was found with all that have about its scale."""
-    asked: list[list[float]] = []
-
-    def climbed(fixed: Image, moving: Image, found: list[tuple[str, Tensor]], *_: Any) -> tuple[Candidate, ...]:
-        asked.append([float(matrix[0, 0]) for _, matrix in found])
-        return tuple(Candidate(source, 1.0, matrix, float(matrix[0, 0])) for source, matrix in found)
-
-    monkeypatch.setattr(starts, "climb", climbed)
-    scales = [torch.diag(torch.tensor([s, s, 1.0], dtype=torch.float64)) for s in (1.0, 0.7, 1.3, 4.0, 0.2, 5.0)]
-    one = starts.Starts(plane.fixed, plane.moving, plane.truth, generators("affine", 2), 0, lambda what, share: None)
-    candidates = one._climbed([("search", matrix) for matrix in scales])
-    assert asked == [[1.0, 0.7, 1.3], [4.0, 5.0], [0.2]]
-    assert [candidate.evidence for candidate in candidates] == [5.0, 4.0, 1.3, 1.0, 0.7, 0.2]
-
-
 # Doubts
 
 

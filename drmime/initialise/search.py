@@ -207,7 +207,7 @@ class Search:
             length = spacing * longer[scale]
             here, there = described[longer[scale]], reduced(moving, length * scale)
             wide = sorted((there.grid.extent / (length * scale)).tolist())[there.grid.ndim - 2]  # of a volume the middle one
-            if wide >= THIN and max(here.grid.shape) >= FEWEST:
+            if numbers_ and wide >= THIN and max(here.grid.shape) >= FEWEST:
                 for past, peaks_ in self._at_scale(here, self.maps.describe(there), scale, poses[numbers_], count):
                     found.append(peaks_._replace(pose=torch.tensor(numbers_)[peaks_.pose]))
                     tell((done + past) / total)
@@ -228,7 +228,7 @@ class Search:
         """
         ndim = here.grid.ndim
         # the canvas holds the moving image however it is turned
-        sides = (torch.linalg.inv(poses).abs() @ there.grid.extent / scale).amax(0) if len(poses) else there.grid.extent
+        sides = (torch.linalg.inv(poses).abs() @ there.grid.extent / scale).amax(0)
         longest, diagonal = float(there.grid.extent.max()), float(there.grid.extent.norm())
         stretch = float(1 / torch.linalg.svdvals(poses).amin())
         sides = sides.clamp(max=max(longest, CORNERS[ndim] * diagonal) / scale * stretch)
