@@ -156,8 +156,9 @@ class Starts:
     def _sure(self, candidates: Sequence[Candidate]) -> bool:
         """Whether edges agree so well at the first candidate, and nothing speaks against it, that others are not looked for."""
         best = candidates[0]
-        against = self._stretched(best) or doubts(candidates, self.fixed.grid) or self._rival(best) is not None
-        return best.score >= SURE and not against
+        if best.score < SURE or self._stretched(best) or doubts(candidates, self.fixed.grid):
+            return False
+        return self._rival(best) is None  # last: it takes a map of scores
 
     def _stretched(self, best: Candidate) -> bool:
         """Whether a start has a shape that pixels of unequal sides may be to blame for, of images without spacing."""
