@@ -106,6 +106,15 @@ def _gray(levels: Pyramid, number: int) -> Image:
     return Image(level.data.mean(1, keepdim=True), level.grid, level.mask)
 
 
+def moving_edges(small: Reduced, level: int, matrix: Tensor) -> Image:
+    """The moving image's edges at a level as a transform (D+1, D+1) brings them onto the fixed grid; 0 where a mask is."""
+    fixed = small.fixed.levels[level]
+    _, found, weight = paired_values(fixed, small.moving.levels[level], matrix[None])
+    found = GradientAngle().turn(found, linear_part(matrix, fixed.grid)[None, None]) * weight[..., None]
+    data, mask = (part.reshape(1, -1, *fixed.grid.shape) for part in (found.mT, weight))
+    return Image(data, fixed.grid, mask)
+
+
 def paired_values(fixed: Image, moving: Image, matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Values of both images at every fixed pixel, for each matrix: (K, N, C) twice, and weights (K, N)."""
     count = len(matrices)

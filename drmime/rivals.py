@@ -12,11 +12,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from drmime.evidence import Reduced, correlation, paired_values
-from drmime.grid import linear_part
-from drmime.image import Image
+from drmime.evidence import Reduced, correlation, moving_edges, paired_values
 from drmime.initialise.angle import GradientAngle
-from drmime.metrics import GradientAngle as Metric
 from drmime.orientation import gaussian
 
 NEARLY = 0.7  # share of the chosen place's score; 0.6 to 0.8 doubt nearly the same real pairs (`experiments/README.md`)
@@ -46,11 +43,7 @@ def rival(small: Reduced, matrix: Tensor) -> Rival | None:
 def _by_edges(small: Reduced, matrix: Tensor) -> Rival | None:
     sizes = [level.data[0, 0].numel() for level in small.fixed.levels]
     level = next((number for number, size in enumerate(sizes) if size <= PIXELS), len(sizes) - 1)
-    fixed, moving = small.fixed.levels[level], small.moving.levels[level]
-    _, found, weight = paired_values(fixed, moving, matrix[None])
-    found = Metric().turn(found, linear_part(matrix, fixed.grid)[None, None]) * weight[..., None]
-    data, mask = (part.reshape(1, -1, *fixed.grid.shape) for part in (found.mT, weight))
-    canvas = Image(data, fixed.grid, mask)
+    fixed, canvas = small.fixed.levels[level], moving_edges(small, level, matrix)
     maps = GradientAngle()
     maps.begin(fixed, canvas, fixed.grid.shape, LEAST_OVERLAP)
     score, overlap = (part[0].numpy() for part in maps.maps(canvas))

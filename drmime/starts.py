@@ -3,7 +3,8 @@
 One look follows another until a start is settled. A quick look at few pixels is enough for two pairs of three: several starts
 have come to the same place then, and none elsewhere is half as good. A thorough look follows, and where edges say little of
 what it found, further ones: at smaller overlaps, at scales from 1/8 to 8, at pixels of unequal sides. What they leave unclear
-is started anew from all around its place and polished by MINE, and what still has a rival is said to be doubtful.
+is started anew from all around its place and polished by MINE, and what still has a rival, or blocks that agree elsewhere, is
+said to be doubtful.
 """
 
 import functools
@@ -14,29 +15,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drmime.choose import CHANCE, DOUBTFUL, RIVAL, agreed, apart, as_given, doubts, stands_out, stronger
 from drmime.grid import Grid, linear_part, scaled
 from drmime.image import Image
 from drmime.initialise import Initialiser, nothing
-from drmime.initialise.base import corner_distances
 from drmime.initialise.search import Search
 from drmime.ladder import RUNGS, Candidate, Rung, climb, polished, reduced_pair, scores_at, shapely
 from drmime.looks import Look, holds, looks, suited, without_spacing
+from drmime.residuals import residuals
 from drmime.rivals import Rival, rival
 from drmime.transform import LieTransform
 
-CLEAR = 20.0  # standard deviations, from which a first look may be enough
-RIVAL = 0.5  # share of the best one's evidence that no start elsewhere may have then
 AROUND = {2: (0.08,), 3: (0.1,)}  # radians, logarithms of a scale, or half sides, by which starts around one are off it
 CLOSER = {2: (0.02, 0.04), 3: (0.05, 0.1)}  # likewise, around a start that a thorough look left unclear
-SAME = (0.7, 0.02)  # share of the evidence, and of the diagonal, with which another start has come to the same place
-DOUBTFUL = 0.8  # a start elsewhere for which this share of the best one's evidence speaks
 BETWEEN = (0.17, 0.38, 0.5, 0.71)  # of the way between two starts: their peak is one if the evidence is nearly the same there
 JOINED = 0.95  # share of the lower one's evidence, everywhere between
-APART = 0.05  # of the fixed image's diagonal: corners further off, on average, are elsewhere
-NEARBY = 0.25  # of the fixed image's diagonal, likewise: within it a start is one that the given start may have meant
 STRETCHED = 1.3  # of one direction against another; affine maps between the real pairs here have up to 1.2
 SURE = 50.0  # standard deviations; below, a look at the mirrored image is worth its time however clear the start is
-CHANCE = 8.0  # standard deviations; neighbouring pixels are not independent, so chance reaches several
+SETTLED = 0.25  # share of the image's blocks that agree where they lie, without which looks go on; chance is 0.03
+SCATTERED = (
+    0.16  # likewise, below which a result is doubted; from 0.14 to 0.19 the same real pairs are (`experiments/README.md`)
+)
 COARSE = RUNGS[0].levels  # where proper and mirrored starts are compared before any is refined
 
 
@@ -76,11 +75,11 @@ class Starts:
         taken = looks(self.generators, self.fixed.grid, self.moving.grid) if len(own) < len(searching) else []
         auto = bool(taken)
         found, candidates, enough = self._looked(own, taken or [Look("the given start")])
-        candidates = _as_given(candidates, self.given, self.fixed.grid)
+        candidates = as_given(candidates, self.given, self.fixed.grid)
         if auto and not enough:
             self.tell("starts around the best one", 0.0)
             nearby = self._climbed(_around(candidates[0], self.generators, self.fixed.grid, CLOSER))
-            candidates = (_better(candidates[0], nearby[0]), *candidates[1:])
+            candidates = (stronger(candidates[0], nearby[0]), *candidates[1:])
         self.best = candidates[0]
         doubt = doubts(candidates, self.fixed.grid) or (() if enough else self._rivalled(candidates[0]))
         if len(candidates) == 1 and (auto or any(find is not nothing for _, find in own)):
@@ -96,6 +95,8 @@ class Starts:
         if auto and not enough:
             self.tell("polishing the best start", 0.0)
             candidates = (polished(self.fixed, self.moving, candidates[0], self.generators, self.seed), *candidates[1:])
+        if not enough:
+            doubt += self._scattered(candidates[0])
         return Ranking(candidates, doubt)
 
     def _looked(
@@ -147,18 +148,35 @@ class Starts:
         best, *others = candidates = self._peaks(candidates)
         if not stands_out(candidates, self.fixed.grid) and not (count > len(candidates) == 1):
             return candidates, False
-        if count > len(candidates) or _agreed(candidates, self.fixed.grid):
-            return candidates, self._rival(best) is None
+        if count > len(candidates) or agreed(candidates, self.fixed.grid):
+            return candidates, self._holds(best)
         around = self._climbed(_around(best, self.generators, self.fixed.grid, AROUND))
-        better = _better(best, around[0])
-        return (better, *others), _agreed(around, self.fixed.grid) and self._rival(better) is None
+        better = stronger(best, around[0])
+        return (better, *others), agreed(around, self.fixed.grid) and self._holds(better)
 
     def _sure(self, candidates: Sequence[Candidate]) -> bool:
         """Whether edges agree so well at the first candidate, and nothing speaks against it, that others are not looked for."""
         best = candidates[0]
         if best.score < SURE or self._stretched(best) or doubts(candidates, self.fixed.grid):
             return False
-        return self._rival(best) is None  # last: it takes a map of scores
+        return self._holds(best)  # last: it takes a map of scores
+
+    def _holds(self, best: Candidate) -> bool:
+        """Whether no shift of a start fits about as well, and enough blocks of the image agree where they lie."""
+        return self._rival(best) is None and not self._near(best) < SETTLED
+
+    def _near(self, best: Candidate) -> float:
+        """The share of blocks that agree best where a start puts them; NaN of too few."""
+        return residuals(reduced_pair(self.fixed, self.moving, best.matrix[None]), best.matrix).near
+
+    def _scattered(self, best: Candidate) -> tuple[str, ...]:
+        """A sentence where blocks of the image agree elsewhere."""
+        near = self._near(best)
+        if not near < SCATTERED:
+            return ()
+        return (
+            f"Doubtful: {near:.0%} of the image's blocks agree best where they lie, the others elsewhere. Look at the overlay.",
+        )
 
     def _stretched(self, best: Candidate) -> bool:
         """Whether a start has a shape that pixels of unequal sides may be to blame for, of images without spacing."""
@@ -234,33 +252,6 @@ def _stretch(candidate: Candidate, fixed: Grid) -> float:
     return float(stretches[0] / stretches[-1])
 
 
-def _as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> tuple[Candidate, ...]:
-    """Where about as much speaks for a start near the given one, that goes first: who gave it may know something."""
-    for number, one in enumerate(candidates):
-        if one.evidence <= DOUBTFUL * candidates[0].evidence:
-            break
-        if not apart(one.matrix, given, fixed, NEARBY):
-            return (one, *candidates[:number], *candidates[number + 1 :])
-    return candidates
-
-
-def _better(one: Candidate, other: Candidate) -> Candidate:
-    return max(one, other, key=lambda candidate: candidate.evidence)
-
-
-def stands_out(candidates: Sequence[Candidate], fixed: Grid) -> bool:
-    """Whether edges agree, and far more speaks for the first candidate than for any elsewhere; false of a single one."""
-    return len(candidates) > 1 and candidates[0].score > CLEAR and _rival(candidates, fixed, RIVAL) is None
-
-
-def _agreed(candidates: Sequence[Candidate], fixed: Grid) -> bool:
-    """Whether another has come to the place of the first."""
-    best, *others = candidates
-    share, near = SAME
-    strong = (other for other in others if other.evidence > share * best.evidence)
-    return any(not apart(best.matrix, other.matrix, fixed, near) for other in strong)
-
-
 def _around(
     best: Candidate, generators: Mapping[str, Tensor], fixed: Grid, far: Mapping[int, Sequence[float]]
 ) -> list[tuple[str, Tensor]]:
@@ -270,30 +261,3 @@ def _around(
     off = torch.cat([torch.zeros_like(axes[:1]), *(side * length * axes for length in far[fixed.ndim] for side in (1, -1))])
     matrices = LieTransform(basis, best.matrix.expand(len(off), -1, -1), fixed).matrix(off)
     return [(best.source, matrix) for matrix in matrices.detach()]
-
-
-def _rival(candidates: Sequence[Candidate], fixed: Grid, share: float) -> Candidate | None:
-    """The best start elsewhere, if more than this share of the first one's evidence speaks for it."""
-    best, *others = candidates
-    strong = (other for other in others if other.evidence > share * best.evidence)
-    return next((other for other in strong if apart(best.matrix, other.matrix, fixed)), None)
-
-
-def doubts(candidates: Sequence[Candidate], fixed: Grid) -> tuple[str, ...]:
-    """Why the first candidate may be wrong, in sentences; none where nothing speaks against it."""
-    best = candidates[0]
-    if best.score < CHANCE:
-        return (f"Doubtful: edges agree no more than by chance ({best.score:.0f} standard deviations). Look at the overlay.",)
-    if other := _rival(candidates, fixed, DOUBTFUL):
-        share = other.evidence / best.evidence
-        used = "the one used, which is nearer to the given start" if share > 1 else "the one used"  # `_as_given`
-        return (
-            f"Doubtful: about as much speaks for a start elsewhere ({other.source}, {share:.0%} "
-            f"of the evidence) as for {used}. Look at the overlay.",
-        )
-    return ()
-
-
-def apart(one: Tensor, other: Tensor, fixed: Grid, share: float = APART) -> bool:
-    """Whether two transforms take the corners of `fixed` to places more than a share of its diagonal apart."""
-    return float(corner_distances(one, other, fixed).mean()) > share

@@ -10,12 +10,12 @@ from textures import about, busy, corner_error, turn
 from torch import Tensor
 
 from drmime import ladder
+from drmime.choose import CHANCE, doubts
 from drmime.grid import Grid
 from drmime.image import Image
 from drmime.ladder import Candidate, climb, polished
 from drmime.lie import GROUPS, generators
 from drmime.pyramid import Pyramid
-from drmime.starts import CHANCE, doubts
 
 
 @pytest.fixture(scope="module")

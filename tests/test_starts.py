@@ -13,6 +13,7 @@ from textures import about, turn
 from torch import Tensor
 
 from drmime import ladder, starts
+from drmime.choose import APART, apart, as_given, doubts, stands_out
 from drmime.grid import Grid
 from drmime.image import Image
 from drmime.initialise import Initialiser, centre, nothing
@@ -23,7 +24,7 @@ from drmime.lie import GROUPS, generators
 from drmime.looks import Look, suited
 from drmime.looks import looks as looks_for
 from drmime.rivals import Rival
-from drmime.starts import apart, doubts, ranking, stands_out
+from drmime.starts import ranking
 
 
 @pytest.fixture(scope="module")
@@ -323,7 +324,7 @@ def test_of_two_starts_that_are_as_good_the_one_near_the_given_goes_first() -> N
 
     def first(*evidence: float, given: float) -> float:
         made = tuple(Candidate("one", 40, at(60 * number), one) for number, one in enumerate(evidence))
-        ordered = starts._as_given(made, at(given), grid)
+        ordered = as_given(made, at(given), grid)
         assert sorted(map(id, ordered)) == sorted(map(id, made))
         return ordered[0].evidence
 
@@ -338,7 +339,7 @@ def test_apart_is_a_share_of_the_diagonal_in_the_scale_of_the_moving_image(ndim:
         grid = Grid.regular(SIDES[ndim], [spacing] * ndim)
         middle, eye = grid.centre, torch.eye(ndim, dtype=torch.float64)
         step = torch.zeros(ndim, dtype=torch.float64)
-        step[0] = scale * starts.APART * float((grid.size * grid.spacing).norm())
+        step[0] = scale * APART * float((grid.size * grid.spacing).norm())
         one = about(scale * eye, middle, middle)
         assert not apart(one, one, grid)
         assert not apart(one, about(scale * eye, middle, middle + 0.99 * step), grid)
