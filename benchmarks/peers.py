@@ -53,7 +53,7 @@ def load_pair(data: Path, name: str, rgb: bool, start: str, size: int | None) ->
         raise SystemExit(f"{name}: expected dataset/pair of a 2-D pair with landmarks in {data / 'pairs.csv'}")
     images, landmarks = [], []
     for side in ("fixed", "moving"):
-        pixels = read_image(data / found[0][side])[0].astype(np.float32)
+        pixels = read_image(data / found[0][side]).array.astype(np.float32)
         pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] < 3 else pixels
         pixels = pixels[..., :3] if rgb and pixels.ndim == 3 else gray(pixels)
         small = pixels if size is None else zoomed(pixels, size / max(pixels.shape[:2]))

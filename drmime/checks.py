@@ -18,6 +18,7 @@ from drmime.lie import PARAMETRISATIONS, generators
 from drmime.looks import suited
 from drmime.metrics import METRICS, Similarity
 from drmime.optimise import Schedule
+from drmime.pixels import each
 from drmime.pyramid import COARSEST_SIDE, possible_levels
 from drmime.registry import build, known, name_of
 from drmime.sampling import SAMPLERS, Sampler
@@ -36,6 +37,7 @@ class Options:
     initialisers: list[tuple[str, Initialiser | None]]
     schedule: Schedule
     images: Mapping[str, Any]  # keyword arguments of `as_image`
+    own: Mapping[str, tuple[Any, Any]]  # those that differ for the fixed and the moving image
     parametrisation: str
     finest_vector: bool
     seed: int
@@ -52,6 +54,7 @@ def options(given: Mapping[str, Any]) -> Options:
     place, kind = device(given["device"]), DTYPES[known("dtype", given["dtype"], DTYPES)]
     nan = known("nan", given["nan"], ("error", "mask"))
     whole("levels", given["levels"], 1)
+    observers(given["observers"])
     if not isinstance(given["group"], Mapping):
         generators(given["group"], 3)  # which has every name that 2-D has
     if isinstance(given["initial_transform"], (str, Mapping)):
@@ -63,7 +66,8 @@ def options(given: Mapping[str, Any]) -> Options:
         sampler=build("sampler", SAMPLERS, given["sampler"], Sampler),
         initialisers=initialisers(given["initialiser"]),
         schedule=schedule(*(given[name] for name in SCHEDULE)),
-        images={"channel_axis": given["channel_axis"], "nan": nan, "device": place, "dtype": kind},
+        images={"nan": nan, "device": place, "dtype": kind},
+        own={name: each(name, given[name]) for name in ("channel_axis", "channel")},
         parametrisation=known("parametrisation", given["parametrisation"], PARAMETRISATIONS),
         finest_vector=switch("finest_vector", given["finest_vector"]),
         seed=whole("seed", given["seed"], 0),
@@ -162,11 +166,11 @@ def _first(option: str, spec: Any, fixed: Image, moving: Image) -> Tensor:
 
 
 def initialisers(spec: Any) -> list[tuple[str, Initialiser | None]]:
-    """What proposes starts, with names to report: of None none, of "auto" the search that suits the group (None).
+    """What proposes starts, with names to report: of None or "none" none, of "auto" the search that suits the group (None).
 
     "given" proposes nothing, but the given start is refined as candidates are.
     """
-    if spec is None:
+    if spec is None or (isinstance(spec, str) and spec == "none"):
         return []
     table = {**INITIALISERS, "auto": lambda: suited, "given": lambda: nothing}
     made: list[tuple[str, Initialiser | None]] = []

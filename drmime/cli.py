@@ -165,7 +165,9 @@ def _add_register(commands: Any) -> None:
     add("--moving-mask", default=GIVEN, metavar="FILE")
     add("--fixed-spacing", type=_lengths, default=GIVEN, metavar="A,B", help="pixel lengths, slowest axis first")
     add("--moving-spacing", type=_lengths, default=GIVEN, metavar="A,B")
-    add("--channel-axis", type=_axis, default=GIVEN, metavar="AXIS", help="auto, none, or the number of an axis")
+    each = "; two with a comma between for FIXED and MOVING"
+    add("--channel-axis", type=_axes, default=GIVEN, metavar="AXIS", help=f"auto, none, or the number of an axis{each}")
+    add("--channel", type=_axes, default=GIVEN, metavar="N", help=f"the one channel to compare, or none for all{each}")
     add("--nan", default=GIVEN, help="error, or mask to leave out pixels that are not finite")
 
     add = parser.add_argument_group("what to write").add_argument
@@ -240,6 +242,12 @@ def _lengths(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"expected numbers with commas between, such as 0.5,0.5, got {text!r}") from error
+
+
+def _axes(text: str) -> Any:
+    """One for both images, or one for each."""
+    axes = [_axis(part.strip()) for part in text.split(",")]
+    return axes[0] if len(axes) == 1 else axes
 
 
 def _axis(text: str) -> int | str | None:

@@ -16,6 +16,7 @@ from drmime.errors import InputError, whole
 from drmime.io import MEDICAL, write_atomically, write_image
 from drmime.observers import Progress, TensorBoard
 from drmime.optimise import Observer
+from drmime.pixels import each
 from drmime.registration import Interrupted
 from drmime.registration import register as align
 from drmime.registry import known, names_only, options_of
@@ -77,9 +78,9 @@ def register(args: Namespace) -> Report:
     except Interrupted as error:
         return _interrupted(error, args.out)
     _save(registration, args.out)
-    axis = options.get("channel_axis", "auto")
-    warped = _write_warped(registration, args, axis)
-    registration.overlay(args.fixed, args.moving, args.out / "overlay.png", axis)
+    axes = each("channel_axis", options.get("channel_axis", "auto"))
+    warped = _write_warped(registration, args, axes[1])
+    registration.overlay(args.fixed, args.moving, args.out / "overlay.png", axes)
     text = f"{registration}\nin {args.out}: transform.json, history.csv, {warped.name}, overlay.png"
     return Report(text) if registration.success else Report(text, registration.stop.value, 1)
 

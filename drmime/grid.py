@@ -89,6 +89,22 @@ class Grid:
         signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * self.ndim)
         return apply(self.world_from_unit, signs)[0]
 
+    def along(self, axes: Sequence[int]) -> "Grid":
+        """The grid of some of the axes (array order), in as many dimensions of the world.
+
+        Where these axes run along world axes, those are kept, origin and direction with them; of a plane that is oblique in
+        the world its own pixel lengths are, from 0.
+        """
+        if len(axes) == self.ndim:
+            return self
+        columns = [self.ndim - 1 - axis for axis in reversed(axes)]
+        shape = tuple(self.shape[axis] for axis in axes)
+        linear = self.world_from_index[:-1, columns]
+        rows = (linear.abs() > 1e-6 * linear.abs().max()).any(1).nonzero()[:, 0]
+        if len(rows) != len(axes):
+            return Grid.regular(shape, self.spacing[columns].flip(0).tolist())
+        return Grid(shape, homogeneous(linear[rows], self.world_from_index[rows, -1]))
+
     def halved(self, axes: Sequence[int]) -> "Grid":
         """The grid of half as many pixels along `axes` (array order), each in the middle of the two it replaces."""
         factor = torch.tensor([2.0 if axis in axes else 1.0 for axis in range(self.ndim)], dtype=torch.float64).flip(0)

@@ -13,9 +13,10 @@ from torch import Tensor
 from drmime.errors import InputError, numbers
 from drmime.grid import Grid, apply
 from drmime.io import read_image
+from drmime.objects import from_object
+from drmime.pixels import Pixels, arranged, chosen
 
 SMALLEST_SIDE = 8  # pixels; below this no level holds anything to align
-FEWEST_SLICES = 4  # of a volume, along one of its axes
 VALID = 0.999  # a point counts when this share of the pixels it is interpolated from is inside the mask
 
 
@@ -125,31 +126,41 @@ def as_image(
     mask: Any = None,
     spacing: Sequence[float] | None = None,
     channel_axis: int | str | None = "auto",
+    channel: int | None = None,
     nan: str = "error",
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Image:
-    """Check and convert one image: a path, NumPy array or torch tensor of 2 or 3 spatial dimensions; B = 1.
+    """Check and convert one image of 2 or 3 spatial dimensions: a path, an array, a tensor, `Pixels`, or an image of itk,
+    SimpleITK, ANTs, nibabel, xarray, Pillow or numpy.ma; B = 1.
 
     Args:
         role: "fixed" or "moving", for messages.
-        mask: array or path of the image's spatial shape; nonzero counts.
-        spacing: pixel lengths in array order; by default those of the file, else 1.
-        channel_axis: where the channels are; None when there are none; "auto" takes the last axis of an array of
-            three or more axes (the first of a tensor) when its length is 2 to 4.
+        mask: array or path of the image's spatial shape; nonzero counts. With one that the image itself has, both count.
+        spacing: pixel lengths in array order; by default those of the file or object, else 1.
+        channel_axis: where the channels are; None when there are none; "auto": where the file or object says, else the last
+            axis of an array of three or more axes (the first of a tensor) when its length is 2 to 4, or an empty one.
+        channel: the number of the one channel that is compared; None for all.
         nan: "error", or "mask" to leave NaN and infinite pixels out.
 
     Raises:
         InputError: anything that cannot be registered, in one sentence.
     """
-    array, grid = load(data, role)
-    array, _ = channels_first(array, channel_axis, role, isinstance(data, Tensor), SMALLEST_SIDE)
-    grid = _grid(array.shape[1:], spacing, grid, role)
+    source = arranged(load(data, role), channel_axis, role, isinstance(data, Tensor), SMALLEST_SIDE)
+    array = chosen(source.channels, channel, role)
+    grid = _grid(array.shape[1:], spacing, source.grid, role)
     with np.errstate(over="ignore"):  # what overflows is infinite, and said to be so below
         array = np.array(array, dtype=np.float64 if dtype == torch.float64 else np.float32, order="C")  # a copy, always
     pixels = torch.as_tensor(array, device=device)[None]
     inside = _mask(mask, array.shape[1:], role)
+    if source.mask is not None:
+        inside = source.mask if inside is None else inside & source.mask
+        if not inside.any():
+            raise InputError(f"{role} image: no valid pixel is left inside the mask")
     finite = np.isfinite(array).all(0)
+    if source.mask is not None:  # what the image's own mask leaves out may hold anything
+        pixels = torch.where(torch.as_tensor(source.mask, device=device), pixels, 0)
+        finite |= ~source.mask
     if not finite.all():
         if nan != "mask":
             raise InputError(
@@ -164,78 +175,19 @@ def as_image(
     return image
 
 
-def load(data: Any, role: str) -> tuple[np.ndarray, Grid | None]:
-    """The array behind a path, array or tensor, of a numeric dtype, and the grid that the file states, if any."""
-    grid = None
-    if isinstance(data, (str, Path)):
-        array, grid = read_image(data)
-    elif isinstance(data, Tensor):
-        array = _numpy(data, role)
-    else:
-        try:
-            array = np.asarray(data)
-        except ValueError as error:
-            raise InputError(f"{role} image: expected an array, got rows of unequal length ({error})") from error
-    if array.dtype.kind not in "buif":
-        raise InputError(f"{role} image: expected bool, integer or real numbers, got dtype {array.dtype}. Convert it first.")
-    return array, grid
-
-
-def _numpy(tensor: Tensor, role: str) -> np.ndarray:
-    if tensor.layout != torch.strided:
-        raise InputError(f"{role} image: expected a dense tensor, got layout {tensor.layout}. Use .to_dense().")
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().cpu().numpy()
-
-
-def channels_first(
-    array: np.ndarray, channel_axis: int | str | None, role: str, tensor: bool, least: int = 1
-) -> tuple[np.ndarray, int | None]:
-    """The array with its channels in front (one when it has none), and the axis they came from; see `as_image`.
-
-    Raises:
-        InputError: no such axis, no channels, not 2 or 3 spatial axes, or one of fewer than `least` pixels, but that a volume
-            may have `FEWEST_SLICES` along one.
-    """
-    axis: int | None
-    if isinstance(channel_axis, str) and channel_axis == "auto":
-        axis = 0 if tensor else -1
-        axis = axis if array.ndim >= 3 and 2 <= array.shape[axis] <= 4 else None
-    elif channel_axis is None:
-        axis = None
-    elif isinstance(channel_axis, (int, np.integer)) and not isinstance(channel_axis, bool):
-        axis = int(channel_axis)
-    else:
-        raise InputError(f'channel_axis: expected an integer, None or "auto", got {channel_axis!r}')
-    if axis is not None and not -array.ndim <= axis < array.ndim:
-        raise InputError(f"{role} image: channel_axis {axis} is not an axis of an array of shape {array.shape}")
-    if axis is not None and array.shape[axis] == 0:
-        raise InputError(f"{role} image: expected at least one channel, got none on axis {axis} of shape {array.shape}")
-    spatial = array.ndim - (axis is not None)
-    if spatial not in (2, 3):
+def load(data: Any, role: str, labels: bool = False) -> Pixels:
+    """The pixels behind a path, array, tensor or an image of another package, of a numeric dtype."""
+    pixels = read_image(data, labels) if isinstance(data, (str, Path)) else from_object(data, role, labels)
+    if pixels.array.dtype.kind not in "buif":
         raise InputError(
-            f"{role} image: expected 2 or 3 spatial axes, got an array of shape {array.shape}, taken as {spatial} spatial "
-            f"axes {'and no channel axis' if axis is None else f'with channels on axis {axis}'}. Set channel_axis."
+            f"{role} image: expected bool, integer or real numbers, got dtype {pixels.array.dtype}. Convert it first."
         )
-    channels = array[None] if axis is None else np.moveaxis(array, axis, 0)
-    _check_size(channels.shape[1:], role, least)
-    return channels, axis
-
-
-def _check_size(shape: Sequence[int], role: str, least: int) -> None:
-    fewest = min(least, FEWEST_SLICES) if len(shape) == 3 else least
-    shortest, next_one = sorted(shape)[:2]
-    if shortest >= fewest and next_one >= least:
-        return
-    slices = f" A volume may have {fewest} along one axis." if fewest < least else ""
-    raise InputError(
-        f"{role} image: expected at least {least} pixel{'s' if least > 1 else ''} along every axis, got shape "
-        f"{tuple(shape)}.{slices} Set channel_axis if one of these axes holds channels."
-    )
+    return pixels
 
 
 def _grid(shape: Sequence[int], spacing: Sequence[float] | None, grid: Grid | None, role: str) -> Grid:
     if spacing is None:
-        return grid if grid is not None and grid.shape == tuple(shape) else Grid.regular(shape)
+        return Grid.regular(shape) if grid is None else grid
     form = f"{len(shape)} positive lengths in array order"
     lengths = np.atleast_1d(numbers(f"{role} spacing", spacing, form))
     if lengths.shape != (len(shape),) or not ((lengths > 1e-12) & (lengths < 1e12)).all():
@@ -246,9 +198,12 @@ def _grid(shape: Sequence[int], spacing: Sequence[float] | None, grid: Grid | No
 def _mask(mask: Any, shape: tuple[int, ...], role: str) -> np.ndarray | None:
     if mask is None:
         return None
-    array, _ = load(mask, f"{role} mask of the")
+    array = load(mask, f"{role} mask of the", labels=True).array
     if array.shape != shape:
-        raise InputError(f"{role} mask: expected the image's shape {shape}, got {array.shape}")
+        empty = tuple(at for at, length in enumerate(array.shape) if length == 1)
+        if isinstance(mask, (list, tuple)) or array.squeeze(empty).shape != shape:
+            raise InputError(f"{role} mask: expected the image's shape {shape}, got {array.shape}")
+        array = array.squeeze(empty)
     inside = (array != 0) & np.isfinite(array)
     if not inside.any():
         raise InputError(f"{role} mask: expected at least one nonzero pixel, got none")

@@ -2,120 +2,73 @@
 
 import contextlib
 import csv
-import gzip
-import math
 import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
-import torch
 
 from drmime.errors import InputError, existing_file
 from drmime.grid import Grid
+from drmime.pixels import Pixels
+from drmime.readers import PICTURES, READERS, read_picture
+from drmime.writers import WRITERS, channels_last
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm")
-TIFF = (".tif", ".tiff")
-TWO_FILES = (".mhd", ".img", ".hdr")  # header and pixels: they cannot appear whole or not at all
+TWO_FILES = (".mhd", ".nhdr", ".img", ".hdr")  # header and pixels: they cannot appear whole or not at all
 DRAFT = ".part-"  # how the name begins of what is being written
+PROBED = 2**20  # bytes that are written at once to see whether there is room
 STALE = 3600  # seconds after which a draft is nobody's
-NIFTI = (".nii", ".nii.gz")
-MEDICAL = (*NIFTI, ".mha", ".mhd", ".nrrd", ".dcm", ".img", ".hdr")
+MEDICAL = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr", ".dcm", ".img", ".hdr")
 
 
-def read_image(path: str | Path) -> tuple[np.ndarray, Grid | None]:
-    """Pixels in array order and, where the file states one, their grid (world is the file's own: LPS millimetres).
+def read_image(path: str | Path, labels: bool = False) -> Pixels:
+    """Pixels in array order and what the file states of their axes; world is the file's own, LPS millimetres of medical ones.
 
-    NumPy's .npy, TIFF, every picture that Pillow reads, and medical formats through SimpleITK (extra `medical`).
+    NumPy's .npy, TIFF (axes and pixel lengths by OME or ImageJ metadata), every picture that Pillow reads, upright as EXIF
+    says, and medical formats by nibabel and SimpleITK (extra `medical`). With `labels` a palette's entries stay as they are.
 
     Raises:
-        InputError: no such file, not an image, empty or truncated.
+        InputError: no such file, not an image, empty, truncated or damaged, larger than the memory.
     """
     path = existing_file(path, "an image file")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes)")
     try:
-        if _ending(path) in MEDICAL:
-            return _read_medical(path)
-        if _ending(path) == ".npy":
-            return np.load(path, allow_pickle=False), None
-        # named, since imageio would else try every plugin it can import on a broken file
-        return np.asarray(iio.imread(path, plugin="tifffile" if _ending(path) in TIFF else "pillow")), None
-    except InputError:
-        raise
+        return READERS.get(_ending(path), read_picture)(path, labels)
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from error
     except Exception as error:  # readers raise nearly anything on a broken file
+        if "imagecodecs" in str(error):
+            raise InputError(f"{path}: this compression needs imagecodecs: pip install 'drmime[tiff]'") from error
         raise InputError(
             f"{path}: cannot be read as an image; it may be truncated or of another format ({_first_line(error)})"
         ) from error
 
 
-def _read_medical(path: Path) -> tuple[np.ndarray, Grid]:
-    sitk = simpleitk()
-    image = sitk.ReadImage(str(path))
-    if _ending(path) in NIFTI:
-        _whole(path, image)
-    array = sitk.GetArrayFromImage(image)
-    ndim = image.GetDimension()
-    world_from_index = torch.eye(ndim + 1, dtype=torch.float64)
-    direction = np.array(image.GetDirection()).reshape(ndim, ndim)
-    world_from_index[:-1, :-1] = torch.as_tensor(direction @ np.diag(image.GetSpacing()))
-    world_from_index[:-1, -1] = torch.tensor(image.GetOrigin(), dtype=torch.float64)
-    return array, Grid(array.shape[:ndim], world_from_index)
-
-
-def _whole(path: Path, image: Any) -> None:
-    """An InputError where a NIfTI file ends before its voxels do: ITK says nothing then, and reads zeros."""
-    said = {key: float(image.GetMetaData(key)) for key in ("vox_offset", "bitpix", *(f"dim[{axis}]" for axis in range(8)))}
-    voxels = math.prod(said[f"dim[{axis + 1}]"] for axis in range(int(said["dim[0]"])))
-    expected = int(said["vox_offset"] + voxels * said["bitpix"] / 8)
-    found = path.stat().st_size
-    if path.suffix.lower() == ".gz":
-        with gzip.open(path) as file:
-            found = sum(map(len, iter(lambda: file.read(2**20), b"")))
-    if found < expected:
-        raise InputError(f"{path}: truncated: expected {expected} bytes, got {found}")
-
-
-def simpleitk() -> Any:
-    """The module, or an InputError that says how to install it."""
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise InputError("medical formats and ITK transforms need SimpleITK: pip install 'drmime[medical]'") from error
-    return SimpleITK
-
-
 def write_image(path: str | Path, array: np.ndarray, grid: Grid | None = None) -> None:
-    """Write pixels in the format of the ending; medical formats keep `grid`.
+    """Write pixels in the format of the ending; medical formats and TIFF keep the lengths of `grid`, medical ones its place.
+
+    `array` has the axes of `grid`, and at most one more, for channels.
 
     Raises:
         InputError: an ending that no writer knows, pixels the format cannot hold, or a place that cannot be written.
     """
-    path = Path(path)
+    path, array = Path(path), np.asarray(array)
     suffix = _ending(path)
     if suffix in TWO_FILES:
         raise InputError(f"{path}: {suffix} is one of two files that belong together. Use .mha, .nii.gz or .nrrd.")
-    if suffix not in (*MEDICAL, *TIFF, *PICTURES, ".npy"):
-        endings = ", ".join([*PICTURES, *TIFF, ".npy", ".nii.gz", ".mha", ".nrrd"])
-        raise InputError(f"{path}: expected an image ending ({endings}), got {suffix!r}")
-    if suffix in PICTURES and array.ndim > 2 + (array.shape[-1] in (3, 4)):
+    if suffix not in WRITERS:
+        raise InputError(f"{path}: expected an image ending ({', '.join(WRITERS)}), got {suffix!r}")
+    pixels = channels_last(array, grid) if grid is not None and suffix != ".npy" else array
+    if suffix in PICTURES and pixels.ndim > 2 + (pixels.shape[-1] in (3, 4)):
         raise InputError(f"{path}: {suffix} holds 2-D images, got shape {array.shape}. Use .tif, .npy or a medical format.")
-
-    def write(file: Path) -> None:
-        if suffix in MEDICAL:
-            _write_medical(file, array, grid)
-        elif suffix == ".npy":
-            np.save(file, array)
-        else:
-            pixels = array.astype(np.uint8) * 255 if array.dtype == bool else array
-            iio.imwrite(file, pixels, plugin="tifffile" if suffix in TIFF else "pillow")
-
+    write = WRITERS[suffix]
+    place = Grid.regular(pixels.shape) if grid is None else grid
     try:
-        write_atomically(path, write, suffix)
+        write_atomically(path, lambda file: write(file, pixels, place), suffix, pixels.nbytes)
     except InputError:
         raise
     except Exception as error:
@@ -134,18 +87,10 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).strip().splitlines()[0]
 
 
-def _write_medical(path: Path, array: np.ndarray, grid: Grid | None) -> None:
-    sitk = simpleitk()
-    grid = Grid.regular(array.shape) if grid is None else grid
-    image = sitk.GetImageFromArray(array.astype(np.uint8) if array.dtype == bool else array, isVector=array.ndim > grid.ndim)
-    image.SetSpacing(grid.spacing.tolist())
-    image.SetOrigin(grid.world_from_index[:-1, -1].tolist())
-    image.SetDirection((grid.world_from_index[:-1, :-1] / grid.spacing).flatten().tolist())
-    sitk.WriteImage(image, str(path))
-
-
-def write_atomically(path: Path, write: Callable[[Path], None], suffix: str = "") -> None:
+def write_atomically(path: Path, write: Callable[[Path], None], suffix: str = "", size: int = 0) -> None:
     """Let `write` fill a neighbour of `path`, then put it in place in one step; folders are made as needed.
+
+    `size`: bytes that it is about to take, so that a full disk is told from other troubles of a writer.
 
     Raises:
         InputError: the place cannot be written.
@@ -156,7 +101,11 @@ def write_atomically(path: Path, write: Callable[[Path], None], suffix: str = ""
         os.close(handle)
         draft = Path(name)
         try:
-            write(draft)
+            try:
+                write(draft)
+            except Exception:  # many writers do not tell a full disk from pixels that they cannot hold
+                _probe(draft, size)
+                raise
             with draft.open("rb+") as file:
                 os.fsync(file.fileno())  # or a power cut could leave the name without its content
             draft.chmod(0o666 & ~_umask())
@@ -167,6 +116,13 @@ def write_atomically(path: Path, write: Callable[[Path], None], suffix: str = ""
         if error.errno is None:  # not the system's word: a writer that refuses the pixels
             raise
         raise InputError(f"cannot write {path}: {error.strerror}. Choose another place.") from error
+
+
+def _probe(draft: Path, size: int) -> None:
+    """Raises: OSError: so many bytes cannot be written there."""
+    with draft.open("wb") as file:  # buffered: a bare write would be cut without a word
+        for _ in range(0, size, PROBED):
+            file.write(bytes(PROBED))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "initialiser": (
         "auto",
         "given",
+        "none",
         "identity",
         "centre",
         "mass",

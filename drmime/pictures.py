@@ -15,7 +15,8 @@ from torch import Tensor
 
 from drmime.errors import InputError
 from drmime.grid import Grid, scale_and_shift
-from drmime.image import channels_first, load
+from drmime.image import load
+from drmime.pixels import arranged, each
 from drmime.resample import resample
 
 QUANTILES = (0.002, 0.998)  # become black and white: one hot pixel must not darken a picture
@@ -72,7 +73,8 @@ def compare(
     channel_axis: int | str | None = "auto",
 ) -> np.ndarray:
     """The `overlay` of a registration: before is centre on centre without any turn, after is `moving_from_fixed` (pixels)."""
-    still, mover = (_finite(_load(image, channel_axis)) for image in (fixed, moving))
+    axes = each("channel_axis", channel_axis)
+    still, mover = (_finite(_load(image, axis)) for image, axis in zip((fixed, moving), axes, strict=True))
     if still.shape[1:] != fixed_grid.shape:
         raise InputError(f"overlay: expected the fixed image's shape {fixed_grid.shape}, got {still.shape[1:]}")
     if mover.shape[1:] != moving_grid.shape:
@@ -141,8 +143,7 @@ def _flat(image: Any, channel_axis: int | str | None, spacing: Sequence[float] |
 
 
 def _load(image: Any, channel_axis: int | str | None) -> np.ndarray:
-    array, _ = load(image, "picture")
-    return channels_first(array, channel_axis, "picture", tensor=isinstance(image, Tensor))[0]
+    return arranged(load(image, "picture"), channel_axis, "picture", tensor=isinstance(image, Tensor)).channels
 
 
 def _finite(array: np.ndarray) -> np.ndarray:

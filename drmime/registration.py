@@ -1,8 +1,7 @@
 """`register`: two images in, a `Registration` out."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from drmime.image import Image
 from drmime.ladder import Candidate
 from drmime.lie import generators
 from drmime.metrics import Similarity
+from drmime.modes import own_modes
 from drmime.observers import Progress
 from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step, Stop, maximise
 from drmime.prepare import Images, read_images
@@ -36,19 +36,7 @@ class Interrupted(KeyboardInterrupt):
         self.registrations = registrations
 
 
-@contextmanager
-def _own_modes() -> Iterator[None]:
-    """Whatever the caller's modes: this needs gradients, and coordinates all their digits."""
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast("cpu", enabled=False),
-        torch.autocast("cuda", enabled=False),
-    ):
-        yield
-
-
-@_own_modes()
+@own_modes()
 def register(
     fixed: Any,
     moving: Any,
@@ -63,7 +51,8 @@ def register(
     moving_mask: Any = None,
     fixed_spacing: Sequence[float] | None = None,
     moving_spacing: Sequence[float] | None = None,
-    channel_axis: int | str | None = "auto",
+    channel_axis: Any = "auto",
+    channel: Any = None,
     nan: str = "error",
     steps: int = 70,
     rate: float = 0.0007,
@@ -81,8 +70,9 @@ def register(
 ) -> Any:
     """Align `moving` to `fixed`: find the transform that takes points of the fixed image to the moving image.
 
-    Images are paths, NumPy arrays or torch tensors with two or three spatial dimensions, gray or with channels, of
-    any sizes and spacings. Two lists of images of equal shape are registered as one batch and give a list.
+    Images have two or three spatial dimensions, gray or with channels, of any sizes and spacings: paths, NumPy arrays, torch
+    tensors, or images of itk, SimpleITK, ANTs, nibabel, xarray, Pillow and numpy.ma, whose geometry and masks are kept. Two
+    lists of images of equal shape are registered as one batch and give a list.
 
     Args:
         levels: of the Gaussian pyramid, all optimised jointly; capped where the coarsest would fall under 16 pixels.
@@ -100,8 +90,10 @@ def register(
             (D+1, D+1) from fixed to moving world coordinates, x first; for lists, one matrix for all or one each.
         fixed_mask, moving_mask: arrays or paths of the spatial shape; nonzero pixels count. For lists, lists.
         fixed_spacing, moving_spacing: pixel lengths in array order; by default those of the file, else 1.
-        channel_axis: where channels are; "auto" takes the last axis (the first of a tensor) when its length is 2 to 4.
-            The opacity of an RGBA picture is a channel like the others: leave it out where it says nothing.
+        channel_axis: where channels are, None for none, or two of these, of the fixed and of the moving image; "auto" is what
+            the file or object says, else the last axis (the first of a tensor) when its length is 2 to 4. The opacity of an
+            RGBA picture is a channel like the others: leave it out where it says nothing.
+        channel: number of the one channel to compare, None for all, or two of these.
         nan: "error", or "mask" to leave out pixels that are not finite.
         steps: of the transform, after the metric's warm-up.
         rate: Adam's first rate for the coefficients, about the share of half the longest side moved in a step.
@@ -128,7 +120,6 @@ def register(
     told = ("fixed", "moving", "observers", "progress")
     settings = {name: checks.plain(value) for name, value in locals().items() if name not in told}
     asked = checks.options(locals())
-    checks.observers(observers)
     watchers: Watchers = [*observers, *([Progress()] if asked.progress else [])]
     with use_threads(asked.threads):
         read, grids, notes = read_images(fixed, moving, fixed_mask, moving_mask, fixed_spacing, moving_spacing, asked)

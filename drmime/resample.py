@@ -10,7 +10,8 @@ from torch import Tensor
 
 from drmime.errors import InputError
 from drmime.grid import Grid, apply
-from drmime.image import channels_first, load
+from drmime.image import load
+from drmime.pixels import arranged
 from drmime.registry import known
 
 ORDERS = {"nearest": 0, "linear": 1, "cubic": 3}
@@ -26,15 +27,19 @@ def resample(
     interpolation: str = "linear",
     fill: float = 0,
     channel_axis: int | str | None = "auto",
+    labels: bool = False,
 ) -> np.ndarray:
-    """Read `moving` at every pixel of `fixed_grid`; `moving_from_fixed` in pixels, x first. See `Registration.warp`."""
+    """Read `moving` at every pixel of `fixed_grid`; `moving_from_fixed` in pixels, x first. See `Registration.warp`.
+
+    `labels`: a palette's entries are read and not its colours.
+    """
     order = ORDERS[known("interpolation", interpolation, ORDERS)]
-    array, _ = load(moving, "moving")
-    channels, axis = channels_first(array, channel_axis, "moving", tensor=isinstance(moving, Tensor))
+    source = arranged(load(moving, "moving", labels), channel_axis, "moving", tensor=isinstance(moving, Tensor))
+    channels, axis = source.channels, source.axis
     if channels.shape[1:] != moving_grid.shape:
         raise InputError(f"warp: expected the moving image's shape {moving_grid.shape}, got {channels.shape[1:]}")
-    outside = _fill(fill, array.dtype)
-    out = np.empty((len(channels), *fixed_grid.shape), array.dtype)
+    outside = _fill(fill, channels.dtype)
+    out = np.empty((len(channels), *fixed_grid.shape), channels.dtype)
     for channel, target in zip(channels, out.reshape(len(out), -1), strict=True):
         read = _reader(channel, order)
         for start in range(0, target.size, CHUNK):

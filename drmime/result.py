@@ -15,6 +15,7 @@ from drmime.errors import InputError, existing_file, numbers, whole
 from drmime.grid import Grid, linear_part, mapped
 from drmime.io import write_image, write_text
 from drmime.ladder import Candidate
+from drmime.modes import own_defaults
 from drmime.optimise import Stop
 from drmime.pictures import compare
 from drmime.resample import resample
@@ -47,11 +48,13 @@ class Registration:
         return self.stop.success
 
     @property
+    @own_defaults
     def pixel_matrix(self) -> np.ndarray:
         """moving_from_fixed in pixels, x first: what `matrix` is when there is no spacing. shape: (D+1, D+1)"""
         world = torch.as_tensor(self.matrix)
         return (self.moving_grid.index_from_world @ world @ self.fixed_grid.world_from_index).numpy()
 
+    @own_defaults
     def to_moving(self, points: Any) -> np.ndarray:
         """Points of the fixed image to where they lie in the moving image. (N, D) -> (N, D), world, x first
 
@@ -59,26 +62,29 @@ class Registration:
         """
         return _map(torch.as_tensor(self.matrix), points)
 
+    @own_defaults
     def to_fixed(self, points: Any) -> np.ndarray:
         """Points of the moving image to where they lie in the fixed image. (N, D) -> (N, D), world, x first"""
         return _map(torch.linalg.inv(torch.as_tensor(self.matrix)), points)
 
+    @own_defaults
     def inverse(self) -> "Registration":
         """The same alignment seen from the other side: fixed and moving change places."""
         starts = tuple(replace(start, matrix=torch.as_tensor(_inverse(start.matrix.numpy()))) for start in self.candidates)
         matrix = _inverse(self.matrix)
         return replace(self, matrix=matrix, fixed_grid=self.moving_grid, moving_grid=self.fixed_grid, candidates=starts)
 
+    @own_defaults
     def warp(
         self, moving: Any, interpolation: str = "linear", fill: float = 0, channel_axis: int | str | None = "auto"
     ) -> np.ndarray:
         """The moving image on the grid of the fixed one.
 
         Args:
-            moving: path, array or tensor of the registered moving image's spatial shape; any channels, any dtype.
+            moving: an image as `register` takes it, of the registered moving image's spatial shape; any channels, any dtype.
             interpolation: "nearest", "linear" or "cubic"; values never leave the range of the image.
             fill: value where the moving image has no pixel.
-            channel_axis: as in `register`.
+            channel_axis: as in `register`, of this image.
 
         Returns:
             an array of the fixed image's shape, with dtype and channel axis of `moving`.
@@ -88,13 +94,14 @@ class Registration:
         """
         return resample(moving, self.pixel_matrix, self.moving_grid, self.fixed_grid, interpolation, fill, channel_axis)
 
+    @own_defaults
     def warp_labels(self, labels: Any, fill: int = 0) -> np.ndarray:
         """A label map of the moving image on the grid of the fixed one; labels are never blended, there are no channels."""
-        return self.warp(labels, "nearest", fill, channel_axis=None)
+        grids = self.moving_grid, self.fixed_grid
+        return resample(labels, self.pixel_matrix, *grids, "nearest", fill, channel_axis=None, labels=True)
 
-    def overlay(
-        self, fixed: Any, moving: Any, path: str | Path | None = None, channel_axis: int | str | None = "auto"
-    ) -> np.ndarray:
+    @own_defaults
+    def overlay(self, fixed: Any, moving: Any, path: str | Path | None = None, channel_axis: Any = "auto") -> np.ndarray:
         """A picture to judge the alignment by, 8-bit RGB; written to `path` if one is given.
 
         Above, blends of the fixed image (magenta) and the moving one (green): what is aligned turns gray. Below,
@@ -109,6 +116,7 @@ class Registration:
             write_image(path, picture)
         return picture
 
+    @own_defaults
     def describe(self) -> str:
         """The matrix in words: shift of the image centre, rotation, scales, shear, perspective."""
         return _in_words(self)
@@ -125,6 +133,7 @@ class Registration:
         chosen = "" if count == 1 else f", the best of {count}"
         return [f"start: {best.source}{chosen}; edges agree there by {best.score:.1f} standard deviations of chance"]
 
+    @own_defaults
     def save(self, path: str | Path) -> None:
         """Write everything to a JSON file, which `load` and other programs can read.
 
@@ -162,6 +171,7 @@ class Registration:
         write_text(Path(path), text)
 
     @classmethod
+    @own_defaults
     def load(cls, path: str | Path) -> "Registration":
         """Read what `save` wrote.
 

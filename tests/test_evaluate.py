@@ -259,7 +259,7 @@ def test_a_matrix_that_does_not_fit_the_images() -> None:
 def test_a_real_pair_gains_by_the_affine_map_that_fits_its_landmarks(data: Path) -> None:
     with (data / "pairs.csv").open(newline="", encoding="utf-8") as file:
         row = next(row for row in csv.DictReader(file) if row["pair"] == "he__pancyto" and row["suite"] == "ci")
-    fixed, moving = (read_image(data / row[side])[0] for side in ("fixed", "moving"))
+    fixed, moving = (read_image(data / row[side]).array for side in ("fixed", "moving"))
     points, targets = (read_landmarks(data / row[f"{side}_landmarks"])[:69] for side in ("fixed", "moving"))
     homogeneous = np.c_[points, np.ones(len(points))]
     fitted = np.eye(3)

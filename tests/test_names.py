@@ -13,7 +13,7 @@ def test_they_are_those_of_the_dicts() -> None:
         "group": {*GROUPS},
         "metric": {*METRICS},
         "sampler": {*SAMPLERS},
-        "initialiser": {"auto", "given", *INITIALISERS},
+        "initialiser": {"auto", "given", "none", *INITIALISERS},
         "interpolation": {*ORDERS},
     }
     assert {kind: {*names} for kind, names in NAMES.items()} == parts

@@ -85,7 +85,7 @@ def test_the_lesion_is_aligned_nearly_as_its_landmarks_allow(data: Path, name: s
 def test_a_rigid_motion_between_t1_and_t2_of_a_brain_is_found(data: Path, seed: int) -> None:
     """8 degrees about some axis through the centre and 10 voxels in some direction."""
     row = row_of(data, "stroke3d/T1_T2")
-    t1, t2 = (read_image(data / row[side])[0] for side in ("fixed", "moving"))
+    t1, t2 = (read_image(data / row[side]).array for side in ("fixed", "moving"))
     grid = Grid.regular(t1.shape)
     motion = rigid(np.random.default_rng(seed), math.radians(8), 10.0)
     middle = translation(*grid.centre.tolist()).numpy()
@@ -122,7 +122,7 @@ FROM_ANYWHERE = {  # pairs of unlike kinds, and how far the moving image is turn
 def test_a_turned_pair_is_aligned_without_a_hint(data: Path, name: str) -> None:
     """The moving image is turned on a black canvas that holds all of it; median error below 1 % of its diagonal."""
     row = row_of(data, name)
-    fixed, moving = (read_image(data / row[side])[0] for side in ("fixed", "moving"))
+    fixed, moving = (read_image(data / row[side]).array for side in ("fixed", "moving"))
     points, targets = landmarks(data, row)
     side = math.ceil(math.hypot(*moving.shape[:2]))
     here, canvas = Grid.regular(moving.shape[:2]), Grid.regular((side, side))

@@ -1,5 +1,8 @@
 """The caller's number of threads is what it was, whatever happened."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -60,3 +63,27 @@ def test_register_takes_one_and_gives_the_caller_s_back(rng: np.random.Generator
         assert {*seen} == {count}
         seen.clear()
         assert torch.get_num_threads() == 3
+
+
+FORKED = """
+import multiprocessing, numpy as np, torch, drmime
+torch.set_num_threads(2)
+images = np.random.default_rng(0).random((2, 300, 300))
+found = drmime.register(*images, initialiser=None, steps=3, threads=2, device="cpu")
+
+def work(_):
+    again = drmime.register(*images, initialiser=None, steps=3, threads=2, device="cpu")
+    return again.matrix, found.warp(images[1]).shape, torch.get_num_threads()
+
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    for matrix, shape, threads in pool.map_async(work, range(2)).get(60):
+        assert np.allclose(matrix, found.matrix), (matrix, found.matrix)
+        assert shape == (300, 300) and threads == 1
+print("done", torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_forked_workers_do_not_wait_for_threads_that_are_gone() -> None:
+    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=120)
+    assert ended.stdout.split() == ["done", "2"], ended.stderr

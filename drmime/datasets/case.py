@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from drmime import grid
+from drmime.grid import Grid
 
 PER_AXIS = {2: 20, 3: 8}  # points of a regular grid, which stand for an image whose truth is a matrix
 
@@ -43,10 +44,24 @@ class Case:
     extent: tuple[int, ...] | None = None  # shape that errors are shares of, where the moving image's canvas has grown
     notes: tuple[str, ...] = ()
     truth: np.ndarray | None = None  # shape: (D+1, D+1), moving_from_fixed in pixels, where it is known as a matrix
+    fixed_world: np.ndarray | None = None  # shape: (D+1, D+1), world_from_index, x first; by default that of the spacing alone
+    moving_world: np.ndarray | None = None
 
     @property
     def ndim(self) -> int:
         return len(self.fixed_spacing)
+
+    @property
+    def grids(self) -> tuple[Grid, Grid]:
+        """Where the pixels of both images lie."""
+        images = (self.fixed, self.fixed_spacing, self.fixed_world), (self.moving, self.moving_spacing, self.moving_world)
+        fixed, moving = (
+            Grid.regular(pixels.shape[: self.ndim], spacing)
+            if world is None
+            else Grid(pixels.shape[: self.ndim], torch.as_tensor(world))
+            for pixels, spacing, world in images
+        )
+        return fixed, moving
 
 
 def regular_points(shape: Sequence[int]) -> np.ndarray:

@@ -43,6 +43,7 @@ def with_itself(case: Case) -> Case:
         case,
         moving=recoloured(case.fixed, case.ndim),
         moving_spacing=case.fixed_spacing,
+        moving_world=case.fixed_world,
         fixed_points=points,
         moving_points=points,
         moving_labels=case.fixed_labels,

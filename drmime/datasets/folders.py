@@ -7,10 +7,10 @@ from typing import Any
 from drmime.datasets.base import Pair, checked, spread
 from drmime.datasets.tables import existing_folder, located, pair_name, stem
 from drmime.errors import InputError
-from drmime.io import MEDICAL, PICTURES, TIFF
+from drmime.readers import PICTURES, READERS
 from drmime.registry import known
 
-ENDINGS = (*PICTURES, *TIFF, ".npy", *MEDICAL)
+ENDINGS = (*PICTURES, *READERS)
 CLASSES = {"A": "anatomical change", "P": "small overlap", "S": "large overlap"}  # of FIRE
 FIRE_IMAGE = re.compile(r"(([A-Z])\d+)_[12]\.(?:jpg|jpeg|png|tif|tiff)", re.IGNORECASE)
 FIRE_POINTS = re.compile(r"control_points_(([A-Z])\d+)_1_2\.txt", re.IGNORECASE)

@@ -8,8 +8,10 @@ import torch
 from drmime.datasets.case import Case, mapped, regular_points, within
 from drmime.errors import InputError, existing_file
 from drmime.grid import Grid, scaled
-from drmime.image import channels_first, load
-from drmime.io import read_landmarks, simpleitk
+from drmime.image import load
+from drmime.io import read_landmarks
+from drmime.pixels import arranged
+from drmime.readers import simpleitk
 from drmime.settings import rows_of_numbers
 
 IDENTITY = "identity"  # the truth of images that overlay as they are
@@ -59,6 +61,8 @@ def read_case(
         moving=second,
         fixed_spacing=spacing_of(fixed_grid),
         moving_spacing=spacing_of(moving_grid),
+        fixed_world=fixed_grid.world_from_index.numpy(),
+        moving_world=moving_grid.world_from_index.numpy(),
         fixed_points=points[0],
         moving_points=points[1],
         fixed_labels=read_labels(fixed_labels, fixed, fixed_grid.shape) if labelled else None,
@@ -70,15 +74,12 @@ def read_case(
 
 def read_pixels(path: str, role: str) -> tuple[np.ndarray, Grid]:
     """Pixels in array order, channels last, a constant alpha channel left out; and their grid, regular if none is stated."""
-    array, grid = load(path, f"{role} image {path}: the")
-    if grid is None:
-        _, axis = channels_first(array, "auto", f"{path}: the {role}", tensor=False)
-        grid = Grid.regular(array.shape if axis is None else array.shape[:-1])
-        if axis is not None and array.shape[-1] in (2, 4) and np.all(array[..., -1] == array.flat[array.shape[-1] - 1]):
-            array = array[..., :-1] if array.shape[-1] == 4 else array[..., 0]
-    if grid.ndim not in (2, 3):
-        raise InputError(f"{path}: expected an image of 2 or 3 dimensions, got {grid.ndim}, shape {array.shape}")
-    return array, grid
+    source = arranged(load(path, f"{role} image {path}: the"), "auto", f"{path}: the {role}")
+    channels = source.channels
+    grid = Grid.regular(channels.shape[1:]) if source.grid is None else source.grid
+    if len(channels) in (2, 4) and (channels[-1] == channels[-1].flat[0]).all():
+        channels = channels[:-1]
+    return channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1), grid
 
 
 def spacing_of(grid: Grid) -> tuple[float, ...]:
@@ -137,7 +138,7 @@ def _check_points(path: str, points: np.ndarray, shape: tuple[int, ...]) -> None
 
 def read_labels(path: str, image: str, shape: tuple[int, ...]) -> np.ndarray:
     """Raises: InputError: missing, broken, or of another shape than its image."""
-    labels, _ = load(path, f"{path}: the label")
+    labels = arranged(load(path, f"{path}: the label", labels=True), None, f"{path}: the label").channels[0]
     if labels.shape != shape:
         raise InputError(f"{path}: expected labels of shape {shape}, as {image} has, got {labels.shape}")
     return labels

@@ -22,7 +22,7 @@ from drmime.registry import known, names_only, options_of
 
 NUMBER = re.compile(r"[Tt]rue|[Ff]alse|-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")  # but 007, 1:30 and no are words
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
-FROM_THE_PAIR = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_spacing", "moving_spacing", "channel_axis")
+FROM_THE_PAIR = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_spacing", "moving_spacing", "channel_axis", "channel")
 OPTIONS = tuple(name for name in options_of(register) if name not in (*FROM_THE_PAIR, "observers", "seed"))
 TIMEOUT = 600  # seconds, unless the file says otherwise
 SHARED = "x-"  # how a top-level key begins that is there only to be referred to by anchors

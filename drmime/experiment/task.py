@@ -22,12 +22,13 @@ from drmime.checks import plain
 from drmime.datasets.base import Case, Pair, digests
 from drmime.errors import InputError
 from drmime.experiment.rows import Row
-from drmime.grid import Grid
+from drmime.grid import Grid, translation
 from drmime.io import write_image
 from drmime.observers import TensorBoard
 from drmime.peers import Problem, ready
 from drmime.peers import settings as peer_settings
 from drmime.pictures import thumbnail
+from drmime.pixels import Pixels
 from drmime.registration import register
 from drmime.registry import names_only
 from drmime.resample import resample
@@ -136,7 +137,11 @@ def _load(pair: Pair) -> tuple[Case, dict[str, dict[str, Any]]]:
 
 
 def _problem(case: Case, threads: int = 1) -> Problem:
-    return Problem.of(case.fixed, case.moving, case.fixed_spacing, case.moving_spacing, threads=threads)
+    """Centre on centre in the world: images whose axes run other ways are turned to each other."""
+    fixed, moving = case.grids
+    start = moving.index_from_world @ translation(moving.centre - fixed.centre) @ fixed.world_from_index
+    spacings = case.fixed_spacing, case.moving_spacing
+    return Problem.of(case.fixed, case.moving, *spacings, start=start.numpy(), threads=threads)
 
 
 def _peer(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found], dict[str, Any]]:
@@ -148,16 +153,14 @@ def _peer(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
 
 def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found], dict[str, Any]]:
     """Likewise; where all goes well, the result tells its settings better."""
-    options: dict[str, Any] = {
-        "fixed_spacing": case.fixed_spacing,
-        "moving_spacing": case.moving_spacing,
-        "channel_axis": -1,
-        "seed": task.seed,
-    } | dict(task.block)
+    options: dict[str, Any] = {"seed": task.seed} | dict(task.block)
     watching = [_tensorboard(task, case, problem.start)] if task.outputs.tensorboard else []
 
     def align() -> Found:
-        images = _with_channels(case.fixed, case), _with_channels(case.moving, case)
+        images = [
+            Pixels(_with_channels(pixels, case), grid, tuple(range(case.ndim)), -1)
+            for pixels, grid in zip((case.fixed, case.moving), case.grids, strict=True)
+        ]
         result: Registration = register(*images, observers=watching, **options)
         told = {
             "stop": result.stop.value,

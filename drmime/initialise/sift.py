@@ -60,7 +60,7 @@ class SIFT(Matched):
         if min(level.grid.shape) < SMALLEST:
             nothing = torch.zeros(0, dtype=torch.complex64)
             return nothing, nothing, torch.zeros(0, ANGLES, CELLS, CELLS)
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.random.fork_rng(devices=[]):  # kornia draws from torch's own random numbers
             frames, _, descriptors = SIFTFeature(self.keypoints)(level.data, level.mask)
         frames = frames[0].clone()  # shape: (N, 2, 3): the keypoint's axes, and its place
         middle = torch.tensor(level.grid.shape[::-1]) / 2 - 0.5

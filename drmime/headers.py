@@ -1,0 +1,131 @@
+"""What the headers of MetaImage and NRRD files promise must be there, and lie in the header's own folder.
+
+ITK reads what is missing as zeros, goes on where a compressed stream is broken, and follows a header to any file.
+"""
+
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from drmime.errors import InputError
+
+LONGEST = 2**16  # bytes of a header, its pixels aside
+CHUNK = 2**20
+META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG_LONG": 8, "LONG": 8, "FLOAT": 4, "DOUBLE": 8}  # of MET_UCHAR and so on
+NRRD_BYTES = {"float": 4, "double": 8, "char": 1, "short": 2, "int": 4, "longlong": 8, "long": 8}
+HERE = ("local",)  # what a MetaImage header calls its own file
+
+
+def check_meta(path: Path) -> None:
+    """A MetaImage file (.mha, .mhd).
+
+    Raises:
+        InputError: it points elsewhere, or ends before its pixels do.
+    """
+    fields, start = _fields(path, "=", "elementdatafile")
+    sizes = [int(word) for word in fields.get("dimsize", "").split()]
+    kind = fields.get("elementtype", "").removeprefix("MET_").removeprefix("U").removesuffix("_ARRAY")
+    expected = _product([*sizes, int(fields.get("elementnumberofchannels", "1"))]) * META_BYTES.get(kind, 1)
+    place = fields.get("elementdatafile", "")
+    data = path if place.lower() in HERE else neighbour(path, place)
+    offset = start if data == path else max(0, int(fields.get("headersize", "0")))
+    compressed = fields.get("compresseddata", "false").lower() == "true"
+    _whole(path, data, offset, expected, compressed)
+
+
+def check_nrrd(path: Path) -> None:
+    """An NRRD file (.nrrd, .nhdr).
+
+    Raises:
+        InputError: it points elsewhere, or ends before its pixels do.
+    """
+    fields, start = _fields(path, ":", "")
+    kind = re.sub(r"unsigned|signed|u(?=int)|_t|\s|\d+", "", fields.get("type", ""))
+    bits = re.search(r"int(\d+)", fields.get("type", ""))
+    size = int(bits[1]) // 8 if bits else NRRD_BYTES.get(kind, NRRD_BYTES.get(kind.removeprefix("u"), 1))
+    expected = _product([int(word) for word in fields.get("sizes", "").split()]) * size
+    place = fields.get("data file", fields.get("datafile", ""))
+    data = neighbour(path, place) if place else path
+    offset = 0 if place else start
+    encoding = fields.get("encoding", "raw").lower()
+    if encoding in ("raw", "gzip", "gz") and not {"line skip", "lineskip", "byte skip", "byteskip"} & {*fields}:
+        _whole(path, data, offset, expected, encoding != "raw")
+
+
+def companion(path: Path) -> Path | None:
+    """The file beside a header that holds its pixels; None where there is none."""
+    ending = path.suffix.lower()
+    if ending in (".hdr", ".img"):
+        other = path.with_suffix(".img" if ending == ".hdr" else ".hdr")
+        return other if other.is_file() else None
+    if ending not in (".mhd", ".mha", ".nhdr", ".nrrd"):
+        return None
+    meta = ending in (".mhd", ".mha")
+    fields, _ = _fields(path, "=" if meta else ":", "elementdatafile" if meta else "")
+    place = fields.get("elementdatafile", "") if meta else fields.get("data file", fields.get("datafile", ""))
+    return None if not place or place.lower() in HERE else neighbour(path, place)
+
+
+def neighbour(header: Path, name: str) -> Path:
+    """A file that a header names, in the header's own folder.
+
+    Raises:
+        InputError: elsewhere, a list, or not there.
+    """
+    if Path(name).name != name or "\\" in name or "%" in name or name.split()[0].upper() == "LIST":
+        raise InputError(
+            f"{header}: points to {name!r}; expected one file in the header's own folder. Save it as one file (.mha, .nrrd)."
+        )
+    if not (header.parent / name).is_file():
+        raise InputError(f"{header}: points to {name!r}, which does not exist beside it")
+    return header.parent / name
+
+
+def _fields(path: Path, sign: str, last: str) -> tuple[dict[str, str], int]:
+    """The keys, in small letters, and values of a text header, and where it ends: after the key `last` or an empty line."""
+    fields: dict[str, str] = {}
+    with path.open("rb") as file:
+        while file.tell() < LONGEST and (line := file.readline(LONGEST)):
+            text = line.decode("utf-8", "replace").strip()
+            if not text:
+                break
+            key, _, value = text.partition(sign)
+            key = key.strip().lower()
+            fields[key] = value.strip()
+            if key == last:
+                break
+        return fields, file.tell()
+
+
+def _product(numbers: list[int]) -> int:
+    product = 1
+    for number in numbers:
+        product *= number
+    return product
+
+
+def _whole(path: Path, data: Path, offset: int, expected: int, compressed: bool) -> None:
+    """An InputError where a file ends before its pixels do, or its compressed stream is broken."""
+    if not compressed:
+        found = data.stat().st_size - offset
+    else:
+        try:
+            found = sum(map(len, _inflated(data, offset)))
+        except (zlib.error, EOFError) as error:
+            raise InputError(f"{path}: damaged: its compressed pixels cannot be read ({error})") from error
+    if found < expected:
+        raise InputError(f"{path}: truncated: expected {expected} bytes of pixels, got {found}")
+
+
+def _inflated(path: Path, offset: int) -> Iterator[bytes]:
+    """The content of a zlib or gzip stream, whose checksum is compared at its end."""
+    stream = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either kind
+    with path.open("rb") as file:
+        file.seek(offset)
+        while not stream.eof and (chunk := file.read(CHUNK)):
+            while chunk:
+                yield stream.decompress(chunk, CHUNK)
+                chunk = stream.unconsumed_tail
+    if not stream.eof:
+        raise EOFError("the stream ends too early")
