@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drmime.errors import InputError, number, numbers, switch, whole
+from drmime.choose import starts_of
+from drmime.errors import InputError, number, numbers, shown, switch, whole
 from drmime.grid import apply, scaled
 from drmime.image import Image, as_image, batch
 from drmime.initialise import INITIALISERS, Initialiser, nothing
@@ -78,7 +79,7 @@ def options(given: Mapping[str, Any]) -> Options:
 
 def schedule(steps: int, rate: float, tolerance: float, least_overlap: float) -> Schedule:
     return Schedule(
-        steps=whole("steps", steps, 1),
+        steps=whole("steps", steps, 1, 10**7),
         rate=number("rate", rate, 0),
         tolerance=number("tolerance", tolerance, 0),
         least_overlap=number("least_overlap", least_overlap, 0, 1),
@@ -103,7 +104,7 @@ def device(name: str | torch.device | None) -> torch.device:
 def observers(watchers: Any) -> None:
     """A sequence of things that can be called with a `Step`."""
     if not isinstance(watchers, Sequence) or not all(map(_is_observer, watchers)):
-        raise InputError(f"observers: expected a list of observers or functions of a step, got {watchers!r}")
+        raise InputError(f"observers: expected a list of observers or functions of a step, got {shown(watchers)}")
 
 
 def _is_observer(watcher: Any) -> bool:
@@ -147,7 +148,7 @@ def start(initial: Any, fixed: Image, moving: Image) -> Tensor:
         )
     if not np.isfinite(matrices).all():
         raise InputError("initial_transform: expected finite numbers, got NaN or infinity")
-    if (np.linalg.cond(matrices[..., :-1, :-1]) > 1e8).any() or (np.linalg.matrix_rank(matrices) < side).any():
+    if (np.linalg.cond(matrices[..., :-1, :-1]) > 1e8).any() or (np.linalg.det(matrices) == 0).any():
         raise InputError("initial_transform: expected an invertible matrix, got a singular one")
     tensors = scaled(torch.as_tensor(matrices), fixed.grid)
     if not apply(tensors, fixed.grid.corners())[1].all():
@@ -158,10 +159,11 @@ def start(initial: Any, fixed: Image, moving: Image) -> Tensor:
 def _first(option: str, spec: Any, fixed: Image, moving: Image) -> Tensor:
     """The first candidate of an initialiser for each pair."""
     find: Initialiser = build(option, INITIALISERS, spec, Callable)  # type: ignore[arg-type]
-    found = [find(fixed.pair(number), moving.pair(number)) for number in range(len(fixed.data))]
+    ndim = fixed.grid.ndim
+    found = [starts_of(option, find(fixed.pair(number), moving.pair(number)), ndim) for number in range(len(fixed.data))]
     for candidates in found:
         if not len(candidates):
-            raise InputError(f"{option}: {spec!r} found no start for these images; give a matrix or another name")
+            raise InputError(f"{option}: {name_of(spec)} found no start for these images; give a matrix or another name")
     return torch.stack([candidates[0] for candidates in found])
 
 
@@ -205,7 +207,7 @@ def _stages(weights: Any, count: int | None = None) -> np.ndarray:
     good = array.ndim == 2 and array.shape[1] >= (count or 1) and len(array) and ((array >= 0) & (array < 1e12)).all()
     if not good or not array[:, :count].sum(1).all():
         form = f"{count or 'as many'} numbers of at least 0{'' if count else ' as levels'}, not all 0, or a list of such lists"
-        raise InputError(f"level_weights: expected {form}, got {weights!r}")
+        raise InputError(f"level_weights: expected {form}, got {shown(weights)}")
     return array[:, :count]
 
 

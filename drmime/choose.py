@@ -1,9 +1,12 @@
 """Which of the starts of one pair goes first, and what speaks against it: comparisons of what has been refined."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from drmime.errors import InputError, shown
 from drmime.grid import Grid
 from drmime.initialise.base import corner_distances
 from drmime.ladder import Candidate
@@ -69,3 +72,20 @@ def doubts(candidates: Sequence[Candidate], fixed: Grid) -> tuple[str, ...]:
 def apart(one: Tensor, other: Tensor, fixed: Grid, share: float = APART) -> bool:
     """Whether two transforms take the corners of `fixed` to places more than a share of its diagonal apart."""
     return float(corner_distances(one, other, fixed).mean()) > share
+
+
+def starts_of(name: str, found: Any, ndim: int) -> Tensor:
+    """What an initialiser gave, as float64 on the CPU. shape: (K, D+1, D+1)
+
+    Raises:
+        InputError: something else than finite matrices that can be inverted.
+    """
+    form = f"{name}: expected a tensor of matrices of shape (K, {ndim + 1}, {ndim + 1})"
+    if not isinstance(found, Tensor) or found.ndim != 3 or found.shape[1:] != (ndim + 1, ndim + 1) or found.is_complex():
+        raise InputError(f"{form}, got {f'shape {tuple(found.shape)}' if isinstance(found, Tensor) else shown(found)}")
+    matrices = found.detach().double().cpu()
+    if not matrices.isfinite().all():
+        raise InputError(f"{form}, got NaN or infinity")
+    if bool((torch.linalg.det(matrices[:, :-1, :-1]) == 0).any() or (matrices[:, -1, -1] == 0).any()):
+        raise InputError(f"{form} that can be inverted, got a singular one")
+    return matrices

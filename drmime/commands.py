@@ -4,6 +4,7 @@ import csv
 import json
 import tempfile
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from drmime import demo as example
 from drmime import experiment, settings
 from drmime.errors import InputError, whole
-from drmime.io import MEDICAL, write_atomically, write_image
+from drmime.io import MEDICAL, sweep, write_atomically, write_image
 from drmime.observers import Progress, TensorBoard
 from drmime.optimise import Observer
 from drmime.pixels import each
@@ -77,6 +78,7 @@ def register(args: Namespace) -> Report:
             registration = align(args.fixed, args.moving, observers=observers, **options)
     except Interrupted as error:
         return _interrupted(error, args.out)
+    sweep(args.out)
     _save(registration, args.out)
     axes = each("channel_axis", options.get("channel_axis", "auto"))
     warped = _write_warped(registration, args, axes[1])
@@ -141,12 +143,14 @@ def report(args: Namespace) -> Report:
     return _told(args.folder, *write(args.folder))
 
 
-def _told(folder: Path, text: str, failed: int) -> Report:
+def _told(folder: Path, text: str, failed: int, unreadable: Sequence[str]) -> Report:
     lines = [text, f"report: {folder / 'report.html'}"]
     if (logs := folder / "tensorboard").is_dir():
         lines.append(f"curves: tensorboard --logdir {logs}")
-    problem = f"{failed} runs failed; the report says why, and --retry runs them again" if failed else ""
-    return Report("\n".join(lines), problem, int(failed > 0))
+    problems = [f"{failed} runs failed; the report says why, and --retry runs them again"] if failed else []
+    if unreadable:
+        problems.append(f"{len(unreadable)} rows cannot be read and are left out; the first: {unreadable[0]}")
+    return Report("\n".join(lines), "; ".join(problems), int(bool(problems)))
 
 
 def config(args: Namespace) -> Report:

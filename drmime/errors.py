@@ -11,8 +11,22 @@ LARGEST = float(np.finfo(np.float64).max)
 LARGEST_WHOLE = 2**63 - 1
 
 
+LONGEST = 1000  # characters of a message
+SHOWN = 100  # characters of a value in a message
+
+
 class InputError(ValueError):
-    """Input that cannot be used; the message says what was expected, what came, and what to do."""
+    """Input that cannot be used; the message says what was expected, what came, and what to do. It is never long."""
+
+    def __init__(self, message: str) -> None:
+        kept = LONGEST // 2
+        super().__init__(message if len(message) <= LONGEST else f"{message[:kept]} … {message[-kept:]}")
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: on one line, its middle left out where it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} … {text[-SHOWN // 4 :]}"
 
 
 def whole(name: str, value: Any, least: int, most: int = LARGEST_WHOLE) -> int:
@@ -20,7 +34,7 @@ def whole(name: str, value: Any, least: int, most: int = LARGEST_WHOLE) -> int:
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and least <= value <= most:
         return int(value)
     limits = f"of at least {least}" if most == LARGEST_WHOLE else f"from {least} to {most}"
-    raise InputError(f"{name}: expected a whole number {limits}, got {value!r}")
+    raise InputError(f"{name}: expected a whole number {limits}, got {shown(value)}")
 
 
 def number(name: str, value: Any, above: float, below: float = math.inf) -> float:
@@ -29,7 +43,7 @@ def number(name: str, value: Any, above: float, below: float = math.inf) -> floa
     if real and above < value < min(below, LARGEST):
         return float(value)
     limits = f"above {above:g}" + (f" and below {below:g}" if below < math.inf else "")
-    raise InputError(f"{name}: expected a number {limits}, got {value!r}")
+    raise InputError(f"{name}: expected a number {limits}, got {shown(value)}")
 
 
 def numbers(name: str, value: Any, form: str = "real numbers in rows of equal length") -> np.ndarray:
@@ -41,14 +55,14 @@ def numbers(name: str, value: Any, form: str = "real numbers in rows of equal le
             return array.astype(np.float64)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         pass
-    raise InputError(f"{name}: expected {form}, got {value!r}")
+    raise InputError(f"{name}: expected {form}, got {shown(value)}")
 
 
 def switch(name: str, value: Any) -> bool:
     """`value` if it is True or False, else an InputError."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
-    raise InputError(f"{name}: expected True or False, got {value!r}")
+    raise InputError(f"{name}: expected True or False, got {shown(value)}")
 
 
 def existing_file(path: str | Path, what: str) -> Path:

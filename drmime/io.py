@@ -3,8 +3,10 @@
 import contextlib
 import csv
 import os
+import platform
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,7 +99,7 @@ def write_atomically(path: Path, write: Callable[[Path], None], suffix: str = ""
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=DRAFT, suffix=suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{DRAFT}{_here()}-{os.getpid()}-", suffix=suffix, dir=path.parent)
         os.close(handle)
         draft = Path(name)
         try:
@@ -138,12 +140,34 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, fill)
 
 
-def sweep(folder: Path) -> None:
-    """Delete what writers that were killed have left below `folder`, once it is an hour old."""
-    for draft in folder.rglob(f"{DRAFT}*"):
+def sweep(folder: Path, below: bool = False) -> None:
+    """Delete what writers that were killed have left in `folder`, or anywhere below it: of this machine at once, else once it
+    is an hour old.
+    """
+    for draft in folder.rglob(f"{DRAFT}*") if below else folder.glob(f"{DRAFT}*"):
         with contextlib.suppress(OSError):
-            if draft.stat().st_mtime < time.time() - STALE:
+            if draft.stat().st_mtime < time.time() - STALE or _left(draft.name):
                 draft.unlink()
+
+
+def _here() -> str:
+    """A word for this machine, which names of files can hold."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _left(name: str) -> bool:
+    """Whether the process of this machine that wrote a draft is gone."""
+    machine, _, rest = name.removeprefix(DRAFT).partition("-")
+    number = rest.partition("-")[0]
+    if machine != _here() or not number.isdecimal() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def _umask() -> int:

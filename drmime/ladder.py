@@ -153,7 +153,7 @@ def reduced_pair(fixed: Image, moving: Image, starts: Tensor) -> Reduced:
 
 def scale_of(start: Tensor, fixed: Grid) -> float:
     """World length in the moving image of one in the fixed image."""
-    return float(linear_part(start, fixed).det().abs().clamp(min=1e-12)) ** (1 / fixed.ndim)
+    return float(linear_part(start, fixed).det().abs().clamp(min=1e-90)) ** (1 / fixed.ndim)
 
 
 def _refined(

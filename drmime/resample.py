@@ -1,5 +1,6 @@
 """Warping with care: dtype, range and channel layout are kept, labels are not blended."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from drmime.errors import InputError
 from drmime.grid import Grid, apply
 from drmime.image import load
 from drmime.pixels import arranged
+from drmime.readers import memory
 from drmime.registry import known
 
 ORDERS = {"nearest": 0, "linear": 1, "cubic": 3}
@@ -38,6 +40,8 @@ def resample(
     channels, axis = source.channels, source.axis
     if channels.shape[1:] != moving_grid.shape:
         raise InputError(f"warp: expected the moving image's shape {moving_grid.shape}, got {channels.shape[1:]}")
+    if (size := len(channels) * math.prod(fixed_grid.shape) * channels.dtype.itemsize) > memory():
+        raise InputError(f"warp: an image of shape {fixed_grid.shape} takes {size / 2**30:.3g} GiB, more than this machine has")
     outside = _fill(fill, channels.dtype)
     out = np.empty((len(channels), *fixed_grid.shape), channels.dtype)
     for channel, target in zip(channels, out.reshape(len(out), -1), strict=True):

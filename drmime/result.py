@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drmime.errors import InputError, existing_file, numbers, whole
+from drmime import saved
+from drmime.errors import InputError, numbers, shown, whole
 from drmime.grid import Grid, linear_part, mapped
 from drmime.io import write_image, write_text
 from drmime.ladder import Candidate
@@ -21,6 +22,13 @@ from drmime.pictures import compare
 from drmime.resample import resample
 
 FORMAT = "drmime registration 1"
+MATRIX = [[float]]
+GRID = {"shape": [int], "world_from_index": MATRIX}
+CANDIDATE = {"source": str, "score": float, "evidence": float, "matrix": MATRIX}
+KINDS = {  # of the values that a saved registration has, by their names
+    **{"format": str, "matrix": MATRIX, "fixed": GRID, "moving": GRID, "stop": str, "similarity": float, "overlap": float},
+    **{"notes": [str], "settings": {str: object}, "levels": int, "totals": [float], "history": [[float]]},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,20 +186,20 @@ class Registration:
         Raises:
             InputError: no such file, or not a saved registration.
         """
-        path = existing_file(path, "a saved registration")
+        state = saved.read(path, "a registration saved by drmime", KINDS, {"candidates": [CANDIDATE]})
         try:
-            return cls(**_read_state(json.loads(path.read_text(encoding="utf-8"))))
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError, OSError) as error:
-            raise InputError(f"{path}: not a registration saved by drmime ({error!r})") from error
+            return cls(**_read_state(state))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"{path}: not a registration saved by drmime ({shown(str(error))})") from error
 
 
 def _read_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a `Registration` from what `save` wrote; raises ValueError, KeyError and the like on anything else."""
+    """The fields of a `Registration` from values of the right kinds; raises ValueError and the like where they do not fit."""
     if state["format"] != FORMAT:
-        raise ValueError(f"format {state['format']!r}, expected {FORMAT!r}")
+        raise ValueError(f"format: expected {FORMAT!r}, got {shown(state['format'])}")
     fixed, moving = _grid(state["fixed"]), _grid(state["moving"])
-    if fixed.ndim != moving.ndim or not isinstance(state["notes"], list):
-        raise ValueError("grids of unequal dimension, or notes that are no list")
+    if fixed.ndim != moving.ndim:
+        raise ValueError("grids of unequal dimension")
     history = np.array([[_number(value) for value in row] for row in state["history"]]).reshape(-1, int(state["levels"]))
     totals = np.array([_number(value) for value in state["totals"]]).reshape(len(history))
     return {
@@ -205,13 +213,13 @@ def _read_state(state: Mapping[str, Any]) -> dict[str, Any]:
         "totals": totals,
         "settings": dict(state["settings"]),
         "candidates": tuple(_candidate(one, fixed.ndim) for one in state.get("candidates", ())),
-        "notes": tuple(map(str, state["notes"])),
+        "notes": tuple(state["notes"]),
     }
 
 
 def _candidate(state: Mapping[str, Any], ndim: int) -> Candidate:
     matrix = torch.as_tensor(_square(state["matrix"], ndim))
-    return Candidate(str(state["source"]), _number(state["score"]), matrix, _number(state.get("evidence")))
+    return Candidate(state["source"], _number(state["score"]), matrix, _number(state["evidence"]))
 
 
 def _null(value: float) -> float | None:

@@ -29,7 +29,7 @@ class Sampler:
     def __init__(self, points: int | float = POINTS) -> None:
         """`points` a level: a whole number, or a fraction of the level's pixels when below 1."""
         is_share = isinstance(points, float) and points < 1
-        self.points = number("sampler points", points, 0, 1) if is_share else whole("sampler points", points, 16)
+        self.points = number("sampler points", points, 0, 1) if is_share else whole("sampler points", points, 16, 2**24)
 
     def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
         """Look at the fixed pyramid; `generator` (on the CPU) is the source of every draw."""
@@ -143,7 +143,7 @@ class Edges(Sampler):
     def __init__(self, points: int | float = POINTS, dilation: int = 2) -> None:
         """`dilation`: pixels by which edges are widened on every side."""
         super().__init__(points)
-        self.dilation = whole("sampler dilation", dilation, 0)
+        self.dilation = whole("sampler dilation", dilation, 0, 1024)
 
     def choose(self, level: Image) -> Tensor | None:
         gray = level.normalised().data.mean(1, keepdim=True)

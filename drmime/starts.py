@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drmime.choose import CHANCE, DOUBTFUL, RIVAL, agreed, apart, as_given, doubts, stands_out, stronger
+from drmime.choose import CHANCE, DOUBTFUL, RIVAL, agreed, apart, as_given, doubts, stands_out, starts_of, stronger
 from drmime.grid import Grid, linear_part, scaled
 from drmime.image import Image
 from drmime.initialise import Initialiser, nothing
@@ -132,7 +132,8 @@ class Starts:
                 matrices = find(self.fixed, self.moving, functools.partial(self.tell, what or name))
             else:
                 matrices = find(self.fixed, self.moving)
-            found.extend((name, scaled(matrix.double().cpu(), self.fixed.grid)) for matrix in matrices)
+            checked = starts_of(f"initialiser {name}", matrices, self.fixed.grid.ndim)
+            found.extend((name, scaled(matrix, self.fixed.grid)) for matrix in checked)
         return found
 
     def _climbed(self, found: Sequence[tuple[str, Tensor]], rungs: Sequence[Rung] = RUNGS) -> tuple[Candidate, ...]:

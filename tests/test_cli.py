@@ -339,6 +339,7 @@ def test_ctrl_c_in_the_demo_keeps_the_best_so_far(
         register(fixed, moving, initialiser=None, metric="mse", observers=step_five, device="cpu")
 
     monkeypatch.setattr("drmime.commands.align", interrupt)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in a shell's background is without
     assert main(["demo", "--out", str(tmp_path)]) == 130
     assert "the best so far is in" in capsys.readouterr().err
     assert not Registration.load(tmp_path / "transform.json").success

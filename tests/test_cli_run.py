@@ -52,7 +52,8 @@ def test_a_run_ends_in_tables_and_a_page(ran: tuple[Path, subprocess.CompletedPr
 
 def test_pictures_and_points_are_where_the_row_says(ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = ran
-    rows, methods, judging = experiment.results(folder / "run")
+    found = experiment.results(folder / "run")
+    rows, methods, judging = found.rows, found.methods, found.report
     assert methods == ["ours", "still"]
     assert judging.reference == "ours"
     row = next(row for row in rows if row.method == "still" and row.pair == "p0")

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import CancelledError, Executor, Future, wait
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import yaml
@@ -78,10 +79,12 @@ def test_a_row_survives_the_way_to_its_file_and_back(tmp_path: Path) -> None:
     assert back.curves == {"total": [1.0, None]}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"method": "a"}', '{"method": "a", "pair": "b", "seed": 0, "more": 1}'])
-def test_what_is_not_a_row_is_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / "row.json").write_text(text)
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"method": "a"}', '{"method": "a", "pair": "b", "seed": "0"}'])
+def test_what_is_not_a_row_is_said_to_be_none(tmp_path: Path, text: str) -> None:
     assert rows.read(tmp_path / "row.json") is None
+    (tmp_path / "row.json").write_text(text)
+    with pytest.raises(InputError, match=r"row\.json: .*a row of 'drmime run'"):
+        rows.read(tmp_path / "row.json")
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
@@ -108,6 +111,74 @@ def test_a_changed_image_is_run_again(tmp_path: Path) -> None:
     after = {task.pair.name: experiment.path(task).stat().st_mtime_ns for task in plan.tasks()}
     assert after["p0"] != before["p0"]
     assert after["p1"] == before["p1"]
+
+
+def test_an_image_that_was_replaced_by_an_older_one_of_its_size_is_run_again(tmp_path: Path) -> None:
+    plan = load(tmp_path, 1, {"still": {"peer": "centre"}})
+    experiment.run(plan)
+    image = tmp_path / "data" / "0a.png"
+    content = bytearray(image.read_bytes())
+    content[-1] ^= 1
+    image.unlink()
+    image.write_bytes(content)
+    os.utime(image, (0, 0))
+    assert not any(map(experiment.finished, plan.tasks()))
+
+
+def test_pixels_beside_a_header_are_inputs_too(tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK", reason="reads MetaImage")
+    pixels = np.random.default_rng(0).integers(0, 100, (40, 44)).astype(np.int16)
+    for name in ("a", "b"):
+        sitk.WriteImage(sitk.GetImageFromArray(pixels), str(tmp_path / f"{name}.mhd"))
+    (tmp_path / "pairs.csv").write_text("fixed,moving\na.mhd,b.mhd\n")
+    (tmp_path / "config.yaml").write_text(
+        f"dataset: {{name: pairs, file: {tmp_path / 'pairs.csv'}}}\nmethods: {{still: {{peer: centre}}}}\n"
+        f"outputs: {{folder: {tmp_path / 'run'}}}\n"
+    )
+    plan = experiment.load(tmp_path / "config.yaml")
+    (row,) = experiment.run(plan)
+    assert {Path(path).name for path in row.inputs} == {"a.mhd", "a.raw", "b.mhd", "b.raw"}
+    assert all(map(experiment.finished, plan.tasks()))
+    (tmp_path / "b.raw").write_bytes((tmp_path / "b.raw").read_bytes()[::-1])
+    assert not any(map(experiment.finished, plan.tasks()))
+
+
+def test_axes_that_run_another_way_are_kept(tmp_path: Path) -> None:
+    """The same scene, its columns stored from right to left, as the direction says."""
+    sitk = pytest.importorskip("SimpleITK", reason="reads MetaImage")
+    pixels = np.random.default_rng(0).random((48, 52)).astype(np.float32)
+    smooth = sum(np.roll(pixels, (i, j), (0, 1)) for i in range(4) for j in range(4))
+    flipped = sitk.GetImageFromArray(np.ascontiguousarray(smooth[:, ::-1]))
+    flipped.SetDirection((-1, 0, 0, 1))
+    flipped.SetOrigin((51, 0))
+    sitk.WriteImage(sitk.GetImageFromArray(smooth), str(tmp_path / "a.mha"))
+    sitk.WriteImage(flipped, str(tmp_path / "b.mha"))
+    (tmp_path / "pairs.csv").write_text("fixed,moving\na.mha,b.mha\n")
+    (tmp_path / "config.yaml").write_text(
+        f"dataset: {{name: pairs, file: {tmp_path / 'pairs.csv'}}}\n"
+        "methods: {ours: {initialiser: none, steps: 5, group: rigid}, still: {peer: centre}}\n"
+        f"outputs: {{folder: {tmp_path / 'run'}}}\n"
+    )
+    for row in experiment.run(experiment.load(tmp_path / "config.yaml")):
+        assert not row.error
+        expected = [[-1, 0, 51], [0, 1, 0], [0, 0, 1]]
+        if row.method == "ours":
+            assert np.allclose(row.matrix, expected, atol=0.1)
+
+
+def test_values_of_the_environment_are_in_no_row_and_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(tmp_path, 1, {"still": {"peer": "centre"}, "ours": QUICK})
+    monkeypatch.setenv("HIDDEN_PLACE", str(tmp_path / "data"))
+    config = tmp_path / "config.yaml"
+    config.write_text(config.read_text().replace(str(tmp_path / "data"), "${HIDDEN_PLACE}"))
+    plan = experiment.load(config)
+    (tmp_path / "data" / "0a.png").unlink()
+    found = experiment.run(plan)
+    assert any("${HIDDEN_PLACE}" in row.error for row in found)
+    written = [path for path in (tmp_path / "run").rglob("*") if path.suffix in (".json", ".csv", ".md", ".html")]
+    assert len(written) > 2
+    for path in written:
+        assert str(tmp_path / "data") not in path.read_text(), path
 
 
 def test_a_broken_pair_is_a_row_and_the_others_run(tmp_path: Path) -> None:
@@ -272,7 +343,7 @@ def test_half_a_row_is_run_again_and_left_out_meanwhile(tmp_path: Path) -> None:
     plan = load(tmp_path, 2, {"still": {"peer": "centre"}})
     experiment.run(plan)
     experiment.path(plan.tasks()[0]).write_text('{"method"')
-    assert [row.pair for row in experiment.results(tmp_path / "run")[0]] == ["p1"]
+    assert [row.pair for row in experiment.results(tmp_path / "run").rows] == ["p1"]
     assert [row.error for row in experiment.run(plan)] == ["", ""]
 
 

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import subprocess
 import sys
 import types
 import zlib
@@ -318,8 +319,22 @@ def test_drafts_are_swept_once_they_are_old(tmp_path: Path) -> None:
         path.touch()
     for path in paths[1:]:
         os.utime(path, (0, 0))
-    sweep(tmp_path)
+    sweep(tmp_path, below=True)
     assert [path.exists() for path in paths] == [True, False, True]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems do not tell whether a process is there")
+def test_drafts_of_a_process_that_was_killed_are_swept_at_once(tmp_path: Path) -> None:
+    writing = (
+        "import os, pathlib, signal; from drmime.io import write_atomically; "
+        f"write_atomically(pathlib.Path({str(tmp_path / 'a.txt')!r}), lambda file: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    subprocess.run([sys.executable, "-c", writing], check=False)
+    (draft,) = tmp_path.iterdir()
+    own: list[Path] = []
+    write_atomically(tmp_path / "b.txt", lambda file: (own.append(file), sweep(tmp_path), file.write_text("b")))
+    assert not draft.exists()
+    assert (tmp_path / "b.txt").read_text() == "b"
 
 
 def test_a_disk_error_while_writing_is_told_as_such(tmp_path: Path) -> None:

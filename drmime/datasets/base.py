@@ -3,8 +3,9 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from drmime.datasets.case import Case, Change
 from drmime.datasets.changes import changed
 from drmime.datasets.reading import IDENTITY, read_case
 from drmime.errors import InputError, existing_file, switch, whole
+from drmime.headers import companion
 from drmime.registry import known
 
 __all__ = ["IDENTITY", "Case", "Change", "Dataset", "Pair", "checked", "digests", "spread"]
@@ -37,8 +39,8 @@ class Pair:
 
     def files(self) -> tuple[str, ...]:
         """The paths of everything that `load` reads, each once."""
-        paths = (getattr(self, name) for name in PATHS)
-        return tuple(dict.fromkeys(path for path in paths if path and path != IDENTITY))
+        paths = [path for name in PATHS if (path := getattr(self, name)) and path != IDENTITY]
+        return tuple(dict.fromkeys(path for one in paths for path in (one, *_beside(one))))
 
     @property
     def judged(self) -> bool:
@@ -78,6 +80,13 @@ class Pair:
             if not isinstance(value, str):
                 raise InputError(f"pair: expected text for {key!r}, got {value!r}")
         return cls(**texts, change=None if change is None else _change(change))
+
+
+def _beside(path: str) -> Iterator[str]:
+    """The file of pixels that goes with a header."""
+    with suppress(InputError, OSError, ValueError):
+        if other := companion(Path(path)):
+            yield str(other)
 
 
 def _change(values: Any) -> Change:

@@ -13,6 +13,7 @@ from drmime.registry import build, known
 
 __all__ = ["FILES", "MOTIONS", "synthetic"]
 
+MOST = 10_000  # repeats
 FILES: dict[str, Callable[..., Dataset]] = {
     "pairs": pairs,
     "birl": birl,
@@ -56,7 +57,7 @@ def synthetic(
     already = next((pair.name for pair in inner if pair.change is not None), None)
     if already is not None:
         raise InputError(f"of: expected pairs as they come, got {already!r}, which is changed already")
-    count, seed, recoloured = whole("repeats", repeats, 1), whole("seed", seed, 0), switch("recoloured", recoloured)
+    count, seed, recoloured = whole("repeats", repeats, 1, MOST), whole("seed", seed, 0), switch("recoloured", recoloured)
     made = (
         replace(pair, name=f"{pair.name}/{name}-{number}", change=Change(name, seed, recoloured))
         for pair in inner

@@ -2,11 +2,12 @@
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 
-from drmime.errors import InputError
+from drmime import saved
+from drmime.errors import InputError, shown
 from drmime.experiment import rows
 from drmime.experiment.config import Experiment, Judging, load, schema
 from drmime.experiment.rows import Row
@@ -14,7 +15,8 @@ from drmime.experiment.runner import cluster, finished, path, perform, threads
 from drmime.experiment.task import Outputs, Task
 from drmime.io import sweep, write_text
 
-__all__ = ["Experiment", "Judging", "Outputs", "Row", "Task", "example", "finished", "load", "path", "results", "run", "schema"]
+__all__ = ["Experiment", "Judging", "Outputs", "Results", "Row", "Task"]
+__all__ += ["example", "finished", "load", "path", "results", "run", "schema"]
 
 INDEX = "experiment.json"  # in a run's folder: what its rows are, in order, and how to judge them
 
@@ -33,7 +35,7 @@ def run(experiment: Experiment, workers: int = 1, scheduler: str = "", retry: bo
     """
     tasks = experiment.tasks(1 if scheduler else max(1, _cores() // workers))
     folder = Path(experiment.outputs.folder)
-    sweep(folder)
+    sweep(folder, below=True)
     index = {
         "report": asdict(experiment.report),
         "methods": list(experiment.methods),
@@ -42,22 +44,39 @@ def run(experiment: Experiment, workers: int = 1, scheduler: str = "", retry: bo
     }
     write_text(folder / INDEX, json.dumps(index, indent=1))
     with cluster(scheduler) if scheduler else threads(workers) as (executor, count):
-        perform(tasks, executor, count, experiment.timeout, retry)
-    return results(folder)[0]
+        perform(tasks, executor, count, experiment.timeout, retry, experiment.hidden)
+    return results(folder).rows
 
 
-def results(folder: Path) -> tuple[list[Row], list[str], Judging]:
-    """What there is of the last run in a folder, finished or not: rows, the names of its methods, and how to judge.
+@dataclass(frozen=True)
+class Results:
+    """What there is of a run, finished or not."""
+
+    rows: list[Row]
+    methods: list[str]  # their names, in order
+    report: Judging
+    unreadable: list[str]  # why rows that are there cannot be read, in sentences
+
+
+def results(folder: Path) -> Results:
+    """What there is of the last run in a folder.
 
     Raises:
         InputError: there is no run, or its list of rows cannot be read.
     """
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        found = [rows.read(folder / "rows" / f"{name}.json") for name in index["rows"]]
-        return [row for row in found if row is not None], [str(name) for name in index["methods"]], Judging(**index["report"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{folder}: expected the folder of 'drmime run', with {INDEX} in it ({error})") from error
+    what = f"the list of rows of 'drmime run' ({INDEX} in its folder)"
+    judging = {"title": str, "reference": str, "threshold": float}
+    index = saved.read(folder / INDEX, what, {"rows": [str], "methods": [str], "report": judging})
+    found, unreadable = [], []
+    for name in index["rows"]:
+        path = folder / "rows" / f"{name}.json"
+        if ".." in path.parts or Path(name).is_absolute():
+            raise InputError(f"{folder / INDEX}: rows: expected names below the folder, got {shown(name)}")
+        try:
+            found.append(rows.read(path))
+        except InputError as error:
+            unreadable.append(str(error))
+    return Results([row for row in found if row is not None], index["methods"], Judging(**index["report"]), unreadable)
 
 
 def _cores() -> int:

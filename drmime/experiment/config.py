@@ -3,10 +3,11 @@
 Everything that can be wrong without looking at an image is found here, before anything runs.
 """
 
+import functools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ class Experiment:
     report: Judging
     timeout: float  # seconds
     code: bool = False  # whether "module:attribute" stands for a part
-    text: str = ""  # its dataset, methods and seeds as YAML, overrides and variables resolved: a run's folder keeps it
+    text: str = ""  # its dataset, methods and seeds as YAML, overrides resolved, variables by name: a run's folder keeps it
+    hidden: Mapping[str, str] = field(default_factory=dict)  # values of the environment, which no row shows, and their names
 
     def tasks(self, threads: int = 1) -> list[Task]:
         """One for each pair, method and seed: pair by pair, so that a process reads a pair but once."""
@@ -81,14 +83,21 @@ def load(path: Path, overrides: Iterable[tuple[str, Any]] = (), allow_code: bool
         if parts[0] == "methods" and len(parts) > 2:  # no option makes a method of a name mistyped
             known(f"method in {key!r}:", parts[1], map(str, _mapping("methods", state.get("methods"))))
         _put(state, key, value)
-    state = {str(name): _expanded(value) for name, value in state.items() if not str(name).startswith(SHARED)}
+    given = {str(name): value for name, value in state.items() if not str(name).startswith(SHARED)}
+    hidden: dict[str, str] = {}
+    state = {name: _expanded(value, hidden) for name, value in given.items()}
     for name in state:
         known(f"key in {path}:", name, KEYS)
     for name in ("dataset", "methods"):
         if name not in state:
             raise InputError(f"{path}: expected the key {name!r}: {KEYS[name]}")
     with names_only(not allow_code):
-        return replace(_experiment(state), code=allow_code)
+        return replace(_experiment(state), code=allow_code, text=_kept(given), hidden=hidden)
+
+
+def _kept(given: Mapping[str, Any]) -> str:
+    """What an experiment is, as it was written, variables by name."""
+    return settings.text({"seeds": [0]} | {name: given[name] for name in ("dataset", "methods", "seeds") if name in given})
 
 
 def _experiment(state: Mapping[str, Any]) -> Experiment:
@@ -114,7 +123,6 @@ def _experiment(state: Mapping[str, Any]) -> Experiment:
         outputs=outputs,
         report=replace(report, title=str(report.title), reference=reference),
         timeout=number("timeout", state.get("timeout", TIMEOUT), 0),
-        text=settings.text({"dataset": state["dataset"], "methods": methods, "seeds": seeds}),
     )
 
 
@@ -157,21 +165,23 @@ def _put(state: dict[str, Any], key: str, value: Any) -> None:
     state[last] = value
 
 
-def _expanded(value: Any) -> Any:
-    """Values with environment variables in place of their names."""
+def _expanded(value: Any, hidden: dict[str, str]) -> Any:
+    """Values with environment variables in place of their names; those go to `hidden`."""
     if isinstance(value, Mapping):
-        return {name: _expanded(item) for name, item in value.items()}
+        return {name: _expanded(item, hidden) for name, item in value.items()}
     if isinstance(value, list):
-        return [_expanded(item) for item in value]
+        return [_expanded(item, hidden) for item in value]
     if not isinstance(value, str):
         return value
-    text = VARIABLE.sub(_variable, value)
+    text = VARIABLE.sub(functools.partial(_variable, hidden), value)
     return settings.parse(text) if VARIABLE.fullmatch(value) and NUMBER.fullmatch(text) else text
 
 
-def _variable(found: re.Match[str]) -> str:
+def _variable(hidden: dict[str, str], found: re.Match[str]) -> str:
     name, default = found.groups()
     value = os.environ.get(name)
+    if value:
+        hidden[value] = f"${{{name}}}"
     if not value and default is not None:  # as in a shell, what is empty takes the default
         value = default
     if value is None:

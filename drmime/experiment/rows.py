@@ -2,12 +2,18 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from drmime import saved
+from drmime.errors import InputError, shown
 from drmime.io import write_text
+from drmime.saved import fields
+
+SHORTEST = 4  # characters of a hidden text: shorter ones are in every word
 
 
 @dataclass(frozen=True)
@@ -41,27 +47,64 @@ class Row:
         """The row of `to_json`; a score that is null was not finite.
 
         Raises:
-            ValueError: not such text.
+            InputError: not such text.
         """
-        state = json.loads(text)
-        names = {one.name for one in fields(cls)}
-        if not isinstance(state, dict) or not {"method", "pair", "seed"} <= set(state) <= names:
-            raise ValueError("not a row of an experiment")
+        try:
+            state = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"not a row of an experiment ({shown(str(error))})") from error
+        return cls.of(fields(state, NEEDED, OTHERS))
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> "Row":
+        """The row of checked values."""
         scores = {name: math.inf if value is None else float(value) for name, value in state.get("scores", {}).items()}
-        return cls(**state | {"scores": scores})
+        return cls(**dict(state) | {"scores": scores})
 
 
-def write(row: Row, path: Path) -> None:
-    """Raises an InputError where the place cannot be written."""
-    write_text(path, row.to_json())
+NEEDED = {"method": str, "pair": str, "seed": int}
+OTHERS = {
+    **dict.fromkeys(("domain", "error", "stop", "device"), str),
+    "matrix": (None, [[float]]),
+    "landmarks": bool,
+    "scores": {str: float},
+    "notes": [str],
+    "curves": {str: [float]},
+    "pictures": {str: str},
+    "points": {str: [[float]]},
+    "settings": {str: object},
+    "versions": {str: str},
+    "inputs": {str: {"size": int, "sha256": str}},
+}
+
+
+def write(row: Row, path: Path, hidden: Mapping[str, str] | None = None) -> None:
+    """Write a row, and in place of `hidden` texts their names.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    write_text(path, json.dumps(_without(_finite(asdict(row)), hidden or {}), allow_nan=False))
+
+
+def _without(value: Any, hidden: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {_without(name, hidden): _without(item, hidden) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without(item, hidden) for item in value]
+    if isinstance(value, str):
+        for text, name in hidden.items():
+            value = value.replace(text, name) if len(text) >= SHORTEST else value
+    return value
 
 
 def read(path: Path) -> Row | None:
-    """The row in a file; None where there is none, or something else."""
-    try:
-        return Row.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return None
+    """The row in a file; None where there is none.
+
+    Raises:
+        InputError: something else is in it.
+    """
+    return Row.of(saved.read(path, "a row of 'drmime run'", NEEDED, OTHERS)) if os.path.isfile(path) else None
 
 
 def _finite(value: Any) -> Any:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,14 @@ GONE = "the scheduler is gone; the same command goes on from here"
 _own = threading.local()  # of each thread that runs tasks: its child process, which outlives a task to save the imports
 
 
-def perform(tasks: Sequence[Task], executor: Executor, workers: Callable[[], int], timeout: float, retry: bool = False) -> None:
+def perform(
+    tasks: Sequence[Task],
+    executor: Executor,
+    workers: Callable[[], int],
+    timeout: float,
+    retry: bool = False,
+    hidden: Mapping[str, str] | None = None,
+) -> None:
     """Write the row of every task that is not `finished`.
 
     Args:
@@ -39,6 +45,7 @@ def perform(tasks: Sequence[Task], executor: Executor, workers: Callable[[], int
         workers: how many it has now; never more than a few tasks for each are in its hands.
         timeout: seconds after which a task has failed.
         retry: whether rows that hold an error are run again.
+        hidden: texts that rows do not show, and what they show instead.
 
     Raises:
         InputError: a row cannot be written, or the executor is gone; what was finished stays.
@@ -55,7 +62,7 @@ def perform(tasks: Sequence[Task], executor: Executor, workers: Callable[[], int
                 running[_submitted(executor, task, timeout)] = task
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 task = running.pop(future)
-                rows.write(_row(task, future), path(task))
+                rows.write(_row(task, future), path(task), hidden)
                 bar.update()
 
 
@@ -128,8 +135,10 @@ def cluster(address: str) -> Iterator[tuple[Executor, Callable[[], int]]]:
 
 def finished(task: Task, retry: bool = False) -> bool:
     """Whether a task need not run again: it has a row, of the inputs as they are, with what it is asked to write beside it."""
-    file = path(task)
-    row = rows.read(file)
+    try:
+        row = rows.read(path(task))
+    except InputError:  # half a row, say
+        return False
     if row is None or (retry and row.error):
         return False
     here = [path for path in task.pair.files() if Path(path).is_file()]
@@ -139,18 +148,18 @@ def finished(task: Task, retry: bool = False) -> bool:
         return False
     if task.outputs.tensorboard and "peer" not in task.block and not task.curves.is_dir():
         return False
-    return len(here) == len(row.inputs) and all(map(_same, here, row.inputs.values(), repeat(file.stat().st_mtime)))
+    return len(here) == len(row.inputs) and all(map(_same, here, row.inputs.values()))
 
 
-def _same(path: str, was: Mapping[str, Any], since: float) -> bool:
-    """Whether an input is what it was; only one that was written `since` is read for that."""
+def _same(path: str, was: Mapping[str, Any]) -> bool:
+    """Whether an input is what it was, to the last bit: times of files say little."""
     now = Path(path).stat()
-    return now.st_size == was["size"] and (now.st_mtime < since or _digest(path, now.st_mtime_ns, now.st_size) == was)
+    return now.st_size == was["size"] and _digest(path, now.st_mtime_ns, now.st_ino) == was
 
 
-@functools.lru_cache(maxsize=1000)
-def _digest(path: str, changed: int, size: int) -> dict[str, Any]:
-    """That of a file which was `changed` then: every method and seed asks for it."""
+@functools.cache
+def _digest(path: str, changed: int, number: int) -> dict[str, Any]:
+    """That of a file which was `changed` then, read once: every method and seed asks for it."""
     return digests([path])[path]
 
 

@@ -4,7 +4,6 @@
 however it went, it ends as well: Linux kills it, elsewhere it ends once its input has ended and its interpreter is not held.
 """
 
-import ctypes
 import json
 import os
 import queue
@@ -19,14 +18,17 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import IO, cast
 
+from drmime.errors import InputError
 from drmime.experiment.rows import Row
 from drmime.experiment.task import Task, run
 
 # what is printed is not an answer, not even what is printed while modules are imported
-START = "import os; answers = os.dup(1); os.dup2(2, 1); from drmime.experiment.worker import main; main(answers)"
+START = (
+    "import os, sys; answers = os.dup(1); os.dup2(2, 1); from drmime.owner import end_with; end_with(int(sys.argv[1])); "
+    "from drmime.experiment.worker import main; main(answers)"
+)
 LAST_WORDS = 300  # characters of what a process said before it died
 TAIL = 4096  # bytes of it that are read
-PR_SET_PDEATHSIG = 1  # of prctl
 
 
 class Child:
@@ -132,7 +134,7 @@ class _Process:
 
 def _row(answer: str, task: Task) -> Row | None:
     """The row of `task` in an answer; None where it is something else."""
-    with suppress(ValueError, TypeError, RecursionError):
+    with suppress(InputError):
         row = Row.from_json(answer)
         if answer.endswith("\n") and (row.method, row.pair, row.seed) == (task.method, task.pair.name, task.seed):
             return row
@@ -141,10 +143,6 @@ def _row(answer: str, task: Task) -> Row | None:
 
 def main(answers: int) -> None:
     """Answer tasks, in the file `answers`, until the input ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(sys.argv[1]):  # it has gone before that
-            return
     asked = os.fdopen(os.dup(0), encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what libraries read is not a task
     tasks: queue.Queue[str] = queue.Queue()

@@ -70,10 +70,10 @@ class Matched:
 
     def __init__(self, name: str, count: int, least: int, side: int, smallest: int, keypoints: int) -> None:
         """`name` is that of the initialiser in messages, `smallest` the least `side`."""
-        self.count = whole(f"{name}: count", count, 1)
+        self.count = whole(f"{name}: count", count, 1, 10_000)
         self.least = whole(f"{name}: least", least, 3)
-        self.side = whole(f"{name}: side", side, smallest)
-        self.keypoints = whole(f"{name}: keypoints", keypoints, 10)
+        self.side = whole(f"{name}: side", side, smallest, 2**13)
+        self.keypoints = whole(f"{name}: keypoints", keypoints, 10, 10**5)
 
     def __call__(self, fixed: Image, moving: Image) -> Tensor:
         """moving_from_fixed, world units, best first. shape: (K, 3, 3), 0 <= K <= count"""

@@ -42,8 +42,8 @@ class PhaseCorrelation:
     """
 
     def __init__(self, count: int = 4, side: int | None = None, edges: bool = True) -> None:
-        self.count = whole("phase correlation: count", count, 1)
-        self.side = None if side is None else whole("phase correlation: side", side, 16)
+        self.count = whole("phase correlation: count", count, 1, 10_000)
+        self.side = None if side is None else whole("phase correlation: side", side, 16, 2**13)
         self.edges = switch("phase correlation: edges", edges)
 
     def __call__(self, fixed: Image, moving: Image) -> Tensor:
@@ -128,8 +128,8 @@ class FourierMellin:
     """
 
     def __init__(self, count: int = 4, side: int = 256, edges: bool = True) -> None:
-        self.count = whole("Fourier-Mellin: count", count, 1)
-        self.side = whole("Fourier-Mellin: side", side, 32)
+        self.count = whole("Fourier-Mellin: count", count, 1, 10_000)
+        self.side = whole("Fourier-Mellin: side", side, 32, 2**13)
         self.edges = switch("Fourier-Mellin: edges", edges)
 
     def __call__(self, fixed: Image, moving: Image) -> Tensor:

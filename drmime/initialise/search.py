@@ -121,7 +121,7 @@ class Search:
         self.largest_rotation = number("largest_rotation", largest_rotation, 0, 180 + 1e-9)
         self.aspects = [number("aspects", float(a), 1, 100) for a in numbers("aspects", aspects, "numbers above 1").ravel()]
         self.least_overlap = number("least_overlap", least_overlap, 0, 1)
-        self.count, self.apart = whole("count", count, 1), number("apart", apart, 0, 1)
+        self.count, self.apart = whole("count", count, 1, 10_000), number("apart", apart, 0, 1)
         self.refine = whole("refine", refine, 0, 10)
 
     def __call__(self, fixed: Image, moving: Image, tell: Tell = lambda share: None) -> Tensor:
@@ -220,7 +220,7 @@ class Search:
         """All scales to try. One scale alone is that of the world, which is known."""
         ratio = float((moving.extent.prod() / fixed.extent.prod()) ** (1 / fixed.ndim))
         bases = [1.0] if len(self.scales) == 1 or 1 / ALIKE < ratio < ALIKE else [1.0, ratio]
-        return sorted({round(base * scale, 4) for base, scale in itertools.product(bases, self.scales)})
+        return sorted({float(f"{base * scale:.5g}") for base, scale in itertools.product(bases, self.scales)})
 
     def _at_scale(self, here: Image, there: Image, scale: float, poses: Tensor, count: int) -> Iterator[tuple[int, Peaks]]:
         """Some peaks after others of every rotation at one scale, with how many rotations are done; `here` and `there` are

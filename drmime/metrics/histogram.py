@@ -21,7 +21,7 @@ class Histogram(Similarity):
     def __init__(self, bins: int = 32) -> None:
         """`bins` along each intensity axis, the outermost kept for the tails of the kernels."""
         super().__init__()
-        self.bins = whole("metric bins", bins, 5)
+        self.bins = whole("metric bins", bins, 5, 1024)
 
     def joint(self, fixed: Tensor, moving: Tensor, weight: Tensor) -> Tensor:
         """Joint probabilities of each channel pair. (B, N, Cf), (B, N, Cm), (B, N) -> (B, C, bins, bins)"""

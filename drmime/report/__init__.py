@@ -13,13 +13,14 @@ except ImportError as error:
 __all__ = ["write"]
 
 
-def write(folder: Path) -> tuple[str, int]:
-    """Write tables and page below `folder`. -> the summary in Markdown, and how many runs failed
+def write(folder: Path) -> tuple[str, int, list[str]]:
+    """Write tables and page below `folder`. -> the summary in Markdown, how many runs failed, why rows cannot be read
 
     Raises:
         InputError: the folder holds no run, or cannot be written.
     """
-    rows, methods, judging = results(folder)
+    found = results(folder)
+    rows, methods, judging = found.rows, found.methods, found.report
     tables.write(rows, folder, judging.reference, judging.threshold, methods)
     page.write(rows, folder, judging.title, judging.reference, judging.threshold, methods)
-    return (folder / "summary.md").read_text(encoding="utf-8"), sum(bool(row.error) for row in rows)
+    return (folder / "summary.md").read_text(encoding="utf-8"), sum(bool(row.error) for row in rows), found.unreadable

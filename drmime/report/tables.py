@@ -28,6 +28,7 @@ LATEX = str.maketrans(
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
     | {"[": "{[}", "*": "{*}"}  # which would be read as options of the line break before them
 )
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet computes
 MEASURES = {"naed": "NAED", "dice": "1 - Dice"}
 LATEX_MATH = {"±": r"\pm", "∞": r"\infty", " %": r"\,\%", " [": r"\;["}
 BOOKTABS = TableFormat(
@@ -190,8 +191,13 @@ def _plain(rows: Sequence[Row]) -> Table:
 
 def _csv(table: Table) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([table.columns, *table.lines])
+    csv.writer(text, lineterminator="\n").writerows([map(_cell, line) for line in (table.columns, *table.lines)])
     return text.getvalue()
+
+
+def _cell(value: Value) -> Value:
+    """Text that a spreadsheet would take for a formula, with a quote before it, which has it shown as text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _page(table: Table, shares: Table, legend: str) -> str:
