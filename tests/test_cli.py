@@ -1,5 +1,6 @@
 """The command line as a user meets it: files in, files out, an exit status, and one line for a mistake."""
 
+import argparse
 import csv
 import functools
 import os
@@ -7,15 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import tifffile
 import tiny
 
 from drmime import InputError, Registration, __version__, register
-from drmime.cli import main
+from drmime.cli import _axes, main
+from drmime.grid import Grid
+from drmime.io import write_image
 
 QUICK = (
     "--set",
@@ -452,3 +457,49 @@ def test_threads_go_to_the_registration(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr("drmime.commands.align", align)
     assert main(["register", str(image), str(image), "--out", str(tmp_path / "out"), "--threads", "3"]) == 2
     assert asked["threads"] == 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no limit of a file's size")
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha", ".nrrd", ".tif", ".npy", ".png"])
+def test_a_full_disk_is_told_and_the_old_file_stays(ending: str, tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK", reason="writes medical formats")
+    pixels = (np.random.default_rng(0).random((200, 220)) * 60000).astype(np.uint16)
+    write_image(tmp_path / "image.tif", pixels)
+    result = register(pixels[::4, ::4], pixels[::4, ::4], initialiser=None, steps=1, device="cpu")
+    whole = replace(result, fixed_grid=Grid.regular(pixels.shape), moving_grid=Grid.regular(pixels.shape))
+    whole.save(tmp_path / "t.json")
+    old = tmp_path / f"warped{ending}"
+    write_image(old, pixels[:20, :20])
+    before = old.read_bytes()
+
+    def limit() -> None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    command = [sys.executable, "-m", "drmime", "warp", tmp_path / "t.json", tmp_path / "image.tif", "--out", old]
+    ended = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+    assert ended.returncode == 2
+    assert "cannot write" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+    assert old.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["image.tif", "t.json", old.name])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0", 0), ("none", None), ("auto", "auto"), ("0,none", [0, None]), ("-1, 2", [-1, 2])]
+)
+def test_axes_are_for_both_images_or_one_each(text: str, expected: object) -> None:
+    assert _axes(text) == expected
+    with pytest.raises(argparse.ArgumentTypeError, match="auto, none or a whole number"):
+        _axes("first")
+
+
+def test_one_channel_of_one_image_is_compared(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 40, 44)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", metadata={"axes": "CYX"})
+    write_image(tmp_path / "b.png", pixels[1])
+    out = tmp_path / "out"
+    options = ["--channel", "1,none", "--initialiser", "none", "--set", "metric=mse", "--set", "steps=2", "--device", "cpu"]
+    assert main(["register", str(tmp_path / "a.tif"), str(tmp_path / "b.png"), "--out", str(out), *options]) == 0
+    assert Registration.load(out / "transform.json").similarity == pytest.approx(0, abs=1e-4)  # the same picture

@@ -587,3 +587,17 @@ def test_rows_hold_where_images_have_moved(tmp_path: Path) -> None:
     moved = experiment.load(tmp_path / "config.yaml", [("dataset.file", str(tmp_path / "moved" / "pairs.csv"))])
     assert len(experiment.run(moved)) == 2
     assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not end a process with its owner")
+def test_a_child_ends_with_its_owner_before_it_has_imported_anything(tmp_path: Path) -> None:
+    """Its owner is gone when it begins: a number that is not its parent's."""
+    from drmime.experiment.worker import START
+
+    began = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", START, "1"], stdin=subprocess.PIPE, capture_output=True, timeout=60)
+    assert ended.returncode == 0
+    assert ended.stdout == b""
+    assert time.monotonic() - began < 60
+    loaded = f"import sys; sys.argv = ['', {str(os.getppid())!r}]; import drmime.owner; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True).stdout.strip() == "False"

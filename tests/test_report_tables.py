@@ -377,3 +377,15 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here already")
     with pytest.raises(InputError, match="cannot write"):
         write([], tmp_path / "file" / "below", None, 0.01)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@A1", "\t=1", "=HYPERLINK(0)"])
+def test_no_cell_is_a_formula(text: str, tmp_path: Path) -> None:
+    rows = [Row(text, "p", 0, domain=text, error=text), Row("fine", "p", 0, scores={"similarity": -0.5})]
+    write(rows, tmp_path, None, 0.01)
+    for name in ("rows.csv", "summary.csv"):
+        with (tmp_path / name).open(newline="", encoding="utf-8") as file:
+            cells = [cell for line in csv.reader(file) for cell in line]
+        assert not any(cell.startswith(("=", "+", "@", "\t")) for cell in cells)
+        assert any(cell.startswith("'") for cell in cells)
+    assert "-0.5" in (tmp_path / "rows.csv").read_text(encoding="utf-8")
