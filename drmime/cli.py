@@ -165,7 +165,7 @@ def _add_register(commands: Any) -> None:
     add("--moving-mask", default=GIVEN, metavar="FILE")
     add("--fixed-spacing", type=_lengths, default=GIVEN, metavar="A,B", help="pixel lengths, slowest axis first")
     add("--moving-spacing", type=_lengths, default=GIVEN, metavar="A,B")
-    each = "; two with a comma between for FIXED and MOVING"
+    each = "; two for FIXED and MOVING, as in =0,none"
     add("--channel-axis", type=_axes, default=GIVEN, metavar="AXIS", help=f"auto, none, or the number of an axis{each}")
     add("--channel", type=_axes, default=GIVEN, metavar="N", help=f"the one channel to compare, or none for all{each}")
     add("--nan", default=GIVEN, help="error, or mask to leave out pixels that are not finite")

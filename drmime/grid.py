@@ -92,8 +92,8 @@ class Grid:
     def along(self, axes: Sequence[int]) -> "Grid":
         """The grid of some of the axes (array order), in as many dimensions of the world.
 
-        Where these axes run along world axes, those are kept, origin and direction with them; of a plane that is oblique in
-        the world its own pixel lengths are, from 0.
+        Where these axes run along world axes, those are kept, with origin and direction. A plane that is oblique to the world
+        axes gets a regular grid of its pixel lengths: its origin and direction are dropped.
         """
         if len(axes) == self.ndim:
             return self

@@ -1,8 +1,10 @@
-"""What the headers of MetaImage and NRRD files promise must be there, and lie in the header's own folder.
+"""What headers declare: it fits into memory, it is there, and it lies in the header's own folder.
 
 ITK reads what is missing as zeros, goes on where a compressed stream is broken, and follows a header to any file.
 """
 
+import math
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -10,11 +12,33 @@ from pathlib import Path
 
 from drmime.errors import InputError
 
-LONGEST = 2**16  # bytes of a header, its pixels aside
+LONGEST = 2**24  # bytes of a header, its pixels aside
+DEFLATE = 1100  # the most that a compressed file can grow
 CHUNK = 2**20
-META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG_LONG": 8, "LONG": 8, "FLOAT": 4, "DOUBLE": 8}  # of MET_UCHAR and so on
+GZIP = b"\x1f\x8b"  # how a member of a gzip file begins
+META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG_LONG": 8, "LONG": 4, "FLOAT": 4, "DOUBLE": 8}  # of MET_UCHAR and so on
 NRRD_BYTES = {"float": 4, "double": 8, "char": 1, "short": 2, "int": 4, "longlong": 8, "long": 8}
 HERE = ("local",)  # what a MetaImage header calls its own file
+
+
+def memory() -> int:
+    """Bytes of this machine's memory."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not POSIX
+        return 2**34
+
+
+def fits(path: Path, size: int, packed: bool = False) -> None:
+    """Compare the bytes that a header declares with the memory and, of a `packed` file, with what it can hold.
+
+    Raises:
+        InputError: more than either.
+    """
+    if size > memory():
+        raise InputError(f"{path}: declares {size / 2**30:.3g} GiB of pixels, this machine has {memory() / 2**30:.3g} GiB")
+    if packed and size > DEFLATE * path.stat().st_size + 2**16:
+        raise InputError(f"{path}: truncated or damaged: {path.stat().st_size} bytes cannot hold the {size} it declares")
 
 
 def check_meta(path: Path) -> None:
@@ -26,10 +50,12 @@ def check_meta(path: Path) -> None:
     fields, start = _fields(path, "=", "elementdatafile")
     sizes = [int(word) for word in fields.get("dimsize", "").split()]
     kind = fields.get("elementtype", "").removeprefix("MET_").removeprefix("U").removesuffix("_ARRAY")
-    expected = _product([*sizes, int(fields.get("elementnumberofchannels", "1"))]) * META_BYTES.get(kind, 1)
+    expected = math.prod([*sizes, int(fields.get("elementnumberofchannels", "1"))]) * META_BYTES.get(kind, 1)
     place = fields.get("elementdatafile", "")
     data = path if place.lower() in HERE else neighbour(path, place)
     offset = start if data == path else max(0, int(fields.get("headersize", "0")))
+    if fields.get("binarydata", "true").lower() == "false":  # numbers as text
+        return
     compressed = fields.get("compresseddata", "false").lower() == "true"
     _whole(path, data, offset, expected, compressed)
 
@@ -44,7 +70,7 @@ def check_nrrd(path: Path) -> None:
     kind = re.sub(r"unsigned|signed|u(?=int)|_t|\s|\d+", "", fields.get("type", ""))
     bits = re.search(r"int(\d+)", fields.get("type", ""))
     size = int(bits[1]) // 8 if bits else NRRD_BYTES.get(kind, NRRD_BYTES.get(kind.removeprefix("u"), 1))
-    expected = _product([int(word) for word in fields.get("sizes", "").split()]) * size
+    expected = math.prod([int(word) for word in fields.get("sizes", "").split()]) * size
     place = fields.get("data file", fields.get("datafile", ""))
     data = neighbour(path, place) if place else path
     offset = 0 if place else start
@@ -98,13 +124,6 @@ def _fields(path: Path, sign: str, last: str) -> tuple[dict[str, str], int]:
         return fields, file.tell()
 
 
-def _product(numbers: list[int]) -> int:
-    product = 1
-    for number in numbers:
-        product *= number
-    return product
-
-
 def _whole(path: Path, data: Path, offset: int, expected: int, compressed: bool) -> None:
     """An InputError where a file ends before its pixels do, or its compressed stream is broken."""
     if not compressed:
@@ -123,9 +142,13 @@ def _inflated(path: Path, offset: int) -> Iterator[bytes]:
     stream = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either kind
     with path.open("rb") as file:
         file.seek(offset)
-        while not stream.eof and (chunk := file.read(CHUNK)):
+        while chunk := file.read(CHUNK):
             while chunk:
                 yield stream.decompress(chunk, CHUNK)
                 chunk = stream.unconsumed_tail
+                if stream.eof and stream.unused_data.startswith(GZIP):  # another member
+                    chunk, stream = stream.unused_data, zlib.decompressobj(zlib.MAX_WBITS | 32)
+                elif stream.eof:
+                    return
     if not stream.eof:
         raise EOFError("the stream ends too early")

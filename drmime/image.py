@@ -153,14 +153,13 @@ def as_image(
         array = np.array(array, dtype=np.float64 if dtype == torch.float64 else np.float32, order="C")  # a copy, always
     pixels = torch.as_tensor(array, device=device)[None]
     inside = _mask(mask, array.shape[1:], role)
-    if source.mask is not None:
-        inside = source.mask if inside is None else inside & source.mask
-        if not inside.any():
-            raise InputError(f"{role} image: no valid pixel is left inside the mask")
+    own: np.ndarray | None = None if source.mask is None else np.all(chosen(source.mask, channel, role), 0)
+    if own is not None:
+        inside = own if inside is None else inside & own
     finite = np.isfinite(array).all(0)
-    if source.mask is not None:  # what the image's own mask leaves out may hold anything
-        pixels = torch.where(torch.as_tensor(source.mask, device=device), pixels, 0)
-        finite |= ~source.mask
+    if own is not None:  # what the image's own mask leaves out may hold anything
+        pixels = torch.where(torch.as_tensor(own, device=device), pixels, 0)
+        finite |= ~own
     if not finite.all():
         if nan != "mask":
             raise InputError(

@@ -14,7 +14,7 @@ import numpy as np
 
 from drmime.errors import InputError, existing_file
 from drmime.grid import Grid
-from drmime.pixels import Pixels
+from drmime.pixels import MOST_CHANNELS, Pixels
 from drmime.readers import PICTURES, READERS, read_picture
 from drmime.writers import WRITERS, channels_last
 
@@ -68,7 +68,8 @@ def write_image(path: str | Path, array: np.ndarray, grid: Grid | None = None) -
     if suffix in PICTURES and pixels.ndim > 2 + (pixels.shape[-1] in (3, 4)):
         raise InputError(f"{path}: {suffix} holds 2-D images, got shape {array.shape}. Use .tif, .npy or a medical format.")
     write = WRITERS[suffix]
-    place = Grid.regular(pixels.shape) if grid is None else grid
+    several = pixels.ndim > 2 and 2 <= pixels.shape[-1] <= MOST_CHANNELS  # as `register` takes it
+    place = Grid.regular(pixels.shape[:-1] if several else pixels.shape) if grid is None else grid
     try:
         write_atomically(path, lambda file: write(file, pixels, place), suffix, pixels.nbytes)
     except InputError:

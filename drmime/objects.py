@@ -29,7 +29,7 @@ def from_object(data: Any, role: str, labels: bool = False) -> Pixels:
         if isinstance(data, Pixels):
             return data
         if isinstance(data, Tensor):
-            return Pixels(_of_tensor(data, role))
+            return Pixels(_of_tensor(data))
         if isinstance(data, np.ma.MaskedArray):
             return Pixels(np.ma.getdata(data), mask=~np.ma.getmaskarray(data))
         if isinstance(data, Image.Image):
@@ -37,28 +37,29 @@ def from_object(data: Any, role: str, labels: bool = False) -> Pixels:
         for offers, take in OBJECTS:
             if all(hasattr(data, name) for name in offers):
                 return take(data)
-        return Pixels(np.asarray(data))
+        return Pixels(_array(data))
     except InputError as error:
         text = str(error)
         raise InputError(text if text.startswith(role) else f"{role} image: {text}") from error
-    except ValueError as error:
-        raise InputError(f"{role} image: expected an array, got rows of unequal length ({error})") from error
     except Exception as error:  # whatever another package's object raises
         raise InputError(f"{role} image: a {type(data).__name__} that cannot be taken as an array ({error})") from error
 
 
-def _of_tensor(tensor: Tensor, role: str) -> np.ndarray:
-    """Raises: InputError: a tensor without values, or not of real numbers in a dense layout."""
+def _array(data: Any) -> np.ndarray:
+    try:
+        return np.asarray(data)
+    except ValueError as error:
+        raise InputError(f"expected an array, got rows of unequal length ({error})") from error
+
+
+def _of_tensor(tensor: Tensor) -> np.ndarray:
+    """Raises: InputError: a tensor without values, or of another than a dense layout."""
     if tensor.is_meta:
         raise InputError("expected a tensor with values, got one on the device meta")
     if tensor.layout != torch.strided:
         raise InputError(f"expected a dense tensor, got layout {tensor.layout}. Use .to_dense().")
-    if tensor.is_complex():
-        raise InputError(
-            f"expected bool, integer or real numbers, got dtype {str(tensor.dtype).removeprefix('torch.')}. Convert it first."
-        )
     plain = tensor.detach().cpu()
-    plain = plain.dequantize() if plain.is_quantized else plain.resolve_neg()
+    plain = plain.dequantize() if plain.is_quantized else plain.resolve_conj().resolve_neg()
     narrow = plain.is_floating_point() and plain.dtype not in (torch.float16, torch.float32, torch.float64)
     return (plain.float() if narrow else plain).numpy()
 
@@ -90,7 +91,9 @@ def _of_xarray(data: Any) -> Pixels:
     """Dimensions by name; pixel lengths and place by their coordinates, where they have some."""
     array = np.asarray(data.values)
     named = [at for at, name in enumerate(data.dims) if str(name).lower() in CHANNELS]
-    space = tuple(at for at in range(array.ndim) if at not in named)
+    space = [at for at in range(array.ndim) if at not in named]
+    for at in [at for at in space if array.shape[at] == 1][: max(0, len(space) - 2)]:
+        space.remove(at)  # an empty one, such as a single time
     steps, firsts, stated = [], [], False
     for at in space:
         name = data.dims[at]
@@ -107,17 +110,13 @@ def _of_xarray(data: Any) -> Pixels:
     if stated and len(space) in (2, 3):
         grid = placed(tuple(array.shape[at] for at in space), np.diag(steps[::-1]), firsts[::-1])
     channel_axis: int | str | None = named[0] if named else "auto" if len(space) > 2 and not stated else None
-    return Pixels(array, grid, space if grid is not None else (), channel_axis)
-
-
-def _of_nibabel(image: Any) -> Pixels:
-    return from_nifti(image)
+    return Pixels(array, grid, tuple(space) if grid is not None else (), channel_axis)
 
 
 OBJECTS = (  # what an object must offer, and who takes it then
     (("GetNumberOfComponentsPerPixel", "GetPixelIDTypeAsString", "GetDirection"), _of_simpleitk),
     (("GetLargestPossibleRegion", "GetSpacing", "GetDirection"), _of_itk),
     (("numpy", "spacing", "origin", "direction", "dimension"), _of_ants),
-    (("affine", "dataobj", "get_data_dtype"), _of_nibabel),
+    (("affine", "dataobj", "get_data_dtype"), from_nifti),
     (("dims", "coords", "values"), _of_xarray),
 )

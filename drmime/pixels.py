@@ -17,14 +17,25 @@ MOST_CHANNELS = 4  # on an axis that is taken for channels without being told
 class Pixels:
     """What a file or an object holds; `register` takes one as an image.
 
-    Axes that are neither space nor channels have length 1, or hold what nobody has named: time points, say.
+    Of axes that are neither space nor channels, those of length 1 go; where no channels are stated, one of up to 4 entries is
+    taken for them; longer ones (time, say) are an error.
+
+    Raises:
+        InputError: a grid of other axes than `space`.
     """
 
     array: np.ndarray
     grid: Grid | None = None  # of the axes in `space`; None where nothing is stated
     space: tuple[int, ...] = ()  # axes of `array` that `grid` is of, in their order
     channel_axis: int | str | None = "auto"  # "auto" where nothing is stated
-    mask: np.ndarray | None = None  # of the shape of `array`, without its channel axis; True counts
+    mask: np.ndarray | None = None  # of the shape of `array`; True counts
+
+    def __post_init__(self) -> None:
+        if self.grid is not None and self.grid.shape != tuple(np.shape(self.array)[at] for at in self.space):
+            raise InputError(
+                f"Pixels: expected a grid of the axes in space, of shape {self.grid.shape}, got the axes {self.space} of an "
+                f"array of shape {np.shape(self.array)}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,15 +45,16 @@ class Arranged:
     channels: np.ndarray  # shape: (C, *shape), C = 1 without channels
     axis: int | None  # of the array without its empty axes, where channels were; None without
     grid: Grid | None  # of the spatial axes, where the source states one
-    mask: np.ndarray | None  # shape: `shape`
+    mask: np.ndarray | None  # shape: that of `channels`
 
 
 def arranged(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False, least: int = 1) -> Arranged:
     """The array with its channels in front, on the spatial axes that are left; empty axes go.
 
     Args:
-        channel_axis: an axis; None for no channels; "auto" for what the source says, else by the shape: the last axis (of a
-            tensor the first) where it has 2 to 4 entries, else one of length 1.
+        channel_axis: an axis; None for no channels; "auto" for what the source says, else by the shape: where it says which
+            axes are space, another one of up to 4 entries; else the last axis (of a tensor the first) where it has 2 to 4
+            entries, or one of length 1.
         tensor: whether channels are looked for in front.
         least: pixels that every spatial axis must have, but that a volume may have `FEWEST_SLICES` along one.
 
@@ -64,11 +76,11 @@ def arranged(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False,
             f"axes {'and no channel axis' if axis is None else f'with channels on axis {axis}'}. Set channel_axis."
         )
     gone = [at for at in range(array.ndim) if at not in kept and at != axis]
-    channels = array[None] if axis is None else np.moveaxis(array, axis, 0)
-    channels = channels.squeeze(tuple(_after(at, axis) for at in gone))
+    channels = _in_front(array, axis, gone)
+    mask = None if pixels.mask is None else _in_front(pixels.mask, axis, gone)
     _check_size(channels.shape[1:], role, least)
     place = None if axis is None else axis - sum(at < axis for at in gone)
-    return Arranged(channels, place, _grid_of(pixels, kept), _mask_of(pixels, gone, axis))
+    return Arranged(channels, place, _grid_of(pixels, kept), mask)
 
 
 def each(option: str, value: Any) -> tuple[Any, Any]:
@@ -81,7 +93,7 @@ def each(option: str, value: Any) -> tuple[Any, Any]:
 
 
 def chosen(channels: np.ndarray, channel: Any, role: str) -> np.ndarray:
-    """One of the channels (C, *shape), or all where `channel` is None.
+    """One of the channels (C, *shape), negative numbers from the last, or all where `channel` is None.
 
     Raises:
         InputError: no such channel.
@@ -90,8 +102,8 @@ def chosen(channels: np.ndarray, channel: Any, role: str) -> np.ndarray:
         return channels
     count = len(channels)
     if not isinstance(channel, (int, np.integer)) or isinstance(channel, bool) or not -count <= channel < count:
-        raise InputError(f"{role} image: expected a channel from 0 to {count - 1}, or None for all, got {channel!r}")
-    return channels[channel, None] if channel >= 0 else channels[channel + count, None]
+        raise InputError(f"{role} image: expected a channel from {-count} to {count - 1}, or None for all, got {channel!r}")
+    return channels[channel, None]
 
 
 def _channel_axis(pixels: Pixels, asked: Any, role: str, tensor: bool) -> int | None:
@@ -139,9 +151,10 @@ def _spatial(shape: tuple[int, ...], axis: int | None) -> list[int]:
     return kept
 
 
-def _after(at: int, axis: int | None) -> int:
-    """Where an axis is once the channels are in front."""
-    return at + 1 if axis is None or at < axis else at
+def _in_front(array: np.ndarray, axis: int | None, gone: list[int]) -> np.ndarray:
+    """The array with its channels in front, one if it has none, and without empty axes."""
+    channels = array[None] if axis is None else np.moveaxis(array, axis, 0)
+    return channels.squeeze(tuple(at + 1 if axis is None or at < axis else at for at in gone))
 
 
 def _grid_of(pixels: Pixels, kept: list[int]) -> Grid | None:
@@ -149,15 +162,6 @@ def _grid_of(pixels: Pixels, kept: list[int]) -> Grid | None:
     if pixels.grid is None or not set(kept) <= set(pixels.space):
         return None
     return pixels.grid.along([pixels.space.index(at) for at in kept])
-
-
-def _mask_of(pixels: Pixels, gone: list[int], axis: int | None) -> np.ndarray | None:
-    if pixels.mask is None:
-        return None
-    mask: np.ndarray = pixels.mask
-    if mask.ndim == pixels.array.ndim and axis is not None:
-        mask = np.all(mask, axis)  # a pixel counts if all its channels do
-    return mask.squeeze(tuple(at - (axis is not None and at > axis) for at in gone))
 
 
 def _check_size(shape: tuple[int, ...], role: str, least: int) -> None:

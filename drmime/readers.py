@@ -4,49 +4,26 @@ What a file promises must be there: a damaged one is refused, not read in part. 
 is taken. No header leads to another folder.
 """
 
-import contextlib
-import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 import torch
 from PIL import Image, ImageOps
 
 from drmime.errors import InputError
 from drmime.grid import Grid
-from drmime.headers import check_meta, check_nrrd
+from drmime.headers import check_meta, check_nrrd, fits
 from drmime.pixels import Pixels
+from drmime.tiff import read_tiff
 
 Reader = Callable[[Path, bool], Pixels]  # of a path, and whether it holds labels
 
-DEFLATE = 1100  # the most that a compressed file can grow
+FLOAT = 4  # bytes of a number as it is worked on
 ORTHOGONAL = 1e-3  # the largest cosine of an angle between axes that are taken for orthogonal
 LPS = np.diag([-1.0, -1.0, 1.0])  # ITK's and DICOM's world from NIfTI's
-DAMAGE = ("invalid page offset", "corrupted", "invalid value offset", "invalid tag offset")  # what tifffile warns of
-
-
-def memory() -> int:
-    """Bytes of this machine's memory."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not POSIX
-        return 2**34
-
-
-def fits(path: Path, size: int, packed: bool = False) -> None:
-    """Compare the bytes that a header declares with the memory and, of a `packed` file, with what it can hold.
-
-    Raises:
-        InputError: more than either.
-    """
-    if size > memory():
-        raise InputError(f"{path}: declares {size / 2**30:.3g} GiB of pixels, this machine has {memory() / 2**30:.3g} GiB")
-    if packed and size > DEFLATE * path.stat().st_size + 2**16:
-        raise InputError(f"{path}: truncated or damaged: {path.stat().st_size} bytes cannot hold the {size} it declares")
 
 
 # ---- NumPy and pictures
@@ -61,7 +38,10 @@ def read_npy(path: Path, labels: bool) -> Pixels:
 def read_picture(path: Path, labels: bool) -> Pixels:
     """Whatever Pillow reads, upright as EXIF says; several frames are a stack."""
     with Image.open(path) as picture:
-        frames = getattr(picture, "n_frames", 1)
+        # further frames of MPO are previews, gain maps, the other eye
+        frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+        if frames > 1 and labels:
+            raise InputError(f"{path}: expected one frame of labels, got {frames}. Save each by itself.")
         fits(path, picture.width * picture.height * 4 * frames)
         found = []
         for number in range(frames):
@@ -91,102 +71,6 @@ def from_picture(picture: Image.Image, labels: bool = False) -> Pixels:
         upright = upright.convert("RGB")
     array = np.array(upright)
     return Pixels(array, channel_axis=-1 if array.ndim == 3 else None)
-
-
-# ---- TIFF
-
-
-def read_tiff(path: Path, labels: bool) -> Pixels:
-    """The first series of a TIFF file; axes and pixel lengths are those that OME or ImageJ metadata state."""
-    with _heard() as warnings, tifffile.TiffFile(path, _multifile=False) as file:
-        series = file.series[0]
-        fits(path, series.nbytes)
-        _check_tiff(path, file, series, warnings)
-        array, axes = series.asarray(), series.axes
-        lengths = _tiff_lengths(file)
-    named = [at for at, axis in enumerate(axes) if axis in "SC"]
-    if len([at for at in named if array.shape[at] > 1]) > 1:  # RGB planes of several channels: the planes are the channels
-        at = axes.index("C")
-        array, axes = np.moveaxis(array, at, -2), axes.replace("C", "").replace("S", "") + "C"
-        array = array.reshape(*array.shape[:-2], -1)
-        named = [len(axes) - 1]
-    named = [at for at in named if array.shape[at] > 1] or named
-    unnamed = set(axes) & set("QI")
-    space = tuple(at for at, axis in enumerate(axes) if axis in ("ZYXQI" if unnamed else "ZYX"))
-    channel_axis: int | str | None = named[0] if named else "auto" if unnamed else None
-    if channel_axis is None and len(space) < array.ndim:
-        channel_axis = "auto"  # an axis of time, say
-    if unnamed and not named:
-        return Pixels(array)  # nothing is stated
-    grid = None
-    if lengths and not unnamed:
-        grid = Grid.regular([array.shape[at] for at in space], [lengths.get(axes[at], 1.0) for at in space])
-    return Pixels(array, grid, space, channel_axis)
-
-
-@contextlib.contextmanager
-def _heard() -> Iterator[list[str]]:
-    """What tifffile warns of, instead of the screen."""
-    logger, said = logging.getLogger("tifffile"), list[str]()
-    handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-    before = logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield said
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = before
-
-
-def _check_tiff(path: Path, file: Any, series: Any, warnings: Sequence[str]) -> None:
-    """An InputError where pages, or parts of them, are not there: they would be left out, or zeros."""
-    if damage := next((line for line in warnings if any(words in line for words in DAMAGE)), None):
-        raise InputError(f"{path}: truncated or damaged ({damage})")
-    size = path.stat().st_size
-    for page in series.pages:
-        if page is None:
-            raise InputError(f"{path}: refers to planes that it does not hold; save it as one file")
-        parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-        if any(count == 0 or offset + count > size for offset, count in parts):
-            raise InputError(f"{path}: truncated or damaged: a part of its pixels is not in the file")
-    expected = _stated_size(file)
-    if expected and series.size < expected:
-        raise InputError(f"{path}: truncated or damaged: its metadata states {expected} values, got {series.size}")
-
-
-def _stated_size(file: Any) -> int:
-    """Values that OME or ImageJ metadata promise; 0 where they promise nothing."""
-    if file.is_ome:
-        stated = _ome_pixels(file)
-        return int(np.prod([int(stated.get(f"Size{axis}", 1)) for axis in "XYZCT"]))
-    told = file.imagej_metadata or {}
-    return int(told.get("images", 0)) * int(np.prod(file.pages.first.shape)) if told else 0
-
-
-def _ome_pixels(file: Any) -> dict[str, Any]:
-    """The attributes of the first image's pixels in OME metadata."""
-    state = tifffile.xml2dict(file.ome_metadata).get("OME", {}).get("Image", {})
-    state = state[0] if isinstance(state, list) else state
-    return dict(state.get("Pixels", {}))
-
-
-def _tiff_lengths(file: Any) -> dict[str, float]:
-    """Pixel lengths by axis, in the file's own unit; none where there is no unit of length."""
-    if file.is_ome:
-        stated = _ome_pixels(file)
-        found = {axis: stated.get(f"PhysicalSize{axis}") for axis in "XYZ"}
-        return {axis: float(length) for axis, length in found.items() if length is not None and float(length) > 0}
-    told = file.imagej_metadata or {}
-    if str(told.get("unit", "pixel")).lower() in ("", "pixel", "pixels"):
-        return {}
-    lengths = {"Z": float(told["spacing"])} if told.get("spacing") else {}
-    for axis in "XY":
-        tag = file.pages.first.tags.get(f"{axis}Resolution")
-        if tag is not None and all(tag.value):
-            lengths[axis] = tag.value[1] / tag.value[0]
-    return lengths
 
 
 # ---- medical formats
@@ -255,7 +139,7 @@ def read_itk(path: Path, labels: bool) -> Pixels:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    fits(path, int(np.prod([float(n) for n in reader.GetSize()])) * reader.GetNumberOfComponents())
+    fits(path, int(np.prod([float(n) for n in reader.GetSize()])) * reader.GetNumberOfComponents() * FLOAT)
     return from_simpleitk(reader.Execute(), sitk)
 
 

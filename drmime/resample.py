@@ -11,9 +11,9 @@ from torch import Tensor
 
 from drmime.errors import InputError
 from drmime.grid import Grid, apply
+from drmime.headers import memory
 from drmime.image import load
 from drmime.pixels import arranged
-from drmime.readers import memory
 from drmime.registry import known
 
 ORDERS = {"nearest": 0, "linear": 1, "cubic": 3}

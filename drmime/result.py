@@ -26,8 +26,18 @@ MATRIX = [[float]]
 GRID = {"shape": [int], "world_from_index": MATRIX}
 CANDIDATE = {"source": str, "score": float, "evidence": float, "matrix": MATRIX}
 KINDS = {  # of the values that a saved registration has, by their names
-    **{"format": str, "matrix": MATRIX, "fixed": GRID, "moving": GRID, "stop": str, "similarity": float, "overlap": float},
-    **{"notes": [str], "settings": {str: object}, "levels": int, "totals": [float], "history": [[float]]},
+    "format": str,
+    "matrix": MATRIX,
+    "fixed": GRID,
+    "moving": GRID,
+    "stop": str,
+    "similarity": float,
+    "overlap": float,
+    "notes": [str],
+    "settings": {str: object},
+    "levels": int,
+    "totals": [float],
+    "history": [[float]],
 }
 
 
@@ -284,6 +294,6 @@ def _square(rows: Sequence[Sequence[float]], ndim: int) -> np.ndarray:
     matrix = np.array(rows, dtype=float)
     if matrix.shape != (ndim + 1, ndim + 1) or not np.isfinite(matrix).all():
         raise ValueError(f"expected a finite matrix of {ndim + 1} rows and columns")
-    if np.linalg.matrix_rank(matrix) <= ndim:
+    if np.linalg.det(matrix) == 0:  # a rank would depend on units
         raise ValueError("expected an invertible matrix")
     return matrix

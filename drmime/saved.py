@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from drmime.errors import InputError, existing_file, shown
+from drmime.errors import LARGEST, InputError, existing_file, shown
 
 Kind = Any
-LARGEST = 2**30  # bytes of a file that is read
+MOST = 2**30  # bytes of a file that is read
 
 
 def read(path: str | Path, what: str, kinds: Mapping[str, Kind], optional: Mapping[str, Kind] | None = None) -> dict[str, Any]:
@@ -24,13 +24,13 @@ def read(path: str | Path, what: str, kinds: Mapping[str, Kind], optional: Mappi
     """
     path = existing_file(path, what)
     try:
-        if path.stat().st_size > LARGEST:
+        if path.stat().st_size > MOST:
             raise InputError(f"{path}: expected {what}, got a file of {path.stat().st_size} bytes")
         state = json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: expected {what}, got something that is no JSON ({shown(str(error))})") from error
+        raise InputError(f"{path}: not {what}: expected JSON ({shown(str(error))})") from error
     try:
         return fields(state, kinds, optional)
     except InputError as error:
@@ -82,7 +82,7 @@ def checked(value: Any, kind: Kind, key: str) -> Any:
 
 def _is(value: Any, kind: Kind) -> bool:
     if kind is float:
-        return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+        return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(kind, type) and isinstance(value, kind)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from drmime.choose import CHANCE, DOUBTFUL, RIVAL, agreed, apart, as_given, doubts, stands_out, starts_of, stronger
+from drmime.evidence import Reduced
 from drmime.grid import Grid, linear_part, scaled
 from drmime.image import Image
 from drmime.initialise import Initialiser, nothing
@@ -33,9 +34,8 @@ JOINED = 0.95  # share of the lower one's evidence, everywhere between
 STRETCHED = 1.3  # of one direction against another; affine maps between the real pairs here have up to 1.2
 SURE = 50.0  # standard deviations; below, a look at the mirrored image is worth its time however clear the start is
 SETTLED = 0.25  # share of the image's blocks that agree where they lie, without which looks go on; chance is 0.03
-SCATTERED = (
-    0.16  # likewise, below which a result is doubted; from 0.14 to 0.19 the same real pairs are (`experiments/README.md`)
-)
+# likewise, below which a result is doubted; 0.14 to 0.19 doubt the same real pairs (`experiments/README.md`)
+SCATTERED = 0.16
 COARSE = RUNGS[0].levels  # where proper and mirrored starts are compared before any is refined
 
 
@@ -164,15 +164,15 @@ class Starts:
 
     def _holds(self, best: Candidate) -> bool:
         """Whether no shift of a start fits about as well, and enough blocks of the image agree where they lie."""
-        return self._rival(best) is None and not self._near(best) < SETTLED
+        small = self._reduced(best)
+        return self._rival(best, small) is None and not residuals(small, best.matrix).near < SETTLED
 
-    def _near(self, best: Candidate) -> float:
-        """The share of blocks that agree best where a start puts them; NaN of too few."""
-        return residuals(reduced_pair(self.fixed, self.moving, best.matrix[None]), best.matrix).near
+    def _reduced(self, best: Candidate) -> Reduced:
+        return reduced_pair(self.fixed, self.moving, best.matrix[None])
 
     def _scattered(self, best: Candidate) -> tuple[str, ...]:
         """A sentence where blocks of the image agree elsewhere."""
-        near = self._near(best)
+        near = residuals(self._reduced(best), best.matrix).near
         if not near < SCATTERED:
             return ()
         return (
@@ -193,20 +193,20 @@ class Starts:
         if not strong:
             return candidates
         between = [torch.lerp(best.matrix, one.matrix, share) for one in strong for share in BETWEEN]
-        small = reduced_pair(self.fixed, self.moving, best.matrix[None])
+        small = self._reduced(best)
         evidence = small.judged(torch.stack(between))[1].view(len(strong), -1).amin(1).tolist()
         joined = [one for one, least in zip(strong, evidence, strict=True) if least > JOINED * one.evidence]
         return tuple(one for one in candidates if all(one is not other for other in joined))
 
-    def _rival(self, best: Candidate) -> Rival | None:
+    def _rival(self, best: Candidate, small: Reduced) -> Rival | None:
         """Another place by a shift, if the group has all shifts."""
         if not holds(self.generators, "translation"):
             return None
-        return rival(reduced_pair(self.fixed, self.moving, best.matrix[None]), best.matrix)
+        return rival(small, best.matrix)
 
     def _rivalled(self, best: Candidate) -> tuple[str, ...]:
         """A sentence where a shift of the start fits about as well."""
-        if (other := self._rival(best)) is None:
+        if (other := self._rival(best, self._reduced(best))) is None:
             return ()
         shift = ", ".join(f"{value:.3g}" for value in other.shift.tolist())
         return (

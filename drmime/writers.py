@@ -62,15 +62,16 @@ def write_tiff(path: Path, array: np.ndarray, grid: Grid) -> None:
     pixels = np.asarray(array)
     pixels = pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels
     lengths = dict(zip("XYZ", grid.spacing.tolist(), strict=False))
-    if all(length == 1 for length in lengths.values()) or pixels.dtype not in OME_KINDS:
-        tifffile.imwrite(path, pixels)
-        return
     axes = "ZYX"[-grid.ndim :]
     several = pixels.ndim > grid.ndim
+    if grid.ndim > 3 or all(length == 1 for length in lengths.values()) or pixels.dtype not in OME_KINDS:
+        colour = several and pixels.shape[-1] in (3, 4) and pixels.dtype in (np.uint8, np.uint16)
+        metadata = {"axes": axes + ("S" if colour else "C") * several} if grid.ndim < 4 else {}
+        tifffile.imwrite(path, pixels, photometric="rgb" if colour else "minisblack", metadata=metadata)
+        return
     pixels = np.moveaxis(pixels, -1, 0) if several else pixels
     stated = {f"PhysicalSize{axis}": lengths[axis] for axis in axes}
-    metadata = {"axes": "C" * several + axes, **stated}
-    tifffile.imwrite(path, pixels, ome=True, photometric="minisblack", metadata=metadata)
+    tifffile.imwrite(path, pixels, ome=True, photometric="minisblack", metadata={"axes": "C" * several + axes, **stated})
 
 
 def write_npy(path: Path, array: np.ndarray, grid: Grid) -> None:
@@ -89,9 +90,7 @@ def channels_last(array: np.ndarray, grid: Grid) -> np.ndarray:
         InputError: other axes.
     """
     shape = grid.shape
-    if array.shape == shape:
-        return array
-    if array.shape[:-1] == shape:
+    if shape in (array.shape, array.shape[:-1]):
         return array
     for axis in range(array.ndim):
         if array.shape[:axis] + array.shape[axis + 1 :] == shape:

@@ -601,3 +601,21 @@ def test_a_child_ends_with_its_owner_before_it_has_imported_anything(tmp_path: P
     assert time.monotonic() - began < 60
     loaded = f"import sys; sys.argv = ['', {str(os.getppid())!r}]; import drmime.owner; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_only_whole_texts_of_the_environment_are_hidden_and_only_where_they_are_said(tmp_path: Path) -> None:
+    row = Row("affine", "seed/affine", 0, error="in /srv/data/token", settings={"group": "affine", "steps": "seed"})
+    hidden = {"affine": "${GROUP}", "seed": "${SEED}", "/srv": "${ROOT}", "/srv/data/token": "${TOKEN}", "abc": "${SHORT}"}
+    rows.write(row, tmp_path / "row.json", hidden)
+    back = rows.read(tmp_path / "row.json")
+    assert back is not None
+    assert (back.method, back.pair, back.error) == ("affine", "seed/affine", "in ${TOKEN}")
+    assert back.settings == {"group": "${GROUP}", "steps": "${SEED}"}
+
+
+def test_a_title_shows_no_value_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIDDEN_WORD", "confidential")
+    load(tmp_path, 1, {"still": {"peer": "centre"}})
+    plan = experiment.load(tmp_path / "config.yaml", [("report.title", "${HIDDEN_WORD} pairs")])
+    experiment.run(plan)
+    assert experiment.results(tmp_path / "run").report.title == "${HIDDEN_WORD} pairs"

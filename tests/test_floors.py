@@ -22,6 +22,7 @@ FLOORS = {
     "lie": 2,
     "pixels": 1.5,
     "headers": 1.5,
+    "tiff": 1.55,
     "readers": 1.6,
     "writers": 1.7,
     "io": 2,

@@ -1,5 +1,6 @@
 """Headers of MetaImage and NRRD: what they promise is there, and in their own folder."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +67,25 @@ def test_a_file_beside_the_header_is_read(tmp_path: Path) -> None:
     )
     assert np.array_equal(read_image(tmp_path / "a.mhd").array, VOLUME)
     assert companion(tmp_path / "a.mhd") == tmp_path / "b.raw"
+
+
+def test_numbers_as_text_and_long_words_of_metaimage_are_read(tmp_path: Path) -> None:
+    head = "ObjectType = Image\nNDims = 2\nDimSize = 14 12\n"
+    text = f"{head}BinaryData = False\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+    (tmp_path / "text.mha").write_text(text + " ".join(map(str, VOLUME[0].ravel())) + "\n")
+    assert np.array_equal(read_image(tmp_path / "text.mha").array, VOLUME[0])
+    words = f"{head}BinaryData = True\nBinaryDataByteOrderMSB = False\nElementType = MET_LONG\nElementDataFile = LOCAL\n"
+    (tmp_path / "long.mha").write_bytes(words.encode() + VOLUME[0].astype("<i4").tobytes())
+    assert np.array_equal(read_image(tmp_path / "long.mha").array, VOLUME[0])
+
+
+def test_long_headers_and_several_gzip_members_of_nrrd_are_read(tmp_path: Path) -> None:
+    head = "NRRD0004\ntype: short\ndimension: 2\nsizes: 14 12\nencoding: gzip\nendian: little\n"
+    content = VOLUME[0].astype("<i2").tobytes()
+    long = head + "".join(f"key{number}:={'x' * 1000}\n" for number in range(100)) + "\n"
+    (tmp_path / "long.nrrd").write_bytes(long.encode() + gzip.compress(content))
+    assert np.array_equal(read_image(tmp_path / "long.nrrd").array, VOLUME[0])
+    half = len(content) // 2
+    members = gzip.compress(content[:half]) + gzip.compress(content[half:])
+    (tmp_path / "members.nrrd").write_bytes((head + "\n").encode() + members)
+    assert np.array_equal(read_image(tmp_path / "members.nrrd").array, VOLUME[0])

@@ -8,6 +8,7 @@ import torch
 from PIL import Image as Picture
 
 from drmime.errors import InputError
+from drmime.grid import Grid
 from drmime.image import as_image
 from drmime.objects import from_object
 from drmime.pixels import Pixels
@@ -76,6 +77,9 @@ def test_xarray_keeps_its_coordinates() -> None:
     uneven = xarray.DataArray(PIXELS[0], dims=("y", "x"), coords={"x": np.arange(14.0) ** 2})
     with pytest.raises(InputError, match="'x' are not evenly spaced"):
         as_image(uneven, role="fixed")
+    times = {name: 2.0 * np.arange(length) for name, length in zip("zyx", PIXELS.shape, strict=True)}
+    timed = xarray.DataArray(PIXELS[None], dims=("time", "z", "y", "x"), coords=times)
+    assert as_image(timed, role="fixed").grid.spacing.tolist() == [2, 2, 2]
     bare = as_image(xarray.DataArray(PIXELS), role="fixed")
     assert bare.grid.spacing.tolist() == [1, 1, 1]
 
@@ -95,6 +99,13 @@ def test_the_mask_of_a_masked_array_is_kept() -> None:
         as_image(np.ma.masked_array(PIXELS[0], True), role="fixed")
 
 
+def test_the_mask_of_the_channel_that_is_compared_counts() -> None:
+    bad = np.random.default_rng(1).random((12, 14, 3)) > 0.9
+    masked = np.ma.masked_array(PIXELS[0][..., None].repeat(3, -1), bad)
+    assert np.array_equal(as_image(masked, role="fixed").mask[0, 0].numpy(), ~bad.any(-1))
+    assert np.array_equal(as_image(masked, role="fixed", channel=-1).mask[0, 0].numpy(), ~bad[..., 2])
+
+
 def test_pillow_and_dask_are_taken() -> None:
     picture = (PIXELS[0] / 4).astype(np.uint8)
     assert np.array_equal(from_object(Picture.fromarray(picture), "fixed").array, picture)
@@ -107,7 +118,7 @@ def test_pixels_are_taken_as_they_are() -> None:
     assert as_image(source, role="fixed").data.shape == (1, 9, 12, 14)
     assert as_image(source, role="fixed", channel=4).data.shape == (1, 1, 12, 14)
     for channel in (9, -10, 1.5, True, "first"):
-        with pytest.raises(InputError, match="expected a channel from 0 to 8"):
+        with pytest.raises(InputError, match="expected a channel from -9 to 8"):
             as_image(source, role="fixed", channel=channel)
 
 
@@ -116,12 +127,22 @@ def test_pixels_are_taken_as_they_are() -> None:
     [
         (lambda: torch.empty(12, 14, device="meta"), "device meta"),
         (lambda: torch.ones(12, 14).to_sparse(), "dense"),
-        (lambda: torch.ones(12, 14, dtype=torch.complex64).conj(), "dtype complex64"),
     ],
 )
 def test_tensors_without_values_are_refused(tensor: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         from_object(tensor(), "fixed")
+
+
+def test_complex_tensors_are_refused_as_arrays_are() -> None:
+    with pytest.raises(InputError, match="dtype complex64"):
+        as_image(torch.ones(12, 14, dtype=torch.complex64).conj(), role="fixed")
+
+
+@pytest.mark.parametrize("space", [(), (0,), (1, 2), (2, 1, 0)])
+def test_a_grid_of_other_axes_than_those_of_space_is_refused(space: tuple) -> None:
+    with pytest.raises(InputError, match="expected a grid of the axes in space"):
+        Pixels(PIXELS, Grid.regular(PIXELS.shape), space)
 
 
 @pytest.mark.filterwarnings("ignore")

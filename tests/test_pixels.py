@@ -64,7 +64,7 @@ def test_an_oblique_plane_has_lengths_alone() -> None:
 def test_masks_follow_their_axes() -> None:
     mask = np.random.default_rng(0).random((1, 12, 14, 3)) > 0.5
     found = arranged(Pixels(np.zeros((1, 12, 14, 3)), mask=mask), "auto", "fixed")
-    assert np.array_equal(found.mask, mask[0].all(-1))
+    assert np.array_equal(found.mask, np.moveaxis(mask[0], -1, 0))
 
 
 @pytest.mark.parametrize("value", ["auto", None, 2, -1])

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import drmime
-from drmime import readers
+from drmime import headers
 from drmime.errors import InputError
 from drmime.grid import Grid
 from drmime.image import as_image
@@ -37,10 +37,17 @@ def seen(path: Path, **options: object) -> tuple[tuple[int, ...], list[float]]:
         ("ZYX", (9, 12, 14), {"imagej": True, "resolution": (4, 2), "more": {"spacing": 2.0, "unit": "um"}}, [0.25, 0.5, 2.0]),
         ("ZYX", (9, 12, 14), {"imagej": True, "resolution": (4, 2), "more": {"unit": "pixel"}}, [1, 1, 1]),
         ("CYX", (3, 12, 14), {"imagej": True}, [1, 1]),
-        ("ZCYX", (9, 2, 12, 14), {"imagej": True, "more": {"spacing": 3.0, "unit": "mm"}}, [1, 1, 3]),
+        ("ZCYX", (9, 2, 12, 14), {"imagej": True, "more": {"spacing": 3.0, "unit": "mm"}}, [1000, 1000, 3000]),
         ("ZYX", (9, 12, 14), {"ome": True, "more": {"PhysicalSizeX": 0.25, "PhysicalSizeZ": 1.5}}, [0.25, 1, 1.5]),
         ("CYX", (3, 12, 14), {"ome": True, "more": {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5}}, [0.25, 0.5]),
         ("CZYX", (2, 9, 12, 14), {"ome": True, "more": {"PhysicalSizeY": 0.5}}, [1, 0.5, 1]),
+        (
+            "ZYX",
+            (9, 12, 14),
+            {"ome": True, "more": {"PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm", "PhysicalSizeZ": 2}},
+            [0.5, 1, 2],
+        ),
+        ("YX", (12, 14), {"ome": True, "more": {"PhysicalSizeX": 2, "PhysicalSizeXUnit": "pixel"}}, [1, 1]),
         ("TCYX", (1, 5, 12, 14), {"ome": True}, [1, 1]),
         ("CYX", (3, 12, 14), {}, [1, 1]),
     ],
@@ -105,6 +112,37 @@ def test_planes_in_other_files_are_not_read(tmp_path: Path) -> None:
         read_image(tmp_path / "a.ome.tif")
 
 
+def test_planes_of_colour_of_several_channels_are_channels(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 3, 12, 14)).astype(np.uint8)
+    options = {"photometric": "rgb", "planarconfig": "separate", "metadata": {"axes": "CSYX"}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, **options)
+    image = as_image(tmp_path / "a.ome.tif", role="fixed")
+    assert np.array_equal(image.data[0].numpy(), pixels.reshape(6, 12, 14))
+
+
+@pytest.mark.parametrize("shape", [(4, 12, 14), (12, 14, 4), (4, 12, 14, 3), (12, 14, 3), (12, 14, 2), (9, 12, 14)])
+@pytest.mark.parametrize("kind", ["uint8", "float32", "int64"])
+@pytest.mark.parametrize("length", [1.0, 0.5])
+def test_tiff_that_is_written_is_read_as_what_it_was(shape: tuple, kind: str, length: float, tmp_path: Path) -> None:
+    volume = shape in ((4, 12, 14), (12, 14, 4), (9, 12, 14), (4, 12, 14, 3))
+    spatial = shape[:3] if volume else shape[:2]
+    pixels = np.random.default_rng(0).integers(0, 255, shape).astype(kind)
+    write_image(tmp_path / "a.tif", pixels, Grid.regular(spatial, [length] * len(spatial)))
+    image = as_image(tmp_path / "a.tif", role="fixed")
+    assert image.grid.shape == spatial
+    channels = pixels[None] if len(shape) == len(spatial) else np.moveaxis(pixels, -1, 0)
+    assert np.array_equal(image.data[0].numpy(), channels.astype(np.float32))
+    if kind != "int64":
+        assert image.grid.spacing.tolist() == [length] * len(spatial)
+
+
+def test_a_palette_of_tiff_stands_for_its_colours_or_for_its_entries(tmp_path: Path) -> None:
+    colours = np.arange(3 * 256, dtype=np.uint16).reshape(3, 256) * 64
+    tifffile.imwrite(tmp_path / "a.tif", PICTURE, photometric="palette", colormap=colours)
+    assert np.array_equal(read_image(tmp_path / "a.tif").array, np.moveaxis(colours[:, PICTURE] // 256, 0, -1))
+    assert np.array_equal(read_image(tmp_path / "a.tif", labels=True).array, PICTURE)
+
+
 def test_a_compression_that_needs_another_package_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
@@ -136,6 +174,21 @@ def test_a_palette_stands_for_its_colours_or_for_its_entries(tmp_path: Path) -> 
     assert np.array_equal(entries, PICTURE > 100)
     image = as_image(PICTURE.astype(float), role="fixed", mask=tmp_path / "labels.png")
     assert np.array_equal(image.mask[0, 0].numpy(), PICTURE > 100)
+
+
+def test_a_photograph_with_previews_is_one_picture(tmp_path: Path) -> None:
+    """As telephones store them: JPEG with a second frame, of another size."""
+    first, second = (Image.fromarray(np.stack([PICTURE.repeat(n, 0).repeat(n, 1)] * 3, -1)) for n in (4, 2))
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
+    assert read_image(tmp_path / "a.jpg").array.shape == (48, 56, 3)
+
+
+def test_frames_are_a_stack_and_labels_are_one_frame(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.roll(PICTURE, shift, 1)) for shift in range(5)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / "a.gif").array.shape[:3] == (5, 12, 14)
+    with pytest.raises(InputError, match="one frame of labels, got 5"):
+        read_image(tmp_path / "a.gif", labels=True)
 
 
 def test_a_gray_gif_is_gray(tmp_path: Path) -> None:
@@ -277,7 +330,7 @@ def test_more_than_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     write_image(tmp_path / "a.tif", VOLUME)
     write_image(tmp_path / "a.npy", VOLUME)
     write_image(tmp_path / "a.png", PICTURE)
-    monkeypatch.setattr(readers, "memory", lambda: 500)
+    monkeypatch.setattr(headers, "memory", lambda: 500)
     for name in ("a.tif", "a.npy", "a.png"):
         with pytest.raises(InputError, match=rf"{name}: declares .* GiB of pixels"):
             read_image(tmp_path / name)

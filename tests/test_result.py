@@ -397,7 +397,7 @@ def test_a_file_that_is_no_result_is_refused(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["absent.json", "", "x" * 300])
 def test_a_file_that_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="expected a saved registration"):
+    with pytest.raises(InputError, match="expected a registration saved by drmime"):
         Registration.load(tmp_path / name)
 
 

@@ -75,7 +75,7 @@ def test_what_is_no_json_is_told_in_short(text: str, tmp_path: Path) -> None:
 
 def test_a_picture_in_place_of_a_transform_is_told_in_short(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n" + bytes(range(256)) * 1000)
-    with pytest.raises(InputError, match=r"a\.png: expected a registration saved by drmime") as caught:
+    with pytest.raises(InputError, match=r"a\.png: not a registration saved by drmime: expected JSON") as caught:
         drmime.Registration.load(tmp_path / "a.png")
     assert len(str(caught.value)) < 400
 

@@ -2,12 +2,12 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 
 from drmime import saved
-from drmime.errors import InputError, shown
+from drmime.errors import InputError, number, shown
 from drmime.experiment import rows
 from drmime.experiment.config import Experiment, Judging, load, schema
 from drmime.experiment.rows import Row
@@ -37,7 +37,7 @@ def run(experiment: Experiment, workers: int = 1, scheduler: str = "", retry: bo
     folder = Path(experiment.outputs.folder)
     sweep(folder, below=True)
     index = {
-        "report": asdict(experiment.report),
+        "report": asdict(replace(experiment.report, title=rows.without(experiment.report.title, experiment.hidden))),
         "methods": list(experiment.methods),
         "configuration": experiment.text,
         "rows": [task.name for task in tasks],
@@ -67,6 +67,7 @@ def results(folder: Path) -> Results:
     what = f"the list of rows of 'drmime run' ({INDEX} in its folder)"
     judging = {"title": str, "reference": str, "threshold": float}
     index = saved.read(folder / INDEX, what, {"rows": [str], "methods": [str], "report": judging})
+    number(f"{folder / INDEX}: report.threshold", index["report"]["threshold"], 0)
     found, unreadable = [], []
     for name in index["rows"]:
         path = folder / "rows" / f"{name}.json"

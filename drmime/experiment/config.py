@@ -180,7 +180,7 @@ def _expanded(value: Any, hidden: dict[str, str]) -> Any:
 def _variable(hidden: dict[str, str], found: re.Match[str]) -> str:
     name, default = found.groups()
     value = os.environ.get(name)
-    if value:
+    if value and not NUMBER.fullmatch(value):
         hidden[value] = f"${{{name}}}"
     if not value and default is not None:  # as in a shell, what is empty takes the default
         value = default

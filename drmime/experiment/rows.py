@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,22 +79,25 @@ OTHERS = {
 
 
 def write(row: Row, path: Path, hidden: Mapping[str, str] | None = None) -> None:
-    """Write a row, and in place of `hidden` texts their names.
+    """Write a row, and in place of `hidden` texts their names: in settings, messages and paths.
 
     Raises:
         InputError: the place cannot be written.
     """
-    write_text(path, json.dumps(_without(_finite(asdict(row)), hidden or {}), allow_nan=False))
+    shown = {name: without(getattr(row, name), hidden or {}) for name in ("error", "stop", "notes", "settings")}
+    inputs = {without(file, hidden or {}): told for file, told in row.inputs.items()}
+    write_text(path, replace(row, **shown, inputs=inputs).to_json())
 
 
-def _without(value: Any, hidden: Mapping[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {_without(name, hidden): _without(item, hidden) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_without(item, hidden) for item in value]
+def without(value: Any, hidden: Mapping[str, str]) -> Any:
+    """A value with names in place of hidden texts, the longest first, which may hold others."""
+    if isinstance(value, Mapping):
+        return {name: without(item, hidden) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without(item, hidden) for item in value]
     if isinstance(value, str):
-        for text, name in hidden.items():
-            value = value.replace(text, name) if len(text) >= SHORTEST else value
+        for text in sorted(hidden, key=len, reverse=True):
+            value = value.replace(text, hidden[text]) if len(text) >= SHORTEST else value
     return value
 
 
