@@ -335,3 +335,36 @@ def test_more_than_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         with pytest.raises(InputError, match=rf"{name}: declares .* GiB of pixels"):
             read_image(tmp_path / name)
     assert drmime.__version__
+
+
+# ---- damage of any kind
+
+WRITTEN = [".nii", ".nii.gz", ".mha", ".nrrd", ".npy", ".tif", ".ome.tif", ".png", ".jpg", ".gif", ".bmp", ".webp", ".pgm"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("ending", WRITTEN)
+def test_a_mutated_file_is_read_or_refused_and_a_cut_one_has_no_other_pixels(ending: str, tmp_path: Path) -> None:
+    path, random = tmp_path / f"a{ending}", np.random.default_rng(len(ending))
+    if ending == ".ome.tif":
+        tifffile.imwrite(path, VOLUME, metadata={"axes": "ZYX"})
+    elif ending == ".gif":
+        Image.fromarray(PICTURE).save(path)
+    else:
+        if ending in (".nii", ".nii.gz", ".mha", ".nrrd"):
+            pytest.importorskip("SimpleITK", reason="writes medical formats")
+        write_image(path, VOLUME if ending in (".nii", ".nii.gz", ".mha", ".nrrd", ".npy", ".tif") else PICTURE)
+    content, whole = path.read_bytes(), read_image(path).array
+    for number in range(150):
+        cut = content[: random.integers(1, len(content))]
+        spoilt = bytearray(content)
+        for at in random.integers(0, min(len(content), 400) if number % 2 else len(content), 4):
+            spoilt[at] = random.integers(256)
+        for changed, is_cut in ((cut, True), (bytes(spoilt), False)):
+            path.write_bytes(changed)
+            try:
+                read = read_image(path).array
+            except InputError as error:
+                assert path.name in str(error)  # noqa: PT017 - either is right
+            else:
+                assert not is_cut or np.array_equal(read, whole)
