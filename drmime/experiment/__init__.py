@@ -64,7 +64,9 @@ def results(folder: Path) -> Results:
     Raises:
         InputError: there is no run, or its list of rows cannot be read.
     """
-    what = f"the list of rows of 'drmime run' ({INDEX} in its folder)"
+    if not os.path.isfile(folder / INDEX):
+        raise InputError(f"{folder}: expected the folder of 'drmime run', with {INDEX} in it")
+    what = "the list of rows of 'drmime run'"
     judging = {"title": str, "reference": str, "threshold": float}
     index = saved.read(folder / INDEX, what, {"rows": [str], "methods": [str], "report": judging})
     number(f"{folder / INDEX}: report.threshold", index["report"]["threshold"], 0)
