@@ -25,20 +25,15 @@ FORMAT = "drmime registration 1"
 MATRIX = [[float]]
 GRID = {"shape": [int], "world_from_index": MATRIX}
 CANDIDATE = {"source": str, "score": float, "evidence": float, "matrix": MATRIX}
-KINDS = {  # of the values that a saved registration has, by their names
+KINDS: dict[str, Any] = {
     "format": str,
     "matrix": MATRIX,
     "fixed": GRID,
     "moving": GRID,
     "stop": str,
-    "similarity": float,
-    "overlap": float,
-    "notes": [str],
-    "settings": {str: object},
-    "levels": int,
-    "totals": [float],
-    "history": [[float]],
-}
+}  # of what a saved registration holds
+KINDS |= {"similarity": float, "overlap": float, "totals": [float], "history": [[float]], "levels": int}
+KINDS |= {"notes": [str], "settings": {str: object}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +193,10 @@ class Registration:
         """
         state = saved.read(path, "a registration saved by drmime", KINDS, {"candidates": [CANDIDATE]})
         try:
-            return cls(**_read_state(state))
+            found = cls(**_read_state(state))
+            if not all(np.isfinite(one.pixel_matrix).all() for one in (found, found.inverse())):
+                raise ValueError("numbers too large to be used")
+            return found
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{path}: not a registration saved by drmime ({shown(str(error))})") from error
 
