@@ -78,7 +78,7 @@ def from_picture(picture: Image.Image, labels: bool = False) -> Pixels:
 
 def read_nifti(path: Path, labels: bool) -> Pixels:
     """NIfTI and Analyze; world is LPS, as in ITK and DICOM. Axes beyond the third are time and channels."""
-    nibabel = _package("nibabel")
+    nibabel = package("nibabel")
     return from_nifti(nibabel.load(path), path)
 
 
@@ -159,10 +159,10 @@ CHECKS = {".mha": check_meta, ".mhd": check_meta, ".nrrd": check_nrrd, ".nhdr": 
 
 def simpleitk() -> Any:
     """The module, or an InputError that says how to install it."""
-    return _package("SimpleITK")
+    return package("SimpleITK")
 
 
-def _package(name: str) -> Any:
+def package(name: str) -> Any:
     try:
         return __import__(name)
     except ImportError as error:

@@ -9,7 +9,7 @@ import tifffile
 
 from drmime.errors import InputError
 from drmime.grid import Grid
-from drmime.readers import LPS, PICTURES, read_itk, simpleitk
+from drmime.readers import LPS, PICTURES, package, read_itk, simpleitk
 
 Writer = Callable[[Path, np.ndarray, Grid], None]  # of pixels with channels, if there are any, last
 
@@ -18,8 +18,7 @@ OME_KINDS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "
 
 def write_nifti(path: Path, array: np.ndarray, grid: Grid) -> None:
     """World is LPS here and RAS in the file; channels are a vector on the fifth axis."""
-    import nibabel
-
+    nibabel = package("nibabel")
     affine = np.eye(4)
     ndim = grid.ndim
     affine[:ndim, :ndim], affine[:ndim, 3] = grid.world_from_index[:-1, :-1], grid.world_from_index[:-1, -1]

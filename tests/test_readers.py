@@ -3,6 +3,7 @@
 import gzip
 import os
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -305,6 +306,19 @@ def test_a_name_that_is_not_utf8_is_refused_where_itk_would_end_the_process(name
     except OSError:
         pytest.skip("this file system takes UTF-8 alone")
     with pytest.raises(InputError, match="rename it"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(("ending", "name"), [(".nii.gz", "nibabel"), (".mha", "SimpleITK"), (".nrrd", "SimpleITK")])
+def test_a_package_that_is_missing_is_named(ending: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    path = tmp_path / f"a{ending}"
+    with pytest.raises(InputError, match=rf"medical formats need {name}: pip install 'drmime\[medical\]'"):
+        write_image(path, VOLUME)
+    assert not list(tmp_path.iterdir())
+    path.touch()
+    path.write_bytes(b"anything")
+    with pytest.raises(InputError, match=rf"medical formats need {name}: pip install 'drmime\[medical\]'"):
         read_image(path)
 
 
