@@ -38,7 +38,7 @@ class Options:
     initialisers: list[tuple[str, Initialiser | None]]
     schedule: Schedule
     images: Mapping[str, Any]  # keyword arguments of `as_image`
-    own: Mapping[str, tuple[Any, Any]]  # those that differ for the fixed and the moving image
+    own: Sequence[Mapping[str, Any]]  # likewise, those of the fixed and of the moving image
     parametrisation: str
     finest_vector: bool
     seed: int
@@ -68,7 +68,10 @@ def options(given: Mapping[str, Any]) -> Options:
         initialisers=initialisers(given["initialiser"]),
         schedule=schedule(*(given[name] for name in SCHEDULE)),
         images={"nan": nan, "device": place, "dtype": kind},
-        own={name: each(name, given[name]) for name in ("channel_axis", "channel")},
+        own=[
+            {"channel_axis": axis, "channel": channel}
+            for axis, channel in zip(*(each(name, given[name]) for name in ("channel_axis", "channel")), strict=True)
+        ],
         parametrisation=known("parametrisation", given["parametrisation"], PARAMETRISATIONS),
         finest_vector=switch("finest_vector", given["finest_vector"]),
         seed=whole("seed", given["seed"], 0),

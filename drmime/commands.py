@@ -14,10 +14,11 @@ import numpy as np
 from drmime import demo as example
 from drmime import experiment, settings
 from drmime.errors import InputError, whole
-from drmime.io import MEDICAL, sweep, write_atomically, write_image
+from drmime.io import sweep, write_atomically, write_image
 from drmime.observers import Progress, TensorBoard
 from drmime.optimise import Observer
 from drmime.pixels import each
+from drmime.readers import MEDICAL
 from drmime.registration import Interrupted
 from drmime.registration import register as align
 from drmime.registry import known, names_only, options_of

@@ -18,7 +18,7 @@ CHUNK = 2**20
 GZIP = b"\x1f\x8b"  # how a member of a gzip file begins
 META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG_LONG": 8, "LONG": 4, "FLOAT": 4, "DOUBLE": 8}  # of MET_UCHAR and so on
 NRRD_BYTES = {"float": 4, "double": 8, "char": 1, "short": 2, "int": 4, "longlong": 8, "long": 8}
-HERE = ("local",)  # what a MetaImage header calls its own file
+META, NRRD = (".mha", ".mhd"), (".nrrd", ".nhdr")
 
 
 def memory() -> int:
@@ -47,13 +47,11 @@ def check_meta(path: Path) -> None:
     Raises:
         InputError: it points elsewhere, or ends before its pixels do.
     """
-    fields, start = _fields(path, "=", "elementdatafile")
+    fields, data, offset = _header(path)
     sizes = [int(word) for word in fields.get("dimsize", "").split()]
     kind = fields.get("elementtype", "").removeprefix("MET_").removeprefix("U").removesuffix("_ARRAY")
     expected = math.prod([*sizes, int(fields.get("elementnumberofchannels", "1"))]) * META_BYTES.get(kind, 1)
-    place = fields.get("elementdatafile", "")
-    data = path if place.lower() in HERE else neighbour(path, place)
-    offset = start if data == path else max(0, int(fields.get("headersize", "0")))
+    offset = offset if data == path else max(0, int(fields.get("headersize", "0")))
     if fields.get("binarydata", "true").lower() == "false":  # numbers as text
         return
     compressed = fields.get("compresseddata", "false").lower() == "true"
@@ -66,14 +64,11 @@ def check_nrrd(path: Path) -> None:
     Raises:
         InputError: it points elsewhere, or ends before its pixels do.
     """
-    fields, start = _fields(path, ":", "")
+    fields, data, offset = _header(path)
     kind = re.sub(r"unsigned|signed|u(?=int)|_t|\s|\d+", "", fields.get("type", ""))
     bits = re.search(r"int(\d+)", fields.get("type", ""))
     size = int(bits[1]) // 8 if bits else NRRD_BYTES.get(kind, NRRD_BYTES.get(kind.removeprefix("u"), 1))
     expected = math.prod([int(word) for word in fields.get("sizes", "").split()]) * size
-    place = fields.get("data file", fields.get("datafile", ""))
-    data = neighbour(path, place) if place else path
-    offset = 0 if place else start
     encoding = fields.get("encoding", "raw").lower()
     if encoding in ("raw", "gzip", "gz") and not {"line skip", "lineskip", "byte skip", "byteskip"} & {*fields}:
         _whole(path, data, offset, expected, encoding != "raw")
@@ -85,12 +80,10 @@ def companion(path: Path) -> Path | None:
     if ending in (".hdr", ".img"):
         other = path.with_suffix(".img" if ending == ".hdr" else ".hdr")
         return other if other.is_file() else None
-    if ending not in (".mhd", ".mha", ".nhdr", ".nrrd"):
+    if ending not in (*META, *NRRD):
         return None
-    meta = ending in (".mhd", ".mha")
-    fields, _ = _fields(path, "=" if meta else ":", "elementdatafile" if meta else "")
-    place = fields.get("elementdatafile", "") if meta else fields.get("data file", fields.get("datafile", ""))
-    return None if not place or place.lower() in HERE else neighbour(path, place)
+    _, data, _ = _header(path)
+    return None if data == path else data
 
 
 def neighbour(header: Path, name: str) -> Path:
@@ -99,13 +92,22 @@ def neighbour(header: Path, name: str) -> Path:
     Raises:
         InputError: elsewhere, a list, or not there.
     """
-    if Path(name).name != name or "\\" in name or "%" in name or name.split()[0].upper() == "LIST":
+    if not name or Path(name).name != name or "\\" in name or "%" in name or name.split()[0].upper() == "LIST":
         raise InputError(
             f"{header}: points to {name!r}; expected one file in the header's own folder. Save it as one file (.mha, .nrrd)."
         )
     if not (header.parent / name).is_file():
         raise InputError(f"{header}: points to {name!r}, which does not exist beside it")
     return header.parent / name
+
+
+def _header(path: Path) -> tuple[dict[str, str], Path, int]:
+    """The fields of a header, the file that holds its pixels, and where in it they begin, as far as the header's end tells."""
+    meta = path.suffix.lower() in META
+    fields, end = _fields(path, "=" if meta else ":", "elementdatafile" if meta else "")
+    place = fields.get("elementdatafile", "local") if meta else fields.get("data file", fields.get("datafile", ""))
+    own = place.lower() == "local" if meta else not place
+    return (fields, path, end) if own else (fields, neighbour(path, place), 0)
 
 
 def _fields(path: Path, sign: str, last: str) -> tuple[dict[str, str], int]:

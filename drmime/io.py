@@ -15,14 +15,13 @@ import numpy as np
 from drmime.errors import InputError, existing_file
 from drmime.grid import Grid
 from drmime.pixels import MOST_CHANNELS, Pixels
-from drmime.readers import PICTURES, READERS, read_picture
+from drmime.readers import MEDICAL, PICTURES, READERS, read_picture
 from drmime.writers import WRITERS, channels_last
 
 TWO_FILES = (".mhd", ".nhdr", ".img", ".hdr")  # header and pixels: they cannot appear whole or not at all
 DRAFT = ".part-"  # how the name begins of what is being written
 PROBED = 2**20  # bytes that are written at once to see whether there is room
 STALE = 3600  # seconds after which a draft is nobody's
-MEDICAL = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr", ".dcm", ".img", ".hdr")
 
 
 def read_image(path: str | Path, labels: bool = False) -> Pixels:
@@ -164,10 +163,8 @@ def _left(name: str) -> bool:
         return False
     try:
         os.kill(int(number), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
+    except (OSError, OverflowError) as error:
+        return isinstance(error, ProcessLookupError)
     return False
 
 

@@ -79,8 +79,9 @@ def arranged(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False,
     channels = _in_front(array, axis, gone)
     mask = None if pixels.mask is None else _in_front(pixels.mask, axis, gone)
     _check_size(channels.shape[1:], role, least)
+    grid = None if pixels.grid is None else pixels.grid.along([pixels.space.index(at) for at in kept])
     place = None if axis is None else axis - sum(at < axis for at in gone)
-    return Arranged(channels, place, _grid_of(pixels, kept), mask)
+    return Arranged(channels, place, grid, mask)
 
 
 def each(option: str, value: Any) -> tuple[Any, Any]:
@@ -155,13 +156,6 @@ def _in_front(array: np.ndarray, axis: int | None, gone: list[int]) -> np.ndarra
     """The array with its channels in front, one if it has none, and without empty axes."""
     channels = array[None] if axis is None else np.moveaxis(array, axis, 0)
     return channels.squeeze(tuple(at + 1 if axis is None or at < axis else at for at in gone))
-
-
-def _grid_of(pixels: Pixels, kept: list[int]) -> Grid | None:
-    """The grid of the axes that are left, if it is of these."""
-    if pixels.grid is None or not set(kept) <= set(pixels.space):
-        return None
-    return pixels.grid.along([pixels.space.index(at) for at in kept])
 
 
 def _check_size(shape: tuple[int, ...], role: str, least: int) -> None:

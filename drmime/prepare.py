@@ -45,13 +45,12 @@ def read_images(
 ) -> tuple[Images, tuple[Grid, Grid], tuple[str, ...]]:
     """Both images without values that are none of the scene and at a size that is worked on; their own grids; what was done."""
     images, grids, notes = [], [], []
-    own = ({name: values[number] for name, values in asked.own.items()} for number in range(2))
     for role, data, mask, spacing, options in zip(
         ("fixed", "moving"),
         (fixed, moving),
         (fixed_mask, moving_mask),
         (fixed_spacing, moving_spacing),
-        own,
+        asked.own,
         strict=True,
     ):
         image = checks.images(data, mask, role, {**asked.images, **options, "spacing": spacing})

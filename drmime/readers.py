@@ -4,6 +4,7 @@ What a file promises must be there: a damaged one is refused, not read in part. 
 is taken. No header leads to another folder.
 """
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -86,7 +87,7 @@ def from_nifti(image: Any, path: Path | None = None) -> Pixels:
     """An image of nibabel's, its scale factors applied."""
     shape = tuple(map(int, image.shape))
     if path is not None:
-        fits(path, int(np.prod([float(n) for n in shape])) * image.get_data_dtype().itemsize, packed=path.suffix == ".gz")
+        fits(path, math.prod(shape) * image.get_data_dtype().itemsize, packed=path.suffix == ".gz")
     array = np.asanyarray(image.dataobj).T
     if array.dtype.names:  # of RGB
         array = np.stack([array[name] for name in array.dtype.names], -1)
@@ -139,7 +140,7 @@ def read_itk(path: Path, labels: bool) -> Pixels:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    fits(path, int(np.prod([float(n) for n in reader.GetSize()])) * reader.GetNumberOfComponents() * FLOAT)
+    fits(path, math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * FLOAT)
     return from_simpleitk(reader.Execute(), sitk)
 
 
@@ -170,9 +171,12 @@ def package(name: str) -> Any:
 
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".gif")
+NIFTI = (".nii", ".nii.gz", ".img", ".hdr")
+ITK = (".mha", ".mhd", ".nrrd", ".nhdr", ".dcm")
+MEDICAL = (*NIFTI, *ITK)
 READERS: dict[str, Reader] = {
-    **dict.fromkeys((".nii", ".nii.gz", ".img", ".hdr"), read_nifti),
-    **dict.fromkeys((".mha", ".mhd", ".nrrd", ".nhdr", ".dcm"), read_itk),
+    **dict.fromkeys(NIFTI, read_nifti),
+    **dict.fromkeys(ITK, read_itk),
     **dict.fromkeys((".tif", ".tiff"), read_tiff),
     ".npy": read_npy,
 }  # every other ending is a picture's

@@ -2,7 +2,8 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,13 @@ def read_tiff(path: Path, labels: bool) -> Pixels:
     with _heard() as warnings, tifffile.TiffFile(path, _multifile=False) as file:
         series = file.series[0]
         fits(path, series.nbytes)
-        _check_tiff(path, file, series, warnings)
+        stated = _ome_pixels(file) if file.is_ome else {}
+        _check_tiff(path, file, series, stated, warnings)
         array, axes = series.asarray(), series.axes
         colours = series.keyframe.colormap
         if colours is not None and not labels:  # 16 bits in the file
             array, axes = np.moveaxis(colours[:, array] // 256, 0, -1).astype(np.uint8), axes + "S"
-        lengths = _tiff_lengths(file)
+        lengths = _lengths(file, stated)
     named = [at for at, axis in enumerate(axes) if axis in "SC"]
     if len([at for at in named if array.shape[at] > 1]) > 1:  # RGB planes of several channels: the planes are the channels
         array = np.moveaxis(array, (axes.index("C"), axes.index("S")), (-2, -1))
@@ -43,12 +45,10 @@ def read_tiff(path: Path, labels: bool) -> Pixels:
         named = [len(axes) - 1]
     named = [at for at in named if array.shape[at] > 1] or named
     unnamed = set(axes) & set("QI")
-    space = tuple(at for at, axis in enumerate(axes) if axis in ("ZYXQI" if unnamed else "ZYX"))
-    channel_axis: int | str | None = named[0] if named else "auto" if unnamed else None
-    if channel_axis is None and len(space) < array.ndim:
-        channel_axis = "auto"  # an axis of time, say
     if unnamed and not named:
         return Pixels(array)  # nothing is stated
+    space = tuple(at for at, axis in enumerate(axes) if axis in ("ZYXQI" if unnamed else "ZYX"))
+    channel_axis = named[0] if named else "auto" if len(space) < array.ndim else None  # "auto": an axis of time, say
     grid = None
     if lengths and not unnamed:
         grid = Grid.regular([array.shape[at] for at in space], [lengths.get(axes[at], 1.0) for at in space])
@@ -71,7 +71,7 @@ def _heard() -> Iterator[list[str]]:
         logger.propagate = before
 
 
-def _check_tiff(path: Path, file: Any, series: Any, warnings: Sequence[str]) -> None:
+def _check_tiff(path: Path, file: Any, series: Any, stated: Mapping[str, Any], warnings: Sequence[str]) -> None:
     """An InputError where pages, or parts of them, are not there: they would be left out, or zeros."""
     if damage := next((line for line in warnings if any(words in line for words in DAMAGE)), None):
         raise InputError(f"{path}: truncated or damaged ({damage})")
@@ -82,18 +82,17 @@ def _check_tiff(path: Path, file: Any, series: Any, warnings: Sequence[str]) -> 
         parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
         if any(count == 0 or offset + count > size for offset, count in parts):
             raise InputError(f"{path}: truncated or damaged: a part of its pixels is not in the file")
-    expected = _stated_size(file)
+    expected = _stated_size(file, stated)
     if expected and series.size < expected:
         raise InputError(f"{path}: truncated or damaged: its metadata states {expected} values, got {series.size}")
 
 
-def _stated_size(file: Any) -> int:
-    """Values that OME or ImageJ metadata promise; 0 where they promise nothing."""
+def _stated_size(file: Any, stated: Mapping[str, Any]) -> int:
+    """Values that OME (`stated`) or ImageJ metadata promise; 0 where they promise nothing."""
     if file.is_ome:
-        stated = _ome_pixels(file)
-        return int(np.prod([int(stated.get(f"Size{axis}", 1)) for axis in "XYZCT"]))
+        return math.prod(int(stated.get(f"Size{axis}", 1)) for axis in "XYZCT")
     told = file.imagej_metadata or {}
-    return int(told.get("images", 0)) * int(np.prod(file.pages.first.shape)) if told else 0
+    return int(told.get("images", 0)) * math.prod(file.pages.first.shape)
 
 
 def _ome_pixels(file: Any) -> dict[str, Any]:
@@ -103,10 +102,9 @@ def _ome_pixels(file: Any) -> dict[str, Any]:
     return dict(state.get("Pixels", {}))
 
 
-def _tiff_lengths(file: Any) -> dict[str, float]:
+def _lengths(file: Any, stated: Mapping[str, Any]) -> dict[str, float]:
     """Pixel lengths by axis, in micrometres; none where there is no unit of length."""
     if file.is_ome:
-        stated = _ome_pixels(file)
         units = {axis: UNITS.get(stated.get(f"PhysicalSize{axis}Unit", "µm"), 0.0) for axis in "XYZ"}
         lengths = {axis: float(stated.get(f"PhysicalSize{axis}") or 0) * unit for axis, unit in units.items()}
     else:

@@ -19,7 +19,8 @@ from tolerances import EXACT
 
 from drmime.errors import InputError
 from drmime.grid import Grid
-from drmime.io import MEDICAL, read_image, read_landmarks, sweep, write_atomically, write_image, write_text
+from drmime.io import read_image, read_landmarks, sweep, write_atomically, write_image, write_text
+from drmime.readers import MEDICAL
 
 
 def pixels(kind: str = "uint8", shape: tuple[int, ...] = (9, 11)) -> np.ndarray:

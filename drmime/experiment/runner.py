@@ -141,8 +141,9 @@ def finished(task: Task, retry: bool = False) -> bool:
         return False
     if row is None or (retry and row.error):
         return False
-    here = [path for path in task.pair.files() if Path(path).is_file()]
-    if row.error or len(here) < len(task.pair.files()):  # images that are no longer here do not undo a result
+    files = task.pair.files()
+    here = [path for path in files if Path(path).is_file()]
+    if row.error or len(here) < len(files):  # images that are no longer here do not undo a result
         return True
     if task.outputs.pictures and not row.pictures:
         return False
