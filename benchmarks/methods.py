@@ -1,7 +1,7 @@
 """The methods that `peers.py` compares, and how each was set; README.md says how the settings were found.
 
 A method takes the two images, the start and the threads, makes everything ready and gives what is timed: a
-function from a seed to the map it found. The peers are those of `drmime.peers`, with their options here.
+function from a seed to the map it found. The peers are those of `drmime.lab.peers`, with their options here.
 """
 
 import functools
@@ -13,10 +13,11 @@ import numpy as np
 import torch
 import yaml
 
-from drmime import peers, register
-from drmime.image import as_image
-from drmime.initialise import INITIALISERS
-from drmime.peers.base import gray as gray_of
+from drmime import register
+from drmime.image.door import as_image
+from drmime.lab import peers
+from drmime.lab.peers.base import gray as gray_of
+from drmime.start.propose import INITIALISERS
 
 Mapper = Callable[[np.ndarray], np.ndarray]  # fixed pixels to moving pixels, (N, 2) -> (N, 2), x first
 Run = Callable[[int], Mapper]  # of a seed

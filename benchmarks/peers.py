@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from methods import METHODS, Mapper, Run, gray
 
-from drmime.grid import affine
-from drmime.image import as_image
-from drmime.initialise import INITIALISERS
-from drmime.io import read_image, read_landmarks
+from drmime.geometry.matrices import affine
+from drmime.image.door import as_image
+from drmime.image.io import read_image, read_landmarks
+from drmime.start.propose import INITIALISERS
 
 HEADER = ("pair", "method", "error", "worst", "seconds", "minimum", "ratio", "ratio of minima")
 

@@ -10,19 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drmime.choose import starts_of
+from drmime.compare import METRICS, Similarity
 from drmime.errors import InputError, number, numbers, shown, switch, whole
-from drmime.grid import apply, scaled
-from drmime.image import Image, as_image, batch
-from drmime.initialise import INITIALISERS, Initialiser, nothing
-from drmime.lie import PARAMETRISATIONS, generators
-from drmime.looks import suited
-from drmime.metrics import METRICS, Similarity
+from drmime.geometry.grid import scaled
+from drmime.geometry.lie import PARAMETRISATIONS, generators
+from drmime.geometry.matrices import apply
+from drmime.image.door import as_image
+from drmime.image.image import Image, batch
+from drmime.image.pixels import each
+from drmime.image.pyramid import COARSEST_SIDE, possible_levels
 from drmime.optimise import Schedule
-from drmime.pixels import each
-from drmime.pyramid import COARSEST_SIDE, possible_levels
 from drmime.registry import build, known, name_of
 from drmime.sampling import SAMPLERS, Sampler
+from drmime.start.choose import starts_of
+from drmime.start.looks import suited
+from drmime.start.propose import INITIALISERS, Initialiser, nothing
 
 DEVICES = ("cpu", "cuda")  # others lack the float64 that matrices need
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -11,19 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from drmime import demo as example
-from drmime import experiment, settings
+from drmime import settings
 from drmime.errors import InputError, whole
-from drmime.io import sweep, write_atomically, write_image
+from drmime.image.io import sweep, write_atomically, write_image
+from drmime.image.pixels import each
+from drmime.image.readers import MEDICAL
+from drmime.lab import demo as example
+from drmime.lab import experiment
 from drmime.observers import Progress, TensorBoard
 from drmime.optimise import Observer
-from drmime.pixels import each
-from drmime.readers import MEDICAL
 from drmime.registration import Interrupted
 from drmime.registration import register as align
 from drmime.registry import known, names_only, options_of
-from drmime.resample import ORDERS
 from drmime.result import Registration
+from drmime.transform.warp import ORDERS
 
 GOOD = 1.0  # pixels; a demo that ends further off has failed
 
@@ -117,7 +118,7 @@ def warp(args: Namespace) -> Report:
 
 def run(args: Namespace) -> Report:
     """Run an experiment; its tables and page are made of whatever is there when it ends."""
-    from drmime.report import write  # before anything runs: its packages are an extra
+    from drmime.lab.report import write  # before anything runs: its packages are an extra
 
     if args.out is not None:
         args.set.append(("outputs.folder", str(args.out)))
@@ -139,7 +140,7 @@ def run(args: Namespace) -> Report:
 
 def report(args: Namespace) -> Report:
     """Make tables and page of a run's folder."""
-    from drmime.report import write
+    from drmime.lab.report import write
 
     return _told(args.folder, *write(args.folder))
 

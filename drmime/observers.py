@@ -15,11 +15,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drmime.errors import InputError, whole
-from drmime.grid import Grid, apply, scale_and_shift, scaled
-from drmime.image import Image
+from drmime.geometry.grid import Grid, scaled
+from drmime.geometry.matrices import apply, scale_and_shift
+from drmime.image.image import Image
+from drmime.image.pyramid import Pyramid, possible_levels
 from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step
 from drmime.pictures import blend
-from drmime.pyramid import Pyramid, possible_levels
 
 LONGEST = 256  # pixels of a picture's long side in TensorBoard, which are many
 CURVES = {  # what a metric's curves are called; other metrics go by their own name

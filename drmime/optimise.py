@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drmime.grid import apply
-from drmime.image import Image
-from drmime.metrics import Similarity
-from drmime.pyramid import Pyramid
+from drmime.compare import Similarity
+from drmime.geometry.matrices import apply
+from drmime.image.image import Image
+from drmime.image.pyramid import Pyramid
 from drmime.sampling import Overlap, Sampler, Seen, read, seen
-from drmime.transform import LieTransform
+from drmime.transform.linear import LieTransform
 
 LAST_STEPS = 20  # over which the similarity of a result is averaged
 CHECK_EVERY = 10  # steps between looks at overlap and finiteness, each of which waits for the device

@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from drmime.errors import InputError
-from drmime.grid import Grid, scale_and_shift
-from drmime.image import load
-from drmime.pixels import arranged, each
-from drmime.resample import resample
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import scale_and_shift
+from drmime.image.door import load
+from drmime.image.pixels import arranged, each
+from drmime.transform.warp import resample
 
 QUANTILES = (0.002, 0.998)  # become black and white: one hot pixel must not darken a picture
 LONGEST = 800  # pixels of a tile's long side; enough to judge by, small enough to open anywhere

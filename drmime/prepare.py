@@ -7,11 +7,11 @@ from typing import Any
 
 from drmime import checks
 from drmime.checks import Options
-from drmime.frames import without_frames
-from drmime.grid import Grid
-from drmime.image import SMALLEST_SIDE, Image
-from drmime.outliers import mended
-from drmime.pyramid import halved
+from drmime.geometry.grid import Grid
+from drmime.image.frames import without_frames
+from drmime.image.image import SMALLEST_SIDE, Image
+from drmime.image.outliers import mended
+from drmime.image.pyramid import halved
 
 LARGEST = {2: 2**23, 3: 2**24}  # pixels of the finest level, by dimension: the few points compared need no more
 

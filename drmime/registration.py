@@ -7,23 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drmime import checks, starts
+from drmime import checks
 from drmime.checks import Options
-from drmime.grid import Grid, scaled
-from drmime.image import Image
-from drmime.ladder import Candidate
-from drmime.lie import generators
-from drmime.metrics import Similarity
+from drmime.compare import Similarity
+from drmime.geometry.grid import Grid, scaled
+from drmime.geometry.lie import generators
+from drmime.image.image import Image
+from drmime.image.pyramid import Pyramid
 from drmime.modes import own_modes
 from drmime.observers import Progress
 from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step, Stop, maximise
 from drmime.prepare import Images, read_images
-from drmime.pyramid import Pyramid
 from drmime.result import Registration
 from drmime.sampling import Overlap, Sampler
-from drmime.starts import Ranking
+from drmime.start import ranking as starts
+from drmime.start.ranking import Ranking
+from drmime.start.refine import Candidate
 from drmime.threads import threads as use_threads
-from drmime.transform import LieTransform
+from drmime.transform.linear import LieTransform
 
 Watchers = Sequence[Observer | Callable[[Step], None]]
 
@@ -77,15 +78,15 @@ def register(
     Args:
         levels: of the Gaussian pyramid, all optimised jointly; capped where the coarsest would fall under 16 pixels.
         group: "translation", "rigid", "similarity", "affine", "projective", a list of generator names, or a mapping of
-            names to generators of one's own (D+1, D+1), see `drmime.lie`.
+            names to generators of one's own (D+1, D+1), see `drmime.geometry.lie`.
         metric: "mine", "mattes", "nmi", "jhmi", "ncc", "mse" or "angle", a mapping with options such as
             `{"name": "mine", "hidden": 64}`, `"module:attribute"`, or a `Similarity`.
         sampler: "uniform", "jittered", "all" or "edges", likewise; `{"name": "uniform", "points": 2048}`.
         initialiser: what proposes starts beside the given one. "auto": a search over every rotation, shift and scale that the
-            group allows (`drmime.initialise.search`); a name or mapping of `drmime.initialise.INITIALISERS`, or a list of
-            them; "given": nothing. All starts are refined and compared by how well edges and intensities agree
-            (`drmime.starts`), and `Registration.candidates` tells how they fared. None: the given start goes to the metric
-            as it is; more `steps` and a higher `rate` (250 and 0.005) then reach further.
+            group allows (`drmime.start.propose.search`); a name or mapping of `drmime.start.propose.INITIALISERS`, or a
+            list of them; "given": nothing. All starts are refined and compared by how well edges and intensities agree
+            (`drmime.start.ranking`), and `Registration.candidates` tells how they fared. None: the given start goes to the
+            metric as it is; more `steps` and a higher `rate` (250 and 0.005) then reach further.
         initial_transform: the given start: "centre", "identity", "mass" or another initialiser, or a homogeneous matrix
             (D+1, D+1) from fixed to moving world coordinates, x first; for lists, one matrix for all or one each.
         fixed_mask, moving_mask: arrays or paths of the spatial shape; nonzero pixels count. For lists, lists.

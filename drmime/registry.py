@@ -105,7 +105,7 @@ def _imported(kind: str, path: str) -> Callable[..., Any]:
     if not _code.get():
         raise InputError(
             f"{kind}: {path!r} is code, which a file may name only if you trust it; pass --allow-code then "
-            "(allow_code=True to drmime.experiment.load)."
+            "(allow_code=True to drmime.lab.experiment.load)."
         )
     module, _, attribute = path.partition(":")
     try:

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from drmime import saved
 from drmime.errors import InputError, numbers, shown, whole
-from drmime.grid import Grid, linear_part, mapped
-from drmime.io import write_image, write_text
-from drmime.ladder import Candidate
+from drmime.geometry.grid import Grid, linear_part
+from drmime.geometry.matrices import mapped
+from drmime.image.io import write_image, write_text
 from drmime.modes import own_defaults
 from drmime.optimise import Stop
 from drmime.pictures import compare
-from drmime.resample import resample
+from drmime.start.refine import Candidate
+from drmime.transform.warp import resample
 
 FORMAT = "drmime registration 1"
 MATRIX = [[float]]
@@ -73,12 +73,12 @@ class Registration:
 
         A point that a projective transform sends behind the horizon becomes NaN.
         """
-        return _map(torch.as_tensor(self.matrix), points)
+        return _map(self.matrix, points)
 
     @own_defaults
     def to_fixed(self, points: Any) -> np.ndarray:
         """Points of the moving image to where they lie in the fixed image. (N, D) -> (N, D), world, x first"""
-        return _map(torch.linalg.inv(torch.as_tensor(self.matrix)), points)
+        return _map(np.linalg.inv(self.matrix), points)
 
     @own_defaults
     def inverse(self) -> "Registration":
@@ -239,13 +239,13 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _map(matrix: Tensor, points: Any) -> np.ndarray:
+def _map(matrix: np.ndarray, points: Any) -> np.ndarray:
     ndim = len(matrix) - 1
     form = f"an array of shape (N, {ndim}), x first"
     array = numbers("points", points, form)
     if array.ndim != 2 or array.shape[1] != ndim:
         raise InputError(f"points: expected {form}, got {array.shape}")
-    return mapped(matrix, torch.as_tensor(array))
+    return mapped(matrix, array)
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:

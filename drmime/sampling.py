@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from drmime.errors import InputError, number, whole
-from drmime.grid import Grid, apply
-from drmime.image import Image
-from drmime.orientation import widened
-from drmime.pyramid import Pyramid
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply
+from drmime.image.image import Image
+from drmime.image.orientation import widened
+from drmime.image.pyramid import Pyramid
 
 POINTS = 2048  # of a level
 OVERLAP_SIDE = {2: 100, 3: 24}  # points along each axis by which the overlap is told, by dimension

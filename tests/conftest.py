@@ -14,7 +14,7 @@ import pytest
 import torch
 from problems import Scene, oblique, scene
 
-from drmime.grid import Grid
+from drmime.geometry.grid import Grid
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))  # `kinds` makes images with a known answer
 

@@ -5,9 +5,9 @@ from problems import photograph
 from textures import about, busy, corner_error, inverted, turn
 from torch import Tensor
 
-from drmime.grid import Grid
-from drmime.ladder import Candidate, climb
-from drmime.lie import generators
+from drmime.geometry.grid import Grid
+from drmime.geometry.lie import generators
+from drmime.start.refine import Candidate, climb
 
 SIDES = {2: (90, 104), 3: (32, 34, 36)}
 OFF = 0.04  # of the diagonal: where a search leaves a start

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drmime.grid import Grid, apply, scale_and_shift
-from drmime.image import Image
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply, scale_and_shift
+from drmime.image.image import Image
 
 Function = Callable[[Tensor], Tensor]  # world points (..., D) -> values (...)
 

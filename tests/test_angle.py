@@ -10,13 +10,13 @@ import torch
 from tolerances import EXACT
 from torch import Tensor
 
+from drmime.compare import GradientAngle
 from drmime.errors import InputError
-from drmime.grid import Grid
-from drmime.image import Image
-from drmime.initialise.angle import GradientAngle as AngleMaps
-from drmime.initialise.angle import coefficients, powers
-from drmime.metrics import GradientAngle
-from drmime.orientation import basis
+from drmime.geometry.grid import Grid
+from drmime.image.image import Image
+from drmime.image.orientation import basis
+from drmime.start.propose.angle import GradientAngle as AngleMaps
+from drmime.start.propose.angle import coefficients, powers
 
 SINGLE = 1e-5  # the polynomial's coefficients meet the spectra in float32
 SHAPES = {

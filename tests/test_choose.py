@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import drmime
-from drmime.choose import starts_of
 from drmime.errors import InputError
+from drmime.start.choose import starts_of
 
 IMAGES = np.random.default_rng(0).random((2, 40, 44))
 WRONG = [

@@ -19,8 +19,8 @@ import tiny
 
 from drmime import InputError, Registration, __version__, register
 from drmime.cli import _axes, main
-from drmime.grid import Grid
-from drmime.io import write_image
+from drmime.geometry.grid import Grid
+from drmime.image.io import write_image
 
 QUICK = (
     "--set",

@@ -14,8 +14,8 @@ import tiny
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from drmime import experiment
 from drmime.cli import main
+from drmime.lab import experiment
 
 QUICK = {"levels": 2, "steps": 5, "initialiser": None}
 
@@ -120,7 +120,7 @@ def test_ctrl_c_anywhere_in_a_run_keeps_what_is_finished(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("drmime.report.write", interrupt)
+    monkeypatch.setattr("drmime.lab.report.write", interrupt)
     assert main(["run", str(config)]) == 130
     assert capsys.readouterr().err == "drmime: interrupted, finished rows are kept; the same command goes on from here\n"
 

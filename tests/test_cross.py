@@ -13,10 +13,11 @@ from tolerances import TOLERANCE
 from torch import Tensor
 
 from drmime.errors import InputError
-from drmime.grid import Grid
-from drmime.image import Image, as_image, batch
-from drmime.initialise import cross
-from drmime.initialise.cross import CrossMI, good_length, palette, quantise
+from drmime.geometry.grid import Grid
+from drmime.image.door import as_image
+from drmime.image.image import Image, batch
+from drmime.start.propose import cross
+from drmime.start.propose.cross import CrossMI, good_length, palette, quantise
 
 SHAPES = {2: ((9, 12), (11, 8)), 3: ((4, 5, 6), (5, 3, 4))}  # fixed, moving
 TEXTURES = {2: (48, 60), 3: (16, 18, 20)}

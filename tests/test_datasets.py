@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trees import OTHERS, POINTS, TREES, Tree, anhir_tree, birl_tree, fire_tree, pairs_tree, picture, slices, table
 
-from drmime.datasets import DATASETS, dataset
-from drmime.datasets.base import Pair
-from drmime.datasets.changes import MOTIONS
-from drmime.datasets.folders import _natural
 from drmime.errors import InputError
+from drmime.lab.datasets import DATASETS, dataset
+from drmime.lab.datasets.base import Pair
+from drmime.lab.datasets.changes import MOTIONS
+from drmime.lab.datasets.folders import _natural
 from drmime.registry import options_of
 
 SPECS = {kind: "file" if kind in ("pairs", "birl") else "of" if kind == "synthetic" else "folder" for kind in DATASETS}
@@ -64,7 +64,7 @@ def test_no_image_is_read_before_its_turn(tree: Tree, monkeypatch: pytest.Monkey
     def refuse(*_: Any) -> None:
         raise AssertionError("an image was read")
 
-    monkeypatch.setattr("drmime.image.read_image", refuse)
+    monkeypatch.setattr("drmime.image.image.read_image", refuse)
     pairs = dataset(tree.spec)
     with pytest.raises(AssertionError, match="was read"):
         pairs[0].load()

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trees import POINTS, SHAPE, landmarks, picture
 
-from drmime.datasets.base import IDENTITY, Case, Change, Pair, checked, digests
-from drmime.datasets.case import mapped, regular_points, within
 from drmime.errors import InputError
-from drmime.grid import Grid
-from drmime.io import write_image
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import mapped
+from drmime.image.io import write_image
+from drmime.lab.datasets.base import IDENTITY, Case, Change, Pair, checked, digests
+from drmime.lab.datasets.case import regular_points, within
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drmime.datasets.base import Case, Change
-from drmime.datasets.case import within
-from drmime.datasets.changes import FEWEST, MOTIONS, changed, recoloured, rotation
 from drmime.errors import InputError
+from drmime.lab.datasets.base import Case, Change
+from drmime.lab.datasets.case import within
+from drmime.lab.datasets.changes import FEWEST, MOTIONS, changed, recoloured, rotation
 
 SIDES = {2: (60, 76), 3: (30, 36, 40)}
 SPACINGS = {2: (1.0, 1.0), 3: (1.5, 1.0, 0.8)}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from drmime import InputError
-from drmime.demo import SIDE, Pair, pair
-from drmime.grid import Grid
-from drmime.resample import resample
+from drmime.geometry.grid import Grid
+from drmime.lab.demo import SIDE, Pair, pair
+from drmime.transform.warp import resample
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from drmime import evaluate
 from drmime.errors import InputError
-from drmime.evaluate import Comparison, compare, dice, interval, mapped, naed, robustness, rtre, scores, success_rate, tre
-from drmime.io import read_image, read_landmarks
+from drmime.geometry.matrices import mapped
+from drmime.image.io import read_image, read_landmarks
+from drmime.lab import evaluate
+from drmime.lab.evaluate import Comparison, compare, dice, interval, naed, robustness, rtre, scores, success_rate, tre
 
 SQUARE = np.array([[10.0, 10.0], [30.0, 10.0], [10.0, 25.0], [30.0, 25.0], [20.0, 17.0]])
 finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -9,9 +9,9 @@ import pytest
 import tiny
 import yaml
 
-from drmime import experiment
 from drmime.errors import InputError
-from drmime.experiment.task import run
+from drmime.lab import experiment
+from drmime.lab.experiment.task import run
 
 CONFIGS = [path for path in (Path(__file__).parents[1] / "configs").glob("*.yaml") if path.stem != "paper"]
 DATASET = "dataset: {{name: pairs, file: {}/data/pairs.csv}}\n"

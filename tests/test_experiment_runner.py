@@ -15,11 +15,12 @@ import pytest
 import tiny
 import yaml
 
-from drmime import experiment, io
 from drmime.errors import InputError
-from drmime.experiment import rows, runner, task
-from drmime.experiment.rows import Row
-from drmime.experiment.worker import Child
+from drmime.image import io
+from drmime.lab import experiment
+from drmime.lab.experiment import rows, runner, task
+from drmime.lab.experiment.rows import Row
+from drmime.lab.experiment.worker import Child
 
 QUICK = {"levels": 1, "steps": 3, "initialiser": None, "metric": "ncc"}
 PEERS = {"still": {"peer": "centre"}, "none": {"peer": "identity"}}
@@ -263,7 +264,7 @@ def test_an_answer_to_something_else_is_no_row(tmp_path: Path, answer: str, monk
     child = Child()
     try:
         with monkeypatch.context() as patch:
-            patch.setattr("drmime.experiment.worker._Process.ask", lambda *_: answer)
+            patch.setattr("drmime.lab.experiment.worker._Process.ask", lambda *_: answer)
             assert child.run(task, 60).error
         assert not child.run(task, 60).error
     finally:
@@ -575,7 +576,7 @@ def test_a_lost_scheduler_ends_the_run_and_the_same_command_goes_on(tmp_path: Pa
 @pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1:1"])
 def test_a_scheduler_that_is_not_there(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed", reason="dask.distributed is not installed")
-    monkeypatch.setattr("drmime.experiment.runner.CONNECT", 1)
+    monkeypatch.setattr("drmime.lab.experiment.runner.CONNECT", 1)
     with pytest.raises(InputError, match="scheduler"):
         experiment.run(load(tmp_path, 1, PEERS), scheduler=address)
 
@@ -592,7 +593,7 @@ def test_rows_hold_where_images_have_moved(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not end a process with its owner")
 def test_a_child_ends_with_its_owner_before_it_has_imported_anything(tmp_path: Path) -> None:
     """Its owner is gone when it begins: a number that is not its parent's."""
-    from drmime.experiment.worker import START
+    from drmime.lab.experiment.worker import START
 
     began = time.monotonic()
     ended = subprocess.run([sys.executable, "-c", START, "1"], stdin=subprocess.PIPE, capture_output=True, timeout=60)

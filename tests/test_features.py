@@ -9,10 +9,12 @@ from skimage import data as pictures
 from torch import Tensor
 
 from drmime.errors import InputError
-from drmime.grid import Grid, apply
-from drmime.image import Image, as_image
-from drmime.initialise.corners import Level, levels
-from drmime.initialise.features import Features
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply
+from drmime.image.door import as_image
+from drmime.image.image import Image
+from drmime.start.propose.corners import Level, levels
+from drmime.start.propose.features import Features
 
 
 @pytest.fixture(scope="module")

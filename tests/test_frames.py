@@ -8,10 +8,12 @@ from problems import photograph, rotation, world_points
 from textures import busy
 from torch import Tensor
 
-from drmime.frames import GROUND, PICTURE_FRAME, frame, without_frames
-from drmime.grid import Grid, apply
-from drmime.image import Image, as_image, batch
-from drmime.orientation import BLURRED, orientation
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply
+from drmime.image.door import as_image
+from drmime.image.frames import GROUND, PICTURE_FRAME, frame, without_frames
+from drmime.image.image import Image, batch
+from drmime.image.orientation import BLURRED, orientation
 
 LARGE = {2: (120, 100), 3: (40, 44, 48)}
 

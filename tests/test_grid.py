@@ -7,7 +7,8 @@ import torch
 from problems import oblique, rotation, translation, world_points
 from tolerances import EXACT
 
-from drmime.grid import Grid, apply, border, homogeneous, linear_part, scale_and_shift
+from drmime.geometry.grid import Grid, border, linear_part
+from drmime.geometry.matrices import apply, homogeneous, scale_and_shift
 
 
 def near(left: torch.Tensor, right: torch.Tensor | list, scale: float = 1.0) -> bool:

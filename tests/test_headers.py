@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from drmime.errors import InputError
-from drmime.headers import companion
-from drmime.io import read_image
+from drmime.image.headers import companion
+from drmime.image.io import read_image
 
 sitk = pytest.importorskip("SimpleITK", reason="reads MetaImage and NRRD")
 

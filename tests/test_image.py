@@ -15,9 +15,11 @@ from problems import Scene, linear, oblique, photograph, translation, world_poin
 from tolerances import TOLERANCE
 
 from drmime.errors import InputError
-from drmime.grid import Grid, scale_and_shift
-from drmime.image import Image, as_image, batch
-from drmime.pixels import Pixels, arranged
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import scale_and_shift
+from drmime.image.door import as_image
+from drmime.image.image import Image, batch
+from drmime.image.pixels import Pixels, arranged
 
 
 def identity(ndim: int) -> torch.Tensor:

@@ -18,9 +18,9 @@ from problems import oblique
 from tolerances import EXACT
 
 from drmime.errors import InputError
-from drmime.grid import Grid
-from drmime.io import read_image, read_landmarks, sweep, write_atomically, write_image, write_text
-from drmime.readers import MEDICAL
+from drmime.geometry.grid import Grid
+from drmime.image.io import read_image, read_landmarks, sweep, write_atomically, write_image, write_text
+from drmime.image.readers import MEDICAL
 
 
 def pixels(kind: str = "uint8", shape: tuple[int, ...] = (9, 11)) -> np.ndarray:
@@ -327,7 +327,7 @@ def test_drafts_are_swept_once_they_are_old(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="other systems do not tell whether a process is there")
 def test_drafts_of_a_process_that_was_killed_are_swept_at_once(tmp_path: Path) -> None:
     writing = (
-        "import os, pathlib, signal; from drmime.io import write_atomically; "
+        "import os, pathlib, signal; from drmime.image.io import write_atomically; "
         f"write_atomically(pathlib.Path({str(tmp_path / 'a.txt')!r}), lambda file: os.kill(os.getpid(), signal.SIGKILL))"
     )
     subprocess.run([sys.executable, "-c", writing], check=False)
@@ -370,7 +370,7 @@ def test_a_refusing_folder_cannot_be_written(tmp_path: Path, monkeypatch: pytest
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("drmime.io.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("drmime.image.io.tempfile.mkstemp", refuse)
     with pytest.raises(InputError, match="Permission denied"):
         write_image(tmp_path / "a.npy", pixels())
 

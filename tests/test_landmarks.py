@@ -10,11 +10,12 @@ from problems import oblique, rotation, translation
 from tolerances import EXACT
 from torch import Tensor
 
-from drmime import lie
 from drmime.errors import InputError
-from drmime.grid import Grid, apply
-from drmime.image import Image
-from drmime.initialise.landmarks import Landmarks, fit
+from drmime.geometry import lie
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply
+from drmime.image.image import Image
+from drmime.start.propose.landmarks import Landmarks, fit
 
 COUNT = 12  # points
 

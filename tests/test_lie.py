@@ -9,7 +9,7 @@ from problems import rotation, translation
 from tolerances import EXACT
 
 from drmime.errors import InputError
-from drmime.lie import GROUPS, exp, generators
+from drmime.geometry.lie import GROUPS, exp, generators
 
 COUNTS = {  # of the degrees of freedom, by dimension
     "translation": {2: 2, 3: 3},

@@ -8,9 +8,10 @@ from problems import Function, oblique, photograph, rotation, translation
 from torch import Tensor
 
 from drmime.errors import InputError
-from drmime.grid import Grid, apply
-from drmime.image import Image
-from drmime.initialise.moments import Moments
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply
+from drmime.image.image import Image
+from drmime.start.propose.moments import Moments
 
 SHAPES = {2: (80, 90), 3: (40, 46, 44)}
 

@@ -1,11 +1,11 @@
 """The names that are checked before torch is imported are those of the parts."""
 
-from drmime.initialise import INITIALISERS
-from drmime.lie import GROUPS
-from drmime.metrics import METRICS
+from drmime.compare import METRICS
+from drmime.geometry.lie import GROUPS
 from drmime.names import NAMES
-from drmime.resample import ORDERS
 from drmime.sampling import SAMPLERS
+from drmime.start.propose import INITIALISERS
+from drmime.transform.warp import ORDERS
 
 
 def test_they_are_those_of_the_dicts() -> None:

@@ -8,10 +8,10 @@ import torch
 from PIL import Image as Picture
 
 from drmime.errors import InputError
-from drmime.grid import Grid
-from drmime.image import as_image
-from drmime.objects import from_object
-from drmime.pixels import Pixels
+from drmime.geometry.grid import Grid
+from drmime.image.door import as_image
+from drmime.image.objects import from_object
+from drmime.image.pixels import Pixels
 
 PIXELS = (np.random.default_rng(0).random((9, 12, 14)) * 1000).astype(np.float32)
 LENGTHS = (0.5, 0.75, 2.5)  # x first

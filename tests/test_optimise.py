@@ -16,9 +16,11 @@ from problems import Function, photograph
 from torch import Tensor
 
 import drmime
-from drmime import InputError, Observer, Registration, Step, Stop, lie
-from drmime.grid import Grid, apply
-from drmime.metrics import BOUNDS, METRICS
+from drmime import InputError, Observer, Registration, Step, Stop
+from drmime.compare import BOUNDS, METRICS
+from drmime.geometry import lie
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply
 from drmime.optimise import FINAL_RATE, cosine, stage_of
 
 SHAPES = {2: (88, 100), 3: (40, 44, 48)}
@@ -144,7 +146,7 @@ class TestStop:
         assert not result.success
 
     def test_a_score_that_is_no_number_is_said(self) -> None:
-        from drmime.metrics import MSE
+        from drmime.compare import MSE
 
         class Broken(MSE):
             def score(self, fixed: Tensor, moving: Tensor, weight: Tensor) -> Tensor:
@@ -218,7 +220,7 @@ def test_a_pair_that_fails_leaves_the_others_of_its_batch_alone() -> None:
 
 def test_the_best_is_kept_when_the_end_is_worse() -> None:
     """From step 100 on the metric wants the opposite and scores lower: the transform leaves, the result stays."""
-    from drmime.metrics import NCC
+    from drmime.compare import NCC
 
     class Fickle(NCC):
         calls = 0

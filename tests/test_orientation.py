@@ -9,10 +9,10 @@ from textures import busy, inverted
 from tolerances import EXACT, TOLERANCE
 from torch import Tensor
 
-from drmime.grid import Grid
-from drmime.image import Image, batch
-from drmime.metrics import GradientAngle
-from drmime.orientation import (
+from drmime.compare import GradientAngle
+from drmime.geometry.grid import Grid
+from drmime.image.image import Image, batch
+from drmime.image.orientation import (
     EDGE,
     agreement,
     basis,

@@ -7,9 +7,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from drmime import register
-from drmime.grid import Grid
-from drmime.image import Image, as_image
-from drmime.outliers import mended
+from drmime.geometry.grid import Grid
+from drmime.image.door import as_image
+from drmime.image.image import Image
+from drmime.image.outliers import mended
 
 skimage_data = pytest.importorskip("skimage.data", reason="scikit-image brings the pictures")
 

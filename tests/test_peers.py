@@ -15,10 +15,11 @@ from problems import photograph
 from textures import about, busy, turn
 
 from drmime.errors import InputError
-from drmime.grid import Grid, affine
-from drmime.initialise.simple import centre
-from drmime.peers import PEERS, Problem, ready, settings
-from drmime.peers.base import GROUPS, centre_on_centre, gray, probed
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import affine
+from drmime.lab.peers import PEERS, Problem, ready, settings
+from drmime.lab.peers.base import GROUPS, centre_on_centre, gray, probed
+from drmime.start.propose.simple import centre
 
 PACKAGES = {"simpleitk": "SimpleITK", "elastix": "itk", "ants": "ants", "ecc": "cv2", "sift": "cv2", "phase": "skimage"}
 FLAT = ("ecc", "sift")  # 2-D alone

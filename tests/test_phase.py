@@ -8,10 +8,11 @@ from problems import Function, oblique, photograph, rotation, scene, translation
 from torch import Tensor
 
 from drmime.errors import InputError
-from drmime.grid import Grid, apply
-from drmime.image import Image
-from drmime.initialise.base import peaks
-from drmime.initialise.phase import FourierMellin, PhaseCorrelation, phase_surface
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply
+from drmime.image.image import Image
+from drmime.start.propose.base import peaks
+from drmime.start.propose.phase import FourierMellin, PhaseCorrelation, phase_surface
 
 SHAPES = {2: (90, 120), 3: (30, 36, 33)}
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from drmime import InputError, Registration, Stop
-from drmime.grid import Grid
+from drmime.geometry.grid import Grid
 from drmime.pictures import blend, checkerboard, gray, overlay, shrink
 
 

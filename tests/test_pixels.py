@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from drmime.errors import InputError
-from drmime.grid import Grid, homogeneous
-from drmime.pixels import Pixels, arranged, each
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import homogeneous
+from drmime.image.pixels import Pixels, arranged, each
 
 
 @pytest.mark.parametrize(

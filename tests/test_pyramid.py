@@ -8,9 +8,9 @@ import torch
 from problems import linear, oblique, photograph, rotation, scene, translation, world_points
 from tolerances import TOLERANCE
 
-from drmime.grid import Grid
-from drmime.image import Image, batch
-from drmime.pyramid import Pyramid, possible_levels
+from drmime.geometry.grid import Grid
+from drmime.image.image import Image, batch
+from drmime.image.pyramid import Pyramid, possible_levels
 
 SIZES = {2: (64, 61), 3: (34, 32, 35)}
 SHAPES = [(64, 48), (61, 47), (64, 33), (34, 32, 35)]

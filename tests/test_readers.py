@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 import drmime
-from drmime import headers
 from drmime.errors import InputError
-from drmime.grid import Grid
-from drmime.image import as_image
-from drmime.io import read_image, write_image
+from drmime.geometry.grid import Grid
+from drmime.image import headers
+from drmime.image.door import as_image
+from drmime.image.io import read_image, write_image
 
 VOLUME = (np.random.default_rng(0).random((9, 12, 14)) * 1000).astype(np.float32)
 PICTURE = (VOLUME[0] / 4).astype(np.uint8)

@@ -14,10 +14,10 @@ from problems import rotation, translation
 from test_optimise import contrast, problem
 
 from drmime import register
-from drmime.grid import Grid
-from drmime.io import read_image, read_landmarks
-from drmime.metrics import METRICS
-from drmime.resample import resample
+from drmime.compare import METRICS
+from drmime.geometry.grid import Grid
+from drmime.image.io import read_image, read_landmarks
+from drmime.transform.warp import resample
 
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 KIDNEY_BAR = 0.0032  # of the moving image's diagonal, median over the landmarks

@@ -20,9 +20,9 @@ from torch import Tensor
 
 import drmime
 from drmime import InputError, Observer, Registration, Step, Stop
-from drmime.image import Image
-from drmime.initialise import INITIALISERS, Moments, mass
-from drmime.metrics import NCC
+from drmime.compare import NCC
+from drmime.image.image import Image
+from drmime.start.propose import INITIALISERS, Moments, mass
 
 register = functools.partial(drmime.register, initialiser=None)  # what is not about starts needs no search for them
 
@@ -125,7 +125,7 @@ def test_a_generator_of_ones_own_is_as_good_as_a_named_one() -> None:
     )
 
 
-@pytest.mark.parametrize("spec", ["ncc", {"name": "ncc"}, NCC(), "drmime.metrics:NCC", {"name": "drmime.metrics:NCC"}], ids=str)
+@pytest.mark.parametrize("spec", ["ncc", {"name": "ncc"}, NCC(), "drmime.compare:NCC", {"name": "drmime.compare:NCC"}], ids=str)
 def test_a_metric_may_be_a_name_a_mapping_an_import_or_an_object(spec: Any) -> None:
     fixed, moving = images()
     assert np.array_equal(

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drmime.errors import InputError
-from drmime.experiment.rows import Row
-from drmime.report import page, plots
+from drmime.lab.experiment.rows import Row
+from drmime.lab.report import page, plots
 
 for package in ("jinja2", "matplotlib"):
     pytest.importorskip(package, reason=f"{package} is not installed: the report needs pip install 'drmime[report]'")

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drmime.errors import InputError
-from drmime.evaluate import compare, interval
-from drmime.experiment.rows import Row
-from drmime.report.summary import measure
-from drmime.report.tables import Table, best, domains, latex, markdown, ordered, printed, summary, write
+from drmime.lab.evaluate import compare, interval
+from drmime.lab.experiment.rows import Row
+from drmime.lab.report.summary import measure
+from drmime.lab.report.tables import Table, best, domains, latex, markdown, ordered, printed, summary, write
 
 FILES = ["domains.csv", "rows.csv", "summary.csv", "summary.md", "summary.tex"]
 NASTY = [

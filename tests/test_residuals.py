@@ -7,9 +7,9 @@ import torch
 from posed import Case
 from torch import Tensor
 
-from drmime.grid import translation
-from drmime.ladder import reduced_pair
-from drmime.residuals import BLOCKS, FEWEST, NEAR, REACH, Residuals, _correlated, _cut, residuals
+from drmime.geometry.matrices import translation
+from drmime.start.refine import reduced_pair
+from drmime.start.residuals import BLOCKS, FEWEST, NEAR, REACH, Residuals, _correlated, _cut, residuals
 
 
 def of(case: Case, matrix: Tensor) -> Residuals:

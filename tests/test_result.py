@@ -18,9 +18,10 @@ from tolerances import EXACT
 
 import drmime
 from drmime import InputError, Interrupted, Registration, Stop
-from drmime.grid import Grid, mapped
-from drmime.ladder import Candidate
-from drmime.metrics import MSE
+from drmime.compare import MSE
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import mapped
+from drmime.start.refine import Candidate
 
 register = functools.partial(drmime.register, initialiser=None)
 

@@ -8,10 +8,10 @@ import torch
 from scipy import ndimage
 
 import drmime
-from drmime.evidence import Reduced
-from drmime.grid import translation
-from drmime.image import as_image
-from drmime.rivals import Rival, rival
+from drmime.geometry.matrices import translation
+from drmime.image.door import as_image
+from drmime.start.rivals import Rival, rival
+from drmime.start.score import Reduced
 
 skimage_data = pytest.importorskip("skimage.data", reason="scikit-image brings the pictures")
 register = functools.partial(drmime.register, device="cpu")

@@ -10,9 +10,10 @@ from problems import linear, oblique, pair, photograph, rotation, scene, transla
 from tolerances import EXACT, TOLERANCE
 
 from drmime.errors import InputError
-from drmime.grid import Grid, apply, scale_and_shift
-from drmime.image import Image, batch
-from drmime.pyramid import Pyramid
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply, scale_and_shift
+from drmime.image.image import Image, batch
+from drmime.image.pyramid import Pyramid
 from drmime.registry import build
 from drmime.sampling import AHEAD, SAMPLERS, Edges, EveryPixel, Jittered, Overlap, Sampler, Seen, Uniform, read, seen
 

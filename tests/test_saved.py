@@ -12,7 +12,7 @@ import pytest
 import drmime
 from drmime import saved
 from drmime.errors import LONGEST, InputError
-from drmime.experiment import rows
+from drmime.lab.experiment import rows
 
 ODD: list[Any] = [None, True, -1, 0, 1e308, "", "x" * 2000, [], {}, [[]], {"a": 1}, "../../etc/passwd", 10**30, [[1, 2], [3]]]
 
@@ -108,7 +108,7 @@ def test_a_mutated_transform_is_used_or_refused(seed: int, transform: dict, tmp_
 @pytest.mark.parametrize("seed", range(40))
 def test_a_mutated_row_is_used_or_refused(seed: int, tmp_path: Path) -> None:
     pytest.importorskip("jinja2", reason="makes the report")
-    from drmime.report import write
+    from drmime.lab.report import write
 
     row = rows.Row(
         "m", "p0", 0, matrix=np.eye(3).tolist(), landmarks=True, scores={"rtre_median": 0.001, "naed": 0.01}, notes=["a"],

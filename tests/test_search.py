@@ -16,13 +16,14 @@ from tolerances import EXACT
 from torch import Tensor
 
 from drmime.errors import InputError
-from drmime.grid import Grid
-from drmime.image import Image, as_image
-from drmime.initialise.angle import GradientAngle
-from drmime.initialise.base import corner_distances, pyramid, reduced
-from drmime.initialise.cross import CrossMI
-from drmime.initialise.poses import good_length, mirror, planar, possible, rotations, thin_axis
-from drmime.initialise.search import Search
+from drmime.geometry.grid import Grid
+from drmime.image.door import as_image
+from drmime.image.image import Image
+from drmime.start.propose.angle import GradientAngle
+from drmime.start.propose.base import corner_distances, pyramid, reduced
+from drmime.start.propose.cross import CrossMI
+from drmime.start.propose.poses import good_length, mirror, planar, possible, rotations, thin_axis
+from drmime.start.propose.search import Search
 
 SIDES = {2: (96, 120), 3: (24, 26, 28)}
 SMALL: dict[int, dict[str, Any]] = {2: {"size": 64, "step": 7.5}, 3: {"size": 16, "step": 40}}

@@ -7,9 +7,10 @@ from skimage import data as pictures
 from test_features import turned, worst
 
 from drmime.errors import InputError
-from drmime.grid import Grid
-from drmime.image import Image, as_image
-from drmime.initialise.sift import SIFT, _vectors
+from drmime.geometry.grid import Grid
+from drmime.image.door import as_image
+from drmime.image.image import Image
+from drmime.start.propose.sift import SIFT, _vectors
 
 SMALL = {"side": 320, "keypoints": 400}
 

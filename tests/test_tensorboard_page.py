@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tiny
 
-from drmime import experiment
+from drmime.lab import experiment
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,12 @@ from textures import turn
 
 import drmime
 from drmime import InputError, Registration
-from drmime.datasets.case import mapped, regular_points, within
-from drmime.datasets.changes import about
-from drmime.evaluate import rtre
-from drmime.grid import Grid
-from drmime.resample import resample
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import mapped
+from drmime.lab.datasets.case import regular_points, within
+from drmime.lab.datasets.changes import about
+from drmime.lab.evaluate import rtre
+from drmime.transform.warp import resample
 
 skimage_data = pytest.importorskip("skimage.data", reason="scikit-image brings the section")
 register = functools.partial(drmime.register, device="cpu")

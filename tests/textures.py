@@ -6,8 +6,9 @@ import torch
 from problems import Function
 from torch import Tensor
 
-from drmime.grid import Grid, apply
-from drmime.image import Image
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply
+from drmime.image.image import Image
 
 WAVES = 40
 

@@ -15,7 +15,7 @@ CRASHING = """
 import os
 import signal
 
-from drmime.metrics.moments import NCC
+from drmime.compare.moments import NCC
 
 
 class Crash(NCC):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from drmime.io import write_image
+from drmime.image.io import write_image
 
 POINTS = np.array([[3.0, 4.0], [20.0, 5.0], [8.5, 15.25], [25.0, 17.0], [14.0, 9.0], [5.0, 12.0]])  # of picture(), x first
 OTHERS = np.add(POINTS, (1, 2))  # where FIRE says that they lie in the other image

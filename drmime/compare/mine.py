@@ -1,0 +1,213 @@
+"""Mutual information estimated by a small network (MINE, Belghazi et al. 2018, arXiv 1801.04062).
+
+The network T(x, y) tells pairs of intensities that occur together from pairs put together at random; how well it can is a
+lower bound of their mutual information. It takes any number of channels on either side, which a histogram cannot: here
+intensities, and the directions of edges. Where intensities have little to do with each other the edges decide. One
+network serves all levels (DRMIME), each pair of a batch has its own weights, and all pairs start from the same ones, so
+that a pair gives in a batch what it gives alone.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drmime.compare.base import Similarity, shares
+from drmime.errors import number, switch, whole
+from drmime.image.image import Image
+from drmime.image.orientation import components, local_contrast, orientation, turned
+from drmime.registry import known
+
+AGREEMENT = 4.0  # brings the inner product of two tensors without trace, at most 1/2 in 2-D, to the size of the other inputs
+
+
+class MINE(Similarity):
+    """Neural mutual information in nats (bounds "dv", "nwj", "infonce", "smile"; "js" is a divergence, at most log 2)."""
+
+    def __init__(
+        self,
+        bound: str = "dv",
+        hidden: int = 16,
+        depth: int = 1,
+        rate: float = 0.01,
+        warmup: int = 30,
+        negatives: int = 2,
+        average: float = 0.05,
+        clip: float = 5.0,
+        orientation: bool = True,
+        local: bool = True,
+    ) -> None:
+        """
+        Args:
+            bound: a name of `BOUNDS`.
+            hidden, depth: units in a hidden layer, and hidden layers.
+            rate: Adam's rate for the network.
+            warmup: steps at the initial transform before the transform moves.
+            negatives: random partners of each point.
+            average: rate of the moving average that corrects the gradient of "dv" (MINE paper, section 3.2).
+            clip: bound on T in "smile".
+            orientation: the network sees how edges lie as well (`drmime.image.orientation`): how strong they are in either
+                image, and the cosine of twice the angle between them.
+            local: intensities are taken relative to the mean and deviation of their neighbourhood.
+
+        Raises:
+            InputError: an unknown bound, or a number out of its range.
+        """
+        super().__init__()
+        known("bound", bound, BOUNDS)
+        self.bound = bound
+        self.hidden = whole("metric hidden", hidden, 1, 4096)
+        self.depth = whole("metric depth", depth, 1, 64)
+        self.rate = number("metric rate", rate, 0)
+        self.warmup = whole("metric warmup", warmup, 0, 10**6)
+        self.negatives = whole("metric negatives", negatives, 1, 1024)
+        self.average = number("metric average", average, 0, 1)
+        self.clip = number("metric clip", clip, 0)
+        self.orientation = switch("metric orientation", orientation)
+        self.local = switch("metric local", local)
+        self.log_average = torch.full((1, 1), math.nan)  # of the mean of exp T over random pairs. shape: (levels, B)
+
+    def begin(self, levels: int, batch: int, channels: tuple[int, int], generator: torch.Generator, like: Tensor) -> None:
+        self.generator = generator
+
+        def layer(inputs: int, outputs: int) -> nn.Parameter:
+            """He's initialisation, the same for every pair. shape: (B, inputs + 1, outputs), bias last"""
+            bound = math.sqrt(6 / inputs)
+            weights = (torch.rand(inputs + 1, outputs, generator=generator, dtype=torch.float64) * 2 - 1) * bound
+            weights[-1] /= math.sqrt(6)
+            return nn.Parameter(weights.to(like).repeat(batch, 1, 1))
+
+        self.tensors = components(like.ndim - 2) if self.orientation else 0
+        inputs = sum(channels) - 2 * self.tensors + (3 if self.orientation else 0)  # a strength each, and how they agree
+        widths = [inputs] + [self.hidden] * self.depth + [1]
+        self.layers = nn.ParameterList(layer(a, b) for a, b in itertools.pairwise(widths))
+        with torch.no_grad():
+            self.layers[-1] *= 0.1
+        self.scales: list[tuple[Tensor, Tensor]] = []
+        self.log_average = like.new_full((levels, batch), math.nan)
+
+    def describe(self, image: Image) -> Image:
+        if not self.orientation:
+            return Image(local_contrast(image), image.grid, image.mask) if self.local else image
+        data = image.data.new_empty(len(image.data), image.data.shape[1] + components(image.grid.ndim), *image.grid.shape)
+        values, tensors = data.tensor_split([image.data.shape[1]], 1)  # both are written where they will stay
+        local_contrast(Image(image.data, image.grid), out=values) if self.local else values.copy_(image.data)
+        return Image(data, image.grid, orientation(image, out=tensors).mask)
+
+    def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
+        if not self.orientation:
+            return moving
+        return torch.cat([moving[..., : -self.tensors], turned(moving[..., -self.tensors :], jacobian)], -1)
+
+    def forward(self, fixed: Tensor, moving: Tensor, weight: Tensor, levels: slice) -> Tensor:
+        (x, x_lines), (y, y_lines) = (self._split(values.permute(1, 3, 0, 2)) for values in (fixed, moving))
+        if not self.scales:
+            self.scales = [_mean_and_deviation(values.detach(), weight.transpose(0, 1)[:, None]) for values in (x, y)]
+        x, y = ((values - mean) / deviation for values, (mean, deviation) in zip((x, y), self.scales, strict=True))
+        shifts = [0, *self._shifts(weight.shape[-1])]  # the true partner first
+        both = torch.cat([y, y_lines], 1)
+        partners = torch.stack([both.roll(shift, -1) for shift in shifts], 2)
+        y, y_lines = partners.tensor_split([y.shape[1]], 1)  # shape: (B, C, partners, L, N)
+        inputs = [x[:, :, None].expand(-1, -1, len(shifts), -1, -1), y]
+        if self.orientation:
+            inputs.append(AGREEMENT * (x_lines[:, :, None] * y_lines).sum(1, keepdim=True))
+        met = torch.cat(inputs, 1).unbind(2)  # one after the other, so that what the network holds stays near at hand
+        t, *t_random = (self._network(pairs.flatten(2)).view(x.shape[0], *x.shape[2:]).transpose(0, 1) for pairs in met)
+        w_random = torch.cat([weight * weight.roll(shift, -1) for shift in shifts[1:]], -1)
+        value = BOUNDS[self.bound](self, t, shares(weight), torch.cat(t_random, -1), shares(w_random), levels)
+        return torch.where(w_random.sum(-1) > 0, value, 0)  # a level without points says nothing
+
+    def _split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, L, N) -> intensities and strengths of edges, which the network takes as they are; and how the edges lie."""
+        if not self.orientation:
+            return values, values[:, :0]
+        values, lines, strength = values.tensor_split([-self.tensors, -1], 1)
+        return torch.cat([values, strength], 1), lines
+
+    def _network(self, values: Tensor) -> Tensor:
+        """T of what each pair of points shows. (B, inputs, pairs) -> (B, pairs)"""
+        first, *rest = (layer.mT.tensor_split([-1], 2) for layer in self.layers)
+        values = torch.baddbmm(first[1], first[0], values)
+        for weights, bias in rest:
+            values = torch.baddbmm(bias, weights, F.relu_(values))
+        return values[:, 0]
+
+    def _shifts(self, count: int) -> list[int]:
+        """How far on in the list each point finds its random partners.
+
+        One random shift serves all points: over the steps every partner is as likely as any other, and to shift costs
+        a copy where to shuffle costs a gather, and a scatter on the way back.
+        """
+        return [int(shift) for shift in torch.randint(1, count, (self.negatives,), generator=self.generator)]
+
+
+def donsker_varadhan(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, levels: slice) -> Tensor:
+    """E[T] - log E_random[exp T], with the gradient of the logarithm's argument divided by its moving average.
+
+    The batch estimate of that gradient is biased, since the mean in its denominator is of the batch alone; the
+    average over past steps takes the bias away. The value returned is the plain bound.
+    """
+    log_mean = _log_mean_exp(t_random, w_random)
+    with torch.no_grad():
+        past = mine.log_average[levels]
+        past = torch.where(past.isnan(), log_mean, past)
+        average = torch.logaddexp(past + math.log1p(-mine.average), log_mean + math.log(mine.average))
+        mine.log_average[levels] = average
+        correction = (log_mean - average).exp().clamp(max=10)
+    corrected = log_mean.detach() + correction * (log_mean - log_mean.detach())
+    return (w * t).sum(-1) - corrected
+
+
+def nguyen_wainwright_jordan(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, levels: slice) -> Tensor:
+    """E[T] - E_random[exp(T - 1)], the f-divergence bound (Nguyen, Wainwright, Jordan 2010, arXiv 0809.0853)."""
+    return (w * t).sum(-1) - (w_random * (t_random.clamp(max=20) - 1).exp()).sum(-1)
+
+
+def jensen_shannon(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, levels: slice) -> Tensor:
+    """The Jensen-Shannon divergence bound in nats, steady but not in units of MI (Nowozin et al. 2016, arXiv 1606.00709)."""
+    return math.log(2) - 0.5 * ((w * F.softplus(-t)).sum(-1) + (w_random * F.softplus(t_random)).sum(-1))
+
+
+def info_nce(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, levels: slice) -> Tensor:
+    """Telling the true partner among random ones; at most log(negatives + 1) (van den Oord et al., arXiv 1807.03748)."""
+    others = torch.where(w_random > 0, t_random, -math.inf)
+    against = torch.stack([t, *others.chunk(mine.negatives, -1)])  # shape: (1 + negatives, levels, B, N)
+    count = (against > -math.inf).sum(0)
+    return (w * (t - torch.logsumexp(against, 0) + count.log())).sum(-1)
+
+
+def smile(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, levels: slice) -> Tensor:
+    """Donsker-Varadhan with T clipped in the random term: less variance (Song and Ermon 2020, arXiv 1910.06222).
+
+    The gradient is that of the Jensen-Shannon bound, which trains the network steadily; the value is the clipped bound.
+    """
+    trained = jensen_shannon(mine, t, w, t_random, w_random, levels)
+    clipped = t_random.clamp(-mine.clip, mine.clip)
+    value = (w * t).sum(-1) - _log_mean_exp(clipped, w_random)
+    return value.detach() + trained - trained.detach()
+
+
+Bound = Callable[[MINE, Tensor, Tensor, Tensor, Tensor, slice], Tensor]  # T, weights of true and random pairs -> (L, B)
+
+BOUNDS: dict[str, Bound] = {
+    "dv": donsker_varadhan,
+    "nwj": nguyen_wainwright_jordan,
+    "js": jensen_shannon,
+    "infonce": info_nce,
+    "smile": smile,
+}
+
+
+def _log_mean_exp(t: Tensor, share: Tensor) -> Tensor:
+    return torch.logsumexp(t + share.clamp(min=1e-30).log(), -1)  # finite, even where no point has a share
+
+
+def _mean_and_deviation(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each channel. (B, C, L, N), (B, 1, L, N) -> (B, C, 1, 1) twice"""
+    share = shares(weight.flatten(2)).view(weight.shape)
+    mean = (share * values).sum((2, 3), keepdim=True)
+    deviation = (share * (values - mean) ** 2).sum((2, 3), keepdim=True).sqrt()
+    return mean, deviation.clamp(min=1e-3)

@@ -1,0 +1,141 @@
+"""Where pixels lie: shape, pixel-to-world matrix, and the four coordinate frames.
+
+| frame | what |
+|---|---|
+| index | pixel centres, x first |
+| world | physical units, or pixels when none are given |
+| frame | centred on the grid, divided by ONE scalar (half its longest side), so that a rotation stays a rotation |
+| unit  | [-1, 1] from the outer edge of the first pixel to the outer edge of the last |
+
+Matrices are named `a_from_b` and are float64, homogeneous, coordinates x first. Shapes and spacings are in array order
+(slowest axis first), as NumPy has them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from drmime.geometry.matrices import apply, homogeneous, scale_and_shift, slopes
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Pixels of a given shape (array order) at the places that `world_from_index` says; geometry only."""
+
+    shape: tuple[int, ...]
+    world_from_index: Tensor  # shape: (D+1, D+1), float64
+
+    @classmethod
+    def regular(cls, shape: Sequence[int], spacing: Sequence[float] | None = None) -> "Grid":
+        """An axis-aligned grid whose first pixel centre is the origin; `spacing` in array order, 1 by default."""
+        spacing = [1.0] * len(shape) if spacing is None else spacing
+        return cls(tuple(shape), torch.diag(torch.tensor([*reversed(spacing), 1.0], dtype=torch.float64)))
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @cached_property
+    def size(self) -> Tensor:
+        """Pixels along x, y[, z]. shape: (D,)"""
+        return torch.tensor(self.shape[::-1], dtype=torch.float64)
+
+    @cached_property
+    def spacing(self) -> Tensor:
+        """World length of one pixel along x, y[, z]. shape: (D,)"""
+        return self.world_from_index[:-1, :-1].norm(dim=0)
+
+    @cached_property
+    def extent(self) -> Tensor:
+        """World length of the whole grid along x, y[, z]. shape: (D,)"""
+        return self.size * self.spacing
+
+    @cached_property
+    def index_from_world(self) -> Tensor:
+        return torch.linalg.inv(self.world_from_index)
+
+    @cached_property
+    def unit_from_index(self) -> Tensor:
+        return scale_and_shift(2 / self.size, 1 / self.size - 1)
+
+    @cached_property
+    def unit_from_world(self) -> Tensor:
+        return self.unit_from_index @ self.index_from_world
+
+    @cached_property
+    def centre(self) -> Tensor:
+        """World coordinates of the middle of the grid. shape: (D,)"""
+        middle = (self.size - 1) / 2
+        return self.world_from_index[:-1, :-1] @ middle + self.world_from_index[:-1, -1]
+
+    @cached_property
+    def world_from_frame(self) -> Tensor:
+        radius = self.extent.max() / 2
+        return scale_and_shift(radius.expand(self.ndim), self.centre)
+
+    @cached_property
+    def world_from_unit(self) -> Tensor:
+        return torch.linalg.inv(self.unit_from_world)
+
+    def index_points(self) -> Tensor:
+        """Index coordinates of every pixel in array order. shape: (prod(shape), D), float64"""
+        axes = [torch.arange(n, dtype=torch.float64) for n in self.shape]
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2).flip(-1)
+
+    def corners(self) -> Tensor:
+        """World coordinates of the outer corners. shape: (2**D, D)"""
+        signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * self.ndim)
+        return apply(self.world_from_unit, signs)[0]
+
+    def along(self, axes: Sequence[int]) -> "Grid":
+        """The grid of some of the axes (array order), in as many dimensions of the world.
+
+        Where these axes run along world axes, those are kept, with origin and direction. A plane that is oblique to the world
+        axes gets a regular grid of its pixel lengths: its origin and direction are dropped.
+        """
+        if len(axes) == self.ndim:
+            return self
+        columns = [self.ndim - 1 - axis for axis in reversed(axes)]
+        shape = tuple(self.shape[axis] for axis in axes)
+        linear = self.world_from_index[:-1, columns]
+        rows = (linear.abs() > 1e-6 * linear.abs().max()).any(1).nonzero()[:, 0]
+        if len(rows) != len(axes):
+            return Grid.regular(shape, self.spacing[columns].flip(0).tolist())
+        return Grid(shape, homogeneous(linear[rows], self.world_from_index[rows, -1]))
+
+    def halved(self, axes: Sequence[int]) -> "Grid":
+        """The grid of half as many pixels along `axes` (array order), each in the middle of the two it replaces."""
+        factor = torch.tensor([2.0 if axis in axes else 1.0 for axis in range(self.ndim)], dtype=torch.float64).flip(0)
+        shape = tuple(n // 2 if axis in axes else n for axis, n in enumerate(self.shape))
+        return Grid(shape, self.world_from_index @ scale_and_shift(factor, (factor - 1) / 2))
+
+
+def border(shape: Sequence[int]) -> Tensor:
+    """True for the outermost pixels. shape: `shape`, bool"""
+    edge = torch.ones(*shape, dtype=torch.bool)
+    edge[(slice(1, -1),) * len(shape)] = False
+    return edge
+
+
+def linear_part(matrix: Tensor, grid: Grid) -> Tensor:
+    """What maps (..., D+1, D+1) are to first order in the middle of `grid`; the upper left of affine ones. (..., D, D)
+
+    The middle is in front of the horizon (`scaled`).
+    """
+    middle = grid.centre.to(matrix)
+    denominator = matrix[..., -1, :-1] @ middle + matrix[..., -1, -1]
+    return slopes(matrix, middle[None])[..., 0, :, :] / denominator[..., None, None]
+
+
+def scaled(matrix: Tensor, grid: Grid) -> Tensor:
+    """The same projective map in the scale and sign that `apply` needs, for images on `grid`. (..., D+1, D+1), the same
+
+    The denominator is positive in the middle of the grid (the matrix is all zero if it is zero there), and the last entry
+    is 1 or -1 wherever it is not 0.
+    """
+    denominator = matrix[..., -1, :-1] @ grid.centre.to(matrix) + matrix[..., -1, -1]
+    last = matrix[..., -1, -1].abs()
+    return matrix * (denominator.sign() / torch.where(last > 0, last, 1))[..., None, None]

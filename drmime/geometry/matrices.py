@@ -1,0 +1,70 @@
+"""Homogeneous matrices: made, and applied to points. Their products compose by adjacent names: `a_from_b @ b_from_c`."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drmime.errors import numbers
+
+
+def homogeneous(linear: Tensor, shift: Tensor) -> Tensor:
+    """The homogeneous matrix of x -> linear x + shift. (..., D, D), (..., D) -> (..., D+1, D+1)"""
+    side = linear.shape[-1] + 1
+    matrix = linear.new_zeros(*linear.shape[:-2], side, side)
+    matrix[..., :-1, :-1], matrix[..., :-1, -1], matrix[..., -1, -1] = linear, shift, 1
+    return matrix
+
+
+def scale_and_shift(scale: Tensor, shift: Tensor) -> Tensor:
+    """The homogeneous matrix of x -> scale * x + shift. (D,), (D,) -> (D+1, D+1)"""
+    return homogeneous(torch.diag(scale), shift)
+
+
+def translation(shift: Tensor) -> Tensor:
+    """The homogeneous matrix of x -> x + shift. (D,) -> (D+1, D+1)"""
+    return scale_and_shift(torch.ones_like(shift), shift)
+
+
+def affine(linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """`homogeneous` of arrays: the matrix of x -> linear x + shift. (D, D), (D,) -> (D+1, D+1), float64"""
+    parts = (torch.tensor(np.ascontiguousarray(part, np.float64)) for part in (linear, shift))
+    return homogeneous(*parts).numpy()
+
+
+def apply(matrix: Tensor, points: Tensor, is_affine: bool = False) -> tuple[Tensor, Tensor]:
+    """Map points by homogeneous matrices: (..., D+1, D+1), (..., N, D) -> points (..., N, D), in_front (..., N).
+
+    Where a projective denominator is not positive the point lies at or behind the horizon: it has no image, `in_front`
+    is False, and the returned coordinates are finite but mean nothing. `is_affine`: the last rows are known to be 0 … 0 1.
+    """
+    if is_affine:
+        places = combined(points, matrix[..., :-1, :-1]) + matrix[..., None, :-1, -1]
+        return places, torch.ones((), dtype=torch.bool, device=places.device).expand(places.shape[:-1])
+    homogeneous = combined(points, matrix[..., :-1]) + matrix[..., None, :, -1]
+    denominator = homogeneous[..., -1:]
+    in_front = denominator > 1e-6
+    return homogeneous[..., :-1] / torch.where(in_front, denominator, 1.0), in_front[..., 0]
+
+
+def slopes(matrix: Tensor, points: Tensor) -> Tensor:
+    """Of mapped points by points, times their positive denominators. (..., D+1, D+1), (..., N, D) -> (..., N, D, D)"""
+    places, _ = apply(matrix, points)
+    return matrix[..., None, :-1, :-1] - places[..., :, None] * matrix[..., None, -1:, :-1]
+
+
+def mapped(matrix: Any, points: Any) -> np.ndarray:
+    """Points (N, D) by a homogeneous matrix (D+1, D+1), arrays or lists; NaN where one has no image (behind a horizon)."""
+    places, in_front = apply(torch.as_tensor(numbers("matrix", matrix)), torch.as_tensor(numbers("points", points)))
+    return torch.where(in_front[:, None], places, torch.nan).numpy()
+
+
+def combined(values: Tensor, matrix: Tensor) -> Tensor:
+    """values @ matrixᵀ, (..., N, m) and (..., n, m) -> (..., N, n), for a handful of columns.
+
+    The result lies in memory column by column, whatever `values` does: loops over a handful of entries are slow.
+    """
+    if values.is_cuda:  # where products of matrices may be set to fewer digits (TF32) than coordinates need
+        return (matrix[..., None] * values.mT[..., None, :, :]).sum(-2).mT
+    return (matrix @ values.mT).mT

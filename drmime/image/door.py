@@ -1,0 +1,118 @@
+"""`as_image`: the one door where images are checked. Nothing behind it checks them again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drmime.errors import InputError, numbers
+from drmime.geometry.grid import Grid
+from drmime.image.image import SMALLEST_SIDE, Image
+from drmime.image.io import read_image
+from drmime.image.objects import from_object
+from drmime.image.pixels import Pixels, arranged, chosen
+
+
+def as_image(
+    data: Any,
+    *,
+    role: str,
+    mask: Any = None,
+    spacing: Sequence[float] | None = None,
+    channel_axis: int | str | None = "auto",
+    channel: int | None = None,
+    nan: str = "error",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Image:
+    """Check and convert one image of 2 or 3 spatial dimensions: a path, an array, a tensor, `Pixels`, or an image of itk,
+    SimpleITK, ANTs, nibabel, xarray, Pillow or numpy.ma; B = 1.
+
+    Args:
+        role: "fixed" or "moving", for messages.
+        mask: array or path of the image's spatial shape; nonzero counts. With one that the image itself has, both count.
+        spacing: pixel lengths in array order; by default those of the file or object, else 1.
+        channel_axis: where the channels are; None when there are none; "auto": where the file or object says, else the last
+            axis of an array of three or more axes (the first of a tensor) when its length is 2 to 4, or an empty one.
+        channel: the number of the one channel that is compared; None for all.
+        nan: "error", or "mask" to leave NaN and infinite pixels out.
+
+    Raises:
+        InputError: anything that cannot be registered, in one sentence.
+    """
+    source = arranged(load(data, role), channel_axis, role, isinstance(data, Tensor), SMALLEST_SIDE)
+    array = chosen(source.channels, channel, role)
+    grid = _grid(array.shape[1:], spacing, source.grid, role)
+    with np.errstate(over="ignore"):  # what overflows is infinite, and said to be so below
+        array = np.array(array, dtype=np.float64 if dtype == torch.float64 else np.float32, order="C")  # a copy, always
+    pixels = torch.as_tensor(array, device=device)[None]
+    inside = _mask(mask, array.shape[1:], role)
+    own: np.ndarray | None = None if source.mask is None else np.all(chosen(source.mask, channel, role), 0)
+    if own is not None:
+        inside = own if inside is None else inside & own
+    finite = np.isfinite(array).all(0)
+    if own is not None:  # what the image's own mask leaves out may hold anything
+        pixels = torch.where(torch.as_tensor(own, device=device), pixels, 0)
+        finite |= ~own
+    if not finite.all():
+        if nan != "mask":
+            raise InputError(
+                f"{role} image: expected finite values, got {int((~finite).sum())} pixels with NaN or infinity. "
+                'Repair them, or pass nan="mask" (--nan mask) to leave them out.'
+            )
+        inside = finite if inside is None else inside & finite
+        pixels = torch.where(torch.as_tensor(finite, device=device), pixels, 0)
+    weights = None if inside is None else torch.as_tensor(inside, device=device).to(dtype)[None, None]
+    image = Image(pixels, grid, weights)
+    _check_content(image, role)
+    return image
+
+
+def load(data: Any, role: str, labels: bool = False) -> Pixels:
+    """The pixels behind a path, array, tensor or an image of another package, of a numeric dtype."""
+    pixels = read_image(data, labels) if isinstance(data, (str, Path)) else from_object(data, role, labels)
+    if pixels.array.dtype.kind not in "buif":
+        raise InputError(
+            f"{role} image: expected bool, integer or real numbers, got dtype {pixels.array.dtype}. Convert it first."
+        )
+    return pixels
+
+
+def _grid(shape: Sequence[int], spacing: Sequence[float] | None, grid: Grid | None, role: str) -> Grid:
+    if spacing is None:
+        return Grid.regular(shape) if grid is None else grid
+    form = f"{len(shape)} positive lengths in array order"
+    lengths = np.atleast_1d(numbers(f"{role} spacing", spacing, form))
+    if lengths.shape != (len(shape),) or not ((lengths > 1e-12) & (lengths < 1e12)).all():
+        raise InputError(f"{role} spacing: expected {form}, got {spacing!r}")
+    return Grid.regular(shape, lengths.tolist())
+
+
+def _mask(mask: Any, shape: tuple[int, ...], role: str) -> np.ndarray | None:
+    if mask is None:
+        return None
+    array = load(mask, f"{role} mask of the", labels=True).array
+    if array.shape != shape:
+        empty = tuple(at for at, length in enumerate(array.shape) if length == 1)
+        if isinstance(mask, (list, tuple)) or array.squeeze(empty).shape != shape:
+            raise InputError(f"{role} mask: expected the image's shape {shape}, got {array.shape}")
+        array = array.squeeze(empty)
+    inside = (array != 0) & np.isfinite(array)
+    if not inside.any():
+        raise InputError(f"{role} mask: expected at least one nonzero pixel, got none")
+    return inside
+
+
+def _check_content(image: Image, role: str) -> None:
+    values = image.data.flatten(2)
+    if image.mask is not None:
+        if not image.mask.any():
+            raise InputError(f"{role} image: no valid pixel is left inside the mask")
+        values = values[..., image.mask.flatten() > 0]
+    if bool((values.amin(-1) == values.amax(-1)).all()):
+        where, ask = ("everywhere", "image") if image.mask is None else ("under its mask", "mask")
+        value = float(values[0, 0, 0])
+        raise InputError(f"{role} image: expected some contrast, got one value ({value:g}) {where}; is this the right {ask}?")

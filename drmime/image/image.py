@@ -1,0 +1,115 @@
+"""`Image`: pixels on a grid, with a mask; `as_image`, the one door where images are checked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from drmime.errors import InputError
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply
+
+SMALLEST_SIDE = 8  # pixels; below this no level holds anything to align
+VALID = 0.999  # a point counts when this share of the pixels it is interpolated from is inside the mask
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A batch of images on one grid; `mask` is 1 where a pixel counts, None when all do."""
+
+    data: Tensor  # shape: (B, C, *grid.shape), floating point
+    grid: Grid
+    mask: Tensor | None = None  # shape: (B, 1, *grid.shape), same dtype as data
+    coarser: list["Image"] = field(default_factory=list, init=False, repr=False)  # made once, by `Pyramid.of`
+
+    def at(self, points: Tensor, world_from_points: Tensor) -> tuple[Tensor, Tensor]:
+        """Linear interpolation at `points` (B, N, D) of any frame: values (B, N, C), inside (B, N) of data's dtype.
+
+        `world_from_points` (B or 1, D+1, D+1) is float64 and is joined with the image's own geometry before it meets
+        the points, on their device, so that large world coordinates cost no precision. Outside the image, outside the mask and
+        behind a projective horizon `inside` is 0.
+        """
+        unit_from_points = (self.grid.unit_from_world.to(world_from_points.device) @ world_from_points).to(points)
+        values, inside = read_unit([self], *(part[None] for part in apply(unit_from_points, points)))
+        return values[0], inside[0]
+
+    def pair(self, number: int) -> "Image":
+        """One of the batch, B = 1."""
+        return Image(self.data[number, None], self.grid, None if self.mask is None else self.mask[number, None])
+
+    def copies(self, count: int) -> "Image":
+        """The one image `count` times, without copying it; B = 1 before."""
+        mask = None if self.mask is None else self.mask.expand(count, *self.mask.shape[1:])
+        return Image(self.data.expand(count, *self.data.shape[1:]), self.grid, mask)
+
+    def normalised(self, reference: "Image | None" = None) -> "Image":
+        """Each channel mapped to [0, 1] between its 0.1 % and 99.9 % quantiles inside the mask, and clipped there.
+
+        Quantiles, because one hot pixel ruins a minimum and maximum. With a `reference` of as many channels its
+        quantiles are used, so that intensities stay comparable.
+        """
+        low, high = (reference or self)._range()
+        return replace(self, data=((self.data - low) / torch.where(high > low, high - low, 1)).clamp_(0, 1))
+
+    def _range(self) -> tuple[Tensor, Tensor]:
+        """Robust minimum and maximum of each channel; the true ones where nearly all pixels are equal. (B, C, 1, ...)"""
+        shape = (*self.data.shape[:2], *[1] * self.grid.ndim)
+        low, high = self.data.new_empty(shape), self.data.new_empty(shape)
+        for b, c in np.ndindex(*shape[:2]):
+            inside = (self.data[b, c] if self.mask is None else self.data[b, c][self.mask[b, 0] > 0]).flatten()
+            values = inside[:: max(1, len(inside) // 2**20)].cpu().numpy()
+            low[b, c], high[b, c] = np.quantile(values, [0.001, 0.999]).tolist()
+            if high[b, c] <= low[b, c]:
+                low[b, c], high[b, c] = inside.min(), inside.max()
+        return low, high
+
+
+def read_unit(images: Sequence[Image], unit: Tensor, in_front: Tensor) -> tuple[Tensor, Tensor]:
+    """`Image.at` on L images, at unit coordinates (L, B, N, D) that have an image where `in_front` (L, B, N) says so.
+
+    Returns values (L, B, N, C), which lie in memory channel by channel, and inside (L, B, N).
+    """
+    inside = in_front & (unit.detach().abs() <= 1).all(-1)
+    if unit.device.type != "cpu" or not unit.detach().sum().isfinite():  # a quick look; elsewhere it would be a wait
+        unit = unit.nan_to_num()  # outside as anywhere else; torch 2.13 on the CPU ends the process at a NaN on its way back
+    values = torch.stack([_sample(image.data, places) for image, places in zip(images, unit, strict=True)])
+    for image, places, part in zip(images, unit.detach(), inside, strict=True):
+        if image.mask is not None:
+            part &= _sample(image.mask, places)[:, 0] > VALID
+    return values.mT, inside.to(values.dtype)
+
+
+def _sample(data: Tensor, unit: Tensor) -> Tensor:
+    """(B, C, *shape) at unit coordinates (B, N, D), linear, edge pixels continued. -> (B, C, N)
+
+    The only place that knows `align_corners` of images.
+    """
+    batch, count, ndim = unit.shape
+    grid = unit.view(batch, *[1] * (ndim - 1), count, ndim)
+    values = F.grid_sample(data, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return values.view(batch, data.shape[1], count)
+
+
+def batch(images: Sequence[Image], role: str) -> Image:
+    """Put single images of equal grid and channels in one batch.
+
+    Raises:
+        InputError: shapes, spacings or channel counts differ.
+    """
+    first = images[0]
+    for number, image in enumerate(images):
+        if image.data.shape != first.data.shape or not torch.equal(image.grid.world_from_index, first.grid.world_from_index):
+            raise InputError(
+                f"{role} images of a list must share shape, channels and spacing: number 0 is {_describe(first)}, "
+                f"number {number} is {_describe(image)}. Register them one by one."
+            )
+    masks = [torch.ones_like(image.data[:, :1]) if image.mask is None else image.mask for image in images]
+    mask = None if all(image.mask is None for image in images) else torch.cat(masks)
+    return Image(torch.cat([image.data for image in images]), first.grid, mask)
+
+
+def _describe(image: Image) -> str:
+    return f"{image.grid.shape} with {image.data.shape[1]} channel(s) and spacing {image.grid.spacing.flip(0).tolist()}"

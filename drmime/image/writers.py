@@ -1,0 +1,110 @@
+"""Writers of image files by their endings. What other programs read back is what was written: axes, lengths, place."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import tifffile
+
+from drmime.errors import InputError
+from drmime.geometry.grid import Grid
+from drmime.image.readers import LPS, PICTURES, package, read_itk, simpleitk
+
+Writer = Callable[[Path, np.ndarray, Grid], None]  # of pixels with channels, if there are any, last
+
+OME_KINDS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+
+
+def write_nifti(path: Path, array: np.ndarray, grid: Grid) -> None:
+    """World is LPS here and RAS in the file; channels are a vector on the fifth axis."""
+    nibabel = package("nibabel")
+    affine = np.eye(4)
+    ndim = grid.ndim
+    affine[:ndim, :ndim], affine[:ndim, 3] = grid.world_from_index[:-1, :-1], grid.world_from_index[:-1, -1]
+    affine[:3] = LPS @ affine[:3]
+    pixels = _plain(array)
+    if pixels.dtype == np.float16:
+        pixels = pixels.astype(np.float32)
+    several = pixels.ndim > ndim
+    pixels = np.moveaxis(pixels, -1, 0).T if several else pixels.T  # x first, channels last
+    if several:
+        pixels = pixels.reshape(*pixels.shape[:ndim], *[1] * (4 - ndim), pixels.shape[-1])
+    image = nibabel.Nifti1Image(pixels, affine, dtype=pixels.dtype)
+    if several:
+        image.header.set_intent("vector")
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, 1)
+    image.set_qform(affine, 1)
+    nibabel.save(image, path)
+
+
+def write_itk(path: Path, array: np.ndarray, grid: Grid) -> None:
+    """By SimpleITK, which does not notice a full disk: what was written is read back."""
+    sitk = simpleitk()
+    pixels = _plain(array)
+    image = sitk.GetImageFromArray(pixels, isVector=array.ndim > grid.ndim)
+    image.SetSpacing(grid.spacing.tolist())
+    image.SetOrigin(grid.world_from_index[:-1, -1].tolist())
+    image.SetDirection((grid.world_from_index[:-1, :-1] / grid.spacing).flatten().tolist())
+    sitk.WriteImage(image, str(path))
+    try:
+        same = np.array_equal(read_itk(path, False).array.reshape(pixels.shape), pixels, equal_nan=pixels.dtype.kind == "f")
+    except (InputError, RuntimeError, ValueError):
+        same = False
+    if not same and path.suffix != ".dcm":  # which may be stored with losses
+        raise OSError(28, "what was written does not read back the same; the disk may be full")
+
+
+def write_tiff(path: Path, array: np.ndarray, grid: Grid) -> None:
+    """OME-TIFF where pixels have lengths and it holds their dtype, else plain TIFF."""
+    pixels = np.asarray(array)
+    pixels = pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels
+    lengths = dict(zip("XYZ", grid.spacing.tolist(), strict=False))
+    axes = "ZYX"[-grid.ndim :]
+    several = pixels.ndim > grid.ndim
+    if grid.ndim > 3 or all(length == 1 for length in lengths.values()) or pixels.dtype not in OME_KINDS:
+        colour = several and pixels.shape[-1] in (3, 4) and pixels.dtype in (np.uint8, np.uint16)
+        metadata = {"axes": axes + ("S" if colour else "C") * several} if grid.ndim < 4 else {}
+        tifffile.imwrite(path, pixels, photometric="rgb" if colour else "minisblack", metadata=metadata)
+        return
+    pixels = np.moveaxis(pixels, -1, 0) if several else pixels
+    stated = {f"PhysicalSize{axis}": lengths[axis] for axis in axes}
+    tifffile.imwrite(path, pixels, ome=True, photometric="minisblack", metadata={"axes": "C" * several + axes, **stated})
+
+
+def write_npy(path: Path, array: np.ndarray, grid: Grid) -> None:
+    np.save(path, array)
+
+
+def write_picture(path: Path, array: np.ndarray, grid: Grid) -> None:
+    pixels = array.astype(np.uint8) * 255 if array.dtype == bool else array
+    iio.imwrite(path, pixels, plugin="pillow")
+
+
+def channels_last(array: np.ndarray, grid: Grid) -> np.ndarray:
+    """An array on the axes of `grid`, and behind them channels if it has some; empty axes go.
+
+    Raises:
+        InputError: other axes.
+    """
+    shape = grid.shape
+    if shape in (array.shape, array.shape[:-1]):
+        return array
+    for axis in range(array.ndim):
+        if array.shape[:axis] + array.shape[axis + 1 :] == shape:
+            return array.squeeze(axis) if array.shape[axis] == 1 else np.moveaxis(array, axis, -1)
+    raise InputError(f"expected an array of shape {shape}, and channels, got {array.shape}")
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.uint8) if array.dtype == bool else np.ascontiguousarray(array)
+
+
+WRITERS: dict[str, Writer] = {
+    **dict.fromkeys([ending for ending in PICTURES if ending != ".gif"], write_picture),
+    **dict.fromkeys((".tif", ".tiff"), write_tiff),
+    ".npy": write_npy,
+    **dict.fromkeys((".nii", ".nii.gz"), write_nifti),
+    **dict.fromkeys((".mha", ".nrrd", ".dcm"), write_itk),
+}

@@ -1,0 +1,1 @@
+"""What compares methods: data sets, other programs, experiments, errors and tests, reports."""

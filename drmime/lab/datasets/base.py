@@ -1,0 +1,164 @@
+"""What every dataset gives: pairs by name and path, each read only when it is its turn."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import numpy as np
+
+from drmime.errors import InputError, existing_file, switch, whole
+from drmime.image.headers import companion
+from drmime.lab.datasets.case import Case, Change
+from drmime.lab.datasets.changes import changed
+from drmime.lab.datasets.reading import IDENTITY, read_case
+from drmime.registry import known
+
+__all__ = ["IDENTITY", "Case", "Change", "Dataset", "Pair", "checked", "digests", "spread"]
+
+PATHS = ("fixed", "moving", "fixed_landmarks", "moving_landmarks", "fixed_labels", "moving_labels", "truth")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images to align and what is known of them. Text alone, so that it can travel to another process as JSON."""
+
+    name: str  # unique in its dataset; also a path: "histology/kidney"
+    fixed: str  # a path
+    moving: str
+    domain: str = ""
+    fixed_landmarks: str = ""  # a path, or "" where there is none
+    moving_landmarks: str = ""  # that of the fixed ones, but no .csv: a text file with the columns of both, fixed first
+    fixed_labels: str = ""
+    moving_labels: str = ""
+    truth: str = ""  # a text file with the (D+1, D+1) matrix from fixed pixels to moving pixels, an ITK .tfm, or "identity"
+    change: Change | None = None
+
+    def files(self) -> tuple[str, ...]:
+        """The paths of everything that `load` reads, each once."""
+        paths = [path for name in PATHS if (path := getattr(self, name)) and path != IDENTITY]
+        return tuple(dict.fromkeys(path for one in paths for path in (one, *_beside(one))))
+
+    @property
+    def judged(self) -> bool:
+        """Whether it tells where points of the fixed image belong, by landmarks or a truth, if they can be read."""
+        return bool(self.fixed_landmarks or self.truth or (self.change and self.change.recoloured))
+
+    def load(self) -> Case:
+        """Read everything, and make the change if there is one.
+
+        Points are the landmarks, or where there are none but a truth, a regular grid over the fixed image that the truth
+        maps into the moving one.
+
+        Raises:
+            InputError: a file is missing or broken, landmarks do not match or lie outside, labels or a truth do not fit
+                the images, or the change cannot be made of them; the message names the pair and the file.
+        """
+        try:
+            case = read_case(**{name: getattr(self, name) for name in PATHS})
+            return case if self.change is None else changed(case, self.change, self.name)
+        except InputError as error:
+            raise InputError(f"pair {self.name!r}: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values as JSON holds them; `from_dict` makes the same pair of them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Pair":
+        """The pair that `to_dict` told of.
+
+        Raises:
+            InputError: an unknown or missing key, or a value of another kind.
+        """
+        texts = _known_keys("pair", values, cls, ("name", "fixed", "moving"))
+        change = texts.pop("change", None)
+        for key, value in texts.items():
+            if not isinstance(value, str):
+                raise InputError(f"pair: expected text for {key!r}, got {value!r}")
+        return cls(**texts, change=None if change is None else _change(change))
+
+
+def _beside(path: str) -> Iterator[str]:
+    """The file of pixels that goes with a header."""
+    with suppress(InputError, OSError, ValueError):
+        if other := companion(Path(path)):
+            yield str(other)
+
+
+def _change(values: Any) -> Change:
+    given = _known_keys("change", values, Change, ("motion",))
+    if not isinstance(given["motion"], str):
+        raise InputError(f"change: expected the name of a motion, got {given['motion']!r}")
+    seed, recoloured = given.get("seed", 0), given.get("recoloured", False)
+    return Change(given["motion"], whole("change: seed", seed, 0), switch("change: recoloured", recoloured))
+
+
+def _known_keys(kind: str, values: Any, of: type[Any], required: Iterable[str]) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{kind}: expected keys and values, got {values!r}")
+    for key in values:
+        known(f"key of a {kind}", key, [field.name for field in fields(of)])
+    missing = [key for key in required if key not in values]
+    if missing:
+        raise InputError(f"{kind}: expected the keys {', '.join(missing)} as well, got {', '.join(values) or 'none'}")
+    return dict(values)
+
+
+class Dataset(Protocol):
+    """A dataset is anything that gives pairs in a fixed order; it has read no image when it does."""
+
+    def __iter__(self) -> Iterator[Pair]: ...
+
+
+def checked(pairs: Iterable[Any], what: str) -> tuple[Pair, ...]:
+    """The pairs of a dataset, of which `what` tells the user the source.
+
+    Raises:
+        InputError: none, something that is no pair, a name twice, or one that is no path below a folder.
+    """
+    try:
+        found = tuple(pairs)
+    except TypeError as error:
+        raise InputError(f"{what}: expected a dataset, which gives pairs, got {pairs!r}") from error
+    for pair in found:
+        if not isinstance(pair, Pair):
+            raise InputError(f"{what}: expected pairs (drmime.lab.datasets.base.Pair), got {pair!r}")
+        parts = pair.name.split("/")
+        if PurePosixPath(pair.name).is_absolute() or {"", ".", ".."} & {*parts} or not pair.name.isprintable():
+            raise InputError(f"{what}: expected pair names like 'kidney' or 'histology/kidney', got {pair.name!r}")
+    twice = [name for name, count in Counter(pair.name for pair in found).items() if count > 1]
+    if twice:
+        more = f" and {len(twice) - 5} more" if len(twice) > 5 else ""
+        raise InputError(f"{what}: expected each pair name once, got several of {', '.join(map(repr, twice[:5]))}{more}")
+    if not found:
+        raise InputError(f"{what}: no pairs")
+    return found
+
+
+def spread(pairs: tuple[Pair, ...], limit: int | None) -> tuple[Pair, ...]:
+    """At most `limit` of them, evenly taken from all, the first and the last among them; all if it is None."""
+    if limit is None:
+        return pairs
+    count = min(whole("limit", limit, 1), len(pairs))
+    return tuple(pairs[int(at)] for at in np.linspace(0, len(pairs) - 1, count))
+
+
+def digests(paths: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Of each file its size in bytes and SHA-256, which tell whether it is still the same: {path: {"size", "sha256"}}.
+
+    Raises:
+        InputError: a file is missing or cannot be read.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        try:
+            with existing_file(path, "a file").open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                found[path] = {"size": file.tell(), "sha256": digest}
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return found

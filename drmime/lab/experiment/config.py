@@ -1,0 +1,227 @@
+"""An experiment as text: which methods on which pairs with which seeds, and where the results go.
+
+Everything that can be wrong without looking at an image is found here, before anything runs.
+"""
+
+import functools
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from drmime import checks, settings
+from drmime.errors import InputError, number, switch, whole
+from drmime.lab.datasets import DATASETS, Pair, dataset
+from drmime.lab.experiment.task import DEFAULTS, Outputs, Task
+from drmime.lab.peers import PEERS
+from drmime.lab.peers import settings as peer_settings
+from drmime.registration import register
+from drmime.registry import known, names_only, options_of
+
+NUMBER = re.compile(r"[Tt]rue|[Ff]alse|-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")  # but 007, 1:30 and no are words
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+FROM_THE_PAIR = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_spacing", "moving_spacing", "channel_axis", "channel")
+OPTIONS = tuple(name for name in options_of(register) if name not in (*FROM_THE_PAIR, "observers", "seed"))
+TIMEOUT = 600  # seconds, unless the file says otherwise
+SHARED = "x-"  # how a top-level key begins that is there only to be referred to by anchors
+KEYS = {  # of a configuration, and what each is
+    "dataset": "the pairs: a name of drmime.lab.datasets.DATASETS and its options",
+    "methods": "name: keyword arguments of drmime.register, or 'peer' and the options of another program",
+    "seeds": "every method runs once with each",
+    "outputs": "folder; pictures, the pixels of their long side, 0 for none; tensorboard, true or false",
+    "report": "title; reference, the method that others are compared with; threshold of the median rTRE of an aligned pair",
+    "timeout": "seconds after which a registration counts as failed",
+}
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How the report judges."""
+
+    title: str = "Registration experiment"
+    reference: str = ""  # by default the first method
+    threshold: float = 0.01  # of the median rTRE, below which a pair is aligned
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a configuration says, checked."""
+
+    pairs: Sequence[Pair]
+    methods: Mapping[str, Mapping[str, Any]]
+    seeds: Sequence[int]
+    outputs: Outputs
+    report: Judging
+    timeout: float  # seconds
+    code: bool = False  # whether "module:attribute" stands for a part
+    text: str = ""  # its dataset, methods and seeds as YAML, overrides resolved, variables by name: a run's folder keeps it
+    hidden: Mapping[str, str] = field(default_factory=dict)  # values of the environment, which no row shows, and their names
+
+    def tasks(self, threads: int = 1) -> list[Task]:
+        """One for each pair, method and seed: pair by pair, so that a process reads a pair but once."""
+        every = product(self.pairs, self.methods.items(), self.seeds)
+        outputs = replace(self.outputs, folder=os.path.abspath(self.outputs.folder))  # workers may be elsewhere
+        return [Task(name, block, pair, seed, outputs, threads, self.code) for pair, (name, block), seed in every]
+
+
+def load(path: Path, overrides: Iterable[tuple[str, Any]] = (), allow_code: bool = False) -> Experiment:
+    """The experiment in a YAML file, after `overrides`: values by dotted keys, such as "methods.drmime.levels".
+
+    `${NAME}` and `${NAME:-default}` in values stand for environment variables. `allow_code`: "module:attribute" stands for a
+    part, here and wherever the experiment runs; only for files that you would run as a program.
+
+    Raises:
+        InputError: no such file, no such YAML, a key, name or option that is not known, a value that cannot be, code that is
+            not allowed.
+    """
+    state = settings.document(path)
+    for key, value in overrides:
+        parts = key.split(".")
+        if parts[0] == "methods" and len(parts) > 2:  # no option makes a method of a name mistyped
+            known(f"method in {key!r}:", parts[1], map(str, _mapping("methods", state.get("methods"))))
+        _put(state, key, value)
+    given = {str(name): value for name, value in state.items() if not str(name).startswith(SHARED)}
+    hidden: dict[str, str] = {}
+    state = {name: _expanded(value, hidden) for name, value in given.items()}
+    for name in state:
+        known(f"key in {path}:", name, KEYS)
+    for name in ("dataset", "methods"):
+        if name not in state:
+            raise InputError(f"{path}: expected the key {name!r}: {KEYS[name]}")
+    with names_only(not allow_code):
+        return replace(_experiment(state), code=allow_code, text=_kept(given), hidden=hidden)
+
+
+def _kept(given: Mapping[str, Any]) -> str:
+    """What an experiment is, as it was written, variables by name."""
+    return settings.text({"seeds": [0]} | {name: given[name] for name in ("dataset", "methods", "seeds") if name in given})
+
+
+def _experiment(state: Mapping[str, Any]) -> Experiment:
+    blocks = _mapping("methods", state["methods"])
+    methods = {str(name): _method(str(name), block) for name, block in blocks.items()}
+    if not methods:
+        raise InputError("methods: expected at least one, such as 'drmime: {}'")
+    report = Judging(**_block("report", state.get("report"), Judging))
+    number("report.threshold", report.threshold, 0)
+    reference = known("report.reference", report.reference or next(iter(methods)), methods)
+    outputs = Outputs(**_block("outputs", state.get("outputs"), Outputs))
+    whole("outputs.pictures", outputs.pictures, 0, 10_000)
+    switch("outputs.tensorboard", outputs.tensorboard)
+    if not isinstance(outputs.folder, str) or not outputs.folder.strip():
+        raise InputError(f"outputs.folder: expected the name of a folder, got {outputs.folder!r}")
+    seeds = state.get("seeds", [0])
+    if not isinstance(seeds, list) or not seeds or len(set(map(str, seeds))) < len(seeds):
+        raise InputError(f"seeds: expected a list of different whole numbers, such as [0, 1, 2], got {seeds!r}")
+    return Experiment(
+        pairs=dataset(state["dataset"]),
+        methods=methods,
+        seeds=[whole("seeds", seed, 0) for seed in seeds],
+        outputs=outputs,
+        report=replace(report, title=str(report.title), reference=reference),
+        timeout=number("timeout", state.get("timeout", TIMEOUT), 0),
+    )
+
+
+def _method(name: str, block: Any) -> dict[str, Any]:
+    """A method's block, its names checked against what it is for."""
+    block = dict(_mapping(f"methods.{name}", {} if block is None else block))
+    if "peer" in block:
+        try:
+            peer_settings(block["peer"], {option: value for option, value in block.items() if option != "peer"})
+        except InputError as error:
+            raise InputError(f"method {name!r}: {error}") from error
+    else:
+        for option in block:
+            known(f"option of method {name!r}:", str(option), [*OPTIONS, "peer"])
+        try:
+            checks.options(DEFAULTS | block | {"device": None})  # which the machine that runs it has or has not
+        except InputError as error:
+            raise InputError(f"method {name!r}: {error}") from error
+    return block
+
+
+def _block(name: str, state: Any, form: type) -> dict[str, Any]:
+    state = _mapping(name, {} if state is None else state)
+    return {known(f"key in {name}:", str(key), [one.name for one in fields(form)]): value for key, value in state.items()}
+
+
+def _mapping(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{name}: expected 'name: value' pairs, got {value!r}")
+    return value
+
+
+def _put(state: dict[str, Any], key: str, value: Any) -> None:
+    """Set what a dotted key stands for; mappings on the way that are not there are made."""
+    *way, last = key.split(".")
+    for place, part in enumerate(way, 1):
+        inner = state.get(part)
+        state[part] = inner = {} if inner is None else dict(_mapping(".".join(way[:place]), inner))  # a copy: anchors share
+        state = inner
+    state[last] = value
+
+
+def _expanded(value: Any, hidden: dict[str, str]) -> Any:
+    """Values with environment variables in place of their names; those go to `hidden`."""
+    if isinstance(value, Mapping):
+        return {name: _expanded(item, hidden) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_expanded(item, hidden) for item in value]
+    if not isinstance(value, str):
+        return value
+    text = VARIABLE.sub(functools.partial(_variable, hidden), value)
+    return settings.parse(text) if VARIABLE.fullmatch(value) and NUMBER.fullmatch(text) else text
+
+
+def _variable(hidden: dict[str, str], found: re.Match[str]) -> str:
+    name, default = found.groups()
+    value = os.environ.get(name)
+    if value and not NUMBER.fullmatch(value):
+        hidden[value] = f"${{{name}}}"
+    if not value and default is not None:  # as in a shell, what is empty takes the default
+        value = default
+    if value is None:
+        raise InputError(f"${{{name}}}: the environment variable {name} is not set; set it, or write ${{{name}:-default}}")
+    return value
+
+
+def schema() -> dict[str, Any]:
+    """A JSON Schema of configurations, for editors that complete and check."""
+
+    def block(names: Iterable[str], defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        properties: dict[str, Any] = {name: {"default": defaults[name]} if defaults else {} for name in names}
+        return {"type": "object", "properties": properties, "additionalProperties": False}
+
+    def named(table: Mapping[str, Any], key: str, left_out: str = "") -> list[dict[str, Any]]:
+        return [
+            {
+                "type": "object",
+                "properties": {key: {"const": name}} | {option: {} for option in options_of(part) if option != left_out},
+                "required": [key],
+                "additionalProperties": False,
+            }
+            for name, part in table.items()
+        ]
+
+    method = {"anyOf": [{"type": "null"}, block(OPTIONS), *named(PEERS, "peer", "problem")]}
+    details: dict[str, dict[str, Any]] = {
+        "dataset": {"anyOf": [{"enum": list(DATASETS)}, *named(DATASETS, "name")]},
+        "methods": {"type": "object", "additionalProperties": method, "minProperties": 1},
+        "seeds": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
+        "outputs": block(asdict(Outputs()), asdict(Outputs())),
+        "report": block(asdict(Judging()), asdict(Judging())),
+        "timeout": {"type": "number", "exclusiveMinimum": 0, "default": TIMEOUT},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A drmime experiment",
+        "type": "object",
+        "properties": {name: details[name] | {"description": text} for name, text in KEYS.items()},
+        "patternProperties": {f"^{SHARED}": {}},
+        "required": ["dataset", "methods"],
+        "additionalProperties": False,
+    }

@@ -1,0 +1,272 @@
+"""One registration of an experiment, from its description to its row, in whatever process it is run."""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import inspect
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from drmime.checks import plain
+from drmime.errors import InputError
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import mapped, translation
+from drmime.image.io import write_image
+from drmime.image.pixels import Pixels
+from drmime.lab import evaluate
+from drmime.lab.datasets.base import Case, Pair, digests
+from drmime.lab.experiment.rows import Row
+from drmime.lab.peers import Problem, ready
+from drmime.lab.peers import settings as peer_settings
+from drmime.observers import TensorBoard
+from drmime.pictures import thumbnail
+from drmime.registration import register
+from drmime.registry import names_only
+from drmime.result import Registration
+from drmime.transform.warp import resample
+
+CURVE = 200  # points of a curve in a row, which is to be looked at
+DEFAULTS = {one.name: one.default for one in inspect.signature(register).parameters.values()}
+PACKAGES = ("drmime", "torch", "numpy", "SimpleITK", "itk-elastix", "antspyx", "opencv-python-headless", "scikit-image")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a run writes beside its rows, and where."""
+
+    folder: str = "runs"
+    pictures: int = 320  # pixels of the long side of each pair's pictures; 0 for none
+    tensorboard: bool = False  # curves and overlays of drmime's methods
+
+
+@dataclass(frozen=True)
+class Task:
+    """A method on a pair with a seed. Text alone, so that it can travel to another process as JSON."""
+
+    method: str  # as the configuration calls it
+    block: Mapping[str, Any]  # keyword arguments of `register`; or "peer" and its options
+    pair: Pair
+    seed: int
+    outputs: Outputs = field(default_factory=Outputs)
+    threads: int = 1  # of a peer; `register` has its own option
+    code: bool = False  # whether "module:attribute" in `block` is imported
+
+    @property
+    def name(self) -> str:
+        """A path below the run's folders: the same for the same method, pair and seed, wherever the images lie."""
+        return f"{slug(self.method)}/{self.pair_name}-{self.seed}-{_digest([self.method, self.block, self.seed])}"
+
+    @property
+    def pair_name(self) -> str:
+        """What the names of files begin with that all methods share."""
+        pair = self.pair.to_dict()
+        return f"{slug(self.pair.name)}-{_digest([pair['name'], pair['change']])}"
+
+    @property
+    def curves(self) -> Path:
+        """Where TensorBoard's files go."""
+        return Path(self.outputs.folder) / "tensorboard" / self.name
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> "Task":
+        outputs, pair = Outputs(**state["outputs"]), Pair.from_dict(state["pair"])
+        return cls(**dict(state) | {"outputs": outputs, "pair": pair})
+
+    def unfinished(self) -> Row:
+        """Its row as far as it is known before it has run."""
+        row = Row(self.method, self.pair.name, self.seed, self.pair.domain, landmarks=self.pair.judged)
+        return replace(row, settings=dict(self.block), versions=versions())
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a method has found, and what of its row only it can tell."""
+
+    matrix: np.ndarray  # moving_from_fixed in pixels
+    told: Mapping[str, Any] = field(default_factory=dict)
+    similarity: float | None = None
+
+
+def run(task: Task) -> Row:
+    """The row of a task; what goes wrong is told in its `error` and not raised."""
+    row = replace(task.unfinished(), landmarks=False)  # a pair that cannot be read says nothing of a method
+    try:
+        torch.set_num_threads(1)  # beside other workers
+        case, inputs = _load(task.pair)
+        row = replace(row, inputs=inputs, landmarks=case.fixed_points is not None and len(case.fixed_points) > 0)
+        problem = _problem(case, task.threads)
+        align, settings = (_peer if "peer" in task.block else _ours)(task, case, problem)
+        row = replace(row, settings=settings)
+        before = forget_peak_memory()
+        began = time.perf_counter()
+        with names_only(not task.code):
+            found = align()
+        scores = {"seconds": time.perf_counter() - began}
+        if before is not None and (peak := peak_memory()) is not None:
+            scores["memory"] = peak - before
+        scores |= evaluate.scores(found.matrix, case, problem.start)
+        scores |= {} if found.similarity is None else {"similarity": found.similarity}
+        seen, doubts = _pictures(task, case, problem.start, found.matrix) if task.outputs.pictures else ({}, [])
+        notes = [*case.notes, *found.told.get("notes", []), *doubts]
+        return replace(row, **dict(found.told) | seen | {"notes": notes, "matrix": found.matrix.tolist(), "scores": scores})
+    except InputError as error:
+        return replace(row, error=str(error))
+    except Exception as error:  # whatever another program's registration raises
+        return replace(row, error=in_a_line(error))
+
+
+def in_a_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+@functools.lru_cache(maxsize=1)  # the next task is mostly another method on the same pair
+def _load(pair: Pair) -> tuple[Case, dict[str, dict[str, Any]]]:
+    return pair.load(), digests(file for file in pair.files() if Path(file).is_file())
+
+
+def _problem(case: Case, threads: int = 1) -> Problem:
+    """Centre on centre in the world: images whose axes run other ways are turned to each other."""
+    fixed, moving = case.grids
+    start = moving.index_from_world @ translation(moving.centre - fixed.centre) @ fixed.world_from_index
+    spacings = case.fixed_spacing, case.moving_spacing
+    return Problem.of(case.fixed, case.moving, *spacings, start=start.numpy(), threads=threads)
+
+
+def _peer(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found], dict[str, Any]]:
+    """What is timed, and the settings that it will have."""
+    name, options = task.block["peer"], {option: value for option, value in task.block.items() if option != "peer"}
+    align = ready(problem, name, options)
+    return lambda: Found(align(task.seed), {"device": "cpu"}), {"peer": name} | plain(peer_settings(name, options))
+
+
+def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found], dict[str, Any]]:
+    """Likewise; where all goes well, the result tells its settings better."""
+    options: dict[str, Any] = {"seed": task.seed} | dict(task.block)
+    watching = [_tensorboard(task, case, problem.start)] if task.outputs.tensorboard else []
+
+    def align() -> Found:
+        images = [
+            Pixels(_with_channels(pixels, case), grid, tuple(range(case.ndim)), -1)
+            for pixels, grid in zip((case.fixed, case.moving), case.grids, strict=True)
+        ]
+        result: Registration = register(*images, observers=watching, **options)
+        told = {
+            "stop": result.stop.value,
+            "notes": list(result.notes),
+            "curves": _curves(result),
+            "settings": dict(result.settings),
+            "device": str(result.settings["device"]),
+        }
+        return Found(result.pixel_matrix, told, result.similarity)
+
+    settings = {name: plain(value) for name, value in (DEFAULTS | options).items()}
+    return align, {name: value for name, value in settings.items() if name not in ("fixed", "moving", "observers", "progress")}
+
+
+def _tensorboard(task: Task, case: Case, start: np.ndarray) -> TensorBoard:
+    """Every curve of the run, and its final scores among the hyperparameters."""
+    import_module("torch.utils.tensorboard")  # now: its time is not the method's
+    return TensorBoard(task.curves, scores=lambda matrix: evaluate.scores(matrix, case, start))
+
+
+def _curves(result: Registration) -> dict[str, list[float]]:
+    history = result.history
+    steps = np.unique(np.linspace(0, len(history) - 1, CURVE).astype(int)) if len(history) else np.zeros(0, int)
+    curves = {"step": steps, "total": result.totals[steps]}
+    curves |= {f"level{level}": history[steps, level] for level in range(history.shape[1])}
+    return {name: np.round(values, 6).tolist() for name, values in curves.items()}
+
+
+def _pictures(task: Task, case: Case, start: np.ndarray, found: np.ndarray) -> tuple[dict[str, Any], list[str]]:
+    """Small pictures of the fixed image and of the moving one under both transforms, and where landmarks are in them; or a
+    note that there are none, which undoes no registration."""
+    after = f"pictures/{task.name}.jpg"
+    try:
+        names = _shared_pictures(task.pair, f"pictures/{task.pair_name}", task.outputs)
+        _draw(_warped(case, found), case, after, task.outputs)
+        return {"pictures": names | {"after": after}, "points": _points(case, start, found)}, []
+    except Exception as error:
+        return {}, [f"No pictures: {in_a_line(error)}"]
+
+
+@functools.lru_cache(maxsize=1)  # all methods share these
+def _shared_pictures(pair: Pair, name: str, outputs: Outputs) -> dict[str, str]:
+    case, _ = _load(pair)
+    start = _problem(case).start
+    for role, image in {"fixed": _with_channels(case.fixed, case), "before": _warped(case, start)}.items():
+        _draw(image, case, f"{name}-{role}.jpg", outputs)
+    return {role: f"{name}-{role}.jpg" for role in ("fixed", "before")}
+
+
+def _draw(image: np.ndarray, case: Case, name: str, outputs: Outputs) -> None:
+    write_image(Path(outputs.folder) / name, thumbnail(image, outputs.pictures, -1, case.fixed_spacing))
+
+
+def _warped(case: Case, matrix: np.ndarray) -> np.ndarray:
+    moving = _with_channels(case.moving, case)
+    grids = Grid.regular(case.moving.shape[: case.ndim]), Grid.regular(case.fixed.shape[: case.ndim])
+    return resample(moving, matrix, *grids, fill=moving.min().item(), channel_axis=-1)
+
+
+def _with_channels(image: np.ndarray, case: Case) -> np.ndarray:
+    return image if image.ndim > case.ndim else image[..., None]
+
+
+def _points(case: Case, start: np.ndarray, found: np.ndarray) -> dict[str, list[list[float]]]:
+    """Landmarks of 2-D images in shares of the fixed picture; those of the moving image are pulled back by each transform."""
+    if case.ndim != 2 or case.fixed_points is None or case.moving_points is None:
+        return {}
+    sides = np.array(case.fixed.shape[1::-1])
+    back = {"before": np.linalg.inv(start), "after": np.linalg.inv(found)}
+    places = {"fixed": case.fixed_points} | {name: mapped(m, case.moving_points) for name, m in back.items()}
+    return {name: np.round((points + 0.5) / sides, 5).tolist() for name, points in places.items()}
+
+
+def _digest(what: Any) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def slug(name: str) -> str:
+    """A name as a part of a path that every file system takes."""
+    return re.sub(r"[^\w.=-]+", "_", name, flags=re.ASCII).strip("._")[:80] or "_"
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def forget_peak_memory() -> float | None:
+    """Begin to measure anew, where the system can (Linux). -> the resident size now, in MB"""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # Windows knows no library without a name
+        ctypes.CDLL(None).malloc_trim(0)  # what tasks before have left behind is not of this one
+        Path("/proc/self/clear_refs").write_text("5")
+    return peak_memory()
+
+
+def peak_memory() -> float | None:
+    """The largest resident size in MB, of all that is in the process; None where the system does not tell (not Linux)."""
+    try:
+        found = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
+    except OSError:
+        return None
+    return None if found is None else int(found[1]) / 1000

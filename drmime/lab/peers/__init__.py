@@ -1,0 +1,51 @@
+"""Other people's registrations behind one interface, so that a table compares like with like."""
+
+from collections.abc import Mapping
+from inspect import signature
+from typing import Any
+
+from drmime.lab.peers.ants import ants
+from drmime.lab.peers.base import Peer, Problem, Run
+from drmime.lab.peers.elastix import elastix
+from drmime.lab.peers.opencv import ecc, sift
+from drmime.lab.peers.simple import centre, identity, start
+from drmime.lab.peers.simpleitk import simpleitk
+from drmime.lab.peers.skimage import phase
+from drmime.registry import known
+
+__all__ = ["PEERS", "Peer", "Problem", "Run", "ready", "settings"]
+
+PEERS: dict[str, Peer] = {
+    "ants": ants,
+    "centre": centre,
+    "ecc": ecc,
+    "elastix": elastix,
+    "identity": identity,
+    "phase": phase,
+    "sift": sift,
+    "simpleitk": simpleitk,
+    "start": start,
+}
+
+
+def settings(peer: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Every option of a peer with the value it will have, its own default where `options` names none.
+
+    Only names are checked here, and no package is imported; the peer checks values.
+
+    Raises:
+        InputError: no such peer, or it has no such option; the message names the nearest.
+    """
+    parameters = list(signature(PEERS[known("peer", peer, PEERS)]).parameters.values())[1:]  # the first is the problem
+    for option in options:
+        known(f"option of peer {peer!r}", option, [parameter.name for parameter in parameters])
+    return {parameter.name: options.get(parameter.name, parameter.default) for parameter in parameters}
+
+
+def ready(problem: Problem, peer: str, options: Mapping[str, Any]) -> Run:
+    """A peer with its imports done and its images converted: what is left is to be timed.
+
+    Raises:
+        InputError: no such peer or option, a value or a dimension it cannot do, or its package is not installed.
+    """
+    return PEERS[known("peer", peer, PEERS)](problem, **settings(peer, options))

@@ -1,0 +1,214 @@
+"""One registration problem in the form in which every peer gets it, and what peers share.
+
+A peer is a function `peer(problem, **options)` that makes everything ready (imports, conversions) and gives what is timed:
+a function from a seed to `moving_from_fixed`, (D+1, D+1) in pixels, x first.
+
+Peers with physical units work in one world: origin at the first pixel of either image, axes as the arrays, one unit the
+mean side of a pixel of the fixed image. So their step sizes mean the same whatever the units of an image are.
+"""
+
+import contextlib
+import importlib
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from drmime.errors import InputError, number, numbers, whole
+from drmime.geometry.matrices import affine
+from drmime.registry import known
+
+Run = Callable[[int], np.ndarray]  # seed -> moving_from_fixed in pixels, x first. shape: (D+1, D+1)
+Peer = Callable[..., Run]  # of a problem and options
+
+GROUPS = ("translation", "rigid", "similarity", "affine")  # each holds those before it
+LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green and blue (ITU-R BT.601)
+SMALLEST_SIDE = 16  # pixels; no pyramid makes a side shorter
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Two images, their geometry and where to start. Made by `Problem.of`, which checks."""
+
+    fixed: np.ndarray  # array order, channels last
+    moving: np.ndarray
+    fixed_spacing: tuple[float, ...]  # array order
+    moving_spacing: tuple[float, ...]
+    start: np.ndarray  # moving_from_fixed in pixels, x first. shape: (D+1, D+1)
+    threads: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        fixed: np.ndarray,
+        moving: np.ndarray,
+        fixed_spacing: Sequence[float],
+        moving_spacing: Sequence[float],
+        *,
+        start: np.ndarray | None = None,
+        threads: int = 1,
+    ) -> "Problem":
+        """A checked problem; `fixed_spacing` says how many axes are space. Without a `start`: centre on centre.
+
+        Raises:
+            InputError: not 2-D or 3-D images of real, finite numbers, spacings or a start that do not fit them.
+        """
+        spacings = _spacing("fixed_spacing", fixed_spacing), _spacing("moving_spacing", moving_spacing)
+        ndim = len(spacings[0])
+        if len(spacings[1]) != ndim:
+            raise InputError(f"moving_spacing: expected {ndim} numbers as for the fixed image, got {moving_spacing!r}")
+        for role, pixels in (("fixed", fixed), ("moving", moving)):
+            _check_pixels(role, pixels, ndim)
+        if start is None:
+            start = centre_on_centre(fixed.shape[:ndim], moving.shape[:ndim], *spacings)
+        return cls(fixed, moving, *spacings, _affine("start", start, ndim), whole("threads", threads, 1))
+
+    @property
+    def ndim(self) -> int:
+        return len(self.fixed_spacing)
+
+    @property
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels along x, y[, z] of the fixed and of the moving image. each (D,)"""
+        return np.array(self.fixed.shape[self.ndim - 1 :: -1]), np.array(self.moving.shape[self.ndim - 1 :: -1])
+
+    @property
+    def pixel_sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """World length of a pixel along x, y[, z] of the fixed and of the moving image. each (D,)"""
+        unit = math.prod(self.fixed_spacing) ** (1 / self.ndim)
+        return np.array(self.fixed_spacing[::-1]) / unit, np.array(self.moving_spacing[::-1]) / unit
+
+    @property
+    def world_start(self) -> np.ndarray:
+        """The start from the fixed to the moving image's world. shape: (D+1, D+1)"""
+        fixed, moving = (np.diag([*sides, 1.0]) for sides in self.pixel_sides)
+        return moving @ self.start @ np.linalg.inv(fixed)
+
+    def in_pixels(self, moving_from_fixed: np.ndarray) -> np.ndarray:
+        """A map of worlds as one of pixels. shape: (D+1, D+1)
+
+        Raises:
+            RuntimeError: it is not finite, or not of full rank: there is no result.
+        """
+        fixed, moving = (np.diag([*sides, 1.0]) for sides in self.pixel_sides)
+        return usable(np.linalg.inv(moving) @ moving_from_fixed @ fixed)
+
+    def grays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Both images in one channel, float32, contiguous: what peers that know no colour compare."""
+        return gray(self.fixed, self.ndim), gray(self.moving, self.ndim)
+
+
+def gray(pixels: np.ndarray, ndim: int) -> np.ndarray:
+    """One channel, float32: the luminance of RGB or RGBA, the mean of other channels. shape: (*shape,)"""
+    if pixels.ndim == ndim:
+        return np.ascontiguousarray(pixels, np.float32)
+    colour = pixels.shape[-1] in (3, 4)
+    return (pixels[..., :3] @ LUMINANCE if colour else pixels.mean(-1, dtype=np.float64)).astype(np.float32)
+
+
+def centre_on_centre(
+    fixed: Sequence[int], moving: Sequence[int], fixed_spacing: Sequence[float], moving_spacing: Sequence[float]
+) -> np.ndarray:
+    """The middle of one image onto the middle of the other in physical units, as `register` starts; shapes and spacings
+    in array order. -> moving_from_fixed in pixels, x first. shape: (D+1, D+1)"""
+    ratio = np.array(fixed_spacing[::-1]) / np.array(moving_spacing[::-1])
+    return affine(np.diag(ratio), (np.array(moving[::-1]) - 1) / 2 - ratio * (np.array(fixed[::-1]) - 1) / 2)
+
+
+def probed(mapped: Callable[[list[float]], Any], ndim: int) -> np.ndarray:
+    """The matrix of an affine map known by what it does to points, however it is parametrised. shape: (D+1, D+1)"""
+    origin, *ends = (np.array(mapped(point), float) for point in [[0.0] * ndim, *np.eye(ndim).tolist()])
+    return affine(np.stack([end - origin for end in ends], 1), origin)
+
+
+def usable(matrix: np.ndarray) -> np.ndarray:
+    """`matrix`, unless it maps nothing anywhere.
+
+    Raises:
+        RuntimeError: it is not finite, or not of full rank.
+    """
+    if np.isfinite(matrix).all() and np.linalg.matrix_rank(matrix) == len(matrix):
+        return matrix
+    raise RuntimeError(f"ended with a matrix that cannot be used: {matrix.tolist()}")
+
+
+def package(name: str, *parts: str) -> Any:
+    """The imported module `name`, its `parts` (attributes that some packages load late) loaded.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    with tolerant():
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            message = f"this method needs the package {name.partition('.')[0]}: pip install 'drmime[peers]'"
+            raise InputError(f"{message} ({error})") from error
+        for part in parts:
+            getattr(module, part)
+    return module
+
+
+@contextlib.contextmanager
+def tolerant() -> Iterator[None]:
+    """No DeprecationWarning, here or as a decorator: where it is an error, SWIG's wrappers of ITK end the process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def only(peer: str, problem: Problem, *dimensions: int) -> None:
+    """Raise an InputError if `problem` has other dimensions than `peer` knows."""
+    if problem.ndim not in dimensions:
+        expected = " or ".join(f"{ndim}-D" for ndim in dimensions)
+        raise InputError(f"{peer}: expected {expected} images, got {problem.ndim}-D ones. Leave this method out for them.")
+
+
+def within(kind: str, name: str, group: str) -> str:
+    """The smaller of two groups of transforms: `name` where `group` holds it, else `group`."""
+    return min(name, known(kind, group, GROUPS), key=GROUPS.index)
+
+
+def capped(factors: Iterable[int], sides: np.ndarray) -> list[list[int]]:
+    """Shrink factors of levels, for each axis no more than leaves `SMALLEST_SIDE` pixels of `sides` (D,). (L, D)"""
+    return [[min(factor, max(1, int(side) // SMALLEST_SIDE)) for side in sides] for factor in factors]
+
+
+def listed(name: str, values: Any, count: int | None = None, least: float = 0) -> list[float]:
+    """`values` as a list if they are numbers of at least `least`, `count` of them where it is given, else an InputError."""
+    array = numbers(name, values, "a list of numbers")
+    if array.ndim == 1 and len(array) == (count or len(array)) > 0 and (array >= least).all() and np.isfinite(array).all():
+        return list(array.tolist())
+    many = f"{count} numbers" if count else "numbers"
+    raise InputError(f"{name}: expected a list of {many} of at least {least:g}, got {values!r}")
+
+
+def counts(name: str, values: Any, length: int | None = None, least: int = 1) -> list[int]:
+    """`listed`, of whole numbers."""
+    return [whole(name, int(value) if value.is_integer() else value, least) for value in listed(name, values, length, least)]
+
+
+def _spacing(name: str, values: Any) -> tuple[float, ...]:
+    array = numbers(name, values, "2 or 3 numbers")
+    if array.shape not in ((2,), (3,)):
+        raise InputError(f"{name}: expected 2 or 3 numbers, one for each axis of space, got {values!r}")
+    return tuple(number(name, value, 0) for value in array.tolist())
+
+
+def _check_pixels(role: str, pixels: Any, ndim: int) -> None:
+    if not isinstance(pixels, np.ndarray) or pixels.ndim not in (ndim, ndim + 1) or pixels.dtype.kind not in "buif":
+        came = f"shape {pixels.shape} of {pixels.dtype}" if isinstance(pixels, np.ndarray) else repr(type(pixels).__name__)
+        raise InputError(f"{role}: expected an array of real numbers with {ndim} axes, and channels last if any, got {came}")
+    if pixels.size == 0 or not np.isfinite(pixels).all():
+        raise InputError(f"{role}: expected finite pixels, got none or some that are not. Fill them first.")
+
+
+def _affine(name: str, matrix: Any, ndim: int) -> np.ndarray:
+    array = numbers(name, matrix)
+    square = array.shape == (ndim + 1, ndim + 1) and np.isfinite(array).all()
+    if square and (array[-1] == np.eye(ndim + 1)[-1]).all() and np.linalg.matrix_rank(array) == ndim + 1:
+        return array
+    raise InputError(f"{name}: expected an invertible affine matrix of shape {(ndim + 1, ndim + 1)}, got {array.tolist()}")

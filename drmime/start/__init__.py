@@ -1,0 +1,1 @@
+"""Which transform to start from: proposed, refined, scored, chosen."""

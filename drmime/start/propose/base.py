@@ -1,0 +1,178 @@
+"""What initialisers that search share: images on working grids, gray or as they are, and mass."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from drmime.geometry.grid import Grid, border, linear_part
+from drmime.geometry.matrices import apply, homogeneous, translation
+from drmime.image.image import Image
+from drmime.image.pyramid import Pyramid, possible_levels
+
+THIN = 8  # pixels along an axis, of which pixels of one length leave fewer where slices are few
+
+
+def directions(grid: Grid) -> Tensor:
+    """World directions of the index axes, as columns of length 1. shape: (D, D)"""
+    return grid.world_from_index[:-1, :-1] / grid.spacing
+
+
+def working_spacing(fixed: Image, moving: Image, side: int) -> float:
+    """The world length of a working pixel with which the longer of all sides has `side` pixels, never finer than both."""
+    longest = max(float(image.grid.extent.max()) for image in (fixed, moving))
+    return max(longest / side, min(float(image.grid.spacing.min()) for image in (fixed, moving)))
+
+
+def gray(image: Image, spacing: float, axes: Tensor | None = None) -> Image:
+    """The mean over channels on a grid of cubic pixels of length `spacing`, float32 on the CPU, with a mask always.
+
+    The new grid has the middle of the old one and covers it. Its axes are those of the image or, where they differ, the
+    columns of `axes` (D, D), orthonormal world directions. Finer images are averaged with a triangular filter as wide as
+    two new pixels; what the mask covers is left out. Pixels with nothing under them hold the mean of all others.
+    """
+    data = image.data.detach().mean(1, keepdim=True).float().cpu()
+    mask = torch.ones_like(data) if image.mask is None else image.mask.float().cpu()
+    factors = (spacing / image.grid.spacing).tolist()  # x first
+    weights = [_triangles(length, factor) for length, factor in zip(image.grid.shape, reversed(factors), strict=True)]
+    share = _along_axes(mask, weights)
+    data = _along_axes(data * mask, weights) / share.clamp(min=1e-6)
+    inside = (share > 0.5).float()
+    shape = tuple(data.shape[2:])
+    data = torch.where(share > 1e-3, data, (data * inside).sum() / inside.sum().clamp(min=1))
+    result = Image(data, concentric(image.grid, directions(image.grid), shape, spacing), inside)
+    if axes is None or torch.allclose(axes, directions(image.grid), atol=1e-6):
+        return result
+    return turned(result, axes, spacing)
+
+
+def pyramid(image: Image) -> Pyramid:
+    """All the levels that `image` has."""
+    return Pyramid.of(image, possible_levels(image.grid))
+
+
+def reduced(levels: Pyramid, spacing: float) -> Image:
+    """An image on a grid of pixels of world length `spacing` that has its axes and covers it; B = 1.
+
+    Along an axis that would have fewer than `THIN` of them they are shorter, down to those of the image.
+    """
+    image = levels.levels[0]
+    shorter = torch.maximum(image.grid.extent / THIN, image.grid.spacing).clamp(max=spacing)
+    lengths = torch.where(image.grid.extent < THIN * spacing, shorter, spacing)
+    level = image
+    for level in levels.levels[::-1]:
+        if bool((level.grid.spacing <= 1.01 * torch.maximum(lengths, image.grid.spacing)).all()):
+            break
+    shape = tuple(max(1, round(count)) for count in (image.grid.extent / lengths).flip(0).tolist())
+    grid = concentric(image.grid, directions(image.grid), shape, lengths)
+    values, inside = level.at(grid.index_points()[None].to(level.data), grid.world_from_index[None])
+    mask = inside.view(1, 1, *shape)
+    return Image(values.transpose(1, 2).reshape(1, -1, *shape) * mask, grid, mask)
+
+
+def _triangles(length: int, factor: float) -> Tensor:
+    """Weights of `length` old pixels in each new one that is `factor` times as long; rows sum to 1. shape: (new, old)"""
+    count = max(1, math.ceil(length / factor - 1e-6))
+    middles = (length - 1) / 2 + factor * (torch.arange(count, dtype=torch.float64) - (count - 1) / 2)
+    distances = (torch.arange(length) - middles.clamp(0, length - 1)[:, None]).abs()
+    weights = (1 - distances / max(factor, 1)).clamp(min=0)
+    return (weights / weights.sum(1, keepdim=True)).float()
+
+
+def _along_axes(data: Tensor, weights: list[Tensor]) -> Tensor:
+    """(1, 1, *shape) with the weights (new, old) of each axis applied along it."""
+    for axis, matrix in enumerate(weights):
+        data = torch.tensordot(data, matrix, dims=([axis + 2], [1])).movedim(-1, axis + 2)
+    return data
+
+
+def concentric(grid: Grid, axes: Tensor, shape: tuple[int, ...], spacing: float | Tensor) -> Grid:
+    """A grid of pixels of world length `spacing`, one or one for each of `axes` (as columns), that has the middle of `grid`."""
+    middle = (torch.tensor(shape[::-1], dtype=torch.float64) - 1) / 2
+    return Grid(shape, homogeneous(axes * spacing, grid.centre) @ translation(-middle))
+
+
+def turned(image: Image, axes: Tensor, spacing: float) -> Image:
+    """The image read on a grid of other axes and spacing that holds all of it and has its middle; as `gray` otherwise."""
+    reach = (axes.T @ (image.grid.corners() - image.grid.centre).T).abs().amax(1)  # half sides along the new axes
+    shape = tuple(max(1, math.ceil(2 * half / spacing - 1e-6)) for half in reach.flip(0).tolist())
+    grid = concentric(image.grid, axes, shape, spacing)
+    values, inside = image.at(grid.index_points()[None].float(), grid.world_from_index[None])
+    inside = inside.view(1, 1, *shape)
+    values = values.view(1, 1, *shape)
+    return Image(torch.where(inside > 0, values, (values * inside).sum() / inside.sum().clamp(min=1)), grid, inside)
+
+
+def peaks(surfaces: Tensor, count: int, apart: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The at most `count` highest places of each surface (P, *shape) that are more than `apart` from each other.
+
+    Returns numbers of surfaces (K,), indices (K, D) and heights (K,), on the CPU, one surface after the other, each best
+    first. What is not above 0, NaN too, is no peak.
+    """
+    shape, flat = surfaces.shape[1:], surfaces.flatten(1).nan_to_num(-1)
+    reach = torch.arange(-apart, apart + 1, device=flat.device)
+    around = torch.stack(torch.meshgrid(*[reach] * len(shape), indexing="ij"), -1).view(-1, len(shape))
+    last = torch.tensor(shape, device=flat.device) - 1
+    steps = torch.tensor([math.prod(shape[axis + 1 :]) for axis in range(len(shape))], device=flat.device)
+    places, heights = [], []
+    for _ in range(count):
+        height, entry = flat.max(1)
+        place = torch.stack(torch.unravel_index(entry, shape), -1)
+        near = (place[:, None] + around).clamp(min=0).minimum(last)
+        flat.scatter_(1, (near * steps).sum(-1), -1)
+        places.append(place)
+        heights.append(height)
+    place, height = torch.stack(places, 1).cpu(), torch.stack(heights, 1).cpu()
+    found = height > 0
+    return found.nonzero()[:, 0], place[found], height[found]
+
+
+def stacked(matrices: Sequence[Tensor], ndim: int) -> Tensor:
+    """Matrices (D+1, D+1), or none, as one tensor. shape: (K, D+1, D+1), float64"""
+    return torch.stack([torch.eye(ndim + 1, dtype=torch.float64), *matrices])[1:]
+
+
+def distinct(matrices: Tensor, grid: Grid, count: int, apart: float, over: Callable[..., Tensor] = torch.mean) -> Tensor:
+    """Of matrices (K, D+1, D+1), best first, the first `count` of which none is near a better one.
+
+    Near: they take the corners of `grid` no more than `apart` from each other, in diagonals, `over` all corners.
+    """
+    kept: list[Tensor] = []
+    while len(matrices) and len(kept) < count:
+        kept.append(matrices[0])
+        matrices = matrices[over(corner_distances(matrices, kept[-1], grid), -1) > apart]
+    return stacked(kept, grid.ndim)
+
+
+def corner_distances(matrices: Tensor, other: Tensor, grid: Grid) -> Tensor:
+    """How far matrices (..., D+1, D+1) take the corners of `grid` from where `other` does, in diagonals. (..., 2**D)
+
+    The diagonal is that of `grid` in the scale that each matrix has in its middle.
+    """
+    corners = grid.corners()
+    between = (apply(matrices, corners)[0] - apply(other, corners)[0]).norm(dim=-1)
+    scale = linear_part(matrices, grid).det().abs() ** (1 / grid.ndim)
+    return between / (scale * grid.extent.norm())[..., None]
+
+
+def mass_of(image: Image) -> Tensor:
+    """Distance of each pixel from the background, summed over channels; 0 where the mask is. shape: (B, 1, *shape)
+
+    The background is the median of the image's border, so that a dark specimen on bright ground weighs as a bright one on
+    dark ground does.
+    """
+    background = _background(image).view(*image.data.shape[:2], *[1] * image.grid.ndim)
+    weight = (image.data - background).abs().sum(1, keepdim=True)
+    return weight if image.mask is None else weight * image.mask
+
+
+def _background(image: Image) -> Tensor:
+    """Median of each channel over the border, or over all pixels where the mask leaves none of it. shape: (B, C)"""
+    edge = border(image.grid.shape).to(image.data.device)
+    medians = []
+    for number, pixels in enumerate(image.data):
+        inside = torch.ones_like(edge) if image.mask is None else image.mask[number, 0] > 0
+        chosen = edge & inside
+        medians.append(pixels[:, chosen if chosen.any() else inside].median(-1).values)
+    return torch.stack(medians)

@@ -1,0 +1,285 @@
+"""Every rotation, every shift, some scales: the global search behind `initialiser="auto"`.
+
+Both images are reduced to some hundred pixels. For each pose (rotation, scale, perhaps a reflection) the moving image is
+read on a canvas in that pose, and a map of scores says how well it fits the fixed image at every shift. The best peaks
+of all maps, distinct from each other, are the candidates.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from drmime.errors import InputError, number, numbers, switch, whole
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply, homogeneous, translation
+from drmime.image.image import Image
+from drmime.image.pyramid import Pyramid
+from drmime.registry import build
+from drmime.start.propose.angle import GradientAngle
+from drmime.start.propose.base import THIN, directions, distinct, peaks, pyramid, reduced, stacked
+from drmime.start.propose.cross import CrossMI
+from drmime.start.propose.poses import angles, mirror, nudges, planar, possible, rotations, thin_axis
+
+SIZE = {2: 192, 3: 32}  # pixels along the fixed image's longest side
+STEP = {2: 5.625, 3: 24.0}  # degrees
+PEAKS = 3  # taken from each pose's map
+COARSE = {2: 64, 3: 20}  # pixels along the fixed image's longest side in a first pass over all poses; smaller images have one
+BETTER = {2: 0.12, 3: 0.05}  # share of the poses that are searched again at full size
+TOGETHER = 2**18  # pixels of canvases that are worked on at once; more leave its cache
+CORNERS = {2: 1.0, 3: 0.81}  # of the moving image's diagonal that the canvas holds; the tips of a turned cube are 1 % of it
+ALIKE = 1.1  # ratio of sizes up to which images are taken to have one scale
+LARGEST = 2.5  # longest side of the moving image by that of the fixed one: beyond, both get fewer pixels
+FEWEST = 16  # pixels along the fixed image's longest side; with fewer a scale is not tried
+
+
+class Maps(Protocol):
+    """Scores at every shift: what `Search` needs to know of a way to compare."""
+
+    first: list[int]  # the shift, in pixels and array order, of a map's first entry
+
+    def describe(self, image: Image) -> Image:
+        """The channels that are compared."""
+
+    def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
+        """See `drmime.compare.Similarity.turn`."""
+
+    def begin(self, fixed: Image, moving: Image, shape: Sequence[int], least_overlap: float) -> None:
+        """Both described, B = 1, the moving one upright; canvases will have `shape`. Shifts with at least that share of the
+        smaller image on the other one are asked for.
+        """
+
+    def maps(self, moving: Image) -> tuple[Tensor, Tensor]:
+        """Canvases (P, C, *shape) -> score and overlap in pixels at every shift, (P, *shifts) each."""
+
+
+SCORES: dict[str, Callable[..., Maps]] = {"angle": GradientAngle, "cross": CrossMI}
+
+
+Tell = Callable[[float], None]
+
+
+class Peaks(NamedTuple):
+    """Places where the moving image fits."""
+
+    score: Tensor  # shape: (N,)
+    matrix: Tensor  # shape: (N, D+1, D+1), moving_from_fixed, world
+    scale: Tensor  # shape: (N,)
+    pose: Tensor  # shape: (N,), number of the rotation
+
+
+class Search:
+    """The best poses of the moving image over the fixed one, by a map of scores for each rotation and scale."""
+
+    def __init__(
+        self,
+        score: str | Mapping[str, Any] | Maps = "angle",
+        size: int | None = None,
+        step: float | None = None,
+        scales: Sequence[float] = (0.64, 0.8, 1.0, 1.25, 1.56),
+        rotate: bool = True,
+        mirrored: bool = False,
+        largest_rotation: float = 180,
+        aspects: Sequence[float] = (),
+        least_overlap: float = 0.35,
+        count: int = 10,
+        apart: float = 0.08,
+        refine: int = 0,
+    ) -> None:
+        """
+        Args:
+            score: what is mapped, "angle" (gradient directions) or "cross" (mutual information of intensities), or a
+                mapping with options such as `{"name": "cross", "bins": 8}`.
+            size: pixels along the fixed image's longest side; by default 192 in two dimensions and 32 in three.
+            step: degrees between rotations; by default 5.6 in two dimensions and 24 in three.
+            scales: world length in the moving image of one in the fixed image, tried at each rotation. Where images
+                without spacing differ in size by more than 10 %, the ratio of their sizes times each is tried as well.
+            rotate: False: shifts and scales alone.
+            mirrored: search reflected poses instead of proper ones.
+            largest_rotation: degrees; no rotation by more is tried.
+            aspects: in two dimensions, ratios of a pixel's sides that one image may have and the other not, either way round;
+                all poses have one of them then.
+            least_overlap: share of the smaller image that must lie on the other one.
+            count: most candidates returned.
+            apart: share of the fixed image's diagonal; candidates nearer to each other are one.
+            refine: rounds in which rotations next to the best `count` are tried, each by half the angle of the one before.
+
+        Raises:
+            InputError: a number out of its range.
+        """
+        self.maps: Maps = build("score", SCORES, score)
+        if not all(callable(getattr(self.maps, method, None)) for method in ("describe", "turn", "begin", "maps")):
+            raise InputError(f"score: expected one of {', '.join(SCORES)} or an object like them, got {score!r}")
+        self.size = size if size is None else whole("size", size, 16, 1024)
+        self.step = step if step is None else number("step", step, 0.1, 360)
+        self.scales = [float(s) for s in numbers("scales", scales, "positive numbers").ravel()]
+        if not self.scales or not all(0.01 <= s <= 100 for s in self.scales):
+            raise InputError(f"scales: expected numbers from 0.01 to 100, got {scales!r}")
+        self.rotate, self.mirrored = switch("rotate", rotate), switch("mirrored", mirrored)
+        self.largest_rotation = number("largest_rotation", largest_rotation, 0, 180 + 1e-9)
+        self.aspects = [number("aspects", float(a), 1, 100) for a in numbers("aspects", aspects, "numbers above 1").ravel()]
+        self.least_overlap = number("least_overlap", least_overlap, 0, 1)
+        self.count, self.apart = whole("count", count, 1, 10_000), number("apart", apart, 0, 1)
+        self.refine = whole("refine", refine, 0, 10)
+
+    def __call__(self, fixed: Image, moving: Image, tell: Tell = lambda share: None) -> Tensor:
+        """Candidates, best first. (K, D+1, D+1); K = 0 where nothing stands out, as on images without structure.
+
+        `tell` hears which share of the poses of a pass is done.
+        """
+        return distinct(self.peaks(fixed, moving, tell).matrix, fixed.grid, self.count, self.apart)
+
+    def peaks(self, fixed: Image, moving: Image, tell: Tell = lambda share: None) -> Peaks:
+        """The highest places of the best poses' maps, best first.
+
+        Every pose is scored at fewer pixels first, at a fraction of the cost; the better ones again at full size.
+        """
+        ndim = fixed.grid.ndim
+        poses = self._poses(fixed.grid, moving.grid)
+        longest = float(fixed.grid.extent.max())
+        spacing = max(longest / (self.size or SIZE[ndim]), float(fixed.grid.spacing.min()))
+        chosen = {
+            scale: possible(poses, scale, fixed.grid, moving.grid, self.least_overlap)
+            for scale in self._scales(fixed.grid, moving.grid)
+        }
+        here, there = pyramid(fixed), pyramid(moving)
+        coarse = 2 * spacing if ndim == 2 else longest / COARSE[ndim]
+        if round(longest / coarse) >= COARSE[ndim] and coarse > 1.1 * spacing:
+            found = self._at(here, there, coarse, poses, chosen, 1, tell)
+            seen = found.scale.tolist()  # a thin image may be too small for a look at half the size
+            chosen = _promising(found, BETTER[ndim]) | {
+                scale: numbers_ for scale, numbers_ in chosen.items() if scale not in seen
+            }
+        found = self._at(here, there, spacing, poses, chosen, PEAKS, tell)
+        for halving in range(1, 1 + (self.refine if self.rotate else 0)):
+            near = nudges(ndim, math.radians(self.step or STEP[ndim]) / 2**halving)
+            chosen, first = {}, len(poses)
+            for scale in found.scale[: self.count].tolist():
+                chosen.setdefault(scale, []).extend(range(first, first + len(near)))
+                first += len(near)
+            poses = torch.cat([poses, (poses[found.pose[: self.count], None] @ near).flatten(0, 1)])
+            found = _sorted([found, self._at(here, there, spacing, poses, chosen, 1, tell)])
+        return found
+
+    def _poses(self, fixed: Grid, moving: Grid) -> Tensor:
+        """Linear maps of the fixed world to the moving one, but for their scale. shape: (R, D, D), float64"""
+        ndim = fixed.ndim
+        if not self.rotate:
+            poses = torch.eye(ndim).double()[None]
+        elif ndim == 3 and (normal := thin_axis(fixed)) is not None and normal == thin_axis(moving):
+            thin, wide = sorted(fixed.extent.tolist())[:2]
+            poses = planar(directions(fixed)[:, normal], (self.step or STEP[3]) / 3, math.atan(thin / wide))
+        else:
+            poses = rotations(ndim, self.step or STEP[ndim])
+        poses = poses[angles(poses) <= math.radians(self.largest_rotation) + 1e-9]
+        poses = poses @ mirror(ndim) if self.mirrored else poses
+        if not self.aspects:
+            return poses
+        if ndim != 2:
+            raise InputError(f"aspects: expected none in three dimensions, got {self.aspects}")
+        ratios = torch.tensor([ratio for aspect in self.aspects for ratio in (aspect, 1 / aspect)]).double().sqrt()
+        stretches = torch.diag_embed(torch.stack([ratios, 1 / ratios], -1))[:, None]
+        return torch.cat([stretches @ poses, poses @ stretches]).flatten(0, 1)
+
+    def _at(
+        self,
+        fixed: Pyramid,
+        moving: Pyramid,
+        spacing: float,
+        poses: Tensor,
+        chosen: Mapping[float, Sequence[int]],
+        count: int,
+        tell: Tell,
+    ) -> Peaks:
+        """At most `count` peaks of each chosen pose (numbers by scale), with working pixels of world length `spacing` or,
+        where much of a far larger moving image is out of sight, a longer one.
+        """
+        sides = [float(levels.levels[0].grid.extent.max()) for levels in (fixed, moving)]
+        finest = float(fixed.levels[0].grid.spacing.min()) / spacing
+        ratios = {scale: sides[1] / (scale * sides[0]) for scale in chosen}
+        longer = {scale: max(1.0, ratio / LARGEST) * max(finest, min(1.0, ratio * LARGEST)) for scale, ratio in ratios.items()}
+        described = {factor: self.maps.describe(reduced(fixed, spacing * factor)) for factor in set(longer.values())}
+        found: list[Peaks] = []
+        done, total = 0, sum(map(len, chosen.values()))
+        for scale, numbers_ in chosen.items():
+            length = spacing * longer[scale]
+            here, there = described[longer[scale]], reduced(moving, length * scale)
+            wide = sorted((there.grid.extent / (length * scale)).tolist())[there.grid.ndim - 2]  # of a volume the middle one
+            if numbers_ and wide >= THIN and max(here.grid.shape) >= FEWEST:
+                for past, peaks_ in self._at_scale(here, self.maps.describe(there), scale, poses[numbers_], count):
+                    found.append(peaks_._replace(pose=torch.tensor(numbers_)[peaks_.pose]))
+                    tell((done + past) / total)
+            done += len(numbers_)
+        ndim = len(poses[0])
+        nothing = Peaks(torch.zeros(0), stacked([], ndim), torch.zeros(0, dtype=torch.float64), torch.zeros(0).long())
+        return _sorted([nothing, *found])
+
+    def _scales(self, fixed: Grid, moving: Grid) -> list[float]:
+        """All scales to try. One scale alone is that of the world, which is known."""
+        ratio = float((moving.extent.prod() / fixed.extent.prod()) ** (1 / fixed.ndim))
+        bases = [1.0] if len(self.scales) == 1 or 1 / ALIKE < ratio < ALIKE else [1.0, ratio]
+        return sorted({float(f"{base * scale:.5g}") for base, scale in itertools.product(bases, self.scales)})
+
+    def _at_scale(self, here: Image, there: Image, scale: float, poses: Tensor, count: int) -> Iterator[tuple[int, Peaks]]:
+        """Some peaks after others of every rotation at one scale, with how many rotations are done; `here` and `there` are
+        reduced and described.
+        """
+        ndim = here.grid.ndim
+        # the canvas holds the moving image however it is turned
+        sides = (torch.linalg.inv(poses).abs() @ there.grid.extent / scale).amax(0)
+        longest, diagonal = float(there.grid.extent.max()), float(there.grid.extent.norm())
+        stretch = float(1 / torch.linalg.svdvals(poses).amin())
+        sides = sides.clamp(max=max(longest, CORNERS[ndim] * diagonal) / scale * stretch)
+        shape = tuple(math.ceil(round(count, 6)) for count in (sides / here.grid.spacing).flip(0).tolist())
+        self.maps.begin(here, there, shape, self.least_overlap)
+        axes, first = directions(here.grid), torch.tensor(self.maps.first)
+        apart = max(3, round(0.04 * max(here.grid.shape)))
+        canvas = Grid.regular(shape, here.grid.spacing.flip(0).tolist())
+        middle = translation(-canvas.centre)
+        together = max(1, TOGETHER // math.prod(shape))
+        for start, some in zip(range(0, len(poses), together), poses.split(together), strict=True):
+            linear = scale * some  # moving world by fixed world
+            from_canvas = homogeneous(linear @ axes, there.grid.centre) @ middle
+            score, overlap = self.maps.maps(self._read(there, canvas, from_canvas, linear))
+            enough = self.least_overlap * self._least(here, overlap)
+            score = torch.where(overlap >= enough.view(-1, *[1] * ndim).clamp(min=1), score, -math.inf)
+            pose, places, heights = peaks(score, count, apart)
+            shifts = -(places + first).flip(-1).double()
+            back = homogeneous(torch.eye(ndim).double().expand(len(pose), -1, -1), shifts)
+            matrices = from_canvas[pose] @ canvas.world_from_index @ back @ here.grid.index_from_world
+            yield (
+                start + len(some),
+                Peaks(heights, matrices, torch.full((len(pose),), scale, dtype=torch.float64), start + pose),
+            )
+
+    def _read(self, there: Image, canvas: Grid, from_canvas: Tensor, linear: Tensor) -> Image:
+        """The described moving image on the canvas in some poses. -> (P, C, *canvas.shape)"""
+        count, shape = len(linear), canvas.shape
+        points = apply(canvas.world_from_index, canvas.index_points())[0].to(there.data)
+        values, inside = there.copies(count).at(points.expand(count, -1, -1), from_canvas)
+        values = self.maps.turn(values, linear[:, None]) * inside[..., None]
+        return Image(values.transpose(1, 2).reshape(count, -1, *shape), canvas, inside.view(count, 1, *shape))
+
+    def _least(self, here: Image, overlap: Tensor) -> Tensor:
+        """Pixels of the smaller of the two images, as far as one can hold the other. shape: (P,)"""
+        whole_fixed = float(here.mask.sum()) if here.mask is not None else math.prod(here.grid.shape)
+        return overlap.flatten(1).amax(1).clamp(max=whole_fixed)
+
+
+def _sorted(peaks_: Sequence[Peaks]) -> Peaks:
+    """All of them as one, best first."""
+    joined = Peaks(*(torch.cat(parts) for parts in zip(*peaks_, strict=True)))
+    order = joined.score.argsort(descending=True, stable=True)
+    return Peaks(*(part[order] for part in joined))
+
+
+def _promising(found: Peaks, share: float) -> dict[float, list[int]]:
+    """The better `share` of the poses, numbers by scale, of one peak each."""
+    chosen: dict[float, list[int]] = {}
+    best = slice(max(1, math.ceil(share * len(found.score))))
+    for scale, pose in zip(found.scale[best].tolist(), found.pose[best].tolist(), strict=True):
+        chosen.setdefault(scale, []).append(pose)
+    return chosen

@@ -1,0 +1,96 @@
+"""Other places for a start that has been chosen: the score of every shift from it, and where intensities agree better.
+
+Candidates of a search are kept apart, so that two answers a few pixels from each other (a lattice, a part of the scene that
+moves by itself, a pattern that belongs to the camera) come to one candidate. Here the resolution is that of the score's own
+peak: another peak, however near, that is not joined to the chosen one by places of nearly as high a score, is another answer.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from drmime.image.orientation import gaussian
+from drmime.start.propose.angle import GradientAngle
+from drmime.start.score import Reduced, correlation, moving_edges, paired_values
+
+NEARLY = 0.7  # share of the chosen place's score; 0.6 to 0.8 doubt nearly the same real pairs (`experiments/README.md`)
+PIXELS = 2**16  # of the level that is looked at, at most
+LEAST_OVERLAP = 0.1  # of the most that any shift has
+PEAK = 3  # pixels within which the chosen place's peak lies
+FAR = 0.08  # of the longest side: shifts by which intensities are compared
+SCENE = (1 / 32, 3 / 32)  # of the longest side: Gaussians between which a scene is looked at; patterns of pixels are finer
+LINEAR = 0.7  # share of the variance that a linear map explains, from which intensities are those of one modality
+BETTER = 1.5  # times less variance unexplained, or intensities do not contradict
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another place that fits about as well."""
+
+    share: float  # of the chosen place's score
+    shift: Tensor  # shape: (D,), in the fixed image's world
+    by: str  # "edges" or "intensities"
+
+
+def rival(small: Reduced, matrix: Tensor) -> Rival | None:
+    """The best other place by a shift of the fixed points before `matrix` (D+1, D+1); None where there is none."""
+    return _by_edges(small, matrix) or _by_intensities(small, matrix)
+
+
+def _by_edges(small: Reduced, matrix: Tensor) -> Rival | None:
+    sizes = [level.data[0, 0].numel() for level in small.fixed.levels]
+    level = next((number for number, size in enumerate(sizes) if size <= PIXELS), len(sizes) - 1)
+    fixed, canvas = small.fixed.levels[level], moving_edges(small, level, matrix)
+    maps = GradientAngle()
+    maps.begin(fixed, canvas, fixed.grid.shape, LEAST_OVERLAP)
+    score, overlap = (part[0].numpy() for part in maps.maps(canvas))
+    score = np.where(overlap >= LEAST_OVERLAP * overlap.max(), score, 0)
+    zero = [-first for first in maps.first]  # the entry at which the canvas lies where it was read
+    near = tuple(slice(max(0, at - PEAK), at + PEAK + 1) for at in zero)
+    peak = score[near].max()
+    if peak <= 0:
+        return None
+    own = [
+        int(at) + part.start for at, part in zip(np.unravel_index(score[near].argmax(), score[near].shape), near, strict=True)
+    ]
+    regions, _ = ndimage.label(score >= NEARLY * peak, np.ones((3,) * score.ndim))
+    others = np.where((regions > 0) & (regions != regions[tuple(own)]), score, 0)
+    if not others.any():
+        return None
+    place = np.unravel_index(others.argmax(), others.shape)
+    steps = torch.tensor([float(at - start) for at, start in zip(place, zero, strict=True)]).flip(0).double()
+    return Rival(float(others.max() / peak), -fixed.grid.world_from_index[:-1, :-1] @ steps, "edges")
+
+
+def _by_intensities(small: Reduced, matrix: Tensor) -> Rival | None:
+    """Where images of one modality correlate far better: a camera's pattern agrees at one place, the scene at another."""
+    fixed, moving = small.grays
+    _, found, weight = paired_values(fixed, moving, matrix[None])
+    shape = fixed.grid.shape
+    weights = torch.ones(1, 1, *shape) if fixed.mask is None else fixed.mask
+    here, there = (_between(pixels.reshape(1, 1, *shape))[0, 0] for pixels in (fixed.data, found.mT))
+    inside = weight.view(shape)
+    reach = max(1, round(FAR * max(shape)))
+    steps = [range(-min(reach, length // 4), min(reach, length // 4) + 1) for length in shape]
+    best, at_zero, shift = 0.0, 0.0, (0,) * len(shape)
+    for step in np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, len(shape)).tolist():
+        mine = tuple(slice(max(0, -s), length - max(0, s)) for s, length in zip(step, shape, strict=True))
+        its = tuple(slice(max(0, s), length + min(0, s)) for s, length in zip(step, shape, strict=True))
+        parts = here[mine], there[its], weights[0, 0][mine] * inside[its]
+        value = float(correlation(*(part.reshape(1, -1) for part in parts)) ** 2)  # the share of the variance explained
+        at_zero = value if not any(step) else at_zero
+        if value > best:
+            best, shift = value, tuple(step)
+    if best < LINEAR or 1 - at_zero < BETTER * (1 - best) or max(map(abs, shift)) < 2:
+        return None
+    steps_back = torch.tensor(shift[::-1], dtype=torch.float64)
+    return Rival(best / max(at_zero, 1e-6), fixed.grid.world_from_index[:-1, :-1] @ steps_back, "intensities")
+
+
+def _between(pixels: Tensor) -> Tensor:
+    """What of an image (1, 1, *shape) is finer than one Gaussian and coarser than another."""
+    fine, coarse = (gaussian(pixels, share * max(pixels.shape[2:])) for share in SCENE)
+    return fine - coarse

@@ -1,0 +1,1 @@
+"""Maps from the fixed to the moving image, and images warped by them."""

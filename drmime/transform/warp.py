@@ -1,0 +1,113 @@
+"""Warping with care: dtype, range and channel layout are kept, labels are not blended."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from drmime.errors import InputError
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply
+from drmime.image.door import load
+from drmime.image.headers import memory
+from drmime.image.pixels import arranged
+from drmime.registry import known
+
+ORDERS = {"nearest": 0, "linear": 1, "cubic": 3}
+NARROW = tuple(map(np.dtype, ("bool", "uint8", "int8", "uint16", "int16", "float16", "float32")))  # exact in float32
+CHUNK = 2**20  # output pixels at a time, which bounds the memory for coordinates
+
+
+def resample(
+    moving: Any,
+    moving_from_fixed: np.ndarray,
+    moving_grid: Grid,
+    fixed_grid: Grid,
+    interpolation: str = "linear",
+    fill: float = 0,
+    channel_axis: int | str | None = "auto",
+    labels: bool = False,
+) -> np.ndarray:
+    """Read `moving` at every pixel of `fixed_grid`; `moving_from_fixed` in pixels, x first. See `Registration.warp`.
+
+    `labels`: a palette's entries are read and not its colours.
+    """
+    order = ORDERS[known("interpolation", interpolation, ORDERS)]
+    source = arranged(load(moving, "moving", labels), channel_axis, "moving", tensor=isinstance(moving, Tensor))
+    channels, axis = source.channels, source.axis
+    if channels.shape[1:] != moving_grid.shape:
+        raise InputError(f"warp: expected the moving image's shape {moving_grid.shape}, got {channels.shape[1:]}")
+    if (size := len(channels) * math.prod(fixed_grid.shape) * channels.dtype.itemsize) > memory():
+        raise InputError(f"warp: an image of shape {fixed_grid.shape} takes {size / 2**30:.3g} GiB, more than this machine has")
+    outside = _fill(fill, channels.dtype)
+    out = np.empty((len(channels), *fixed_grid.shape), channels.dtype)
+    for channel, target in zip(channels, out.reshape(len(out), -1), strict=True):
+        read = _reader(channel, order)
+        for start in range(0, target.size, CHUNK):
+            part = np.arange(start, min(start + CHUNK, target.size))
+            places, inside = _places(part, moving_from_fixed, fixed_grid, moving_grid)
+            target[part] = np.where(inside, read(places), outside)
+    return out[0] if axis is None else np.moveaxis(out, 0, axis)
+
+
+def _fill(fill: float, dtype: np.dtype) -> np.ndarray:
+    """`fill` as the one number of `dtype` that it is, so that no label passes through another type on its way."""
+    try:
+        with np.errstate(all="ignore"):
+            value = np.asarray(fill)
+            cast = value.astype(dtype)
+        same = value.ndim == 0 and value.dtype.kind in "buif"
+        exact = bool(cast == value) or (dtype.kind == "f" and bool(np.isfinite(cast) == np.isfinite(value)))
+    except (TypeError, ValueError, OverflowError):
+        same = exact = False
+    if not (same and exact):
+        raise InputError(f"warp: expected a fill value that dtype {dtype} can hold, got {fill!r}")
+    return cast
+
+
+def _reader(channel: np.ndarray, order: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from places (D, N) in array order to values (N,) of one channel, in its range and dtype."""
+    if order == 0:
+        last = np.array(channel.shape)[:, None] - 1
+        return lambda places: channel[tuple(np.floor(places + 0.5).astype(np.intp).clip(0, last))]
+    valid = np.isfinite(channel)
+    low, high = (channel[valid].min(), channel[valid].max()) if valid.any() else (0, 0)
+    work = _filled(channel, valid).astype(np.float32 if channel.dtype in NARROW else np.float64)
+    if order == 3:
+        work = ndimage.spline_filter(work, 3, np.float64, "mirror")
+    edge = "mirror" if order == 3 else "nearest"
+
+    def read(places: np.ndarray) -> np.ndarray:
+        values = ndimage.map_coordinates(work, places, output=np.float64, order=order, mode=edge, prefilter=False)
+        values = np.clip(np.rint(values) if channel.dtype.kind in "bui" else values, low, high)
+        if not valid.all():  # a value between pixels of which one is invalid is invalid too
+            values[ndimage.map_coordinates((~valid).astype(np.float32), places, order=1, mode="nearest") > 1e-6] = np.nan
+        with np.errstate(invalid="ignore"):
+            cast = values.astype(channel.dtype)
+        cast[values >= float(high)], cast[values <= float(low)] = high, low  # wide integers: a float may lie beyond them
+        return cast
+
+    return read
+
+
+def _filled(channel: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """The channel with its invalid pixels replaced by the nearest valid ones, which disturb a spline the least."""
+    if valid.all() or not valid.any():
+        return np.where(valid, channel, channel.dtype.type(0))
+    nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    return channel[tuple(nearest)]
+
+
+def _places(part: np.ndarray, moving_from_fixed: np.ndarray, fixed: Grid, moving: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Where output pixels of flat numbers `part` (N,) lie in the moving array: (D, N) in array order, and inside (N,)."""
+    pixels = np.stack(np.unravel_index(part, fixed.shape)[::-1], -1).astype(np.float64)
+    mapped, in_front = apply(torch.as_tensor(moving_from_fixed, dtype=torch.float64), torch.as_tensor(pixels))
+    places = mapped.numpy().T[::-1]
+    ends = np.array(moving.shape)[:, None] - 0.5
+    edge = 1e-6  # of a pixel: rounding must not cost an image its border
+    inside = in_front.numpy() & ((places >= -0.5 - edge) & (places <= ends + edge)).all(0)
+    return np.where(inside, places, 0), inside

@@ -1,0 +1,101 @@
+"""A module imports only from modules listed above it. Computed from the imports, by reading the source."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import drmime
+
+ROOT = Path(drmime.__file__).parent
+# The order of imports. A folder's modules stand together, its `__init__` where it says: first if it is a docstring alone,
+# last if it offers its modules by name.
+LAYOUT = """
+errors version names threads modes owner registry saved settings
+geometry  geometry.matrices  geometry.grid  geometry.lie
+image  image.pixels  image.headers  image.tiff  image.readers  image.writers  image.io  image.objects
+  image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
+transform  transform.linear  transform.warp
+compare.base  compare.moments  compare.histogram  compare.angle  compare.mine  compare
+sampling  optimise
+start
+  start.propose.base  start.propose.poses  start.propose.corners  start.propose.matches
+  start.propose.angle  start.propose.cross  start.propose.simple  start.propose.moments  start.propose.phase
+  start.propose.landmarks  start.propose.features  start.propose.sift  start.propose.search  start.propose
+  start.score  start.rivals  start.residuals  start.refine  start.looks  start.choose  start.ranking
+pictures  observers  result  checks  prepare  registration  .
+lab
+  lab.evaluate  lab.demo
+  lab.datasets.case  lab.datasets.reading  lab.datasets.changes  lab.datasets.base  lab.datasets.tables
+  lab.datasets.folders  lab.datasets.synthetic  lab.datasets
+  lab.peers.base  lab.peers.simple  lab.peers.ants  lab.peers.elastix  lab.peers.opencv  lab.peers.simpleitk
+  lab.peers.skimage  lab.peers
+  lab.experiment.rows  lab.experiment.task  lab.experiment.worker  lab.experiment.config  lab.experiment.runner
+  lab.experiment  lab.report.summary  lab.report.tables  lab.report.plots  lab.report.page  lab.report
+commands  cli  __main__
+"""
+ORDER = {"" if name == "." else name: place for place, name in enumerate(LAYOUT.split())}  # "." is what `import drmime` gives
+MODULE_LINES = 300
+FUNCTION_LINES = 60
+
+
+def _name(path: Path) -> str:
+    """The dotted name of a file below the package, without "drmime."; "" for the package itself."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
+
+
+def imports(tree: ast.Module, importer: str) -> Iterator[str]:
+    """Names of the modules of this package that a module imports, at its top or anywhere inside."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            wanted = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{importer}: imports are absolute here, line {node.lineno}"
+            wanted = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in wanted:
+            if name.split(".")[0] != "drmime":
+                continue
+            inner = name.removeprefix("drmime").removeprefix(".")
+            yield inner if inner in SOURCES else inner.rpartition(".")[0]
+
+
+def test_every_module_has_one_place() -> None:
+    assert sorted(SOURCES) == sorted("" if name == "." else name for name in LAYOUT.split())
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_module_imports_only_from_modules_above_it(name: str) -> None:
+    breaches = [other for other in imports(TREES[name], name) if not ORDER[other] < ORDER[name]]
+    assert not breaches, f"{name or 'drmime'} imports {breaches}, which are not above it"
+
+
+def test_imports_are_seen() -> None:
+    assert {"geometry.grid", "geometry.matrices", "errors"} <= set(imports(TREES["image.image"], "image.image"))
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_no_module_is_long(name: str) -> None:
+    count = len(SOURCES[name].read_text(encoding="utf-8").splitlines())
+    assert count <= MODULE_LINES, f"{name} has {count} lines: split it"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_no_function_is_long(name: str) -> None:
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            count = node.end_lineno - node.lineno + 1 - _docstring_lines(node)
+            assert count <= FUNCTION_LINES, f"{name}.{node.name} has {count} lines without its docstring: split it"
+
+
+def _docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    if ast.get_docstring(node) is None:
+        return 0
+    return node.body[0].end_lineno - node.body[0].lineno + 1

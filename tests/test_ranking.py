@@ -1,0 +1,425 @@
+"""Which start: what is searched in which group, which start goes first, and what is said of it."""
+
+import functools
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from posed import REFINED, SIDES, Case
+from problems import world_points
+from textures import about, turn
+from torch import Tensor
+
+from drmime.geometry.grid import Grid
+from drmime.geometry.lie import GROUPS, generators
+from drmime.image.image import Image
+from drmime.start import ranking as starts
+from drmime.start import refine as ladder
+from drmime.start.choose import APART, apart, as_given, doubts, stands_out
+from drmime.start.looks import Look, suited
+from drmime.start.looks import looks as looks_for
+from drmime.start.propose import Initialiser, centre, nothing
+from drmime.start.propose.base import stacked
+from drmime.start.propose.search import SIZE, Search
+from drmime.start.ranking import ranking
+from drmime.start.refine import QUICK_RUNGS, Candidate, climb
+from drmime.start.rivals import Rival
+
+
+@pytest.fixture(scope="module")
+def plane() -> Case:
+    return Case(2)
+
+
+# The search that suits a group
+
+
+def searching(group: str | list[str], ndim: int, mirrored: bool = False) -> Search:
+    """The search among what suits a group."""
+    (search,) = (part for name, part in suited(generators(group, ndim), mirrored) if name == "search")
+    assert isinstance(search, Search)
+    return search
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_no_rotation_and_no_scale_is_tried_that_a_group_lacks(group: str, ndim: int) -> None:
+    search = searching(group, ndim)
+    assert search.rotate == (group != "translation")
+    assert (len(search.scales) > 1) == (group not in ("translation", "rigid"))
+    assert search.scales == [1.0] or 1.0 in search.scales
+    assert not search.mirrored
+    assert searching(group, ndim, mirrored=True).mirrored
+
+
+def test_single_generators_count(ndim: int) -> None:
+    """What is searched over must be all there: one axis of space is not every rotation."""
+    assert searching(["translation", "rotation_xy"], ndim).rotate == (ndim == 2)
+    assert not searching(["translation", "scale"], ndim).rotate
+    assert len(searching(["translation", "scale"], ndim).scales) > 1
+    assert not searching(["translation", "stretch", "shear"], ndim).rotate
+    assert searching(["translation", "stretch", "shear"], ndim).scales == [1.0]
+    mixed = torch.eye(ndim + 1, dtype=torch.float64)[:, None, :, None] * torch.eye(ndim + 1, dtype=torch.float64)[None, :, None]
+    entries = {str(number): entry for number, entry in enumerate(mixed.flatten(0, 1)) if not entry[-1].any()}
+    assert [name for name, _ in suited(entries)] == [name for name, _ in suited(generators("affine", ndim))]
+
+
+@pytest.mark.parametrize("group", [["rotation"], ["scale"], ["translation_x"], ["translation_x", "rotation", "scale"]])
+def test_a_group_that_lacks_a_shift_starts_from_the_given_start_alone(group: list[str], ndim: int) -> None:
+    assert not suited(generators(group, ndim))
+    case = Case(ndim)
+    found = ranking(case.fixed, case.moving, case.shifted(degrees=1), [("auto", None)], generators(group, ndim), 0)
+    assert [candidate.source for candidate in found.candidates] == ["given"]
+    assert not any("no other start" in sentence for sentence in found.doubts)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_corners_are_matched_where_the_group_turns_and_scales_in_two_dimensions(group: str, ndim: int) -> None:
+    names = [name for name, _ in suited(generators(group, ndim))]
+    assert ("features" in names) == (ndim == 2 and group not in ("translation", "rigid"))
+    assert "features" not in [name for name, _ in suited(generators(group, ndim), mirrored=True)]
+
+
+@pytest.mark.parametrize("factor", [2.0, -1.0, 1e-3])
+def test_a_start_is_the_same_map_times_any_number(plane: Case, factor: float) -> None:
+    named, given = generators("rigid", 2), torch.eye(3, dtype=torch.float64)
+    near = plane.shifted(0.02, 0.01)
+    one, other = (
+        ranking(plane.fixed, plane.moving, given, [("near", lambda fixed, moving, found=found: found[None])], named, 0)
+        for found in (near, factor * near)
+    )
+    assert torch.allclose(one.candidates[0].matrix, other.candidates[0].matrix, atol=1e-9)
+    assert one.candidates[0].score == pytest.approx(other.candidates[0].score)
+
+
+def test_a_ranking_holds_the_given_start_and_all_that_was_found(plane: Case) -> None:
+    parts = [("centre", centre), ("nothing", nothing), ("near", lambda fixed, moving: plane.shifted(0.02, 0.01)[None])]
+    given = torch.eye(3, dtype=torch.float64)
+    found = ranking(plane.fixed, plane.moving, given, parts, generators("similarity", 2), 0)
+    assert sorted(candidate.source for candidate in found.candidates) == ["centre", "given", "near"]
+    assert found.candidates[0].source == "near"
+    assert plane.error(found.candidates[0]) < REFINED[2]
+    assert found.doubts == ()
+
+
+def test_a_start_is_left_where_it_was_given_when_nothing_is_searched(plane: Case) -> None:
+    given = plane.shifted(0.02, 0.01)
+    found = ranking(plane.fixed, plane.moving, given, [], generators("similarity", 2), 0)
+    assert len(found.candidates) == 1
+    assert torch.equal(found.candidates[0].matrix, given)
+    assert found.candidates[0].score == ladder.scores_at(plane.fixed, plane.moving, [given])
+
+
+def test_a_search_that_suits_starts_from_anywhere() -> None:
+    case = Case(2, turn(40))
+    away = case.shifted(0.3, -0.2, degrees=150)
+    found = ranking(case.fixed, case.moving, away, [("auto", None)], generators("rigid", 2), 0)
+    assert found.candidates[0].source == "search"
+    assert case.error(found.candidates[0]) < REFINED[2]
+    assert found.doubts == ()
+
+
+class Watched:
+    """A search that is counted."""
+
+    def __init__(self, find: Initialiser) -> None:
+        self.find, self.calls = find, 0
+
+    def __call__(self, fixed: Image, moving: Image) -> Tensor:
+        self.calls += 1
+        return self.find(fixed, moving)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> dict[bool, Watched]:
+    """The quick look and the thorough one, in the place of those that suit."""
+    made = {is_quick: Watched(suited(generators("rigid", 2), quick=is_quick)[0][1]) for is_quick in (True, False)}
+    quick, thorough = ([("search", made[is_quick])] for is_quick in (True, False))
+    monkeypatch.setattr(starts, "looks", lambda *_: [Look("quick", quick, QUICK_RUNGS), Look("thorough", thorough)])
+    monkeypatch.setattr(starts, "suited", lambda *_, mirrored: thorough)
+    return made
+
+
+def test_a_quick_look_is_enough_where_it_leaves_no_doubt(looks: dict[bool, Watched]) -> None:
+    case = Case(2, turn(40))
+    found = ranking(case.fixed, case.moving, case.shifted(0.3, 0), [("auto", None)], generators("rigid", 2), 0)
+    assert case.error(found.candidates[0]) < REFINED[2]
+    assert (looks[True].calls, looks[False].calls) == (1, 0)
+
+
+def test_what_a_quick_look_leaves_unclear_is_searched_thoroughly(looks: dict[bool, Watched]) -> None:
+    case = Case(2, turn(40))
+    looks[True].find = nothing  # the given start is far off, and nothing else is found
+    found = ranking(case.fixed, case.moving, case.shifted(0.3, 0), [("auto", None)], generators("rigid", 2), 0)
+    assert case.error(found.candidates[0]) < REFINED[2]
+    assert (looks[True].calls, looks[False].calls) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "clear", "times"),
+    [
+        ([("auto", None)], True, 0),
+        ([("auto", None)], False, 1),
+        ([("nothing", nothing)], False, 0),
+        ([("nothing", nothing), ("auto", None)], False, 1),
+    ],
+)
+def test_what_thorough_looks_leave_unclear_is_polished_and_nothing_else(
+    parts: list[tuple[str, Any]],
+    clear: bool,
+    times: int,
+    looks: dict[bool, Watched],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = Case(2, turn(40))
+    if not clear:
+        looks[True].find = looks[False].find = nothing
+    made: list[Candidate] = []
+
+    def polish(fixed: Image, moving: Image, best: Candidate, *_: Any) -> Candidate:
+        made.append(replace(best, source="polished"))
+        return made[-1]
+
+    monkeypatch.setattr(starts, "polished", polish)
+    found = ranking(case.fixed, case.moving, case.shifted(0.01, 0), parts, generators("rigid", 2), 0)
+    assert len(made) == times
+    assert [one.source for one in found.candidates].count("polished") == times
+    assert not made or found.candidates[0] is made[0]
+
+
+def test_a_quick_look_tries_fewer_poses_or_pixels(ndim: int) -> None:
+    (_, quick), (_, thorough) = (suited(generators("affine", ndim), quick=is_quick)[0] for is_quick in (True, False))
+    assert isinstance(quick, Search)
+    assert isinstance(thorough, Search)
+    assert len(quick.scales) < len(thorough.scales)
+    assert (quick.size or SIZE[ndim]) <= SIZE[ndim]
+
+
+def test_a_start_stands_out_where_nothing_elsewhere_is_half_as_good() -> None:
+    grid = Grid.regular((80, 100))
+
+    def candidate(evidence: float, shift: float, score: float = 40) -> Candidate:
+        return Candidate("one", score, about(turn(0), grid.centre, grid.centre + shift), evidence)
+
+    assert stands_out([candidate(10, 0), candidate(4, 50)], grid)
+    assert not stands_out([candidate(10, 0)], grid)  # out of nothing
+    assert stands_out([candidate(10, 0), candidate(9, 1), candidate(4, 50)], grid)
+    assert not stands_out([candidate(10, 0), candidate(9, 1), candidate(6, 50)], grid)
+    assert not stands_out([candidate(10, 0, score=10)], grid)
+
+
+def test_a_start_that_stopped_on_the_way_is_passed_by_those_around_it(ndim: int) -> None:
+    case = Case(ndim)
+    group = generators("rigid", ndim)
+    away = [("away", case.shifted(0.3, -0.2, 0.1, degrees=150))]
+    truth, *others = climb(case.fixed, case.moving, [("here", case.truth), *away], group, 0)
+    off = case.shifted(degrees=4 if ndim == 2 else 8)
+    stopped = Candidate("here", truth.score, off, 0.7 * truth.evidence)
+    looking = starts.Starts(case.fixed, case.moving, case.truth, group, 0, lambda what, share: None)
+    (best, *rest), enough = looking._settled((stopped, *others))
+    assert enough
+    assert case.error(best) < REFINED[ndim]
+    assert [id(one) for one in rest] == [id(one) for one in others]
+
+
+def test_what_stays_unclear_is_started_anew_around_its_place(ndim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(ndim)
+    group = generators("rigid", ndim)
+    stopped = Candidate("here", 30, case.shifted(degrees=2 if ndim == 2 else 4), 0.1)
+    off = case.error(stopped)
+    monkeypatch.setattr(starts.Starts, "_settled", lambda *_: ((stopped,), False))
+    monkeypatch.setattr(starts, "polished", lambda fixed, moving, best, *_: best)
+    found = ranking(case.fixed, case.moving, stopped.matrix, [("auto", None)], group, 0)
+    assert case.error(found.candidates[0]) < min(REFINED[ndim], off / 2)
+    assert found.candidates[0].evidence > 0.1
+
+
+def test_a_mirrored_image_is_said_to_be() -> None:
+    case = Case(2, torch.diag(torch.tensor([-1.0, 1.0], dtype=torch.float64)))
+    eye = about(turn(0), case.fixed.grid.centre, case.moving.grid.centre)
+    found = ranking(case.fixed, case.moving, eye, [("auto", None)], generators("rigid", 2), 0)
+    assert any(sentence.startswith("Doubtful") and "mirrored" in sentence for sentence in found.doubts)
+
+
+def looking(monkeypatch: pytest.MonkeyPatch, *finds: Any, further: bool = False) -> None:
+    """Looks of which none is enough, in the place of those that suit; the last is a further one if asked for."""
+    made = [Look(str(number), [("search", find)], further=False) for number, find in enumerate(finds)]
+    made[-1] = replace(made[-1], further=further)
+    monkeypatch.setattr(starts, "looks", lambda *_: made)
+    monkeypatch.setattr(starts.Starts, "_settled", lambda self, candidates: (candidates, False))
+    monkeypatch.setattr(starts.Starts, "_mirrored", lambda *_: ())
+    monkeypatch.setattr(starts, "polished", lambda fixed, moving, best, *_: best)
+
+
+def test_the_best_of_each_look_goes_on_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The right one is what the second look finds, after another of the same name, and the third one finds nothing."""
+    case = Case(2, turn(40))
+    wrong, right = case.shifted(0.2, 0.1), case.shifted(0.01, 0.01)
+    looking(monkeypatch, lambda *_: wrong[None], lambda *_: right[None], nothing)
+    found = ranking(case.fixed, case.moving, case.shifted(degrees=90), [("auto", None)], generators("rigid", 2), 0)
+    assert case.error(found.candidates[0]) < REFINED[2]
+
+
+@pytest.mark.parametrize("doubted", [False, True])
+def test_further_looks_are_taken_where_edges_agree_well_but_something_speaks_against_it(
+    doubted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(2, turn(40))
+    further = Watched(nothing)
+    looking(monkeypatch, lambda *_: case.truth[None], further, further=True)
+    monkeypatch.setattr(starts.Starts, "_rival", lambda *_: Rival(0.9, torch.ones(2), "edges") if doubted else None)
+    found = ranking(case.fixed, case.moving, case.shifted(degrees=90), [("auto", None)], generators("rigid", 2), 0)
+    assert found.candidates[0].score > starts.SURE
+    assert further.calls == doubted
+
+
+# Doubts
+
+
+def test_where_nothing_but_the_given_start_was_found_that_is_said_if_more_was_asked_for() -> None:
+    case, none = Case(2), stacked([], 2)
+    for find, said in ((lambda fixed, moving: none, True), (nothing, False)):
+        found = ranking(case.fixed, case.moving, case.truth, [("found", find)], generators("rigid", 2), 0)
+        assert [candidate.source for candidate in found.candidates] == ["given"]
+        assert any("no other start" in sentence for sentence in found.doubts) == said
+
+
+def noise(seed: int) -> Image:
+    grid = Grid.regular((120, 120))
+    return Image(torch.rand(1, 1, *grid.shape, generator=torch.Generator().manual_seed(seed)), grid).normalised()
+
+
+def test_unlike_images_of_noise_are_doubtful() -> None:
+    for seed in (0,):
+        one, other = noise(2 * seed), noise(2 * seed + 1)
+        search = Search(size=48, step=20, scales=(1.0,))
+        found = ranking(one, other, torch.eye(3, dtype=torch.float64), [("search", search)], generators("rigid", 2), 0)
+        assert found.doubts
+
+
+def test_a_start_elsewhere_of_like_score_is_a_doubt_and_one_nearby_is_none() -> None:
+    grid = Grid.regular((80, 100))
+
+    def candidate(score: float, shift: float) -> Candidate:
+        middle = grid.centre
+        return Candidate("auto", score, about(turn(0), middle, middle + shift), score / 3)
+
+    assert doubts([candidate(40, 0), candidate(39, 50)], grid)
+    assert not doubts([candidate(40, 0), candidate(39, 1)], grid)
+    assert not doubts([candidate(40, 0), candidate(20, 50)], grid)
+    assert not doubts([candidate(40, 0)], grid)
+    (sentence,) = doubts([candidate(39, 0), candidate(40, 50)], grid)
+    assert "nearer to the given start" in sentence
+    weak = doubts([candidate(3, 0), candidate(2.9, 50)], grid)
+    assert len(weak) == 1
+    assert "by chance (3 " in weak[0]
+
+
+def test_of_two_starts_that_are_as_good_the_one_near_the_given_goes_first() -> None:
+    grid = Grid.regular((80, 100))
+    middle = grid.centre
+
+    def at(shift: float) -> Tensor:
+        return about(turn(0), middle, middle + shift)
+
+    def first(*evidence: float, given: float) -> float:
+        made = tuple(Candidate("one", 40, at(60 * number), one) for number, one in enumerate(evidence))
+        ordered = as_given(made, at(given), grid)
+        assert sorted(map(id, ordered)) == sorted(map(id, made))
+        return ordered[0].evidence
+
+    assert first(10, 9, given=62) == 9
+    assert first(10, 7, given=62) == 10  # much more speaks for the other
+    assert first(10, 9, given=-200) == 10  # near neither
+    assert first(10, 9, 8.5, given=118) == 8.5
+
+
+def test_apart_is_a_share_of_the_diagonal_in_the_scale_of_the_moving_image(ndim: int) -> None:
+    for spacing, scale in itertools.product((1.0, 0.01), (1.0, 5.0)):
+        grid = Grid.regular(SIDES[ndim], [spacing] * ndim)
+        middle, eye = grid.centre, torch.eye(ndim, dtype=torch.float64)
+        step = torch.zeros(ndim, dtype=torch.float64)
+        step[0] = scale * APART * float((grid.size * grid.spacing).norm())
+        one = about(scale * eye, middle, middle)
+        assert not apart(one, one, grid)
+        assert not apart(one, about(scale * eye, middle, middle + 0.99 * step), grid)
+        assert apart(one, about(scale * eye, middle, middle + 1.01 * step), grid)
+
+
+# Further looks, progress, Ctrl-C
+
+
+def test_small_overlaps_scales_and_pixels_are_searched_where_the_group_can_follow() -> None:
+    plain, spaced = Grid.regular((100, 120)), Grid.regular((100, 120), (0.5, 0.5))
+
+    def names(group: str, *grids: Grid) -> list[str]:
+        return [
+            look.name.removeprefix("a search of ")
+            for look in looks_for(generators(group, grids[0].ndim), *grids)
+            if look.further
+        ]
+
+    assert names("translation", plain, plain) == names("rigid", plain, plain) == ["small overlaps"]
+    assert names("similarity", plain, plain) == ["small overlaps", "all scales"]
+    assert names("affine", plain, plain) == ["small overlaps", "all scales", "unequal pixels"]
+    assert names("affine", spaced, plain) == ["small overlaps"]
+    assert names("affine", *[Grid.regular((40, 40, 40))] * 2) == []
+    assert looks_for(generators(["rotation"], 2), plain, plain) == []
+
+
+def test_a_further_look_is_taken_only_where_nothing_is_clear(
+    looks: dict[bool, Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(2, turn(40))
+    further = Watched(looks[True].find)
+    both = [Look("quick", [("search", looks[True])], QUICK_RUNGS), Look("further", [("search", further)], further=True)]
+    monkeypatch.setattr(starts, "looks", lambda *_: both)
+    away = case.shifted(0.3, 0)
+    ranking(case.fixed, case.moving, away, [("auto", None)], generators("rigid", 2), 0)
+    assert further.calls == 0
+    looks[True].find = nothing
+    found = ranking(case.fixed, case.moving, away, [("auto", None)], generators("rigid", 2), 0)
+    assert further.calls == 1
+    assert case.error(found.candidates[0]) < REFINED[2]
+
+
+def test_starts_on_two_peaks_of_a_lattice_are_two_whatever_lies_halfway() -> None:
+    grid = Grid.regular((96, 96))
+    x, y = world_points(grid).T
+
+    def starts_on(pixels: Tensor, *shifts: float) -> tuple[Candidate, ...]:
+        picture = Image(pixels.view(1, 1, 96, 96), grid).normalised()
+        matrices = [about(turn(0), grid.centre, grid.centre + torch.tensor([shift, 0.0])) for shift in shifts]
+        judged = ladder.reduced_pair(picture, picture, matrices[0][None]).judged(torch.stack(matrices))
+        made = tuple(
+            itertools.starmap(
+                functools.partial(Candidate, "one"), zip(judged[0].tolist(), matrices, judged[1].tolist(), strict=True)
+            )
+        )
+        looking = starts.Starts(picture, picture, matrices[0], generators("translation", 2), 0, lambda what, share: None)
+        return looking._peaks(made)
+
+    lattice = (2 * torch.pi * x / 12).cos() + (2 * torch.pi * y / 12).cos()
+    assert [len(starts_on(lattice, 0.0, 12.0 * periods)) for periods in (1, 2, 3)] == [2, 2, 2]
+
+
+def test_what_is_being_done_is_told_and_ctrl_c_keeps_the_best_so_far() -> None:
+    case = Case(2, turn(40))
+    told: list[tuple[str, float]] = []
+    options = (case.shifted(0.3, 0), [("auto", None)], generators("rigid", 2), 0)
+    ranking(case.fixed, case.moving, *options, lambda what, share: told.append((what, share)))
+    assert told[0] == ("a quick search", 0.0)
+    assert ("a quick search", 1.0) in told
+    assert all(0 <= share <= 1 for _, share in told)
+
+    def interrupt(at: str) -> starts.Ranking:
+        def tell(what: str, share: float) -> None:
+            if what.startswith(at):
+                raise KeyboardInterrupt
+
+        return ranking(case.fixed, case.moving, *options, tell)
+
+    early = interrupt("a quick search")
+    assert early.interrupted
+    assert torch.equal(early.candidates[0].matrix, options[0])

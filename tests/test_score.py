@@ -1,0 +1,141 @@
+"""What speaks for a start: each witness by an answer that can be derived, and all of them where one alone is wrong."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from problems import photograph
+from textures import about, busy, inverted, turn
+from torch import Tensor
+
+from drmime.geometry.grid import Grid
+from drmime.image.image import Image
+from drmime.start.score import LEAST, Reduced, correlation, shared, unlikeness
+
+
+def test_the_same_intensities_share_everything_and_those_without_relation_nothing() -> None:
+    steps = torch.arange(16.0).repeat(16)[None] / 15
+    other = torch.arange(16.0).repeat_interleave(16)[None] / 15
+    weight = torch.ones_like(steps)
+    assert float(shared(steps, steps, weight)) == pytest.approx(1, abs=1e-5)
+    assert float(shared(steps, 1 - steps, weight)) == pytest.approx(1, abs=1e-5)
+    assert float(shared(steps, (6 * steps).sin().abs(), weight)) > 0.8
+    assert float(shared(steps, other, weight)) == pytest.approx(0, abs=1e-5)
+
+
+def test_shared_information_of_two_values_is_that_of_a_binary_channel() -> None:
+    """Equal halves that differ at one place in four: log 2 less the entropy of 1/4, by log 2."""
+    first, second = torch.tensor([[0.0] * 4 + [1.0] * 4]), torch.tensor([[0.0, 0, 0, 1, 1, 1, 1, 0]])
+    lost = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    assert float(shared(first, second, torch.ones_like(first))) == pytest.approx(1 - lost / math.log(2), abs=1e-5)
+    doubled = torch.cat([first, first], 1), torch.cat([second, 1 - second], 1)
+    weight = torch.tensor([[1.0] * 8 + [0.0] * 8])  # what has no weight is not seen
+    assert float(shared(*doubled, weight)) == pytest.approx(1 - lost / math.log(2), abs=1e-5)
+
+
+def test_what_does_not_vary_or_is_not_there_says_nothing() -> None:
+    values, flat = torch.linspace(0, 1, 50)[None], torch.full((1, 50), 0.3)
+    for first, second, weight in ((values, flat, 1), (flat, flat, 1), (values, values, 0)):
+        weights = torch.full_like(values, weight)
+        assert float(shared(first, second, weights)) == pytest.approx(0, abs=1e-4)
+        assert float(correlation(first, second, weights)) == pytest.approx(0, abs=1e-4)
+
+
+def test_the_correlation_is_that_of_the_weighted_values() -> None:
+    random = torch.Generator().manual_seed(0)
+    first, second = torch.rand(2, 3, 40, generator=random)
+    weight = (torch.rand(3, 40, generator=random) > 0.3).float()
+    found = correlation(first, second, weight)
+    for a, b, w, value in zip(first, second, weight, found, strict=True):
+        assert float(value) == pytest.approx(float(torch.corrcoef(torch.stack([a[w > 0], b[w > 0]]))[0, 1]), abs=1e-5)
+    assert torch.allclose(correlation(first, 2 - 3 * first, weight), -torch.ones(3), atol=1e-5)
+
+
+def test_a_rotation_in_an_expected_scale_is_like_and_what_stretches_or_rescales_less_so() -> None:
+    maps = torch.stack(
+        [
+            turn(40),
+            2 * turn(70),
+            1.2 * turn(10),
+            0.5 * turn(0),
+            turn(20) @ torch.diag(torch.tensor([1.3, 1.0])).double(),
+            torch.zeros(2, 2).double(),
+        ]
+    )
+    found = unlikeness(maps, (1.0, 2.0)).tolist()
+    assert found[:5] == pytest.approx([1, 1, 1.2, 2, 1.3])
+    assert not found[5] <= 1e6  # a map onto a point
+
+
+def tiles() -> Image:
+    """Squares of random brightness: edges that lie as well after a quarter turn."""
+    random = torch.Generator().manual_seed(0)
+    values = torch.rand(1, 1, 12, 12, generator=random).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    return Image(values, Grid.regular(values.shape[2:])).normalised()
+
+
+def test_intensities_decide_where_edges_lie_alike() -> None:
+    fixed = tiles()
+    moving = Image(1 - fixed.data, fixed.grid)
+    matrices = torch.stack([about(turn(degrees), fixed.grid.centre, fixed.grid.centre) for degrees in (0, 90, 180, 270)])
+    score, evidence = Reduced.of(fixed, moving, 1, 3).judged(matrices)
+    assert float(score[1:].min()) > 0.5 * float(score[0])
+    assert float(evidence[1:].max()) < 0.2 * float(evidence[0])
+
+
+def test_edges_decide_where_intensities_say_nothing(ndim: int) -> None:
+    grid = Grid.regular((120, 130) if ndim == 2 else (40, 44, 48))
+    scene = busy(grid, finest=0.2)
+    fixed, moving = (photograph(what, grid=grid, dtype=torch.float32).normalised() for what in (scene, inverted(scene)))
+    flat = Image(torch.zeros_like(fixed.data), grid)
+    small = Reduced.of(fixed, moving, 1, 3)
+    small = replace(small, grays=(flat, flat))
+    starts = torch.stack([torch.eye(ndim + 1, dtype=torch.float64), shift(ndim, 9.0), shift(ndim, 1000.0)])
+    score, evidence = small.judged(starts)
+    assert evidence.argmax() == 0
+    assert float(evidence[0]) >= LEAST * float(score[0])
+    assert float(score[2]) == float(evidence[2]) == 0
+
+
+def shift(ndim: int, length: float) -> Tensor:
+    matrix = torch.eye(ndim + 1, dtype=torch.float64)
+    matrix[0, -1] = length
+    return matrix
+
+
+def test_starts_are_judged_together_as_they_are_alone(ndim: int) -> None:
+    grid = Grid.regular((60, 70) if ndim == 2 else (24, 28, 26))
+    mask = torch.ones(1, 1, *grid.shape)
+    mask[..., :10] = 0
+    fixed = photograph(busy(grid), grid=grid, dtype=torch.float32).normalised()
+    small = Reduced.of(Image(fixed.data, grid, mask), fixed, 1, 3)
+    starts = torch.stack([shift(ndim, length) for length in (0.0, 3.0, -8.0)])
+    together = small.judged(starts)
+    for number, start in enumerate(starts):
+        for all_, one in zip(together, small.judged(start[None]), strict=True):
+            assert torch.allclose(all_[number], one[0], rtol=1e-5)
+    assert together[1].argmax() == 0
+
+
+def test_what_speaks_for_a_start_does_not_depend_on_where_the_origin_is() -> None:
+    """With perspective the upper left of a matrix does."""
+    image = tiles()
+    tilted = torch.eye(3, dtype=torch.float64)
+    tilted[2, 0] = 3e-4
+    known = Reduced.of(image, image, 1, 3).judged(tilted[None])
+    for length in (1e3, -1e3):
+        there, back = shift(2, length), shift(2, -length)
+        elsewhere = Image(image.data, Grid(image.grid.shape, there @ image.grid.world_from_index))
+        found = Reduced.of(elsewhere, elsewhere, 1, 3).judged((there @ tilted @ back)[None])
+        assert torch.allclose(torch.stack(found), torch.stack(known), rtol=1e-3)
+
+
+def test_levels_are_counted_from_the_coarsest() -> None:
+    image = tiles()
+    small = Reduced.of(image, image, 1, 3)
+    shapes = [level.grid.shape for level in small.fixed.levels]
+    assert len(shapes) == 3
+    assert [level.grid.shape for level in small.coarsest(2).moving.levels] == shapes[1:]
+    assert len(small.coarsest(9).fixed.levels) == 3
+    assert small.grays[0].grid.shape == shapes[1]
