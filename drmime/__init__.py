@@ -10,10 +10,16 @@ if TYPE_CHECKING:
     from drmime.optimise import Observer, Step, Stop
     from drmime.registration import Interrupted, register
     from drmime.result import Registration
+    from drmime.start.doubts import Doubt
 
-__all__ = ["InputError", "Interrupted", "Observer", "Registration", "Step", "Stop", "__version__", "register"]
+__all__ = ["Doubt", "InputError", "Interrupted", "Observer", "Registration", "Step", "Stop", "__version__", "register"]
 
-_HOMES = {"optimise": ("Observer", "Step", "Stop"), "registration": ("Interrupted", "register"), "result": ("Registration",)}
+_HOMES = {
+    "optimise": ("Observer", "Step", "Stop"),
+    "registration": ("Interrupted", "register"),
+    "result": ("Registration",),
+    "start.doubts": ("Doubt",),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,12 @@
 """Images made ready for a registration: checked, without values that are none of the scene, at a size that is worked on."""
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from drmime import checks
 from drmime.checks import Options
@@ -34,6 +37,15 @@ class Images:
         return Images(*without_frames(self.fixed, self.moving))
 
 
+@dataclass(frozen=True)
+class Given:
+    """What the images were before they were made ready."""
+
+    grids: tuple[Grid, Grid]
+    masks: Mapping[str, Sequence[str | None]]  # by option and pair: SHA-256 of the pixels that count; None where all do
+    notes: tuple[str, ...]  # what was done
+
+
 def read_images(
     fixed: Any,
     moving: Any,
@@ -42,9 +54,9 @@ def read_images(
     fixed_spacing: Sequence[float] | None,
     moving_spacing: Sequence[float] | None,
     asked: Options,
-) -> tuple[Images, tuple[Grid, Grid], tuple[str, ...]]:
-    """Both images without values that are none of the scene and at a size that is worked on; their own grids; what was done."""
-    images, grids, notes = [], [], []
+) -> tuple[Images, Given]:
+    """Both images, checked, without values that are not of the scene, at a size that is worked on; and what they were."""
+    images, grids, masks, notes = [], [], {}, []
     for role, data, mask, spacing, options in zip(
         ("fixed", "moving"),
         (fixed, moving),
@@ -55,6 +67,7 @@ def read_images(
     ):
         image = checks.images(data, mask, role, {**asked.images, **options, "spacing": spacing})
         grids.append(image.grid)
+        masks[f"{role}_mask"] = [_hash(image.pair(number)) for number in range(len(image.data))]
         if image.grid.ndim == 3 and min(image.grid.shape) < SMALLEST_SIDE:
             few = min(image.grid.shape)
             notes.append(f"The {role} image was taken as a volume of {few} slices; set channel_axis if these are channels.")
@@ -65,4 +78,11 @@ def read_images(
         if image.grid.shape != grids[-1].shape:
             notes.append(f"The finest level of the {role} image has shape {image.grid.shape}, of {grids[-1].shape}.")
         images.append(image)
-    return Images(*images), (grids[0], grids[1]), tuple(notes)
+    return Images(*images), Given((grids[0], grids[1]), masks, tuple(notes))
+
+
+def _hash(image: Image) -> str | None:
+    """SHA-256 of the bits of a mask, packed by `numpy.packbits` in C order; what the image's own mask or NaN leave out is 0."""
+    if image.mask is None:
+        return None
+    return hashlib.sha256(np.packbits(image.mask.cpu().numpy() > 0).tobytes()).hexdigest()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,14 +11,14 @@ from torch import Tensor
 from drmime import checks
 from drmime.checks import Options
 from drmime.compare import Similarity
-from drmime.geometry.grid import Grid, scaled
+from drmime.geometry.grid import scaled
 from drmime.geometry.lie import generators
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
 from drmime.modes import own_modes
 from drmime.observers import Progress
 from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step, Stop, maximise
-from drmime.prepare import Images, read_images
+from drmime.prepare import Given, Images, read_images
 from drmime.result import Registration
 from drmime.sampling import Overlap, Sampler
 from drmime.start import ranking as starts
@@ -123,7 +124,7 @@ def register(
     asked = checks.options(locals())
     watchers: Watchers = [*observers, *([Progress()] if asked.progress else [])]
     with use_threads(asked.threads):
-        read, grids, notes = read_images(fixed, moving, fixed_mask, moving_mask, fixed_spacing, moving_spacing, asked)
+        read, given = read_images(fixed, moving, fixed_mask, moving_mask, fixed_spacing, moving_spacing, asked)
         named = generators(group, read.fixed.grid.ndim)
         count, capped = checks.levels(levels, read.fixed, read.moving)
         weights = checks.level_weights(level_weights, count).to(read.fixed.data)
@@ -131,11 +132,10 @@ def register(
         overlap = Overlap(normalised.fixed, normalised.moving)  # of the images, whatever their frames
         pair = normalised.without_frames()
         del read, normalised
-        given = checks.start(initial_transform, pair.fixed, pair.moving)
+        first = checks.start(initial_transform, pair.fixed, pair.moving)
         settings |= {"levels": count, "device": str(pair.fixed.data.device)}
-        settings |= {name: settings[name] and "given" for name in ("fixed_mask", "moving_mask")}
 
-        ranked = _starts(pair, given, asked, named, watchers)
+        ranked = _starts(pair, first, asked, named, watchers)
         start = torch.stack([ranking.candidates[0].matrix for ranking in ranked])
         transform = LieTransform(named, start, pair.fixed.grid, asked.finest_vector, parametrisation).to(weights.device)
         run = Run(pair.fixed, pair.moving, transform.names, settings, asked.metric.warmup + steps)
@@ -143,7 +143,7 @@ def register(
             outcome = _not_begun(transform, count, overlap)
         else:
             outcome = _solve(run, transform, asked, weights, overlap, watchers)
-    results = _results(outcome, grids, settings, notes + capped, ranked)
+    results = _results(outcome, replace(given, notes=given.notes + capped), named, settings, ranked)
     if Stop.INTERRUPTED in outcome.stops:
         raise Interrupted(results)
     return results if isinstance(fixed, (list, tuple)) else results[0]
@@ -230,27 +230,30 @@ def _solve(
 
 def _results(
     outcome: Outcome,
-    grids: tuple[Grid, Grid],
+    given: Given,
+    named: Mapping[str, Tensor],
     settings: Mapping[str, Any],
-    notes: tuple[str, ...],
     ranked: Sequence[Ranking],
 ) -> list[Registration]:
     results = []
     for number, stop in enumerate(outcome.stops):
-        totals = outcome.totals[number]
+        totals, coefficients = outcome.totals[number], outcome.coefficients[number].tolist()
         results.append(
             Registration(
-                matrix=scaled(outcome.matrix[number], grids[0]).numpy(),
-                fixed_grid=grids[0],
-                moving_grid=grids[1],
+                matrix=scaled(outcome.matrix[number], given.grids[0]).numpy(),
+                fixed_grid=given.grids[0],
+                moving_grid=given.grids[1],
                 stop=stop,
                 similarity=float(totals[-LAST_STEPS:].mean()) if len(totals) else math.nan,
                 overlap=float(outcome.overlap[number]),
                 history=outcome.history[number].numpy(),
                 totals=totals.numpy(),
-                settings=settings,
-                notes=notes + ranked[number].doubts,
+                settings=dict(settings) | {role: hashes[number] for role, hashes in given.masks.items()},
+                doubts=ranked[number].doubts,
+                notes=given.notes + ranked[number].notes,
                 candidates=ranked[number].candidates,
+                generators={name: matrix.cpu().numpy() for name, matrix in named.items()},
+                coefficients=dict(zip(named, coefficients, strict=True)),
             )
         )
     return results

@@ -1,8 +1,7 @@
 """`Registration`: everything needed to use, read, save, reload and repeat a result."""
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,30 +9,36 @@ from typing import Any
 import numpy as np
 import torch
 
-from drmime import saved
-from drmime.errors import InputError, numbers, shown, whole
+from drmime import record, saved
+from drmime.errors import InputError, numbers, shown
 from drmime.geometry.grid import Grid, linear_part
 from drmime.geometry.matrices import mapped
 from drmime.image.io import write_image, write_text
 from drmime.modes import own_defaults
 from drmime.optimise import Stop
 from drmime.pictures import compare
+from drmime.start.doubts import Doubts
 from drmime.start.refine import Candidate
 from drmime.transform.warp import resample
+from drmime.version import __version__
 
 FORMAT = "drmime registration 1"
-MATRIX = [[float]]
-GRID = {"shape": [int], "world_from_index": MATRIX}
-CANDIDATE = {"source": str, "score": float, "evidence": float, "matrix": MATRIX}
 KINDS: dict[str, Any] = {
     "format": str,
-    "matrix": MATRIX,
-    "fixed": GRID,
-    "moving": GRID,
+    "matrix": record.MATRIX,
+    "fixed": record.GRID,
+    "moving": record.GRID,
     "stop": str,
 }  # of what a saved registration holds
 KINDS |= {"similarity": float, "overlap": float, "totals": [float], "history": [[float]], "levels": int}
 KINDS |= {"notes": [str], "settings": {str: object}}
+LATER: dict[str, Any] = {  # what may be missing from older files
+    "version": str,
+    "doubts": record.DOUBTS,
+    "candidates": [record.CANDIDATE],
+    "generators": {str: record.MATRIX},
+    "coefficients": {str: float},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +58,21 @@ class Registration:
     settings: Mapping[str, Any] = field(repr=False)  # as used, after defaults and caps
     totals: np.ndarray = field(repr=False)  # shape: (steps,), weighted mean of the levels
     candidates: tuple[Candidate, ...] = ()  # the starts of the last look, the one used first, others by `evidence`
+    doubts: Doubts = field(default_factory=dict)  # why it may be wrong, with figures; none found where it is empty
     notes: tuple[str, ...] = ()  # what was done differently from what was asked, in sentences
+    generators: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)  # (D+1, D+1) each, of the fixed frame
+    coefficients: Mapping[str, float] = field(default_factory=dict, repr=False)  # of the generators; none in an inverse
+    version: str = __version__  # of the drmime that made it
 
     @property
     def success(self) -> bool:
         """Whether the run ended as planned. It does not promise that the images are aligned: look at `overlay`."""
         return self.stop.success
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """`doubts` in sentences."""
+        return tuple(doubt.sentence(figures) for doubt, figures in self.doubts.items())
 
     @property
     @own_defaults
@@ -85,7 +99,8 @@ class Registration:
         """The same alignment seen from the other side: fixed and moving change places."""
         starts = tuple(replace(start, matrix=torch.as_tensor(_inverse(start.matrix.numpy()))) for start in self.candidates)
         matrix = _inverse(self.matrix)
-        return replace(self, matrix=matrix, fixed_grid=self.moving_grid, moving_grid=self.fixed_grid, candidates=starts)
+        turned = replace(self, matrix=matrix, fixed_grid=self.moving_grid, moving_grid=self.fixed_grid, candidates=starts)
+        return replace(turned, generators={}, coefficients={})
 
     @own_defaults
     def warp(
@@ -136,7 +151,7 @@ class Registration:
 
     def __str__(self) -> str:
         scores = f"similarity {self.similarity:.4g}, overlap {self.overlap:.0%}"
-        lines = [self.stop.value, *self.notes, *self._start_in_words(), scores, self.describe()]
+        lines = [self.stop.value, *self.reasons, *self.notes, *self._start_in_words(), scores, self.describe()]
         return "\n".join(lines)
 
     def _start_in_words(self) -> list[str]:
@@ -159,26 +174,22 @@ class Registration:
             "matrix": self.matrix.tolist(),
             "pixel_matrix": self.pixel_matrix.tolist(),
             "description": self.describe(),
-            "fixed": _grid_state(self.fixed_grid),
-            "moving": _grid_state(self.moving_grid),
+            "fixed": record.grid_state(self.fixed_grid),
+            "moving": record.grid_state(self.moving_grid),
             "stop": self.stop.name,
             "reason": self.stop.value,
-            "similarity": _null(self.similarity),
-            "overlap": _null(self.overlap),
-            "candidates": [
-                {
-                    "source": one.source,
-                    "score": _null(one.score),
-                    "evidence": _null(one.evidence),
-                    "matrix": one.matrix.tolist(),
-                }
-                for one in self.candidates
-            ],
+            "similarity": record.null(self.similarity),
+            "overlap": record.null(self.overlap),
+            "version": self.version,
+            "doubts": record.doubts_state(self.doubts),
+            "candidates": [record.candidate_state(one) for one in self.candidates],
+            "generators": {name: matrix.tolist() for name, matrix in self.generators.items()},
+            "coefficients": {name: record.null(value) for name, value in self.coefficients.items()},
             "notes": list(self.notes),
             "settings": dict(self.settings),
             "levels": self.history.shape[1],
-            "totals": [_null(round(float(value), 6)) for value in self.totals],
-            "history": [[_null(round(float(value), 6)) for value in row] for row in self.history],
+            "totals": [record.null(round(float(value), 6)) for value in self.totals],
+            "history": [[record.null(round(float(value), 6)) for value in row] for row in self.history],
         }
         text = json.dumps(state, indent=1, allow_nan=False) + "\n"
         write_text(Path(path), text)
@@ -191,7 +202,7 @@ class Registration:
         Raises:
             InputError: no such file, or not a saved registration.
         """
-        state = saved.read(path, "a registration saved by drmime", KINDS, {"candidates": [CANDIDATE]})
+        state = saved.read(path, "a registration saved by drmime", KINDS, LATER)
         try:
             found = cls(**_read_state(state))
             if not all(np.isfinite(one.pixel_matrix).all() for one in (found, found.inverse())):
@@ -205,38 +216,28 @@ def _read_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a `Registration` from values of the right kinds; raises ValueError and the like where they do not fit."""
     if state["format"] != FORMAT:
         raise ValueError(f"format: expected {FORMAT!r}, got {shown(state['format'])}")
-    fixed, moving = _grid(state["fixed"]), _grid(state["moving"])
+    fixed, moving = record.grid(state["fixed"]), record.grid(state["moving"])
     if fixed.ndim != moving.ndim:
         raise ValueError("grids of unequal dimension")
-    history = np.array([[_number(value) for value in row] for row in state["history"]]).reshape(-1, int(state["levels"]))
-    totals = np.array([_number(value) for value in state["totals"]]).reshape(len(history))
+    history = np.array([[record.number(value) for value in row] for row in state["history"]]).reshape(-1, int(state["levels"]))
+    totals = np.array([record.number(value) for value in state["totals"]]).reshape(len(history))
     return {
-        "matrix": _square(state["matrix"], fixed.ndim),
+        "matrix": record.invertible(state["matrix"], fixed.ndim),
         "fixed_grid": fixed,
         "moving_grid": moving,
         "stop": Stop[state["stop"]],
-        "similarity": _number(state["similarity"]),
-        "overlap": _number(state["overlap"]),
+        "similarity": record.number(state["similarity"]),
+        "overlap": record.number(state["overlap"]),
         "history": history,
         "totals": totals,
         "settings": dict(state["settings"]),
-        "candidates": tuple(_candidate(one, fixed.ndim) for one in state.get("candidates", ())),
+        "candidates": tuple(record.candidate(one, fixed.ndim) for one in state.get("candidates", ())),
+        "doubts": record.doubts(state.get("doubts", {})),
         "notes": tuple(state["notes"]),
+        "generators": {name: record.square(rows, fixed.ndim) for name, rows in state.get("generators", {}).items()},
+        "coefficients": {name: record.number(value) for name, value in state.get("coefficients", {}).items()},
+        "version": state.get("version", "unknown"),
     }
-
-
-def _candidate(state: Mapping[str, Any], ndim: int) -> Candidate:
-    matrix = torch.as_tensor(_square(state["matrix"], ndim))
-    return Candidate(state["source"], _number(state["score"]), matrix, _number(state["evidence"]))
-
-
-def _null(value: float) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return value if math.isfinite(value) else None
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
 
 
 def _map(matrix: np.ndarray, points: Any) -> np.ndarray:
@@ -275,23 +276,3 @@ def _in_words(registration: Registration) -> str:
     if np.abs(perspective).max() > 0:
         words.append(f"perspective ({', '.join(f'{value:.2e}' for value in perspective)})")
     return "fixed to moving: " + "; ".join(words)
-
-
-def _grid_state(grid: Grid) -> dict[str, Any]:
-    return {"shape": list(grid.shape), "world_from_index": grid.world_from_index.tolist()}
-
-
-def _grid(state: Mapping[str, Any]) -> Grid:
-    shape = tuple(whole("shape", n, 1) for n in state["shape"])
-    if len(shape) not in (2, 3):
-        raise ValueError(f"a grid of {len(shape)} dimensions")
-    return Grid(shape, torch.as_tensor(_square(state["world_from_index"], len(shape))))
-
-
-def _square(rows: Sequence[Sequence[float]], ndim: int) -> np.ndarray:
-    matrix = np.array(rows, dtype=float)
-    if matrix.shape != (ndim + 1, ndim + 1) or not np.isfinite(matrix).all():
-        raise ValueError(f"expected a finite matrix of {ndim + 1} rows and columns")
-    if np.linalg.det(matrix) == 0:  # a rank would depend on units
-        raise ValueError("expected an invertible matrix")
-    return matrix

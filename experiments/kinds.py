@@ -275,8 +275,8 @@ def solve(kind: str, number: int) -> Outcome:
     seconds = time.perf_counter() - began
     points = np.c_[given.fixed_points, np.ones(len(given.fixed_points))] @ result.pixel_matrix.T
     errors = np.linalg.norm(points[:, :-1] / points[:, -1:] - given.moving_points, axis=1)
-    doubted = any(note.startswith("Doubtful") for note in result.notes) or not result.success
-    return Outcome(float(np.median(errors)), doubted, seconds, result.notes)
+    doubted = bool(result.doubts) or not result.success
+    return Outcome(float(np.median(errors)), doubted, seconds, (*result.reasons, *result.notes))
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ def test_they_align_to_a_pixel(kind: str, number: int) -> None:
 @pytest.mark.parametrize(("kind", "number"), LONG)
 def test_more_of_them_do_or_are_doubted(kind: str, number: int) -> None:
     error, result = solved(kind, number)
-    assert error < 1 or any(note.startswith("Doubtful") for note in result.notes)
+    assert error < 1 or result.doubts
 
 
 def test_the_overlap_is_that_of_the_images_whatever_the_metric_sees() -> None:

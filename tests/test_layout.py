@@ -23,8 +23,8 @@ start
   start.propose.base  start.propose.poses  start.propose.corners  start.propose.matches
   start.propose.angle  start.propose.cross  start.propose.simple  start.propose.moments  start.propose.phase
   start.propose.landmarks  start.propose.features  start.propose.sift  start.propose.search  start.propose
-  start.score  start.rivals  start.residuals  start.refine  start.looks  start.choose  start.ranking
-pictures  observers  result  checks  prepare  registration  .
+  start.doubts  start.score  start.rivals  start.residuals  start.refine  start.looks  start.choose  start.ranking
+pictures  observers  record  result  checks  prepare  registration  .
 lab
   lab.evaluate  lab.demo
   lab.datasets.case  lab.datasets.reading  lab.datasets.changes  lab.datasets.base  lab.datasets.tables

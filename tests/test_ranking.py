@@ -18,6 +18,7 @@ from drmime.image.image import Image
 from drmime.start import ranking as starts
 from drmime.start import refine as ladder
 from drmime.start.choose import APART, apart, as_given, doubts, stands_out
+from drmime.start.doubts import Doubt
 from drmime.start.looks import Look, suited
 from drmime.start.looks import looks as looks_for
 from drmime.start.propose import Initialiser, centre, nothing
@@ -71,7 +72,7 @@ def test_a_group_that_lacks_a_shift_starts_from_the_given_start_alone(group: lis
     case = Case(ndim)
     found = ranking(case.fixed, case.moving, case.shifted(degrees=1), [("auto", None)], generators(group, ndim), 0)
     assert [candidate.source for candidate in found.candidates] == ["given"]
-    assert not any("no other start" in sentence for sentence in found.doubts)
+    assert Doubt.ALONE not in found.doubts
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -100,7 +101,7 @@ def test_a_ranking_holds_the_given_start_and_all_that_was_found(plane: Case) -> 
     assert sorted(candidate.source for candidate in found.candidates) == ["centre", "given", "near"]
     assert found.candidates[0].source == "near"
     assert plane.error(found.candidates[0]) < REFINED[2]
-    assert found.doubts == ()
+    assert found.doubts == {}
 
 
 def test_a_start_is_left_where_it_was_given_when_nothing_is_searched(plane: Case) -> None:
@@ -117,7 +118,7 @@ def test_a_search_that_suits_starts_from_anywhere() -> None:
     found = ranking(case.fixed, case.moving, away, [("auto", None)], generators("rigid", 2), 0)
     assert found.candidates[0].source == "search"
     assert case.error(found.candidates[0]) < REFINED[2]
-    assert found.doubts == ()
+    assert found.doubts == {}
 
 
 class Watched:
@@ -239,7 +240,7 @@ def test_a_mirrored_image_is_said_to_be() -> None:
     case = Case(2, torch.diag(torch.tensor([-1.0, 1.0], dtype=torch.float64)))
     eye = about(turn(0), case.fixed.grid.centre, case.moving.grid.centre)
     found = ranking(case.fixed, case.moving, eye, [("auto", None)], generators("rigid", 2), 0)
-    assert any(sentence.startswith("Doubtful") and "mirrored" in sentence for sentence in found.doubts)
+    assert Doubt.MIRRORED in found.doubts
 
 
 def looking(monkeypatch: pytest.MonkeyPatch, *finds: Any, further: bool = False) -> None:
@@ -282,7 +283,7 @@ def test_where_nothing_but_the_given_start_was_found_that_is_said_if_more_was_as
     for find, said in ((lambda fixed, moving: none, True), (nothing, False)):
         found = ranking(case.fixed, case.moving, case.truth, [("found", find)], generators("rigid", 2), 0)
         assert [candidate.source for candidate in found.candidates] == ["given"]
-        assert any("no other start" in sentence for sentence in found.doubts) == said
+        assert (Doubt.ALONE in found.doubts) == said
 
 
 def noise(seed: int) -> Image:
@@ -309,11 +310,10 @@ def test_a_start_elsewhere_of_like_score_is_a_doubt_and_one_nearby_is_none() -> 
     assert not doubts([candidate(40, 0), candidate(39, 1)], grid)
     assert not doubts([candidate(40, 0), candidate(20, 50)], grid)
     assert not doubts([candidate(40, 0)], grid)
-    (sentence,) = doubts([candidate(39, 0), candidate(40, 50)], grid)
-    assert "nearer to the given start" in sentence
-    weak = doubts([candidate(3, 0), candidate(2.9, 50)], grid)
-    assert len(weak) == 1
-    assert "by chance (3 " in weak[0]
+    ((doubt, figures),) = doubts([candidate(39, 0), candidate(40, 50)], grid).items()
+    assert doubt == Doubt.ELSEWHERE
+    assert "nearer to the given start" in doubt.sentence(figures)
+    assert doubts([candidate(3, 0), candidate(2.9, 50)], grid) == {Doubt.CHANCE: {"score": 3}}
 
 
 def test_of_two_starts_that_are_as_good_the_one_near_the_given_goes_first() -> None:

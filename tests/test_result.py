@@ -5,6 +5,7 @@ import json
 import math
 import pickle
 import re
+import string
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,11 +18,12 @@ from test_optimise import problem
 from tolerances import EXACT
 
 import drmime
-from drmime import InputError, Interrupted, Registration, Stop
+from drmime import Doubt, InputError, Interrupted, Registration, Stop
 from drmime.compare import MSE
-from drmime.geometry.grid import Grid
+from drmime.geometry.grid import Grid, scaled
 from drmime.geometry.matrices import mapped
 from drmime.start.refine import Candidate
+from drmime.transform.linear import LieTransform
 
 register = functools.partial(drmime.register, initialiser=None)
 
@@ -293,6 +295,10 @@ def same(one: Registration, other: Registration) -> None:
         assert grid.shape == twin.shape
         assert torch.equal(grid.world_from_index, twin.world_from_index)
     assert (one.stop, one.overlap, one.notes) == (other.stop, other.overlap, other.notes)
+    assert (one.doubts, one.reasons, one.version) == (other.doubts, other.reasons, other.version)
+    assert one.coefficients == other.coefficients
+    assert list(one.generators) == list(other.generators)
+    assert all(np.array_equal(one.generators[name], other.generators[name]) for name in one.generators)
     assert one.similarity == other.similarity or (math.isnan(one.similarity) and math.isnan(other.similarity))
     assert dict(one.settings) == dict(other.settings)
     assert one.history.shape == other.history.shape
@@ -313,12 +319,52 @@ def plain(path: Path) -> dict:
 def test_what_is_saved_comes_back_to_the_bit(ndim: int, grid: Grid, tmp_path: Path, rng: np.random.Generator) -> None:
     matrix = affine(ndim) * (1 + 1e-16 * rng.normal(size=(ndim + 1, ndim + 1)))
     fields = {"history": rng.normal(size=(7, 3)), "similarity": 1 / 3, "overlap": 2 / 3, "notes": ("ü: a note.",)}
+    fields |= {
+        "doubts": {Doubt.SCATTERED: {"near": 0.1}, Doubt.ALONE: {}, Doubt.CHANCE: {"score": math.nan}},
+        "version": "0.0.1",
+    }
+    fields |= {"generators": {"one": rng.normal(size=(ndim + 1, ndim + 1))}, "coefficients": {"one": 1 / 7}}
     result = made(matrix, grid, Grid.regular([9] * ndim), **fields, settings={"rate": 0.1, "start": [[1, None]]})
     result.save(tmp_path / "new" / "result.json")
     same(result, Registration.load(str(tmp_path / "new" / "result.json")))
     state = plain(tmp_path / "new" / "result.json")
     assert state["pixel_matrix"] == result.pixel_matrix.tolist()
     assert state["description"] == result.describe()
+
+
+@pytest.mark.parametrize("doubt", Doubt)
+def test_every_doubt_is_a_sentence_with_its_figures(doubt: Doubt) -> None:
+    gaps = {name for _, name, _, _ in string.Formatter().parse(doubt.value) if name}
+    words = {"source", "used", "by", "shift"}
+    result = made(np.eye(3), doubts={doubt: {name: "word" if name in words else 0.5 for name in gaps}})
+    (reason,) = result.reasons
+    assert reason.startswith("Doubtful: ")
+    assert reason in str(result)
+
+
+def test_a_result_of_an_older_program_is_read(tmp_path: Path) -> None:
+    made(np.eye(3)).save(tmp_path / "new.json")
+    state = plain(tmp_path / "new.json")
+    older = {name: value for name, value in state.items() if name not in ("version", "doubts", "generators", "coefficients")}
+    (tmp_path / "old.json").write_text(json.dumps(older), encoding="utf-8")
+    loaded = Registration.load(tmp_path / "old.json")
+    assert (loaded.version, loaded.doubts, loaded.generators) == ("unknown", {}, {})
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"parametrisation": "direct"}, {"group": "projective"}, {"finest_vector": True}], ids=str
+)
+def test_start_generators_and_coefficients_make_the_matrix(options: dict[str, Any]) -> None:
+    fixed, moving, _, _ = problem("affine", 2)
+    result = register(fixed, moving, metric="ncc", steps=20, initialiser="given", fixed_spacing=(2, 3), **options)
+    basis = {name: torch.as_tensor(matrix) for name, matrix in result.generators.items()}
+    start = result.candidates[0].matrix[None]
+    parametrisation = str(result.settings["parametrisation"])
+    transform = LieTransform(basis, start, result.fixed_grid, parametrisation=parametrisation)
+    coefficients = torch.tensor([[result.coefficients[name] for name in basis]], dtype=torch.float64)
+    assert coefficients.any()
+    made_anew = scaled(transform.matrix(coefficients)[0].detach(), result.fixed_grid).numpy()
+    assert np.allclose(made_anew, result.matrix, rtol=0, atol=1e3 * EXACT)
 
 
 def test_the_result_of_a_run_comes_back_and_warps_alike(tmp_path: Path) -> None:
@@ -418,6 +464,13 @@ SPOILT: list[tuple[str, Any]] = [
     ("history", [[1], [1, 2]]),
     ("history", "words"),
     ("notes", 5),
+    ("version", 1),
+    ("doubts", {"TIRED": {}}),
+    ("doubts", {"SCATTERED": {}}),
+    ("doubts", {"SCATTERED": {"near": "few"}}),
+    ("doubts", ["SCATTERED"]),
+    ("generators", {"one": [[1, 2], [3, 4]]}),
+    ("coefficients", {"one": "two"}),
     ("settings", None),
     ("settings", [1]),
     ("overlap", "most"),

@@ -112,4 +112,4 @@ def test_the_result_is_right_or_doubtful(kind: str, group: str) -> None:
         pair, shift = {"band": ((camera(), band()), (0, 0)), "static": (static(), (9, -6))}[kind]
     result = register(*pair, group=group)
     off = np.abs(result.to_moving([[128, 128]])[0] - 128 - shift).max()
-    assert off < 1 or any(note.startswith("Doubtful") for note in result.notes)
+    assert off < 1 or result.doubts

@@ -14,7 +14,7 @@ from PIL import ImageDraw
 from textures import turn
 
 import drmime
-from drmime import InputError, Registration
+from drmime import Doubt, InputError, Registration
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import mapped
 from drmime.lab.datasets.case import regular_points, within
@@ -54,10 +54,6 @@ def error(result: Registration, truth: np.ndarray, shape: tuple[int, ...]) -> fl
     points = regular_points(shape)
     expected = mapped(truth, points)
     return float(np.median(rtre(result.to_moving(points), expected, shape)[within(expected, shape)]))
-
-
-def doubtful(result: Registration) -> bool:
-    return any(note.startswith("Doubtful") for note in result.notes)
 
 
 def pair(**how: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,7 +101,7 @@ def test_what_is_not_the_scene_does_not_lead_away(damage: str) -> None:
     one, other = DAMAGES[damage]
     result = register(one(fixed), other(moving))
     assert error(result, truth, fixed.shape) < NEAR, result
-    assert not doubtful(result)
+    assert not result.doubts
 
 
 # ---- little to see
@@ -127,7 +123,7 @@ def test_a_tiny_image_is_no_crash_and_right_or_doubtful(side: int) -> None:
     result = register(fixed, recoloured(moving))
     assert np.isfinite(result.matrix).all()
     off = error(result, truth, fixed.shape) * np.hypot(*fixed.shape)
-    assert off < 1 or doubtful(result), result
+    assert off < 1 or result.doubts, result
 
 
 def ramp(across: bool) -> np.ndarray:
@@ -141,7 +137,7 @@ def noise(seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("fixed", "moving"), [(ramp(True), ramp(False)), (noise(0), noise(1))], ids=["ramps", "noise"])
 def test_images_without_structure_are_doubtful(fixed: np.ndarray, moving: np.ndarray) -> None:
-    assert doubtful(register(fixed, moving))
+    assert register(fixed, moving).doubts
 
 
 @pytest.mark.parametrize("group", ["translation", "rigid", "affine"])
@@ -170,7 +166,7 @@ def test_a_part_under_a_mask_is_enough() -> None:
 
 def test_a_mask_that_leaves_a_few_pixels_is_doubtful() -> None:
     fixed, moving, _ = pair()
-    assert doubtful(register(fixed, moving, fixed_mask=box(slice(120, 123), slice(120, 123))))
+    assert register(fixed, moving, fixed_mask=box(slice(120, 123), slice(120, 123))).doubts
 
 
 def test_a_mask_that_leaves_nothing_is_refused() -> None:
@@ -183,7 +179,7 @@ def test_masks_that_show_different_parts_are_doubtful() -> None:
     fixed, moving, _ = pair(degrees=0)
     top, bottom = box(slice(0, 20), slice(None)), box(slice(-20, None), slice(None))
     result = register(fixed, moving, fixed_mask=top, moving_mask=bottom)
-    assert doubtful(result) or not result.stop.success, result
+    assert result.doubts or not result.stop.success, result
 
 
 # ---- mirrors
@@ -196,7 +192,8 @@ def test_a_mirrored_image_is_suspected_and_found_when_asked_for(picture: str) ->
     moving, truth = moved(fixed, degrees=10, mirror=True)
     moving = recoloured(moving)
     result = register(fixed, moving)
-    (advice,) = [note for note in result.notes if "mirrored" in note]
+    assert Doubt.MIRRORED in result.doubts
+    (advice,) = [reason for reason in result.reasons if "mirrored" in reason]
     assert 'initialiser={"name": "search", "mirrored": True}' in advice
     asked = register(fixed, moving, initialiser={"name": "search", "mirrored": True})
     assert error(asked, truth, fixed.shape) < NEAR, asked

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from drmime.errors import InputError, shown
 from drmime.geometry.grid import Grid
+from drmime.start.doubts import Doubt, Doubts
 from drmime.start.propose.base import corner_distances
 from drmime.start.refine import Candidate
 
@@ -54,19 +55,16 @@ def _elsewhere(candidates: Sequence[Candidate], fixed: Grid, share: float) -> Ca
     return next((other for other in strong if apart(best.matrix, other.matrix, fixed)), None)
 
 
-def doubts(candidates: Sequence[Candidate], fixed: Grid) -> tuple[str, ...]:
-    """Why the first candidate may be wrong, in sentences; none where nothing speaks against it."""
+def doubts(candidates: Sequence[Candidate], fixed: Grid) -> Doubts:
+    """Why the first candidate may be wrong, as its comparison with the others says."""
     best = candidates[0]
     if best.score < CHANCE:
-        return (f"Doubtful: edges agree no more than by chance ({best.score:.0f} standard deviations). Look at the overlay.",)
+        return {Doubt.CHANCE: {"score": best.score}}
     if other := _elsewhere(candidates, fixed, DOUBTFUL):
         share = other.evidence / best.evidence
         used = "the one used, which is nearer to the given start" if share > 1 else "the one used"  # `as_given`
-        return (
-            f"Doubtful: about as much speaks for a start elsewhere ({other.source}, {share:.0%} "
-            f"of the evidence) as for {used}. Look at the overlay.",
-        )
-    return ()
+        return {Doubt.ELSEWHERE: {"source": other.source, "share": share, "used": used}}
+    return {}
 
 
 def apart(one: Tensor, other: Tensor, fixed: Grid, share: float = APART) -> bool:

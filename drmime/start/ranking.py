@@ -10,7 +10,7 @@ said to be doubtful.
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch import Tensor
 from drmime.geometry.grid import Grid, linear_part, scaled
 from drmime.image.image import Image
 from drmime.start.choose import CHANCE, DOUBTFUL, RIVAL, agreed, apart, as_given, doubts, stands_out, starts_of, stronger
+from drmime.start.doubts import Doubt, Doubts
 from drmime.start.looks import Look, holds, looks, suited, without_spacing
 from drmime.start.propose import Initialiser, nothing
 from drmime.start.propose.search import Search
@@ -44,10 +45,11 @@ Tell = Callable[[str, float], None]  # what is being done, in a few words, and h
 
 @dataclass(frozen=True)
 class Ranking:
-    """The starts of one pair, the one used first, and why it may be wrong, in sentences."""
+    """The starts of one pair, the one used first, why it may be wrong, and what else to tell, in sentences."""
 
     candidates: tuple[Candidate, ...]
-    doubts: tuple[str, ...] = ()
+    doubts: Doubts = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     interrupted: bool = False  # by Ctrl-C: the best so far
 
 
@@ -81,23 +83,18 @@ class Starts:
             nearby = self._climbed(_around(candidates[0], self.generators, self.fixed.grid, CLOSER))
             candidates = (stronger(candidates[0], nearby[0]), *candidates[1:])
         self.best = candidates[0]
-        doubt = doubts(candidates, self.fixed.grid) or (() if enough else self._rivalled(candidates[0]))
+        doubt = dict(doubts(candidates, self.fixed.grid) or ({} if enough else self._rivalled(candidates[0])))
         if len(candidates) == 1 and (auto or any(find is not nothing for _, find in own)):
-            doubt += ("Doubtful: no other start was found than the given one. Look at the overlay.",)
-        if self._stretched(candidates[0]):
-            stretch = _stretch(candidates[0], self.fixed.grid)
-            doubt += (
-                f"The start stretches one direction against another by {stretch:.2f}. If pixels have unequal sides, pass "
-                "fixed_spacing and moving_spacing.",
-            )
+            doubt[Doubt.ALONE] = {}
+        notes = self._stretch_noted(candidates[0])
         if auto and (not enough or candidates[0].score < SURE):
-            doubt += self._mirrored(found, candidates[0])
+            doubt |= self._mirrored(found, candidates[0])
         if auto and not enough:
             self.tell("polishing the best start", 0.0)
             candidates = (polished(self.fixed, self.moving, candidates[0], self.generators, self.seed), *candidates[1:])
         if not enough:
-            doubt += self._scattered(candidates[0])
-        return Ranking(candidates, doubt)
+            doubt |= self._scattered(candidates[0])
+        return Ranking(candidates, doubt, notes)
 
     def _looked(
         self, own: Sequence[tuple[str, Initialiser]], taken: Sequence[Look]
@@ -170,13 +167,18 @@ class Starts:
     def _reduced(self, best: Candidate) -> Reduced:
         return reduced_pair(self.fixed, self.moving, best.matrix[None])
 
-    def _scattered(self, best: Candidate) -> tuple[str, ...]:
-        """A sentence where blocks of the image agree elsewhere."""
+    def _scattered(self, best: Candidate) -> Doubts:
+        """Whether blocks of the image agree elsewhere."""
         near = residuals(self._reduced(best), best.matrix).near
-        if not near < SCATTERED:
+        return {Doubt.SCATTERED: {"near": near}} if near < SCATTERED else {}
+
+    def _stretch_noted(self, best: Candidate) -> tuple[str, ...]:
+        """What to tell of a start's shape."""
+        if not self._stretched(best):
             return ()
         return (
-            f"Doubtful: {near:.0%} of the image's blocks agree best where they lie, the others elsewhere. Look at the overlay.",
+            f"The start stretches one direction against another by {_stretch(best, self.fixed.grid):.2f}. If pixels have "
+            "unequal sides, pass fixed_spacing and moving_spacing.",
         )
 
     def _stretched(self, best: Candidate) -> bool:
@@ -204,31 +206,25 @@ class Starts:
             return None
         return rival(small, best.matrix)
 
-    def _rivalled(self, best: Candidate) -> tuple[str, ...]:
-        """A sentence where a shift of the start fits about as well."""
+    def _rivalled(self, best: Candidate) -> Doubts:
+        """Whether a shift of the start fits about as well."""
         if (other := self._rival(best, self._reduced(best))) is None:
-            return ()
+            return {}
         shift = ", ".join(f"{value:.3g}" for value in other.shift.tolist())
-        return (
-            f"Doubtful: {other.by} agree about as well, or better, when the start is shifted by ({shift}) "
-            f"({other.share:.0%} of its score). Look at the overlay.",
-        )
+        return {Doubt.SHIFTED: {"by": other.by, "shift": shift, "share": other.share}}
 
-    def _mirrored(self, proper: Sequence[tuple[str, Tensor]], best: Candidate) -> tuple[str, ...]:
-        """A sentence where a reflected start fits far better than the best of the `proper` ones."""
+    def _mirrored(self, proper: Sequence[tuple[str, Tensor]], best: Candidate) -> Doubts:
+        """Whether a reflected start fits far better than the best of the `proper` ones."""
         found = self._proposed(suited(self.generators, mirrored=True), "a search of the mirrored image")
         if not found:
-            return ()
+            return {}
         scores = scores_at(self.fixed, self.moving, [matrix for _, matrix in (*proper, *found)], COARSE)
         if scores[len(proper) :].max() < scores[: len(proper)].max():
-            return ()
+            return {}
         other = self._climbed(found)[0]
         if best.evidence > DOUBTFUL * other.evidence or other.score < max(CHANCE, best.score):
-            return ()
-        return (
-            f"Doubtful: the moving image seems to be mirrored: edges agree by {other.score:.0f} standard deviations when it "
-            f'is, by {best.score:.0f} when it is not. Pass initialiser={{"name": "search", "mirrored": True}}.',
-        )
+            return {}
+        return {Doubt.MIRRORED: {"mirrored": other.score, "score": best.score}}
 
 
 def ranking(

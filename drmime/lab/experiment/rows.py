@@ -29,6 +29,7 @@ class Row:
     landmarks: bool = False  # whether the pair has landmarks, even where there is no result to judge by them
     scores: Mapping[str, float] = field(default_factory=dict)  # of `evaluate`; similarity, seconds, memory (MB it added)
     stop: str = ""  # the sentence of why it ended
+    doubts: list[str] = field(default_factory=list)  # names of `Doubt`
     notes: list[str] = field(default_factory=list)
     curves: Mapping[str, list[float]] = field(default_factory=dict)  # "step", "total", "level0", …, thinned
     pictures: Mapping[str, str] = field(default_factory=dict)  # "fixed", "before", "after": files below the run's folder
@@ -68,6 +69,7 @@ OTHERS = {
     "matrix": (None, [[float]]),
     "landmarks": bool,
     "scores": {str: float},
+    "doubts": [str],
     "notes": [str],
     "curves": {str: [float]},
     "pictures": {str: str},

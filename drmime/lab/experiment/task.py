@@ -165,7 +165,8 @@ def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
         result: Registration = register(*images, observers=watching, **options)
         told = {
             "stop": result.stop.value,
-            "notes": list(result.notes),
+            "doubts": [doubt.name for doubt in result.doubts],
+            "notes": [*result.reasons, *result.notes],
             "curves": _curves(result),
             "settings": dict(result.settings),
             "device": str(result.settings["device"]),
