@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drmime.adam import Adam
 from drmime.compare import Similarity
 from drmime.geometry.matrices import apply
 from drmime.image.image import Image
@@ -118,10 +119,7 @@ def maximise(
     so far is returned with `Stop.INTERRUPTED`.
     """
     parameters = list(metric.parameters())
-    groups: list[dict[str, Any]] = [{"params": [transform.coefficients], "lr": schedule.rate}]
-    if parameters:
-        groups.append({"params": parameters, "lr": metric.rate})
-    optimiser = torch.optim.Adam(groups, amsgrad=True)
+    optimiser = Adam([([transform.coefficients], schedule.rate), (parameters, metric.rate)])
     stages, levels = weights.shape
     tracker = Tracker(transform, fixed.levels[0], moving.levels[0], schedule, metric.warmup, levels, overlap)
     try:
@@ -133,7 +131,6 @@ def maximise(
             similarity = _score(points, moving, transform, matrices, metric)
             stage = stage_of(index - metric.warmup, schedule.steps, stages)
             total = (weights[stage][:, None] * similarity).sum(0)
-            optimiser.zero_grad()
             total.sum().neg().backward()
             done = tracker.update(index, similarity.detach(), total.detach(), stage, stages)
             matrix = matrices[0].detach() @ transform.frame_from_world
@@ -141,7 +138,7 @@ def maximise(
             if done:
                 break
             # The transform's rate alone decays: a network goes on learning what the alignment shows.
-            optimiser.param_groups[0]["lr"] = schedule.rate * cosine(index - metric.warmup, schedule.steps)
+            optimiser.rates[0] = schedule.rate * cosine(index - metric.warmup, schedule.steps)
             optimiser.step()
         return tracker.outcome(Stop.STEPS)
     except KeyboardInterrupt:

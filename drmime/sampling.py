@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from drmime.errors import InputError, number, whole
-from drmime.geometry.grid import Grid
+from drmime.geometry.grid import Grid, unravel
 from drmime.geometry.matrices import apply
 from drmime.image.image import Image
 from drmime.image.orientation import widened
@@ -74,7 +74,7 @@ class Sampler:
         else:
             pixels, counts = table  # (B, most), (B, 1)
             chosen = pixels.gather(1, (draws[..., 0] * counts).long())
-        return unravel(chosen, grid) + draws[..., 1:] - 0.5
+        return unravel(chosen, grid.shape).flip(-1) + draws[..., 1:] - 0.5
 
     def spread(self, count: int, columns: int, steps: int) -> Tensor:
         """`uniform`, the first column in each step with one number in each of `count` equal parts of [0, 1), ascending: what
@@ -173,15 +173,6 @@ def _table(chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Flat numbers of the nonzero pixels of each pair, padded to the longest, and how many: (B, most), (B, 1)."""
     lists = [row.flatten().nonzero()[:, 0].cpu() for row in chosen]
     return torch.nn.utils.rnn.pad_sequence(lists, batch_first=True), torch.tensor([[len(row)] for row in lists])
-
-
-def unravel(flat: Tensor, grid: Grid) -> Tensor:
-    """Flat pixel numbers (B, N) to index coordinates, x first (B, N, D)."""
-    coordinates = []
-    for length in reversed(grid.shape):
-        coordinates.append(flat % length)
-        flat = flat // length
-    return torch.stack(coordinates, -1).to(torch.float64)
 
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {

@@ -18,7 +18,7 @@ image  image.pixels  image.headers  image.tiff  image.readers  image.writers  im
   image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
 transform  transform.linear  transform.warp
 compare.base  compare.moments  compare.histogram  compare.angle  compare.mine  compare
-sampling  optimise
+sampling  adam  optimise
 start
   start.propose.base  start.propose.poses  start.propose.corners  start.propose.matches
   start.propose.angle  start.propose.cross  start.propose.simple  start.propose.moments  start.propose.phase

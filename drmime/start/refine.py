@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from drmime.compare import MINE, GradientAngle, Similarity
-from drmime.geometry.grid import Grid, linear_part
+from drmime.geometry.grid import Grid, linear_part, unravel
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
 from drmime.optimise import Schedule, Stop, maximise
-from drmime.sampling import Overlap, Sampler, Uniform, unravel
+from drmime.sampling import Overlap, Sampler, Uniform
 from drmime.start.score import Reduced
 from drmime.transform.linear import LieTransform
 
@@ -195,4 +195,4 @@ class Strength(Sampler):
         grid, cumulative = self.grids[level], self.cumulative[level]
         draws = self.spread(self.count(grid), grid.ndim + 1, steps)
         chosen = torch.searchsorted(cumulative, draws[..., 0].contiguous()).clamp(max=cumulative.shape[1] - 1)
-        return unravel(chosen, grid) + draws[..., 1:] - 0.5
+        return unravel(chosen, grid.shape).flip(-1) + draws[..., 1:] - 0.5

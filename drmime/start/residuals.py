@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from drmime.geometry.grid import unravel
 from drmime.image.image import Image
 from drmime.start.score import Reduced, moving_edges
 
@@ -61,7 +62,7 @@ def residuals(small: Reduced, matrix: Tensor) -> Residuals:
     chance = _correlated(strength, windows[:, :-1].square().sum(1, keepdim=True)) / (here.shape[1] - 1)
     covered = _correlated(pixels, windows[:, -1:]) >= COVERED * pixels.flatten(1).sum(1).view(-1, *[1] * ndim)
     score = torch.where(covered, agreement / (chance + 1e-3).sqrt(), -math.inf)
-    best = torch.stack(torch.unravel_index(score.flatten(1).argmax(1), score.shape[1:]), -1)
+    best = unravel(score.flatten(1).argmax(1), score.shape[1:])
     return Residuals((best - reach).float(), diagonal)
 
 

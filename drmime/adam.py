@@ -1,0 +1,48 @@
+"""Adam with AMSGrad (Reddi, Kale and Kumar 2018, arXiv 1904.09237), by torch's own function of one step.
+
+`torch.optim.Adam`, the class around that function, imports torch's compiler on its first step: two seconds of every process.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+
+BETAS, EPS = (0.9, 0.999), 1e-8  # torch's defaults
+
+
+class Adam:
+    """Minimises over groups of parameters, each with a rate of its own, which may be changed between steps."""
+
+    def __init__(self, groups: Sequence[tuple[Sequence[Tensor], float]]) -> None:
+        self.groups = [list(parameters) for parameters, _ in groups]
+        self.rates = [rate for _, rate in groups]
+        self._moments = [[[torch.zeros_like(one) for one in group] for group in self.groups] for _ in range(3)]
+        self._steps = [[torch.zeros(()) for _ in group] for group in self.groups]
+
+    def step(self) -> None:
+        """One step by the gradients, which are dropped; a parameter without one stays as it is."""
+        parts = zip(self.groups, self.rates, *self._moments, self._steps, strict=True)
+        for group, rate, means, squares, largest, steps in parts:
+            used = [number for number, one in enumerate(group) if one.grad is not None]
+            parameters, *states = [[one[number] for number in used] for one in (group, means, squares, largest, steps)]
+            gradients = [one.grad for one in parameters if one.grad is not None]
+            with torch.no_grad():
+                adam(
+                    parameters,
+                    gradients,
+                    states[0],
+                    states[1],
+                    states[2],
+                    states[3],
+                    amsgrad=True,
+                    beta1=BETAS[0],
+                    beta2=BETAS[1],
+                    lr=rate,
+                    weight_decay=0.0,
+                    eps=EPS,
+                    maximize=False,
+                )
+            for one in parameters:
+                one.grad = None

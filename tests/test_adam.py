@@ -1,0 +1,48 @@
+"""Our Adam is torch's, step by step, and costs no import of torch's compiler."""
+
+import subprocess
+import sys
+
+import torch
+from torch import Tensor
+from torch.optim import Adam as Reference
+
+from drmime.adam import Adam
+
+
+def losses(parameters: list[Tensor], step: int) -> Tensor:
+    """The second parameter has no gradient in the first steps, as a transform that waits for the warm-up."""
+    first, second, third = parameters
+    loss = (first.sin() * (third - step % 3)).sum()
+    return loss + (second - first[:2]).pow(4).sum() if step > 4 else loss
+
+
+def test_its_steps_are_those_of_torch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = [torch.randn(size, dtype=torch.float64, generator=generator) for size in (3, 2, 3)]
+    ours, theirs = ([value.clone().requires_grad_() for value in values] for _ in range(2))
+    mine = Adam([(ours[:1], 0.1), (ours[1:], 0.01)])
+    reference = Reference([{"params": theirs[:1], "lr": 0.1}, {"params": theirs[1:], "lr": 0.01}], amsgrad=True)
+    for step in range(20):
+        losses(ours, step).backward()
+        mine.rates[0] *= 0.9
+        mine.step()
+        reference.zero_grad()
+        losses(theirs, step).backward()
+        reference.param_groups[0]["lr"] *= 0.9
+        reference.step()
+        assert all(one.grad is None for one in ours)
+        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_a_registration_imports_no_compiler() -> None:
+    code = """
+import sys
+import numpy as np
+from drmime import register
+scene = np.random.default_rng(0).random((40, 40)).cumsum(0).cumsum(1)
+register(scene, scene[::-1], steps=2)
+print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
