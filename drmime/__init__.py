@@ -7,14 +7,30 @@ from drmime.errors import InputError
 from drmime.version import __version__
 
 if TYPE_CHECKING:
+    from drmime.image.door import as_image
+    from drmime.image.image import Image
     from drmime.optimise import Observer, Step, Stop
     from drmime.registration import Interrupted, register
     from drmime.result import Registration
     from drmime.start.doubts import Doubt
 
-__all__ = ["Doubt", "InputError", "Interrupted", "Observer", "Registration", "Step", "Stop", "__version__", "register"]
+__all__ = [
+    "Doubt",
+    "Image",
+    "InputError",
+    "Interrupted",
+    "Observer",
+    "Registration",
+    "Step",
+    "Stop",
+    "__version__",
+    "as_image",
+    "register",
+]
 
 _HOMES = {
+    "image.door": ("as_image",),
+    "image.image": ("Image",),
     "optimise": ("Observer", "Step", "Stop"),
     "registration": ("Interrupted", "register"),
     "result": ("Registration",),
@@ -28,3 +44,8 @@ def __getattr__(name: str) -> Any:
         if name in names:
             return getattr(import_module(f"drmime.{module}"), name)
     raise AttributeError(f"module 'drmime' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What there is, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -1,10 +1,11 @@
-"""The door for options: what `register` was told, checked and made ready. `image.as_image` is the door for images."""
+"""Every option of `register`, checked and made ready. `image.door.as_image` does so for images."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,11 +24,12 @@ from drmime.optimise import Schedule
 from drmime.registry import build, known, name_of
 from drmime.sampling import SAMPLERS, Sampler
 from drmime.start.choose import starts_of
-from drmime.start.looks import suited
-from drmime.start.propose import INITIALISERS, Initialiser, nothing
+from drmime.start.looks import Plan
+from drmime.start.propose import INITIALISERS, Initialiser
 
 DEVICES = ("cpu", "cuda")  # others lack the float64 that matrices need
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+Part = TypeVar("Part")
 SCHEDULE = ("steps", "rate", "tolerance", "least_overlap")
 
 
@@ -37,7 +39,7 @@ class Options:
 
     metric: Similarity
     sampler: Sampler
-    initialisers: list[tuple[str, Initialiser | None]]
+    plan: Plan
     schedule: Schedule
     images: Mapping[str, Any]  # keyword arguments of `as_image`
     own: Sequence[Mapping[str, Any]]  # likewise, those of the fixed and of the moving image
@@ -65,9 +67,9 @@ def options(given: Mapping[str, Any]) -> Options:
     if given["level_weights"] is not None:
         _stages(given["level_weights"])
     return Options(
-        metric=build("metric", METRICS, given["metric"], Similarity),
-        sampler=build("sampler", SAMPLERS, given["sampler"], Sampler),
-        initialisers=initialisers(given["initialiser"]),
+        metric=_of_this_run("metric", build("metric", METRICS, given["metric"], Similarity)),
+        sampler=_of_this_run("sampler", build("sampler", SAMPLERS, given["sampler"], Sampler)),
+        plan=plan(given["initialiser"]),
         schedule=schedule(*(given[name] for name in SCHEDULE)),
         images={"nan": nan, "device": place, "dtype": kind},
         own=[
@@ -80,6 +82,14 @@ def options(given: Mapping[str, Any]) -> Options:
         threads=whole("threads", given["threads"], 1, 1024),
         progress=switch("progress", given["progress"]),
     )
+
+
+def _of_this_run(kind: str, part: Part) -> Part:
+    """A copy, so that what a run learns stays in that run and the caller's object can serve another."""
+    try:
+        return copy.deepcopy(part)
+    except (TypeError, RuntimeError) as error:
+        raise InputError(f"{kind}: expected an object that can be copied, got {shown(part)} ({error})") from error
 
 
 def schedule(steps: int, rate: float, tolerance: float, least_overlap: float) -> Schedule:
@@ -172,21 +182,24 @@ def _first(option: str, spec: Any, fixed: Image, moving: Image) -> Tensor:
     return torch.stack([candidates[0] for candidates in found])
 
 
-def initialisers(spec: Any) -> list[tuple[str, Initialiser | None]]:
-    """What proposes starts, with names to report: of None or "none" none, of "auto" the search that suits the group (None).
-
-    "given" proposes nothing, but the given start is refined as candidates are.
+def plan(spec: Any) -> Plan:
+    """What proposes starts: of "auto" the looks that suit the group; of "given" nothing, but the given start is refined as
+    candidates are; of None or "none" nothing, and it is not.
     """
-    if spec is None or (isinstance(spec, str) and spec == "none"):
-        return []
-    table = {**INITIALISERS, "auto": lambda: suited, "given": lambda: nothing}
-    made: list[tuple[str, Initialiser | None]] = []
+    if spec is None or (isinstance(spec, (str, list, tuple)) and spec in ("none", [], ())):
+        return Plan(search=False, refine=False)
+    table: dict[str, Callable[..., Any]] = {**INITIALISERS, "auto": lambda: "auto", "given": lambda: "given"}
+    asked: list[tuple[str, Initialiser]] = []
+    search = False
     for one in spec if isinstance(spec, (list, tuple)) else [spec]:
-        part = build("initialiser", table, one, Callable)  # type: ignore[arg-type]
-        if isinstance(part, type):
-            raise InputError(f"initialiser: expected a name or an object, got the class {part.__name__}")
-        made.append((name_of(one), None if part is suited else part))
-    return made
+        part = build("initialiser", table, one)
+        if isinstance(part, str) and part in ("auto", "given"):
+            search = search or part == "auto"
+        elif isinstance(part, type) or not callable(part):
+            raise InputError(f"initialiser: expected one of {', '.join(table)} or a function of two images, got {shown(part)}")
+        else:
+            asked.append((name_of(one), part))
+    return Plan(asked, search)
 
 
 def levels(asked: int, fixed: Image, moving: Image) -> tuple[int, tuple[str, ...]]:

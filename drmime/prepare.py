@@ -83,6 +83,6 @@ def read_images(
 
 def _hash(image: Image) -> str | None:
     """SHA-256 of the bits of a mask, packed by `numpy.packbits` in C order; what the image's own mask or NaN leave out is 0."""
-    if image.mask is None:
+    if image.mask is None or image.mask.all():
         return None
     return hashlib.sha256(np.packbits(image.mask.cpu().numpy() > 0).tobytes()).hexdigest()

@@ -14,8 +14,15 @@ from drmime.start.refine import Candidate
 
 MATRIX = [[float]]
 GRID = {"shape": [int], "world_from_index": MATRIX}  # kinds, as `saved` takes them
-CANDIDATE = {"source": str, "score": float, "evidence": float, "matrix": MATRIX}
-DOUBTS = {str: {str: (str, float)}}
+CANDIDATE = {"source": str, "evidence": float, "matrix": MATRIX}
+DOUBTS = {str: {str: (str, float, [float])}}
+
+KINDS: dict[str, Any] = {  # of what a saved registration holds beside its format
+    **{"matrix": MATRIX, "fixed": GRID, "moving": GRID, "stop": str, "similarity": float, "overlap": float},
+    **{"history": [[float]], "totals": [float], "levels": int, "notes": [str], "settings": {str: object}, "version": str},
+    **{"candidates": [CANDIDATE], "peak_ratio": float, "doubts": DOUBTS},
+    **{"generators": {str: MATRIX}, "coefficients": {str: float}},
+}
 
 
 def null(value: float) -> float | None:
@@ -41,7 +48,6 @@ def grid(state: Mapping[str, Any]) -> Grid:
 def candidate_state(candidate: Candidate) -> dict[str, Any]:
     return {
         "source": candidate.source,
-        "score": null(candidate.score),
         "evidence": null(candidate.evidence),
         "matrix": candidate.matrix.tolist(),
     }
@@ -49,12 +55,12 @@ def candidate_state(candidate: Candidate) -> dict[str, Any]:
 
 def candidate(state: Mapping[str, Any], ndim: int) -> Candidate:
     matrix = torch.as_tensor(invertible(state["matrix"], ndim))
-    return Candidate(state["source"], number(state["score"]), matrix, number(state["evidence"]))
+    return Candidate(state["source"], matrix, number(state["evidence"]))
 
 
 def doubts_state(doubts: Doubts) -> dict[str, Any]:
     return {
-        doubt.name: {name: value if isinstance(value, str) else null(value) for name, value in figures.items()}
+        doubt.name: {name: null(value) if isinstance(value, float) else value for name, value in figures.items()}
         for doubt, figures in doubts.items()
     }
 

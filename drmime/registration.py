@@ -21,8 +21,8 @@ from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step, Stop, maxi
 from drmime.prepare import Given, Images, read_images
 from drmime.result import Registration
 from drmime.sampling import Overlap, Sampler
-from drmime.start import ranking as starts
-from drmime.start.ranking import Ranking
+from drmime.start.inputs import Inputs
+from drmime.start.ranking import Ranking, ranking
 from drmime.start.refine import Candidate
 from drmime.threads import threads as use_threads
 from drmime.transform.linear import LieTransform
@@ -73,8 +73,8 @@ def register(
     """Align `moving` to `fixed`: find the transform that takes points of the fixed image to the moving image.
 
     Images have two or three spatial dimensions, gray or with channels, of any sizes and spacings: paths, NumPy arrays, torch
-    tensors, or images of itk, SimpleITK, ANTs, nibabel, xarray, Pillow and numpy.ma, whose geometry and masks are kept. Two
-    lists of images of equal shape are registered as one batch and give a list.
+    tensors, `drmime.Image`, or images of itk, SimpleITK, ANTs, nibabel, xarray, Pillow and numpy.ma, whose geometry and masks
+    are kept. Two lists of images of equal shape are registered as one batch and give a list.
 
     Args:
         levels: of the Gaussian pyramid, all optimised jointly; capped where the coarsest would fall under 16 pixels.
@@ -86,7 +86,7 @@ def register(
         initialiser: what proposes starts beside the given one. "auto": a search over every rotation, shift and scale that the
             group allows (`drmime.start.propose.search`); a name or mapping of `drmime.start.propose.INITIALISERS`, or a
             list of them; "given": nothing. All starts are refined and compared by how well edges and intensities agree
-            (`drmime.start.ranking`), and `Registration.candidates` tells how they fared. None: the given start goes to the
+            (`drmime.start.ranking`), and `Registration.candidates` has their evidence. None: the given start goes to the
             metric as it is; more `steps` and a higher `rate` (250 and 0.005) then reach further.
         initial_transform: the given start: "centre", "identity", "mass" or another initialiser, or a homogeneous matrix
             (D+1, D+1) from fixed to moving world coordinates, x first; for lists, one matrix for all or one each.
@@ -136,10 +136,10 @@ def register(
         settings |= {"levels": count, "device": str(pair.fixed.data.device)}
 
         ranked = _starts(pair, first, asked, named, watchers)
-        start = torch.stack([ranking.candidates[0].matrix for ranking in ranked])
+        start = torch.stack([one.candidates[0].matrix for one in ranked])
         transform = LieTransform(named, start, pair.fixed.grid, asked.finest_vector, parametrisation).to(weights.device)
         run = Run(pair.fixed, pair.moving, transform.names, settings, asked.metric.warmup + steps)
-        if any(ranking.interrupted for ranking in ranked):
+        if any(one.interrupted for one in ranked):
             outcome = _not_begun(transform, count, overlap)
         else:
             outcome = _solve(run, transform, asked, weights, overlap, watchers)
@@ -168,9 +168,9 @@ def _starts(
 
     for one in zip(here, there, given, strict=True):
         if ranked and ranked[-1].interrupted:
-            ranked.append(Ranking((Candidate("given", math.nan, one[2]),), interrupted=True))
+            ranked.append(Ranking((Candidate("given", one[2]),), math.nan, interrupted=True))
         else:
-            ranked.append(starts.ranking(*one, asked.initialisers, named, asked.seed, tell))
+            ranked.append(ranking(Inputs(*one[:2], named, asked.seed), one[2], asked.plan, tell))
     return ranked
 
 
@@ -249,10 +249,11 @@ def _results(
                 history=outcome.history[number].numpy(),
                 totals=totals.numpy(),
                 settings=dict(settings) | {role: hashes[number] for role, hashes in given.masks.items()},
+                peak_ratio=ranked[number].ratio,
                 doubts=ranked[number].doubts,
                 notes=given.notes + ranked[number].notes,
                 candidates=ranked[number].candidates,
-                generators={name: matrix.cpu().numpy() for name, matrix in named.items()},
+                generators={name: matrix.numpy() for name, matrix in named.items()},
                 coefficients=dict(zip(named, coefficients, strict=True)),
             )
         )

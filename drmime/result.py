@@ -1,6 +1,7 @@
 """`Registration`: everything needed to use, read, save, reload and repeat a result."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,23 +23,7 @@ from drmime.start.refine import Candidate
 from drmime.transform.warp import resample
 from drmime.version import __version__
 
-FORMAT = "drmime registration 1"
-KINDS: dict[str, Any] = {
-    "format": str,
-    "matrix": record.MATRIX,
-    "fixed": record.GRID,
-    "moving": record.GRID,
-    "stop": str,
-}  # of what a saved registration holds
-KINDS |= {"similarity": float, "overlap": float, "totals": [float], "history": [[float]], "levels": int}
-KINDS |= {"notes": [str], "settings": {str: object}}
-LATER: dict[str, Any] = {  # what may be missing from older files
-    "version": str,
-    "doubts": record.DOUBTS,
-    "candidates": [record.CANDIDATE],
-    "generators": {str: record.MATRIX},
-    "coefficients": {str: float},
-}
+FORMAT = "drmime registration 2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +43,7 @@ class Registration:
     settings: Mapping[str, Any] = field(repr=False)  # as used, after defaults and caps
     totals: np.ndarray = field(repr=False)  # shape: (steps,), weighted mean of the levels
     candidates: tuple[Candidate, ...] = ()  # the starts of the last look, the one used first, others by `evidence`
+    peak_ratio: float = math.nan  # agreement of edges at the start by that at the best other place; NaN where not counted
     doubts: Doubts = field(default_factory=dict)  # why it may be wrong, with figures; none found where it is empty
     notes: tuple[str, ...] = ()  # what was done differently from what was asked, in sentences
     generators: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)  # (D+1, D+1) each, of the fixed frame
@@ -159,7 +145,9 @@ class Registration:
             return []
         best, count = self.candidates[0], len(self.candidates)
         chosen = "" if count == 1 else f", the best of {count}"
-        return [f"start: {best.source}{chosen}; edges agree there by {best.score:.1f} standard deviations of chance"]
+        known = math.isfinite(self.peak_ratio)
+        agreed = f"; edges agree there {self.peak_ratio:.2f} times as well as at the best other place" if known else ""
+        return [f"start: {best.source}{chosen}{agreed}"]
 
     @own_defaults
     def save(self, path: str | Path) -> None:
@@ -181,7 +169,9 @@ class Registration:
             "similarity": record.null(self.similarity),
             "overlap": record.null(self.overlap),
             "version": self.version,
+            "peak_ratio": record.null(self.peak_ratio),
             "doubts": record.doubts_state(self.doubts),
+            "reasons": list(self.reasons),
             "candidates": [record.candidate_state(one) for one in self.candidates],
             "generators": {name: matrix.tolist() for name, matrix in self.generators.items()},
             "coefficients": {name: record.null(value) for name, value in self.coefficients.items()},
@@ -202,7 +192,7 @@ class Registration:
         Raises:
             InputError: no such file, or not a saved registration.
         """
-        state = saved.read(path, "a registration saved by drmime", KINDS, LATER)
+        state = saved.read(path, "a registration saved by drmime", {"format": str}, record.KINDS)
         try:
             found = cls(**_read_state(state))
             if not all(np.isfinite(one.pixel_matrix).all() for one in (found, found.inverse())):
@@ -231,12 +221,13 @@ def _read_state(state: Mapping[str, Any]) -> dict[str, Any]:
         "history": history,
         "totals": totals,
         "settings": dict(state["settings"]),
-        "candidates": tuple(record.candidate(one, fixed.ndim) for one in state.get("candidates", ())),
-        "doubts": record.doubts(state.get("doubts", {})),
+        "candidates": tuple(record.candidate(one, fixed.ndim) for one in state["candidates"]),
+        "peak_ratio": record.number(state["peak_ratio"]),
+        "doubts": record.doubts(state["doubts"]),
         "notes": tuple(state["notes"]),
-        "generators": {name: record.square(rows, fixed.ndim) for name, rows in state.get("generators", {}).items()},
-        "coefficients": {name: record.number(value) for name, value in state.get("coefficients", {}).items()},
-        "version": state.get("version", "unknown"),
+        "generators": {name: record.square(rows, fixed.ndim) for name, rows in state["generators"].items()},
+        "coefficients": {name: record.number(value) for name, value in state["coefficients"].items()},
+        "version": state["version"],
     }
 
 

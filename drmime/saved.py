@@ -89,6 +89,8 @@ def _is(value: Any, kind: Kind) -> bool:
 
 
 def _word(kind: Kind) -> str:
+    if isinstance(kind, tuple):
+        return " or ".join(map(_word, kind))
     if isinstance(kind, list):
         return f"a list of {_word(kind[0])}"
     if isinstance(kind, dict):

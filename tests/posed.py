@@ -7,7 +7,8 @@ from torch import Tensor
 
 from drmime.geometry.grid import Grid
 from drmime.geometry.lie import generators
-from drmime.start.refine import Candidate, climb
+from drmime.start.inputs import Inputs
+from drmime.start.refine import Candidate, refined
 
 SIDES = {2: (90, 104), 3: (32, 34, 36)}
 OFF = 0.04  # of the diagonal: where a search leaves a start
@@ -45,8 +46,11 @@ class Case:
         wrong = [self.shifted(degrees=90), self.shifted(0.2, 0.1, 0), self.shifted(-0.15, 0.2, 0.1, degrees=180)]
         return [("wrong", wrong[0]), ("wrong", wrong[1]), ("near", near), ("wrong", wrong[2])]
 
-    def climb(self, group: str = "similarity", seed: int = 0) -> tuple[Candidate, ...]:
-        return climb(self.fixed, self.moving, self.starts(), generators(group, self.ndim), seed)
+    def inputs(self, group: str | list[str] = "similarity", seed: int = 0) -> Inputs:
+        return Inputs(self.fixed, self.moving, generators(group, self.ndim), seed)
+
+    def refined(self, group: str = "similarity", seed: int = 0) -> tuple[Candidate, ...]:
+        return refined(self.inputs(group, seed), self.starts())
 
     def error(self, candidate: Candidate) -> float:
         return corner_error(candidate.matrix, self.truth, self.fixed)

@@ -64,7 +64,7 @@ def test_no_image_is_read_before_its_turn(tree: Tree, monkeypatch: pytest.Monkey
     def refuse(*_: Any) -> None:
         raise AssertionError("an image was read")
 
-    monkeypatch.setattr("drmime.image.image.read_image", refuse)
+    monkeypatch.setattr("drmime.image.door.read_image", refuse)
     pairs = dataset(tree.spec)
     with pytest.raises(AssertionError, match="was read"):
         pairs[0].load()

@@ -23,7 +23,7 @@ start
   start.propose.base  start.propose.poses  start.propose.corners  start.propose.matches
   start.propose.angle  start.propose.cross  start.propose.simple  start.propose.moments  start.propose.phase
   start.propose.landmarks  start.propose.features  start.propose.sift  start.propose.search  start.propose
-  start.doubts  start.score  start.rivals  start.residuals  start.refine  start.looks  start.choose  start.ranking
+  start.doubts  start.score  start.inputs  start.rivals  start.residuals  start.refine  start.looks  start.choose  start.ranking
 pictures  observers  record  result  checks  prepare  registration  .
 lab
   lab.evaluate  lab.demo

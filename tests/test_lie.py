@@ -9,7 +9,7 @@ from problems import rotation, translation
 from tolerances import EXACT
 
 from drmime.errors import InputError
-from drmime.geometry.lie import GROUPS, exp, generators
+from drmime.geometry.lie import GROUPS, exp, generators, similarity_generators
 
 COUNTS = {  # of the degrees of freedom, by dimension
     "translation": {2: 2, 3: 3},
@@ -219,3 +219,10 @@ def test_an_unknown_group_says_what_is_known_and_what_is_nearest(group: object, 
 def test_a_group_that_is_no_name_list_or_mapping_is_refused(group: object) -> None:
     with pytest.raises(InputError):
         generators(group, 2)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_generators_of_a_similarity_shift_turn_and_scale_and_no_more(group: str, ndim: int) -> None:
+    kept = set(similarity_generators(generators(group, ndim)))
+    assert all(name.startswith(("translation", "rotation", "scale")) for name in kept)
+    assert kept >= set(generators(group, ndim)) & set(generators("similarity", ndim))

@@ -16,17 +16,22 @@ from drmime.geometry.grid import Grid
 from drmime.geometry.lie import GROUPS, generators
 from drmime.image.image import Image
 from drmime.start import ranking as starts
-from drmime.start import refine as ladder
-from drmime.start.choose import APART, apart, as_given, doubts, stands_out
+from drmime.start.choose import APART, CHANCE, CLEAR, apart, as_given, doubts, stands_out
 from drmime.start.doubts import Doubt
-from drmime.start.looks import Look, suited
+from drmime.start.inputs import Inputs
+from drmime.start.looks import Look, Plan, suited
 from drmime.start.looks import looks as looks_for
-from drmime.start.propose import Initialiser, centre, nothing
+from drmime.start.propose import Initialiser, centre
 from drmime.start.propose.base import stacked
 from drmime.start.propose.search import SIZE, Search
 from drmime.start.ranking import ranking
-from drmime.start.refine import QUICK_RUNGS, Candidate, climb
-from drmime.start.rivals import Rival
+from drmime.start.refine import QUICK_ROUNDS, Candidate, refined
+from drmime.start.rivals import Rival, peak_ratio
+
+
+def nothing(fixed: Image, moving: Image) -> Tensor:
+    """An initialiser that finds no start."""
+    return stacked([], fixed.grid.ndim)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +75,7 @@ def test_single_generators_count(ndim: int) -> None:
 def test_a_group_that_lacks_a_shift_starts_from_the_given_start_alone(group: list[str], ndim: int) -> None:
     assert not suited(generators(group, ndim))
     case = Case(ndim)
-    found = ranking(case.fixed, case.moving, case.shifted(degrees=1), [("auto", None)], generators(group, ndim), 0)
+    found = ranking(case.inputs(group), case.shifted(degrees=1), Plan())
     assert [candidate.source for candidate in found.candidates] == ["given"]
     assert Doubt.ALONE not in found.doubts
 
@@ -84,20 +89,21 @@ def test_corners_are_matched_where_the_group_turns_and_scales_in_two_dimensions(
 
 @pytest.mark.parametrize("factor", [2.0, -1.0, 1e-3])
 def test_a_start_is_the_same_map_times_any_number(plane: Case, factor: float) -> None:
-    named, given = generators("rigid", 2), torch.eye(3, dtype=torch.float64)
+    given = torch.eye(3, dtype=torch.float64)
     near = plane.shifted(0.02, 0.01)
     one, other = (
-        ranking(plane.fixed, plane.moving, given, [("near", lambda fixed, moving, found=found: found[None])], named, 0)
+        ranking(plane.inputs("rigid"), given, Plan([("near", lambda fixed, moving, found=found: found[None])], search=False))
         for found in (near, factor * near)
     )
     assert torch.allclose(one.candidates[0].matrix, other.candidates[0].matrix, atol=1e-9)
-    assert one.candidates[0].score == pytest.approx(other.candidates[0].score)
+    assert one.candidates[0].evidence == pytest.approx(other.candidates[0].evidence)
+    assert one.ratio == pytest.approx(other.ratio)
 
 
 def test_a_ranking_holds_the_given_start_and_all_that_was_found(plane: Case) -> None:
-    parts = [("centre", centre), ("nothing", nothing), ("near", lambda fixed, moving: plane.shifted(0.02, 0.01)[None])]
+    asked = [("centre", centre), ("nothing", nothing), ("near", lambda fixed, moving: plane.shifted(0.02, 0.01)[None])]
     given = torch.eye(3, dtype=torch.float64)
-    found = ranking(plane.fixed, plane.moving, given, parts, generators("similarity", 2), 0)
+    found = ranking(plane.inputs("similarity"), given, Plan(asked, search=False))
     assert sorted(candidate.source for candidate in found.candidates) == ["centre", "given", "near"]
     assert found.candidates[0].source == "near"
     assert plane.error(found.candidates[0]) < REFINED[2]
@@ -106,16 +112,16 @@ def test_a_ranking_holds_the_given_start_and_all_that_was_found(plane: Case) -> 
 
 def test_a_start_is_left_where_it_was_given_when_nothing_is_searched(plane: Case) -> None:
     given = plane.shifted(0.02, 0.01)
-    found = ranking(plane.fixed, plane.moving, given, [], generators("similarity", 2), 0)
+    found = ranking(plane.inputs("similarity"), given, Plan(search=False, refine=False))
     assert len(found.candidates) == 1
     assert torch.equal(found.candidates[0].matrix, given)
-    assert found.candidates[0].score == ladder.scores_at(plane.fixed, plane.moving, [given])
+    assert found.ratio == peak_ratio(plane.inputs().reduced(given), given)
 
 
 def test_a_search_that_suits_starts_from_anywhere() -> None:
     case = Case(2, turn(40))
     away = case.shifted(0.3, -0.2, degrees=150)
-    found = ranking(case.fixed, case.moving, away, [("auto", None)], generators("rigid", 2), 0)
+    found = ranking(case.inputs("rigid"), away, Plan())
     assert found.candidates[0].source == "search"
     assert case.error(found.candidates[0]) < REFINED[2]
     assert found.doubts == {}
@@ -137,14 +143,14 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> dict[bool, Watched]:
     """The quick look and the thorough one, in the place of those that suit."""
     made = {is_quick: Watched(suited(generators("rigid", 2), quick=is_quick)[0][1]) for is_quick in (True, False)}
     quick, thorough = ([("search", made[is_quick])] for is_quick in (True, False))
-    monkeypatch.setattr(starts, "looks", lambda *_: [Look("quick", quick, QUICK_RUNGS), Look("thorough", thorough)])
-    monkeypatch.setattr(starts, "suited", lambda *_, mirrored: thorough)
+    monkeypatch.setattr(starts, "looks", lambda *_: [Look("quick", quick, QUICK_ROUNDS), Look("thorough", thorough)])
+    monkeypatch.setattr(starts, "suited", lambda *_, mirrored: [])  # the mirrored image is not looked at
     return made
 
 
 def test_a_quick_look_is_enough_where_it_leaves_no_doubt(looks: dict[bool, Watched]) -> None:
     case = Case(2, turn(40))
-    found = ranking(case.fixed, case.moving, case.shifted(0.3, 0), [("auto", None)], generators("rigid", 2), 0)
+    found = ranking(case.inputs("rigid"), case.shifted(0.3, 0), Plan())
     assert case.error(found.candidates[0]) < REFINED[2]
     assert (looks[True].calls, looks[False].calls) == (1, 0)
 
@@ -152,22 +158,22 @@ def test_a_quick_look_is_enough_where_it_leaves_no_doubt(looks: dict[bool, Watch
 def test_what_a_quick_look_leaves_unclear_is_searched_thoroughly(looks: dict[bool, Watched]) -> None:
     case = Case(2, turn(40))
     looks[True].find = nothing  # the given start is far off, and nothing else is found
-    found = ranking(case.fixed, case.moving, case.shifted(0.3, 0), [("auto", None)], generators("rigid", 2), 0)
+    found = ranking(case.inputs("rigid"), case.shifted(0.3, 0), Plan())
     assert case.error(found.candidates[0]) < REFINED[2]
     assert (looks[True].calls, looks[False].calls) == (1, 1)
 
 
 @pytest.mark.parametrize(
-    ("parts", "clear", "times"),
+    ("plan", "clear", "times"),
     [
-        ([("auto", None)], True, 0),
-        ([("auto", None)], False, 1),
-        ([("nothing", nothing)], False, 0),
-        ([("nothing", nothing), ("auto", None)], False, 1),
+        (Plan(), True, 0),
+        (Plan(), False, 1),
+        (Plan([("nothing", nothing)], search=False), False, 0),
+        (Plan([("nothing", nothing)]), False, 1),
     ],
 )
 def test_what_thorough_looks_leave_unclear_is_polished_and_nothing_else(
-    parts: list[tuple[str, Any]],
+    plan: Plan,
     clear: bool,
     times: int,
     looks: dict[bool, Watched],
@@ -178,12 +184,12 @@ def test_what_thorough_looks_leave_unclear_is_polished_and_nothing_else(
         looks[True].find = looks[False].find = nothing
     made: list[Candidate] = []
 
-    def polish(fixed: Image, moving: Image, best: Candidate, *_: Any) -> Candidate:
+    def polish(inputs: Inputs, best: Candidate) -> Candidate:
         made.append(replace(best, source="polished"))
         return made[-1]
 
     monkeypatch.setattr(starts, "polished", polish)
-    found = ranking(case.fixed, case.moving, case.shifted(0.01, 0), parts, generators("rigid", 2), 0)
+    found = ranking(case.inputs("rigid"), case.shifted(0.01, 0), plan)
     assert len(made) == times
     assert [one.source for one in found.candidates].count("polished") == times
     assert not made or found.candidates[0] is made[0]
@@ -200,24 +206,22 @@ def test_a_quick_look_tries_fewer_poses_or_pixels(ndim: int) -> None:
 def test_a_start_stands_out_where_nothing_elsewhere_is_half_as_good() -> None:
     grid = Grid.regular((80, 100))
 
-    def candidate(evidence: float, shift: float, score: float = 40) -> Candidate:
-        return Candidate("one", score, about(turn(0), grid.centre, grid.centre + shift), evidence)
+    def candidate(evidence: float, shift: float) -> Candidate:
+        return Candidate("one", about(turn(0), grid.centre, grid.centre + shift), evidence)
 
     assert stands_out([candidate(10, 0), candidate(4, 50)], grid)
     assert not stands_out([candidate(10, 0)], grid)  # out of nothing
     assert stands_out([candidate(10, 0), candidate(9, 1), candidate(4, 50)], grid)
     assert not stands_out([candidate(10, 0), candidate(9, 1), candidate(6, 50)], grid)
-    assert not stands_out([candidate(10, 0, score=10)], grid)
 
 
 def test_a_start_that_stopped_on_the_way_is_passed_by_those_around_it(ndim: int) -> None:
     case = Case(ndim)
-    group = generators("rigid", ndim)
     away = [("away", case.shifted(0.3, -0.2, 0.1, degrees=150))]
-    truth, *others = climb(case.fixed, case.moving, [("here", case.truth), *away], group, 0)
+    truth, *others = refined(case.inputs("rigid"), [("here", case.truth), *away])
     off = case.shifted(degrees=4 if ndim == 2 else 8)
-    stopped = Candidate("here", truth.score, off, 0.7 * truth.evidence)
-    looking = starts.Starts(case.fixed, case.moving, case.truth, group, 0, lambda what, share: None)
+    stopped = Candidate("here", off, 0.7 * truth.evidence)
+    looking = starts.Starts(case.inputs("rigid"), case.truth, lambda what, share: None)
     (best, *rest), enough = looking._settled((stopped, *others))
     assert enough
     assert case.error(best) < REFINED[ndim]
@@ -226,12 +230,11 @@ def test_a_start_that_stopped_on_the_way_is_passed_by_those_around_it(ndim: int)
 
 def test_what_stays_unclear_is_started_anew_around_its_place(ndim: int, monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(ndim)
-    group = generators("rigid", ndim)
-    stopped = Candidate("here", 30, case.shifted(degrees=2 if ndim == 2 else 4), 0.1)
+    stopped = Candidate("here", case.shifted(degrees=2 if ndim == 2 else 4), 0.1)
     off = case.error(stopped)
     monkeypatch.setattr(starts.Starts, "_settled", lambda *_: ((stopped,), False))
-    monkeypatch.setattr(starts, "polished", lambda fixed, moving, best, *_: best)
-    found = ranking(case.fixed, case.moving, stopped.matrix, [("auto", None)], group, 0)
+    monkeypatch.setattr(starts, "polished", lambda inputs, best: best)
+    found = ranking(case.inputs("rigid"), stopped.matrix, Plan())
     assert case.error(found.candidates[0]) < min(REFINED[ndim], off / 2)
     assert found.candidates[0].evidence > 0.1
 
@@ -239,7 +242,7 @@ def test_what_stays_unclear_is_started_anew_around_its_place(ndim: int, monkeypa
 def test_a_mirrored_image_is_said_to_be() -> None:
     case = Case(2, torch.diag(torch.tensor([-1.0, 1.0], dtype=torch.float64)))
     eye = about(turn(0), case.fixed.grid.centre, case.moving.grid.centre)
-    found = ranking(case.fixed, case.moving, eye, [("auto", None)], generators("rigid", 2), 0)
+    found = ranking(case.inputs("rigid"), eye, Plan())
     assert Doubt.MIRRORED in found.doubts
 
 
@@ -249,8 +252,8 @@ def looking(monkeypatch: pytest.MonkeyPatch, *finds: Any, further: bool = False)
     made[-1] = replace(made[-1], further=further)
     monkeypatch.setattr(starts, "looks", lambda *_: made)
     monkeypatch.setattr(starts.Starts, "_settled", lambda self, candidates: (candidates, False))
-    monkeypatch.setattr(starts.Starts, "_mirrored", lambda *_: ())
-    monkeypatch.setattr(starts, "polished", lambda fixed, moving, best, *_: best)
+    monkeypatch.setattr(starts.Starts, "_mirrored", lambda *_: {})
+    monkeypatch.setattr(starts, "polished", lambda inputs, best: best)
 
 
 def test_the_best_of_each_look_goes_on_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +261,7 @@ def test_the_best_of_each_look_goes_on_to_the_next(monkeypatch: pytest.MonkeyPat
     case = Case(2, turn(40))
     wrong, right = case.shifted(0.2, 0.1), case.shifted(0.01, 0.01)
     looking(monkeypatch, lambda *_: wrong[None], lambda *_: right[None], nothing)
-    found = ranking(case.fixed, case.moving, case.shifted(degrees=90), [("auto", None)], generators("rigid", 2), 0)
+    found = ranking(case.inputs("rigid"), case.shifted(degrees=90), Plan())
     assert case.error(found.candidates[0]) < REFINED[2]
 
 
@@ -270,8 +273,8 @@ def test_further_looks_are_taken_where_edges_agree_well_but_something_speaks_aga
     further = Watched(nothing)
     looking(monkeypatch, lambda *_: case.truth[None], further, further=True)
     monkeypatch.setattr(starts.Starts, "_rival", lambda *_: Rival(0.9, torch.ones(2), "edges") if doubted else None)
-    found = ranking(case.fixed, case.moving, case.shifted(degrees=90), [("auto", None)], generators("rigid", 2), 0)
-    assert found.candidates[0].score > starts.SURE
+    found = ranking(case.inputs("rigid"), case.shifted(degrees=90), Plan())
+    assert found.ratio > CLEAR
     assert further.calls == doubted
 
 
@@ -280,8 +283,8 @@ def test_further_looks_are_taken_where_edges_agree_well_but_something_speaks_aga
 
 def test_where_nothing_but_the_given_start_was_found_that_is_said_if_more_was_asked_for() -> None:
     case, none = Case(2), stacked([], 2)
-    for find, said in ((lambda fixed, moving: none, True), (nothing, False)):
-        found = ranking(case.fixed, case.moving, case.truth, [("found", find)], generators("rigid", 2), 0)
+    for asked, said in (([("found", lambda fixed, moving: none)], True), ([], False)):
+        found = ranking(case.inputs("rigid"), case.truth, Plan(asked, search=False))
         assert [candidate.source for candidate in found.candidates] == ["given"]
         assert (Doubt.ALONE in found.doubts) == said
 
@@ -295,25 +298,28 @@ def test_unlike_images_of_noise_are_doubtful() -> None:
     for seed in (0,):
         one, other = noise(2 * seed), noise(2 * seed + 1)
         search = Search(size=48, step=20, scales=(1.0,))
-        found = ranking(one, other, torch.eye(3, dtype=torch.float64), [("search", search)], generators("rigid", 2), 0)
+        plan = Plan([("search", search)], search=False)
+        found = ranking(Inputs(one, other, generators("rigid", 2), 0), torch.eye(3, dtype=torch.float64), plan)
         assert found.doubts
 
 
 def test_a_start_elsewhere_of_like_score_is_a_doubt_and_one_nearby_is_none() -> None:
     grid = Grid.regular((80, 100))
 
-    def candidate(score: float, shift: float) -> Candidate:
+    def candidate(evidence: float, shift: float) -> Candidate:
         middle = grid.centre
-        return Candidate("auto", score, about(turn(0), middle, middle + shift), score / 3)
+        return Candidate("auto", about(turn(0), middle, middle + shift), evidence)
 
-    assert doubts([candidate(40, 0), candidate(39, 50)], grid)
-    assert not doubts([candidate(40, 0), candidate(39, 1)], grid)
-    assert not doubts([candidate(40, 0), candidate(20, 50)], grid)
-    assert not doubts([candidate(40, 0)], grid)
-    ((doubt, figures),) = doubts([candidate(39, 0), candidate(40, 50)], grid).items()
+    clear = functools.partial(doubts, fixed=grid, ratio=CLEAR)
+    assert clear([candidate(40, 0), candidate(39, 50)])
+    assert not clear([candidate(40, 0), candidate(39, 1)])
+    assert not clear([candidate(40, 0), candidate(20, 50)])
+    assert not clear([candidate(40, 0)])
+    ((doubt, figures),) = clear([candidate(39, 0), candidate(40, 50)]).items()
     assert doubt == Doubt.ELSEWHERE
-    assert "nearer to the given start" in doubt.sentence(figures)
-    assert doubts([candidate(3, 0), candidate(2.9, 50)], grid) == {Doubt.CHANCE: {"score": 3}}
+    assert "(auto, 103% of the evidence for the one used)" in doubt.sentence(figures)
+    low = 0.99 * CHANCE
+    assert doubts([candidate(3, 0), candidate(2.9, 50)], grid, low) == {Doubt.CHANCE: {"ratio": low}}
 
 
 def test_of_two_starts_that_are_as_good_the_one_near_the_given_goes_first() -> None:
@@ -324,7 +330,7 @@ def test_of_two_starts_that_are_as_good_the_one_near_the_given_goes_first() -> N
         return about(turn(0), middle, middle + shift)
 
     def first(*evidence: float, given: float) -> float:
-        made = tuple(Candidate("one", 40, at(60 * number), one) for number, one in enumerate(evidence))
+        made = tuple(Candidate("one", at(60 * number), one) for number, one in enumerate(evidence))
         ordered = as_given(made, at(given), grid)
         assert sorted(map(id, ordered)) == sorted(map(id, made))
         return ordered[0].evidence
@@ -373,13 +379,13 @@ def test_a_further_look_is_taken_only_where_nothing_is_clear(
 ) -> None:
     case = Case(2, turn(40))
     further = Watched(looks[True].find)
-    both = [Look("quick", [("search", looks[True])], QUICK_RUNGS), Look("further", [("search", further)], further=True)]
+    both = [Look("quick", [("search", looks[True])], QUICK_ROUNDS), Look("further", [("search", further)], further=True)]
     monkeypatch.setattr(starts, "looks", lambda *_: both)
     away = case.shifted(0.3, 0)
-    ranking(case.fixed, case.moving, away, [("auto", None)], generators("rigid", 2), 0)
+    ranking(case.inputs("rigid"), away, Plan())
     assert further.calls == 0
     looks[True].find = nothing
-    found = ranking(case.fixed, case.moving, away, [("auto", None)], generators("rigid", 2), 0)
+    found = ranking(case.inputs("rigid"), away, Plan())
     assert further.calls == 1
     assert case.error(found.candidates[0]) < REFINED[2]
 
@@ -391,13 +397,10 @@ def test_starts_on_two_peaks_of_a_lattice_are_two_whatever_lies_halfway() -> Non
     def starts_on(pixels: Tensor, *shifts: float) -> tuple[Candidate, ...]:
         picture = Image(pixels.view(1, 1, 96, 96), grid).normalised()
         matrices = [about(turn(0), grid.centre, grid.centre + torch.tensor([shift, 0.0])) for shift in shifts]
-        judged = ladder.reduced_pair(picture, picture, matrices[0][None]).judged(torch.stack(matrices))
-        made = tuple(
-            itertools.starmap(
-                functools.partial(Candidate, "one"), zip(judged[0].tolist(), matrices, judged[1].tolist(), strict=True)
-            )
-        )
-        looking = starts.Starts(picture, picture, matrices[0], generators("translation", 2), 0, lambda what, share: None)
+        inputs = Inputs(picture, picture, generators("translation", 2), 0)
+        evidence = inputs.reduced(matrices[0]).judged(torch.stack(matrices))[1].tolist()
+        made = tuple(Candidate("one", matrix, value) for matrix, value in zip(matrices, evidence, strict=True))
+        looking = starts.Starts(inputs, matrices[0], lambda what, share: None)
         return looking._peaks(made)
 
     lattice = (2 * torch.pi * x / 12).cos() + (2 * torch.pi * y / 12).cos()
@@ -407,8 +410,8 @@ def test_starts_on_two_peaks_of_a_lattice_are_two_whatever_lies_halfway() -> Non
 def test_what_is_being_done_is_told_and_ctrl_c_keeps_the_best_so_far() -> None:
     case = Case(2, turn(40))
     told: list[tuple[str, float]] = []
-    options = (case.shifted(0.3, 0), [("auto", None)], generators("rigid", 2), 0)
-    ranking(case.fixed, case.moving, *options, lambda what, share: told.append((what, share)))
+    options = (case.inputs("rigid"), case.shifted(0.3, 0), Plan())
+    ranking(*options, lambda what, share: told.append((what, share)))
     assert told[0] == ("a quick search", 0.0)
     assert ("a quick search", 1.0) in told
     assert all(0 <= share <= 1 for _, share in told)
@@ -418,8 +421,8 @@ def test_what_is_being_done_is_told_and_ctrl_c_keeps_the_best_so_far() -> None:
             if what.startswith(at):
                 raise KeyboardInterrupt
 
-        return ranking(case.fixed, case.moving, *options, tell)
+        return ranking(*options, tell)
 
     early = interrupt("a quick search")
     assert early.interrupted
-    assert torch.equal(early.candidates[0].matrix, options[0])
+    assert torch.equal(early.candidates[0].matrix, options[1])

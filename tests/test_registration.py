@@ -21,8 +21,9 @@ from torch import Tensor
 
 import drmime
 from drmime import InputError, Observer, Registration, Step, Stop
-from drmime.compare import NCC
+from drmime.compare import METRICS, NCC
 from drmime.image.image import Image
+from drmime.sampling import SAMPLERS
 from drmime.start.propose import INITIALISERS, Moments, mass
 
 register = functools.partial(drmime.register, initialiser=None)  # what is not about starts needs no search for them
@@ -132,6 +133,32 @@ def test_a_metric_may_be_a_name_a_mapping_an_import_or_an_object(spec: Any) -> N
     assert np.array_equal(
         register(fixed, moving, metric=spec, steps=5).matrix, register(fixed, moving, metric="ncc", steps=5).matrix
     )
+
+
+MADE: dict[str, Callable[[], Any]] = {
+    **{f"metric {name}": make for name, make in METRICS.items()},
+    **{f"sampler {name}": make for name, make in SAMPLERS.items()},
+    **{f"initialiser {name}": make for name, make in INITIALISERS.items() if name not in ("landmarks", "sift")},
+}
+
+
+def state(part: Any) -> str:
+    """All that an object holds, its tensors with every digit."""
+    held = vars(part).items() if hasattr(part, "__dict__") else ()
+    return repr({name: value.tolist() if isinstance(value, Tensor) else state(value) or value for name, value in held})
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_part_is_left_as_it_was_and_serves_again(name: str) -> None:
+    """It says what is wanted; what a run makes of it belongs to that run."""
+    fixed, moving = images()
+    kind = name.partition(" ")[0]
+    part = MADE[name]()
+    before = state(part)
+    options = {"steps": 3, "metric": "ncc", "initialiser": None} | {kind: part}
+    first, again = (register(fixed, moving, **options) for _ in range(2))
+    assert state(part) == before
+    assert np.array_equal(first.matrix, again.matrix)
 
 
 def test_options_of_parts_arrive() -> None:
@@ -295,8 +322,7 @@ def test_by_default_a_quarter_turn_is_found() -> None:
 def test_candidates_are_ranked_and_hold_the_given_start() -> None:
     fixed, _ = images(96)
     result = register(fixed, turned(fixed), initialiser=["mass", SMALL_SEARCH], initial_transform=FAR, **TURNED)
-    scores = [one.score for one in result.candidates]
-    assert result.candidates[0].score == max(scores)
+    assert result.candidates[0].evidence == max(one.evidence for one in result.candidates)
     sources = [one.source for one in result.candidates]
     assert sources.count("given") == sources.count("mass") == 1
     assert set(sources) == {"given", "mass", "search"}
@@ -352,7 +378,7 @@ def test_candidates_are_saved_and_loaded(tmp_path: Path) -> None:
     again = Registration.load(tmp_path / "result.json")
     assert len(again.candidates) == len(result.candidates) > 1
     for one, other in zip(again.candidates, result.candidates, strict=True):
-        assert (one.source, one.score) == (other.source, other.score)
+        assert (one.source, one.evidence) == (other.source, other.evidence)
         assert torch.equal(one.matrix, other.matrix)
     assert str(again) == str(result)
 
@@ -366,7 +392,7 @@ def test_a_pair_has_in_a_batch_the_candidates_it_has_alone() -> None:
         alone = register(*pair, **options)
         assert [one.source for one in result.candidates] == [one.source for one in alone.candidates]
         for one, other in zip(result.candidates, alone.candidates, strict=True):
-            assert one.score == pytest.approx(other.score, rel=1e-5)
+            assert one.evidence == pytest.approx(other.evidence, rel=1e-5)
             assert torch.allclose(one.matrix, other.matrix, atol=1e-6)
 
 
@@ -383,6 +409,27 @@ def test_the_initialisers_known_are_listed() -> None:
     with pytest.raises(InputError, match="unknown initialiser 'serch'; did you mean 'search'") as caught:
         register(*images(), initialiser="serch", **QUICK)
     assert all(name in str(caught.value) for name in [*INITIALISERS, "auto", "given"])
+
+
+def test_an_image_made_ready_is_taken_as_it_is() -> None:
+    fixed, moving = images()
+    mask = np.ones(fixed.shape)
+    mask[:, :9] = 0
+    options = {"metric": "ncc", "steps": 5}
+    plain = register(fixed, moving, fixed_mask=mask, fixed_spacing=(2, 3), **options)
+    ready = [drmime.as_image(fixed, mask=mask, spacing=(2, 3)), drmime.as_image(moving)]
+    result = register(*ready, **options)
+    assert np.array_equal(result.matrix, plain.matrix)
+    assert result.settings["fixed_mask"] == plain.settings["fixed_mask"] is not None
+    assert np.allclose(result.warp(ready[1])[0], plain.warp(moving), atol=1e-5)
+    both = Image(torch.cat([ready[1].data] * 2), ready[1].grid)
+    with pytest.raises(InputError, match="moving image: expected an Image of one, got a batch of 2"):
+        register(fixed, both, **options)
+
+
+def test_what_the_package_offers_is_listed() -> None:
+    assert set(drmime.__all__) <= set(dir(drmime))
+    assert all(getattr(drmime, name) is not None for name in drmime.__all__)
 
 
 def test_lists_give_a_list_and_single_images_one_result() -> None:

@@ -8,12 +8,11 @@ from posed import Case
 from torch import Tensor
 
 from drmime.geometry.matrices import translation
-from drmime.start.refine import reduced_pair
 from drmime.start.residuals import BLOCKS, FEWEST, NEAR, REACH, Residuals, _correlated, _cut, residuals
 
 
 def of(case: Case, matrix: Tensor) -> Residuals:
-    return residuals(reduced_pair(case.fixed, case.moving, matrix[None]), matrix)
+    return residuals(case.inputs().reduced(matrix), matrix)
 
 
 def test_all_blocks_agree_where_the_truth_puts_them_and_few_where_a_turn_by_a_right_angle_does(ndim: int) -> None:
@@ -25,7 +24,7 @@ def test_all_blocks_agree_where_the_truth_puts_them_and_few_where_a_turn_by_a_ri
 def test_a_small_shift_is_measured(ndim: int) -> None:
     """By a whole number of pixels of the level that is compared, within the reach."""
     case = Case(ndim)
-    small = reduced_pair(case.fixed, case.moving, case.truth[None])
+    small = case.inputs().reduced(case.truth)
     grid = small.fixed.levels[0].grid
     pixels = max(2, math.floor(0.6 * REACH * math.hypot(*grid.shape)))
     step = torch.zeros(ndim, dtype=torch.float64)

@@ -8,9 +8,10 @@ import torch
 from scipy import ndimage
 
 import drmime
+from drmime import Doubt
 from drmime.geometry.matrices import translation
 from drmime.image.door import as_image
-from drmime.start.rivals import Rival, rival
+from drmime.start.rivals import Rival, peak_ratio, rival
 from drmime.start.score import Reduced
 
 skimage_data = pytest.importorskip("skimage.data", reason="scikit-image brings the pictures")
@@ -45,7 +46,7 @@ def static() -> tuple[np.ndarray, np.ndarray]:
 
 def found(fixed: np.ndarray, moving: np.ndarray, x: float = 0.0, y: float = 0.0) -> Rival | None:
     images = [as_image(pixels, role="fixed").normalised() for pixels in (fixed, moving)]
-    return rival(Reduced.of(*images, 1.0, 3), translation(torch.tensor([x, y], dtype=torch.float64)))
+    return rival(Reduced.of(*images, 1.0), translation(torch.tensor([x, y], dtype=torch.float64)))
 
 
 def test_one_answer_has_no_rival() -> None:
@@ -82,7 +83,7 @@ def test_a_camera_s_own_pattern_is_contradicted_by_the_scene() -> None:
 
 def test_shifts_are_in_the_world_of_the_fixed_image() -> None:
     images = [as_image(pixels, role="fixed", spacing=(0.5, 0.5)).normalised() for pixels in (camera(), band())]
-    other = rival(Reduced.of(*images, 1.0, 3), torch.eye(3, dtype=torch.float64))
+    other = rival(Reduced.of(*images, 1.0), torch.eye(3, dtype=torch.float64))
     assert other is not None
     assert other.shift.tolist() == pytest.approx([6, 0], abs=1)
 
@@ -98,7 +99,7 @@ def test_a_volume_of_one_answer_has_no_rival_and_a_periodic_one_has(rng: np.rand
 
 def found_3d(pixels: np.ndarray) -> Rival | None:
     image = as_image(pixels.astype(np.float32), role="fixed").normalised()
-    return rival(Reduced.of(image, image, 1.0, 3), torch.eye(4, dtype=torch.float64))
+    return rival(Reduced.of(image, image, 1.0), torch.eye(4, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("kind", ["band", "static", "lattice 10", "lattice 24"])
@@ -113,3 +114,54 @@ def test_the_result_is_right_or_doubtful(kind: str, group: str) -> None:
     result = register(*pair, group=group)
     off = np.abs(result.to_moving([[128, 128]])[0] - 128 - shift).max()
     assert off < 1 or result.doubts
+    if kind.startswith("lattice"):
+        assert Doubt.SHIFTED in result.doubts
+
+
+# The peak ratio
+
+
+def ratio(fixed: np.ndarray, moving: np.ndarray, x: float = 0.0) -> float:
+    images = [as_image(pixels, role="fixed", channel_axis=None).normalised() for pixels in (fixed, moving)]
+    matrix = torch.eye(fixed.ndim + 1, dtype=torch.float64)
+    matrix[0, -1] = x
+    return peak_ratio(Reduced.of(*images, 1.0), matrix)
+
+
+def test_the_right_place_stands_above_all_wrong_ones_and_a_wrong_one_does_not() -> None:
+    negative = 255 - camera()
+    assert ratio(camera(), negative) > 3
+    assert ratio(camera(), negative, 60) < 1
+    assert ratio(camera(), negative[::-1].T.copy()) < 1
+
+
+def blobs(side: int, ndim: int) -> np.ndarray:
+    """One scene at any size: smooth, so that larger images show no more of it."""
+    coarse = np.random.default_rng(5).random((12,) * ndim)
+    return ndimage.zoom(coarse, side / 12, order=3, mode="grid-constant", grid_mode=True)
+
+
+def test_one_scene_has_one_ratio_at_every_size() -> None:
+    ratios = [ratio(blobs(side, 2), 1 - blobs(side, 2)) for side in (64, 128, 256, 512)]
+    assert max(ratios) < 1.3 * min(ratios)
+    ratios = [ratio(blobs(side, 3), 1 - blobs(side, 3)) for side in (32, 48, 64)]
+    assert max(ratios) < 1.3 * min(ratios)
+
+
+def test_noise_and_lattices_have_a_low_ratio_and_images_without_edges_none() -> None:
+    one, other = np.random.default_rng(0).random((2, 96, 96))
+    assert ratio(one, other) < 1.2
+    assert ratio(lattice((0, 0), 16, 0), lattice((0, 0), 16, 1)) < 1.2
+    nothing = np.zeros((64, 64))
+    nothing[:32] = 1
+    assert ratio(nothing, nothing, 1000) == 0
+
+
+def test_turned_places_count_where_the_group_turns() -> None:
+    """A scene of six equal sectors fits as well turned by 60 degrees."""
+    rows, columns = np.mgrid[-64:64, -64:64] + 0.5
+    sectors = np.cos(6 * np.arctan2(rows, columns)) * np.exp(-((np.hypot(rows, columns) - 36) ** 2) / 300)
+    image = as_image(sectors).normalised()
+    small, eye = Reduced.of(image, image, 1.0), torch.eye(3, dtype=torch.float64)
+    assert peak_ratio(small, eye) == pytest.approx(1, abs=0.1)
+    assert peak_ratio(small, eye, turned=False) > 1.4

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import Function, oblique, photograph
+from scipy.fft import next_fast_len
 from textures import about, busy, corner_error, inverted, turn
 from tolerances import EXACT
 from torch import Tensor
@@ -467,3 +468,7 @@ def test_whatever_comes_is_taken_or_named(options: dict[str, Any]) -> None:
     assert 0 < search.least_overlap < 1
     assert search.count >= 1
     assert {type(search.rotate), type(search.mirrored)} == {bool}
+
+
+def test_lengths_for_the_fft_are_those_of_scipy() -> None:
+    assert [good_length(n) for n in range(1, 2000)] == [next_fast_len(n, real=True) for n in range(1, 2000)]

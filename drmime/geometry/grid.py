@@ -142,6 +142,11 @@ def linear_part(matrix: Tensor, grid: Grid) -> Tensor:
     return slopes(matrix, middle[None])[..., 0, :, :] / denominator[..., None, None]
 
 
+def scale_of(matrix: Tensor, fixed: Grid) -> float:
+    """World length in the moving image of one in the fixed image, under a map (D+1, D+1)."""
+    return float(linear_part(matrix, fixed).det().abs().clamp(min=1e-90)) ** (1 / fixed.ndim)
+
+
 def scaled(matrix: Tensor, grid: Grid) -> Tensor:
     """The same projective map in the scale and sign that `apply` needs, for images on `grid`. (..., D+1, D+1), the same
 

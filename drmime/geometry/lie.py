@@ -89,8 +89,24 @@ def _own(name: str, matrix: Tensor, ndim: int) -> Tensor:
         raise InputError(
             f"generator {name!r}: expected a finite matrix of shape {(ndim + 1, ndim + 1)}, got {tuple(matrix.shape)}"
         )
-    return matrix
+    return matrix.cpu().clone()
 
 
 def _none() -> dict[str, Tensor]:
     raise InputError("group: expected at least one generator, got none")
+
+
+def affine_generators(generators: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those without perspective; all of them where none is."""
+    return {name: matrix for name, matrix in generators.items() if not matrix[-1].any()} or dict(generators)
+
+
+def similarity_generators(generators: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those that shift, turn and scale and no more; all of them where none does."""
+    return {name: matrix for name, matrix in generators.items() if _keeps_shape(matrix)} or dict(generators)
+
+
+def _keeps_shape(generator: Tensor) -> bool:
+    linear = generator[:-1, :-1]
+    even = linear.diagonal().mean() * torch.eye(len(linear)).to(linear)
+    return not bool(generator[-1].any()) and bool(((linear + linear.mT) / 2 - even).abs().max() < 1e-9)

@@ -1,4 +1,4 @@
-"""`as_image`: the one door where images are checked. Nothing behind it checks them again."""
+"""`as_image`: the one place where images are checked. Nothing that is given its result checks it again."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from drmime.image.pixels import Pixels, arranged, chosen
 def as_image(
     data: Any,
     *,
-    role: str,
+    role: str = "given",
     mask: Any = None,
     spacing: Sequence[float] | None = None,
     channel_axis: int | str | None = "auto",
@@ -28,11 +28,11 @@ def as_image(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Image:
-    """Check and convert one image of 2 or 3 spatial dimensions: a path, an array, a tensor, `Pixels`, or an image of itk,
-    SimpleITK, ANTs, nibabel, xarray, Pillow or numpy.ma; B = 1.
+    """Check and convert one image of 2 or 3 spatial dimensions: a path, an array, a tensor, an `Image`, `Pixels`, or an image
+    of itk, SimpleITK, ANTs, nibabel, xarray, Pillow or numpy.ma; B = 1.
 
     Args:
-        role: "fixed" or "moving", for messages.
+        role: what messages call it.
         mask: array or path of the image's spatial shape; nonzero counts. With one that the image itself has, both count.
         spacing: pixel lengths in array order; by default those of the file or object, else 1.
         channel_axis: where the channels are; None when there are none; "auto": where the file or object says, else the last
@@ -43,6 +43,7 @@ def as_image(
     Raises:
         InputError: anything that cannot be registered, in one sentence.
     """
+    channel_axis = "auto" if isinstance(data, Image) else channel_axis  # an Image knows
     source = arranged(load(data, role), channel_axis, role, isinstance(data, Tensor), SMALLEST_SIDE)
     array = chosen(source.channels, channel, role)
     grid = _grid(array.shape[1:], spacing, source.grid, role)
@@ -50,6 +51,9 @@ def as_image(
         array = np.array(array, dtype=np.float64 if dtype == torch.float64 else np.float32, order="C")  # a copy, always
     pixels = torch.as_tensor(array, device=device)[None]
     inside = _mask(mask, array.shape[1:], role)
+    if isinstance(data, Image) and data.mask is not None:
+        known = data.mask[0, 0].cpu().numpy() > 0
+        inside = known if inside is None else inside & known
     own: np.ndarray | None = None if source.mask is None else np.all(chosen(source.mask, channel, role), 0)
     if own is not None:
         inside = own if inside is None else inside & own
@@ -72,13 +76,23 @@ def as_image(
 
 
 def load(data: Any, role: str, labels: bool = False) -> Pixels:
-    """The pixels behind a path, array, tensor or an image of another package, of a numeric dtype."""
+    """The pixels behind a path, array, tensor, `Image` or an image of another package, of a numeric dtype."""
+    data = _pixels(data, role) if isinstance(data, Image) else data
     pixels = read_image(data, labels) if isinstance(data, (str, Path)) else from_object(data, role, labels)
     if pixels.array.dtype.kind not in "buif":
         raise InputError(
             f"{role} image: expected bool, integer or real numbers, got dtype {pixels.array.dtype}. Convert it first."
         )
     return pixels
+
+
+def _pixels(image: Image, role: str) -> Pixels:
+    """What one prepared image holds, but for its mask, which hides no values as that of a masked array does."""
+    if len(image.data) != 1:
+        raise InputError(f"{role} image: expected an Image of one, got a batch of {len(image.data)}. Pass a list of images.")
+    pixels = image.data[0].detach().cpu()
+    pixels = pixels if pixels.dtype == torch.float64 else pixels.float()
+    return Pixels(pixels.numpy(), image.grid, tuple(range(1, image.grid.ndim + 1)), 0)
 
 
 def _grid(shape: Sequence[int], spacing: Sequence[float] | None, grid: Grid | None, role: str) -> Grid:

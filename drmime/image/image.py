@@ -1,4 +1,4 @@
-"""`Image`: pixels on a grid, with a mask; `as_image`, the one door where images are checked."""
+"""`Image`: pixels on a grid, with a mask; how they are interpolated and normalised."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

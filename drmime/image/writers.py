@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 import tifffile
 
@@ -79,6 +78,8 @@ def write_npy(path: Path, array: np.ndarray, grid: Grid) -> None:
 
 def write_picture(path: Path, array: np.ndarray, grid: Grid) -> None:
     pixels = array.astype(np.uint8) * 255 if array.dtype == bool else array
+    import imageio.v3 as iio  # here, since a registration of arrays writes nothing and need not wait for it
+
     iio.imwrite(path, pixels, plugin="pillow")
 
 

@@ -12,13 +12,13 @@ from drmime.start.doubts import Doubt, Doubts
 from drmime.start.propose.base import corner_distances
 from drmime.start.refine import Candidate
 
-CLEAR = 20.0  # standard deviations, from which a first look may be enough
+CLEAR = 1.4  # peak ratio from which a look may be enough; of 130 wrong starts none had it, of 388 right ones 95 %
 RIVAL = 0.5  # share of the best one's evidence that no start elsewhere may have then
 SAME = (0.7, 0.02)  # share of the evidence, and of the diagonal, with which another start has come to the same place
 DOUBTFUL = 0.8  # a start elsewhere for which this share of the best one's evidence speaks
 APART = 0.05  # of the fixed image's diagonal: corners further off, on average, are elsewhere
 NEARBY = 0.25  # of the fixed image's diagonal, likewise: within it a start is one that the given start may have meant
-CHANCE = 8.0  # standard deviations; neighbouring pixels are not independent, so chance reaches several
+CHANCE = 1.2  # peak ratio below which a result is doubted; of the same starts 86 % of the wrong ones, 4 % of the right ones
 
 
 def as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> tuple[Candidate, ...]:
@@ -36,8 +36,8 @@ def stronger(one: Candidate, other: Candidate) -> Candidate:
 
 
 def stands_out(candidates: Sequence[Candidate], fixed: Grid) -> bool:
-    """Whether edges agree, and far more speaks for the first candidate than for any elsewhere; false of a single one."""
-    return len(candidates) > 1 and candidates[0].score > CLEAR and _elsewhere(candidates, fixed, RIVAL) is None
+    """Whether far more speaks for the first candidate than for any elsewhere; false of a single one."""
+    return len(candidates) > 1 and elsewhere(candidates, fixed, RIVAL) is None
 
 
 def agreed(candidates: Sequence[Candidate], fixed: Grid) -> bool:
@@ -48,22 +48,20 @@ def agreed(candidates: Sequence[Candidate], fixed: Grid) -> bool:
     return any(not apart(best.matrix, other.matrix, fixed, near) for other in strong)
 
 
-def _elsewhere(candidates: Sequence[Candidate], fixed: Grid, share: float) -> Candidate | None:
+def elsewhere(candidates: Sequence[Candidate], fixed: Grid, share: float = DOUBTFUL) -> Candidate | None:
     """The best start elsewhere, if more than this share of the first one's evidence speaks for it."""
     best, *others = candidates
     strong = (other for other in others if other.evidence > share * best.evidence)
     return next((other for other in strong if apart(best.matrix, other.matrix, fixed)), None)
 
 
-def doubts(candidates: Sequence[Candidate], fixed: Grid) -> Doubts:
-    """Why the first candidate may be wrong, as its comparison with the others says."""
+def doubts(candidates: Sequence[Candidate], fixed: Grid, ratio: float) -> Doubts:
+    """Why the first candidate, with this peak ratio, may be wrong, as other places and the other candidates say."""
     best = candidates[0]
-    if best.score < CHANCE:
-        return {Doubt.CHANCE: {"score": best.score}}
-    if other := _elsewhere(candidates, fixed, DOUBTFUL):
-        share = other.evidence / best.evidence
-        used = "the one used, which is nearer to the given start" if share > 1 else "the one used"  # `as_given`
-        return {Doubt.ELSEWHERE: {"source": other.source, "share": share, "used": used}}
+    if ratio < CHANCE:
+        return {Doubt.CHANCE: {"ratio": ratio}}
+    if other := elsewhere(candidates, fixed):
+        return {Doubt.ELSEWHERE: {"source": other.source, "share": other.evidence / best.evidence}}  # above 1: see `as_given`
     return {}
 
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 class Doubt(enum.Enum):
     """A reason to look at the overlay; each value is a sentence with gaps for its figures."""
 
-    CHANCE = "edges agree no more than by chance ({score:.0f} standard deviations)"
-    ELSEWHERE = "about as much speaks for a start elsewhere ({source}, {share:.0%} of the evidence) as for {used}"
-    SHIFTED = "{by} agree about as well, or better, when the start is shifted by ({shift}) ({share:.0%} of its score)"
+    CHANCE = "edges agree hardly better than at other places (peak ratio {ratio:.2f})"
+    ELSEWHERE = "about as much speaks for a start elsewhere ({source}, {share:.0%} of the evidence for the one used)"
+    SHIFTED = "{by} agree about as well, or better, when the start is shifted by {shift} ({share:.0%} of its score)"
     ALONE = "no other start was found than the given one"
     SCATTERED = "{near:.0%} of the image's blocks agree best where they lie, the others elsewhere"
     MIRRORED = (
-        "the moving image seems to be mirrored: edges agree by {mirrored:.0f} standard deviations when it is, by {score:.0f} "
-        'when it is not; pass initialiser={{"name": "search", "mirrored": True}} to allow it'
+        "the moving image seems to be mirrored: peak ratio {mirrored:.2f} when it is, {ratio:.2f} when it is not; pass "
+        'initialiser={{"name": "search", "mirrored": True}} to allow it'
     )
 
     def sentence(self, figures: "Figures") -> str:
@@ -22,5 +22,5 @@ class Doubt(enum.Enum):
         return f"Doubtful: {self.value.format(**figures)}. Look at the overlay."
 
 
-Figures = Mapping[str, float | str]
+Figures = Mapping[str, float | str | list[float]]
 Doubts = Mapping[Doubt, Figures]

@@ -12,7 +12,7 @@ from drmime.geometry.grid import Grid
 from drmime.start.propose import Initialiser
 from drmime.start.propose.features import Features
 from drmime.start.propose.search import Search
-from drmime.start.refine import QUICK_RUNGS, RUNGS, Rung
+from drmime.start.refine import QUICK_ROUNDS, ROUNDS, Round
 
 QUICK: dict[int, dict[str, Any]] = {  # a first look, by dimension: so many poses that several candidates lie near the right one
     2: {"size": 64, "step": 5.0, "scales": (0.85, 1.0, 1.18), "count": 10, "apart": 0.03},
@@ -32,12 +32,21 @@ ANY_PIXELS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What is asked for to start from, beside the given start."""
+
+    asked: Sequence[tuple[str, Initialiser]] = ()  # by name
+    search: bool = True  # whether the looks that suit the group are taken ("auto")
+    refine: bool = True  # False: the given start goes to the metric as it is
+
+
+@dataclass(frozen=True)
 class Look:
     """What proposes starts, and how they are refined."""
 
     name: str
     proposers: Sequence[tuple[str, Initialiser]] = ()
-    rungs: Sequence[Rung] = RUNGS
+    rounds: Sequence[Round] = ROUNDS
     further: bool = False  # not taken where edges agree well enough
 
 
@@ -50,7 +59,7 @@ def looks(generators: Mapping[str, Tensor], fixed: Grid, moving: Grid) -> list[L
     thorough = suited(generators)
     if not thorough:
         return []
-    made = [Look("a quick search", suited(generators, quick=True), QUICK_RUNGS), Look("a thorough search", thorough)]
+    made = [Look("a quick search", suited(generators, quick=True), QUICK_ROUNDS), Look("a thorough search", thorough)]
     if fixed.ndim == 2:
         made.append(Look("a search of small overlaps", _searches(generators, SMALL_OVERLAP), further=True))
         unknown = without_spacing(fixed, moving)

@@ -1,9 +1,10 @@
-"""From many starts to one: candidates are refined together, the losers are dropped, and the best goes on.
+"""From many starts to one: candidates are refined together, the worse ones are dropped, and the best goes on.
 
 Where the truth lies is nearly always among the first candidates of a search; which one it is, intensities do not say: mutual
-information prefers candidates of small overlap. The gradient-angle score mostly does, more often with other witnesses beside it
-(`drmime.start.score`), and it also brings a candidate from some per cent off to the top of its own hill. Where that hill is
-beside the place, mutual information leads back, once the place is chosen (`experiments/README.md` has the figures).
+information prefers candidates of small overlap. The agreement of gradient directions mostly does, more often with the other
+factors of the evidence beside it (`drmime.start.score`), and it also brings a candidate from some per cent off to its local
+maximum. Where that maximum is beside the place, mutual information leads back, once the place is chosen
+(`experiments/README.md` has the figures).
 """
 
 import math
@@ -14,20 +15,19 @@ import torch
 from torch import Tensor
 
 from drmime.compare import MINE, GradientAngle, Similarity
-from drmime.geometry.grid import Grid, linear_part, unravel
-from drmime.image.image import Image
+from drmime.geometry.grid import Grid, scale_of, unravel
 from drmime.image.pyramid import Pyramid
 from drmime.optimise import Schedule, Stop, maximise
 from drmime.sampling import Overlap, Sampler, Uniform
-from drmime.start.score import Reduced
+from drmime.start.inputs import Inputs
 from drmime.transform.linear import LieTransform
 
 
 @dataclass(frozen=True)
-class Rung:
-    """One round: which candidates enter it, how many levels are used, counted from the coarsest, and for how long.
+class Round:
+    """Which candidates enter it, how many levels are used, counted from the coarsest, and for how long.
 
-    Before a start is near, edges are as glad to be stretched onto wrong ones: the first steps keep shapes.
+    Far from the optimum, stretch and shear raise the score of wrong places: the first steps keep shapes.
     """
 
     keep: int
@@ -38,125 +38,74 @@ class Rung:
     stretch: bool = True  # False: shifts, rotations and scales alone, as far as the group has them
 
 
-RUNGS = (
-    Rung(keep=20, least=0.2, levels=2, steps=25, points=1024, stretch=False),
-    Rung(keep=4, least=0.3, levels=3, steps=50, points=2048),
+ROUNDS = (
+    Round(keep=20, least=0.2, levels=2, steps=25, points=1024, stretch=False),
+    Round(keep=4, least=0.3, levels=3, steps=50, points=2048),
 )
-QUICK_RUNGS = tuple(replace(rung, points=1024) for rung in RUNGS)  # saturated images, say, need the others
+QUICK_ROUNDS = tuple(replace(one, points=1024) for one in ROUNDS)  # saturated images, say, need the others
 SPREAD = 4.0  # largest scale by the least one of starts that are refined together
-CLIMB_RATE = 0.01
+RATE = 0.01  # Adam's first
 POLISH = Schedule(steps=150, rate=0.001, tolerance=0, least_overlap=0.02)
 WORSE = 0.5  # share of the evidence that a polished start must have kept
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
-    """A start: who proposed it, and how well edges agree there, in standard deviations of chance."""
+    """A start, and who proposed it."""
 
     source: str
-    score: float
     matrix: Tensor  # shape: (D+1, D+1), moving_from_fixed, world; refined as far as it came
     evidence: float = math.nan  # by which the starts of one pair are ranked (`drmime.start.score`)
 
 
-def climb(
-    fixed: Image,
-    moving: Image,
-    proposals: Sequence[tuple[str, Tensor]],
-    generators: Mapping[str, Tensor],
-    seed: int,
-    rungs: Sequence[Rung] = RUNGS,
-) -> tuple[Candidate, ...]:
+def refined(inputs: Inputs, proposals: Sequence[tuple[str, Tensor]], rounds: Sequence[Round] = ROUNDS) -> tuple[Candidate, ...]:
     """All starts proposed for one pair, the best first; those that stayed longest are refined furthest.
 
-    `proposals`: sources and matrices (D+1, D+1). The images are normalised, B = 1. Perspective is left to the metric asked for.
-    Starts of far different scales are refined apart from each other: each group is seen at pixels that suit it.
+    `proposals`: sources and matrices (D+1, D+1). Perspective is left to the metric asked for. Starts of far different scales
+    are refined apart from each other: each group is seen at pixels that suit it.
     """
-    basis = _without_perspective(generators)
-    scales = [scale_of(matrix, fixed.grid) for _, matrix in proposals]
+    scales = [scale_of(matrix, inputs.fixed.grid) for _, matrix in proposals]
     first = scales[min(1, len(scales) - 1)]  # that was found
     groups: dict[int, list[tuple[str, Tensor]]] = {}
     for scale, one in zip(scales, proposals, strict=True):
         groups.setdefault(round(math.log(scale / first, SPREAD)), []).append(one)
-    climbed = [candidate for some in groups.values() for candidate in _together(fixed, moving, some, basis, seed, rungs)]
-    return tuple(sorted(climbed, key=lambda candidate: -candidate.evidence))
+    found = [candidate for some in groups.values() for candidate in _together(inputs, some, rounds)]
+    return tuple(sorted(found, key=lambda candidate: -candidate.evidence))
 
 
-def _together(
-    fixed: Image,
-    moving: Image,
-    proposals: Sequence[tuple[str, Tensor]],
-    basis: Mapping[str, Tensor],
-    seed: int,
-    rungs: Sequence[Rung],
-) -> list[Candidate]:
+def _together(inputs: Inputs, proposals: Sequence[tuple[str, Tensor]], rounds: Sequence[Round]) -> list[Candidate]:
     """Starts of about one scale, refined as one batch, in their order."""
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(inputs.seed)
     matrices = torch.stack([matrix for _, matrix in proposals])
-    small = reduced_pair(fixed, moving, matrices)
-    order, first = torch.arange(len(proposals)), small.coarsest(rungs[0].levels)
-    for rung in rungs:
+    small = inputs.reduced(matrices[min(1, len(matrices) - 1)])
+    order, first = torch.arange(len(proposals)), small.coarsest(rounds[0].levels)
+    for one in rounds:
         values, ranks = first.judged(matrices[order])[1].sort(descending=True, stable=True)
-        order = order[ranks][: max(1, min(rung.keep, int((values > rung.least * values[0]).sum())))]
-        part, allowed = small.coarsest(rung.levels), basis if rung.stretch else shapely(basis)
-        plan = Schedule(rung.steps, CLIMB_RATE, tolerance=0, least_overlap=0.02)
-        parts = GradientAngle(), Strength(rung.points), plan
-        matrices[order] = _refined(part.fixed, part.moving, matrices[order], allowed, *parts, random, fixed.grid)
-    score, evidence = (values.tolist() for values in small.judged(matrices))  # of all at one level, so that they compare
-    return [Candidate(source, *rest) for (source, _), *rest in zip(proposals, score, matrices, evidence, strict=True)]
+        order = order[ranks][: max(1, min(one.keep, int((values > one.least * values[0]).sum())))]
+        part, allowed = small.coarsest(one.levels), inputs.affine if one.stretch else inputs.similarity
+        plan = Schedule(one.steps, RATE, tolerance=0, least_overlap=0.02)
+        parts = GradientAngle(), Strength(one.points), plan
+        matrices[order] = _moved(part.fixed, part.moving, matrices[order], allowed, *parts, random, inputs.fixed.grid)
+    evidence = small.judged(matrices)[1].tolist()  # of all at one level, so that they compare
+    return [Candidate(source, *rest) for (source, _), *rest in zip(proposals, matrices, evidence, strict=True)]
 
 
-def polished(fixed: Image, moving: Image, best: Candidate, generators: Mapping[str, Tensor], seed: int) -> Candidate:
+def polished(inputs: Inputs, best: Candidate) -> Candidate:
     """`best` refined by what MINE sees, intensities beside edges; `best` itself where far less evidence speaks for that.
 
     Edges come to rest beside the place where one image draws lines of its own: both sides of a road on a map, bone beside skin.
     """
-    metric, small = MINE(), reduced_pair(fixed, moving, best.matrix[None])
+    metric, small = MINE(), inputs.reduced(best.matrix)
     here, there = (levels.described(metric.describe) for levels in small.plain)
     if any(level.mask is not None and not level.mask.any() for level in here.levels):  # so thin a mask is lost on the way
         return best
-    parts = metric, Uniform(), POLISH, torch.Generator().manual_seed(seed)
-    matrix = _refined(here, there, best.matrix[None], _without_perspective(generators), *parts, fixed.grid)[0]
-    both = torch.stack([best.matrix, matrix])
-    scores, evidences = (values.tolist() for values in small.judged(both))
-    if evidences[1] < WORSE * evidences[0]:
-        return best
-    return Candidate(best.source, scores[1], matrix, evidences[1])
+    parts = metric, Uniform(), POLISH, torch.Generator().manual_seed(inputs.seed)
+    matrix = _moved(here, there, best.matrix[None], inputs.affine, *parts, inputs.fixed.grid)[0]
+    before, after = small.judged(torch.stack([best.matrix, matrix]))[1].tolist()
+    return best if after < WORSE * before else Candidate(best.source, matrix, after)
 
 
-def scores_at(fixed: Image, moving: Image, starts: Sequence[Tensor], levels: int = RUNGS[-1].levels) -> Tensor:
-    """The scores of starts as they come, on as many of the levels on which candidates are compared. shape: (K,)"""
-    matrices = torch.stack([*starts])
-    return reduced_pair(fixed, moving, matrices).coarsest(levels).judged(matrices)[0]
-
-
-def _without_perspective(generators: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those that are affine; all of them where none is."""
-    return {name: matrix for name, matrix in generators.items() if not matrix[-1].any()} or dict(generators)
-
-
-def shapely(generators: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those that shift, turn and scale and no more; all of them where none does."""
-    return {name: matrix for name, matrix in generators.items() if _keeps_shape(matrix)} or dict(generators)
-
-
-def _keeps_shape(generator: Tensor) -> bool:
-    linear = generator[:-1, :-1]
-    even = linear.diagonal().mean() * torch.eye(len(linear)).to(linear)
-    return bool(((linear + linear.mT) / 2 - even).abs().max() < 1e-9)
-
-
-def reduced_pair(fixed: Image, moving: Image, starts: Tensor) -> Reduced:
-    """Both images at the levels of the rungs, whose pixels are of one size under the second start, the first that was found."""
-    return Reduced.of(fixed, moving, scale_of(starts[min(1, len(starts) - 1)], fixed.grid), RUNGS[-1].levels)
-
-
-def scale_of(start: Tensor, fixed: Grid) -> float:
-    """World length in the moving image of one in the fixed image."""
-    return float(linear_part(start, fixed).det().abs().clamp(min=1e-90)) ** (1 / fixed.ndim)
-
-
-def _refined(
+def _moved(
     fixed: Pyramid,
     moving: Pyramid,
     starts: Tensor,

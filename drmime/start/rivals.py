@@ -1,10 +1,13 @@
-"""Other places for a start that has been chosen: the score of every shift from it, and where intensities agree better.
+"""Other places for a start that has been chosen: the score of every shift from it, how far it stands above them, and where
+intensities agree better.
 
 Candidates of a search are kept apart, so that two answers a few pixels from each other (a lattice, a part of the scene that
 moves by itself, a pattern that belongs to the camera) come to one candidate. Here the resolution is that of the score's own
 peak: another peak, however near, that is not joined to the chosen one by places of nearly as high a score, is another answer.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +15,18 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from drmime.geometry.matrices import homogeneous, translation
 from drmime.image.orientation import gaussian
 from drmime.start.propose.angle import GradientAngle
+from drmime.start.propose.poses import rotations
 from drmime.start.score import Reduced, correlation, moving_edges, paired_values
 
 NEARLY = 0.7  # share of the chosen place's score; 0.6 to 0.8 doubt nearly the same real pairs (`experiments/README.md`)
 PIXELS = 2**16  # of the level that is looked at, at most
 LEAST_OVERLAP = 0.1  # of the most that any shift has
+COVERED = 0.35  # of the most overlap that any shift has, which other places must have, as in a search
+APART = 0.05  # of the longest side: shifts within it are no other place
+TURNS = {2: 60.0, 3: 90.0}  # degrees between the rotations at which other places are looked at, by dimension
 PEAK = 3  # pixels within which the chosen place's peak lies
 FAR = 0.08  # of the longest side: shifts by which intensities are compared
 SCENE = (1 / 32, 3 / 32)  # of the longest side: Gaussians between which a scene is looked at; patterns of pixels are finer
@@ -40,16 +48,54 @@ def rival(small: Reduced, matrix: Tensor) -> Rival | None:
     return _by_edges(small, matrix) or _by_intensities(small, matrix)
 
 
-def _by_edges(small: Reduced, matrix: Tensor) -> Rival | None:
+def peak_ratio(small: Reduced, matrix: Tensor, turned: bool = True) -> float:
+    """Agreement of edges at a transform by that at the best other place: elsewhere by a shift, or `turned` as well.
+
+    It is the pair's own measure of chance, and means the same for images of any size. Known from the correlation of particle
+    images (Keane and Adrian 1990, doi 10.1088/0957-0233/1/11/013). 0 where no edges agree; NaN where there is no other place.
+    """
+    level = _level(small)
+    grid = small.fixed.levels[level].grid
+    score, overlap, zero = _maps(small, level, matrix)
+    least, reach = COVERED * overlap.max(), max(PEAK, round(APART * max(grid.shape)))
+    peak = score[_around(zero, PEAK)].max()
+    others = np.where(overlap >= least, score, -np.inf)
+    others[_around(zero, reach)] = -np.inf
+    best = others.max()
+    for rotation in rotations(grid.ndim, TURNS[grid.ndim])[1:] if turned else ():  # the first is none
+        about = homogeneous(rotation, grid.centre) @ translation(-grid.centre)
+        score, overlap, _ = _maps(small, level, matrix @ about)
+        best = max(best, score[overlap >= least].max(initial=-np.inf))
+    if peak <= 0:
+        return 0.0
+    return float(peak / best) if best > 0 else math.nan
+
+
+def _level(small: Reduced) -> int:
+    """The finest level that is not too large for a map of every shift."""
     sizes = [level.data[0, 0].numel() for level in small.fixed.levels]
-    level = next((number for number, size in enumerate(sizes) if size <= PIXELS), len(sizes) - 1)
+    return next((number for number, size in enumerate(sizes) if size <= PIXELS), len(sizes) - 1)
+
+
+def _maps(small: Reduced, level: int, matrix: Tensor) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Agreement of edges and overlap at every shift from a transform, and the entry of no shift."""
     fixed, canvas = small.fixed.levels[level], moving_edges(small, level, matrix)
     maps = GradientAngle()
     maps.begin(fixed, canvas, fixed.grid.shape, LEAST_OVERLAP)
     score, overlap = (part[0].numpy() for part in maps.maps(canvas))
+    return score, overlap, [-first for first in maps.first]
+
+
+def _around(place: Sequence[int], reach: int) -> tuple[slice, ...]:
+    return tuple(slice(max(0, at - reach), at + reach + 1) for at in place)
+
+
+def _by_edges(small: Reduced, matrix: Tensor) -> Rival | None:
+    level = _level(small)
+    grid = small.fixed.levels[level].grid
+    score, overlap, zero = _maps(small, level, matrix)
     score = np.where(overlap >= LEAST_OVERLAP * overlap.max(), score, 0)
-    zero = [-first for first in maps.first]  # the entry at which the canvas lies where it was read
-    near = tuple(slice(max(0, at - PEAK), at + PEAK + 1) for at in zero)
+    near = _around(zero, PEAK)
     peak = score[near].max()
     if peak <= 0:
         return None
@@ -62,7 +108,7 @@ def _by_edges(small: Reduced, matrix: Tensor) -> Rival | None:
         return None
     place = np.unravel_index(others.argmax(), others.shape)
     steps = torch.tensor([float(at - start) for at, start in zip(place, zero, strict=True)]).flip(0).double()
-    return Rival(float(others.max() / peak), -fixed.grid.world_from_index[:-1, :-1] @ steps, "edges")
+    return Rival(float(others.max() / peak), -grid.world_from_index[:-1, :-1] @ steps, "edges")
 
 
 def _by_intensities(small: Reduced, matrix: Tensor) -> Rival | None:

@@ -1,10 +1,10 @@
-"""How much speaks for a start: what directions of edges, their strengths and intensities say, each of its own.
+"""How much speaks for a start: agreement of directions of edges, of their strengths, and of intensities.
 
-No single witness is right everywhere. Directions alone cannot tell one ring or one grid from another; strong edges lie on
+No single factor is right everywhere. Directions alone cannot tell one ring or one grid from another; strong edges lie on
 strong edges where two cameras saw one scene, and hardly so where two scanners did; intensities tell the head from the
-ground of a PET image whose edges say little, and mislead by night. Each alone is wrong on pairs where the others are
-right, so a start is ranked by the product of what they say, less the more it stretches or rescales: what is allowed to
-do so fits wrong places better (`experiments/README.md` has the counts).
+background of a PET image whose edges say little, and mislead in images taken by night. Each alone is wrong on pairs where the
+others are right, so a start is ranked by their product, divided by how far it stretches or rescales: far from the optimum,
+stretch and scale raise the score of wrong places (`experiments/README.md` has the counts).
 """
 
 import math
@@ -23,6 +23,7 @@ from drmime.image.pyramid import Pyramid, possible_levels
 from drmime.start.propose.base import pyramid, reduced
 
 SIDE = {2: 256, 3: 64}  # pixels along the fixed image's longest side, by dimension
+LEVELS = 3  # of a reduced pair
 BINS = 16  # of intensities
 LEAST = 0.02  # of what intensities say: where they say nothing, the others decide
 STRENGTH = 2.0  # weight of the correlation of strengths; from 1 to 3 the counts are the same
@@ -39,12 +40,12 @@ class Reduced:
     scales: tuple[float, ...]  # of a moving length by a fixed one, as expected: that of the world, that of the sizes
 
     @classmethod
-    def of(cls, fixed: Image, moving: Image, scale: float, count: int) -> "Reduced":
-        """At most `count` levels of pixels of one size where `scale` is the moving world's length by the fixed world's."""
+    def of(cls, fixed: Image, moving: Image, scale: float) -> "Reduced":
+        """At most `LEVELS` levels of pixels of one size where `scale` is the moving world's length by the fixed world's."""
         finest = [float(image.grid.spacing.min()) for image in (fixed, moving)]
         spacing = max(float(fixed.grid.extent.max()) / SIDE[fixed.grid.ndim], finest[0], finest[1] / scale)
         small = [reduced(pyramid(image), length) for image, length in ((fixed, spacing), (moving, spacing * scale))]
-        count = min(count, *(possible_levels(image.grid) for image in small))
+        count = min(LEVELS, *(possible_levels(image.grid) for image in small))
         here, there = (Pyramid.of(image, count) for image in small)
         level = min(1, count - 1)
         sizes = float((moving.grid.extent.prod() / fixed.grid.extent.prod()) ** (1 / fixed.grid.ndim))
@@ -59,7 +60,7 @@ class Reduced:
 
     def judged(self, matrices: Tensor) -> tuple[Tensor, Tensor]:
         """Of transforms (K, D+1, D+1), over every pixel of the finest level: how well directions of edges agree, in
-        standard deviations of chance, and the evidence of all witnesses, in units that only compare. (K,) each
+        standard deviations of independent pixels, and the evidence of all factors, in units that only compare. (K,) each
         """
         metric = GradientAngle()
         known, found, weight = paired_values(self.fixed.levels[0], self.moving.levels[0], matrices)

@@ -16,7 +16,7 @@ from drmime.start.propose.moments import Moments
 from drmime.start.propose.phase import FourierMellin, PhaseCorrelation
 from drmime.start.propose.search import Search
 from drmime.start.propose.sift import SIFT
-from drmime.start.propose.simple import centre, identity, mass, nothing
+from drmime.start.propose.simple import centre, identity, mass
 
 Initialiser = Callable[[Image, Image], Tensor]
 
@@ -33,4 +33,4 @@ INITIALISERS: dict[str, Callable[..., Initialiser]] = {
     "landmarks": Landmarks,
 }
 
-__all__ = ["INITIALISERS", "Initialiser", "centre", "identity", "mass", "nothing"]
+__all__ = ["INITIALISERS", "Initialiser", "centre", "identity", "mass"]

@@ -5,6 +5,7 @@ read on a canvas in that pose, and a map of scores says how well it fits the fix
 of all maps, distinct from each other, are the candidates.
 """
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -234,8 +235,9 @@ class Search:
         stretch = float(1 / torch.linalg.svdvals(poses).amin())
         sides = sides.clamp(max=max(longest, CORNERS[ndim] * diagonal) / scale * stretch)
         shape = tuple(math.ceil(round(count, 6)) for count in (sides / here.grid.spacing).flip(0).tolist())
-        self.maps.begin(here, there, shape, self.least_overlap)
-        axes, first = directions(here.grid), torch.tensor(self.maps.first)
+        maps = copy.copy(self.maps)  # which holds what it makes of the fixed image: a search may serve two threads
+        maps.begin(here, there, shape, self.least_overlap)
+        axes, first = directions(here.grid), torch.tensor(maps.first)
         apart = max(3, round(0.04 * max(here.grid.shape)))
         canvas = Grid.regular(shape, here.grid.spacing.flip(0).tolist())
         middle = translation(-canvas.centre)
@@ -243,7 +245,7 @@ class Search:
         for start, some in zip(range(0, len(poses), together), poses.split(together), strict=True):
             linear = scale * some  # moving world by fixed world
             from_canvas = homogeneous(linear @ axes, there.grid.centre) @ middle
-            score, overlap = self.maps.maps(self._read(there, canvas, from_canvas, linear))
+            score, overlap = maps.maps(self._read(there, canvas, from_canvas, linear))
             enough = self.least_overlap * self._least(here, overlap)
             score = torch.where(overlap >= enough.view(-1, *[1] * ndim).clamp(min=1), score, -math.inf)
             pose, places, heights = peaks(score, count, apart)

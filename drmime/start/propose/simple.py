@@ -5,12 +5,7 @@ from torch import Tensor
 
 from drmime.geometry.matrices import apply, translation
 from drmime.image.image import Image
-from drmime.start.propose.base import mass_of, stacked
-
-
-def nothing(fixed: Image, moving: Image) -> Tensor:
-    """No start. shape: (0, D+1, D+1)"""
-    return stacked([], fixed.grid.ndim)
+from drmime.start.propose.base import mass_of
 
 
 def identity(fixed: Image, moving: Image) -> Tensor:
