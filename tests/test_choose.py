@@ -39,7 +39,7 @@ def test_starts_become_float64_whatever_their_size() -> None:
     assert starts_of("search", torch.zeros(0, 3, 3), 2).shape == (0, 3, 3)
 
 
-@pytest.mark.parametrize("length", [1e-9, 1e-5, 1e6, 1e9])
+@pytest.mark.parametrize("length", [1e-9, *(pytest.param(length, marks=pytest.mark.slow) for length in (1e-5, 1e6, 1e9))])
 @pytest.mark.parametrize("both", [False, True])
 def test_units_of_length_do_not_matter(length: float, both: bool) -> None:
     """Nanometres against pixels, kilometres against kilometres."""

@@ -103,7 +103,7 @@ def found_3d(pixels: np.ndarray) -> Rival | None:
 
 
 @pytest.mark.parametrize("kind", ["band", "static", "lattice 10", "lattice 24"])
-@pytest.mark.parametrize("group", ["translation", "affine"])
+@pytest.mark.parametrize("group", ["translation", pytest.param("affine", marks=pytest.mark.slow)])
 def test_the_result_is_right_or_doubtful(kind: str, group: str) -> None:
     if kind.startswith("lattice"):
         period = int(kind.split()[1])

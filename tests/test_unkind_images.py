@@ -164,6 +164,7 @@ def test_a_part_under_a_mask_is_enough() -> None:
     assert error(result, truth, fixed.shape) < NEAR, result
 
 
+@pytest.mark.slow
 def test_a_mask_that_leaves_a_few_pixels_is_doubtful() -> None:
     fixed, moving, _ = pair()
     assert register(fixed, moving, fixed_mask=box(slice(120, 123), slice(120, 123))).doubts
@@ -175,6 +176,7 @@ def test_a_mask_that_leaves_nothing_is_refused() -> None:
         register(fixed, moving, fixed_mask=box(slice(0), slice(0)))
 
 
+@pytest.mark.slow
 def test_masks_that_show_different_parts_are_doubtful() -> None:
     fixed, moving, _ = pair(degrees=0)
     top, bottom = box(slice(0, 20), slice(None)), box(slice(-20, None), slice(None))
@@ -185,7 +187,7 @@ def test_masks_that_show_different_parts_are_doubtful() -> None:
 # ---- mirrors
 
 
-@pytest.mark.parametrize("picture", ["section", "brick"])
+@pytest.mark.parametrize("picture", [pytest.param("section", marks=pytest.mark.slow), "brick"])
 def test_a_mirrored_image_is_suspected_and_found_when_asked_for(picture: str) -> None:
     """Bricks lie along the same lines wherever they lie: edges agree by a hundred standard deviations in wrong poses."""
     fixed = section() if picture == "section" else skimage_data.brick().astype(np.float32)[::2, ::2] / 255
