@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from drmime.geometry.grid import scaled
 from drmime.geometry.lie import generators
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
+from drmime.keywords import Keywords
 from drmime.modes import own_modes
 from drmime.observers import Progress
 from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step, Stop, maximise
@@ -27,6 +28,7 @@ from drmime.start.refine import Candidate
 from drmime.threads import threads as use_threads
 from drmime.transform.linear import LieTransform
 
+Many = list[Any] | tuple[Any, ...]
 Watchers = Sequence[Observer | Callable[[Step], None]]
 
 
@@ -38,6 +40,10 @@ class Interrupted(KeyboardInterrupt):
         self.registrations = registrations
 
 
+@overload
+def register(fixed: Many, moving: Many, **options: Unpack[Keywords]) -> list[Registration]: ...
+@overload
+def register(fixed: Any, moving: Any, **options: Unpack[Keywords]) -> Registration: ...
 @own_modes()
 def register(
     fixed: Any,
@@ -69,7 +75,7 @@ def register(
     threads: int = 1,
     progress: bool = False,
     observers: Sequence[Observer | Callable[[Step], None]] = (),
-) -> Any:
+) -> Registration | list[Registration]:
     """Align `moving` to `fixed`: find the transform that takes points of the fixed image to the moving image.
 
     Images have two or three spatial dimensions, gray or with channels, of any sizes and spacings: paths, NumPy arrays, torch
@@ -113,11 +119,21 @@ def register(
         progress: show a bar on stderr, where that is a terminal, with what is being done.
         observers: objects of `drmime.Observer`, or functions of a `Step`.
 
+    Returns:
+        the `Registration` of the pair; for lists, a list of them.
+
     Raises:
         InputError: input that cannot be used; nothing has been computed then.
         Interrupted: Ctrl-C; carries the results so far, which are the best starts while these are still searched for.
 
     The method is DRMIME (Nan, Tennant, Rubin, Ray, MIDL 2020, arXiv 2001.09865).
+
+    Example:
+        >>> rows, columns = np.mgrid[:64, :64]
+        >>> fixed = np.hypot(rows - 20, columns - 30) + 20 * np.sin(rows / 5)
+        >>> moving = 100 - np.roll(fixed, (2, 3), axis=(0, 1))
+        >>> register(fixed, moving, group="translation").to_moving([[30, 30]]).round()
+        array([[33., 32.]])
     """
     told = ("fixed", "moving", "observers", "progress")
     settings = {name: checks.plain(value) for name, value in locals().items() if name not in told}

@@ -24,7 +24,7 @@ start
   start.propose.angle  start.propose.cross  start.propose.simple  start.propose.moments  start.propose.phase
   start.propose.landmarks  start.propose.features  start.propose.sift  start.propose.search  start.propose
   start.doubts  start.score  start.inputs  start.rivals  start.residuals  start.refine  start.looks  start.choose  start.ranking
-pictures  observers  record  result  checks  prepare  registration  .
+pictures  observers  record  result  checks  prepare  keywords  registration  .
 lab
   lab.evaluate  lab.demo
   lab.datasets.case  lab.datasets.reading  lab.datasets.changes  lab.datasets.base  lab.datasets.tables
