@@ -274,13 +274,15 @@ def test_levels_are_capped_with_a_note(side: int, asked: int, used: int) -> None
 
 def test_settings_are_recorded_and_are_plain_json() -> None:
     fixed, moving = images()
+    mask = np.ones(fixed.shape)
+    mask[:9] = 0
     result = register(
         fixed,
         moving,
         metric=NCC(),
         group={"mine": np.eye(3, k=2)},
         initial_transform=torch.as_tensor(FAR),
-        fixed_mask=np.ones(fixed.shape),
+        fixed_mask=mask,
         fixed_spacing=np.array([1.0, 1.0]),
         level_weights=(1, np.float32(2), np.int64(1)),
         rate=np.float64(0.01),
@@ -421,6 +423,7 @@ def test_an_image_made_ready_is_taken_as_it_is() -> None:
     result = register(*ready, **options)
     assert np.array_equal(result.matrix, plain.matrix)
     assert result.settings["fixed_mask"] == plain.settings["fixed_mask"] is not None
+    assert register(fixed, moving, fixed_mask=np.ones(fixed.shape), **options).settings["fixed_mask"] is None  # all count
     assert np.allclose(result.warp(ready[1])[0], plain.warp(moving), atol=1e-5)
     both = Image(torch.cat([ready[1].data] * 2), ready[1].grid)
     with pytest.raises(InputError, match="moving image: expected an Image of one, got a batch of 2"):
