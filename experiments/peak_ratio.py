@@ -10,6 +10,7 @@ import argparse
 import inspect
 import math
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
@@ -107,7 +108,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
     chosen = pairs(args.file, where={"ndim": 2, "already_aligned": 0}, skip={"dataset": "superfusion", "fixed_landmarks": ""})
-    with ProcessPoolExecutor(args.workers) as pool:
+    with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
         found = [one for some in pool.map(starts, chosen) for one in some]
     report(found)
 
