@@ -23,10 +23,12 @@ from drmime.start.score import Reduced, correlation, moving_edges, paired_values
 
 NEARLY = 0.7  # share of the chosen place's score; 0.6 to 0.8 doubt nearly the same real pairs (`experiments/README.md`)
 PIXELS = 2**16  # of the level that is looked at, at most
+# likewise for the peak ratio, by dimension: at 2**16 voxels right and wrong starts of heads mix (`experiments/README.md`)
+RATIO_PIXELS = {2: 2**16, 3: 2**18}
 LEAST_OVERLAP = 0.1  # of the most that any shift has
 COVERED = 0.35  # of the most overlap that any shift has, which other places must have, as in a search
 APART = 0.05  # of the longest side: shifts within it are no other place
-TURNS = {2: 60.0, 3: 90.0}  # degrees between the rotations at which other places are looked at, by dimension
+TURNS = {2: 60.0, 3: 120.0}  # degrees between the rotations at which other places are looked at, by dimension
 PEAK = 3  # pixels within which the chosen place's peak lies
 FAR = 0.08  # of the longest side: shifts by which intensities are compared
 SCENE = (1 / 32, 3 / 32)  # of the longest side: Gaussians between which a scene is looked at; patterns of pixels are finer
@@ -54,7 +56,7 @@ def peak_ratio(small: Reduced, matrix: Tensor, turned: bool = True) -> float:
     It is the pair's own measure of chance, and means the same for images of any size. Known from the correlation of particle
     images (Keane and Adrian 1990, doi 10.1088/0957-0233/1/11/013). 0 where no edges agree; NaN where there is no other place.
     """
-    level = _level(small)
+    level = _level(small, RATIO_PIXELS[small.fixed.levels[0].grid.ndim])
     grid = small.fixed.levels[level].grid
     score, overlap, zero = _maps(small, level, matrix)
     least, reach = COVERED * overlap.max(), max(PEAK, round(APART * max(grid.shape)))
@@ -71,10 +73,10 @@ def peak_ratio(small: Reduced, matrix: Tensor, turned: bool = True) -> float:
     return float(peak / best) if best > 0 else math.nan
 
 
-def _level(small: Reduced) -> int:
-    """The finest level that is not too large for a map of every shift."""
+def _level(small: Reduced, most: int) -> int:
+    """The finest level of at most so many pixels, for a map of every shift."""
     sizes = [level.data[0, 0].numel() for level in small.fixed.levels]
-    return next((number for number, size in enumerate(sizes) if size <= PIXELS), len(sizes) - 1)
+    return next((number for number, size in enumerate(sizes) if size <= most), len(sizes) - 1)
 
 
 def _maps(small: Reduced, level: int, matrix: Tensor) -> tuple[np.ndarray, np.ndarray, list[int]]:
@@ -91,7 +93,7 @@ def _around(place: Sequence[int], reach: int) -> tuple[slice, ...]:
 
 
 def _by_edges(small: Reduced, matrix: Tensor) -> Rival | None:
-    level = _level(small)
+    level = _level(small, PIXELS)
     grid = small.fixed.levels[level].grid
     score, overlap, zero = _maps(small, level, matrix)
     score = np.where(overlap >= LEAST_OVERLAP * overlap.max(), score, 0)
