@@ -110,32 +110,22 @@ def peaks(surfaces: Tensor, count: int, apart: int) -> tuple[Tensor, Tensor, Ten
     Returns numbers of surfaces (K,), indices (K, D) and heights (K,), on the CPU, one surface after the other, each best
     first. What is not above 0, NaN too, is no peak.
     """
-    others = surfaces.shape[1:-1]
-    lines = surfaces.nan_to_num(-1).flatten(1, -2)  # shape: (P, lines, length)
-    tops = lines.amax(-1)  # of the lines, since to look for a place in them all takes torch ten times as long
-    reach = torch.arange(-apart, apart + 1, device=lines.device)
+    shape, flat = surfaces.shape[1:], surfaces.flatten(1).nan_to_num(-1)
+    reach = torch.arange(-apart, apart + 1, device=flat.device)
+    around = torch.stack(torch.meshgrid(*[reach] * len(shape), indexing="ij"), -1).view(-1, len(shape))
+    last = torch.tensor(shape, device=flat.device) - 1
+    steps = torch.tensor([math.prod(shape[axis + 1 :]) for axis in range(len(shape))], device=flat.device)
     places, heights = [], []
     for _ in range(count):
-        height, line = tops.max(1)
-        entry = _chosen(lines, line[:, None])[:, 0].argmax(1)
-        place = torch.cat([unravel(line, others), entry[:, None]], -1)
-        near = [(at[:, None] + reach).clamp(0, size - 1) for at, size in zip(place.T, surfaces.shape[1:], strict=True)]
-        around = near[0]
-        for along, size in zip(near[1:-1], others[1:], strict=True):
-            around = (around[..., None] * size + along[:, None]).flatten(1)
-        cleared = _chosen(lines, around).scatter(2, near[-1][:, None].expand(-1, around.shape[1], -1), -1)
-        lines.scatter_(1, around[..., None].expand_as(cleared), cleared)
-        tops.scatter_(1, around, cleared.amax(-1))
+        height, entry = flat.max(1)
+        place = unravel(entry, shape)
+        near = (place[:, None] + around).clamp(min=0).minimum(last)
+        flat.scatter_(1, (near * steps).sum(-1), -1)
         places.append(place)
         heights.append(height)
     place, height = torch.stack(places, 1).cpu(), torch.stack(heights, 1).cpu()
     found = height > 0
     return found.nonzero()[:, 0], place[found], height[found]
-
-
-def _chosen(lines: Tensor, numbers: Tensor) -> Tensor:
-    """Some lines of each surface: (P, L, N), (P, M) -> (P, M, N)"""
-    return lines.gather(1, numbers[..., None].expand(-1, -1, lines.shape[-1]))
 
 
 def stacked(matrices: Sequence[Tensor], ndim: int) -> Tensor:
