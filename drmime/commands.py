@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from drmime import settings
 from drmime.errors import InputError, whole
@@ -24,6 +25,7 @@ from drmime.registration import Interrupted
 from drmime.registration import register as align
 from drmime.registry import known, names_only, options_of
 from drmime.result import Registration
+from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import ORDERS
 
 GOOD = 1.0  # pixels; a demo that ends further off has failed
@@ -48,7 +50,7 @@ def demo(args: Namespace) -> Report:
         registration = align(pair.fixed, pair.moving, observers=[Progress(), TensorBoard(logs)], **options)
     except Interrupted as error:
         return _interrupted(error, args.out)
-    before, after = pair.error(np.eye(3)), pair.error(registration.pixel_matrix)
+    before, after = pair.error(MatrixTransform(torch.eye(3))), pair.error(registration.transform)
     registration.save(args.out / "transform.json")
     pictures = {"fixed": pair.fixed, "moving": pair.moving, "warped": registration.warp(pair.moving)}
     for name, picture in pictures.items():

@@ -5,7 +5,7 @@ reading one makes the processor wait for it: each observer reads at its own cade
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drmime.errors import InputError, whole
-from drmime.geometry.grid import Grid, scaled
-from drmime.geometry.matrices import apply, scale_and_shift
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import scale_and_shift
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid, possible_levels
 from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step
 from drmime.pictures import blend
+from drmime.transform.base import Transform
+from drmime.transform.linear import MatrixTransform
+from drmime.transform.warp import in_pixels
 
 LONGEST = 256  # pixels of a picture's long side in TensorBoard, which are many
 CURVES = {  # what a metric's curves are called; other metrics go by their own name
@@ -104,9 +107,9 @@ class TensorBoard(Observer):
         folder: str | Path,
         images_every: int = 100,
         scalars_every: int = 10,
-        scores: Callable[[np.ndarray], Mapping[str, float]] | None = None,
+        scores: Callable[[Transform], Mapping[str, float]] | None = None,
     ) -> None:
-        """`scores`: of a final moving_from_fixed (world), such as errors of landmarks; told beside the settings."""
+        """`scores`: of a final transform, such as errors of landmarks; written beside the settings."""
         self.folder, self.scores = Path(folder), scores
         self.images_every = whole("tensorboard images_every", images_every, 1)
         self.scalars_every = whole("tensorboard scalars_every", scalars_every, 1)
@@ -139,7 +142,7 @@ class TensorBoard(Observer):
         if step.index % self.scalars_every == 0:
             self._scalars(step)
         if step.index % self.images_every == 0:
-            self._overlays(step.matrix, step.index)
+            self._overlays(step.transforms, step.index)
 
     def end(self, outcome: Outcome) -> None:
         """Write the last picture, why each pair ended, and the settings and results as hyperparameters."""
@@ -152,33 +155,34 @@ class TensorBoard(Observer):
                 results[f"{prefix}final/similarity"] = float(outcome.totals[pair][-LAST_STEPS:].mean())
             results[f"{prefix}final/overlap"] = float(outcome.overlap[pair])
             results[f"{prefix}final/steps"] = len(history)
-            scores = self.scores(scaled(outcome.matrix[pair], self.run.fixed.grid).numpy()) if self.scores else {}
+            scores = self.scores(outcome.transforms[pair]) if self.scores else {}
             results |= {f"{prefix}final/{name}": value for name, value in scores.items()}
-        self._overlays(outcome.matrix, steps)
+        self._overlays(outcome.transforms, steps)
         self._hyperparameters(results, steps)
         self.writer.close()
 
     def _scalars(self, step: Step) -> None:
         similarity = step.similarity.cpu()
         total = step.total.cpu()
-        drift = self._drift(step.matrix.cpu())
-        coefficients = step.coefficients.cpu()
+        drift = self._drift(step.transforms)
+        curves = {name: value.cpu() for name, value in step.model.curves().items()}
         for pair, prefix in enumerate(self.prefixes):
             values = {f"{self.curve}/level{level}": values[pair] for level, values in enumerate(similarity)}
             values[f"{self.curve}/total"] = total[pair]
-            values |= {f"coefficients/{name}": coefficients[pair, k] for k, name in enumerate(self.run.generators)}
+            values |= {name: value[pair] for name, value in curves.items()}
             values["drift/pixels"] = drift[pair]
             for tag, value in values.items():
                 self.writer.add_scalar(prefix + tag, float(value), step.index)
 
-    def _drift(self, matrix: Tensor) -> Tensor:
+    def _drift(self, transforms: Sequence[Transform]) -> Tensor:
         """The largest displacement of the fixed corners since the first step, in pixels of the moving image. shape: (B,)"""
-        corners = apply(self.run.moving.grid.index_from_world @ matrix, self.corners)[0]
+        pixels = MatrixTransform(self.run.moving.grid.index_from_world)
+        corners = torch.stack([(pixels @ transform)(self.corners) for transform in transforms])
         self.first = corners if self.first is None else self.first
         return (corners - self.first).norm(dim=-1).amax(-1)
 
-    def _overlays(self, matrix: Tensor, index: int) -> None:
-        for prefix, picture in zip(self.prefixes, self.view.pictures(matrix), strict=True):
+    def _overlays(self, transforms: Sequence[Transform], index: int) -> None:
+        for prefix, picture in zip(self.prefixes, self.view.pictures(transforms), strict=True):
             self.writer.add_image(f"{prefix}overlay", picture, index, dataformats="HWC")
 
     def _hyperparameters(self, results: Mapping[str, float], index: int) -> None:
@@ -198,18 +202,19 @@ class _View:
     def __init__(self, fixed: Image, moving: Image) -> None:
         self.grid = _picture_grid(fixed.grid)
         self.moving = _coarse(moving)
-        self.points = self.grid.index_points()[None]
-        self.fixed = self._read(_coarse(fixed), self.grid.world_from_index[None])
+        identity = MatrixTransform(torch.eye(fixed.grid.ndim + 1))
+        self.fixed = self._read(_coarse(fixed), [identity] * len(fixed.data))
 
-    def pictures(self, matrix: Tensor) -> list[np.ndarray]:
-        """The moving image under `matrix` (B, D+1, D+1) laid over the fixed one; for each pair (H, W, 3) uint8."""
-        moving = self._read(self.moving, matrix @ self.grid.world_from_index.to(matrix))
+    def pictures(self, transforms: Sequence[Transform]) -> list[np.ndarray]:
+        """The moving image under the transform of each pair laid over the fixed one; for each pair (H, W, 3) uint8."""
+        moving = self._read(self.moving, transforms)
         return [blend(still, mover) for still, mover in zip(self.fixed, moving, strict=True)]
 
-    def _read(self, image: Image, world_from_index: Tensor) -> np.ndarray:
+    def _read(self, image: Image, transforms: Sequence[Transform]) -> np.ndarray:
         """Mean of the channels, black where there is no pixel. -> (B, H, W) uint8"""
-        points = self.points.to(image.data).expand(len(image.data), -1, -1)
-        values, inside = image.at(points, world_from_index.to(image.data.device))
+        points = self.grid.index_points()
+        places = torch.stack([in_pixels(transform, self.grid, image.grid)(points) for transform in transforms])
+        values, inside = image.at(places.to(image.data), image.grid.world_from_index[None].to(image.data.device))
         values = values.mean(-1) * inside * 255
         return values.round().to(torch.uint8).cpu().numpy().reshape(-1, *self.grid.shape[-2:])
 

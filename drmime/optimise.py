@@ -1,9 +1,10 @@
-"""The one loop: all levels of the pyramid jointly, Adam on the coefficients (DRMIME, arXiv 2001.09865).
+"""The one loop: all levels of the pyramid jointly, Adam on the model's parameters (DRMIME, arXiv 2001.09865).
 
-Pairs of a batch never touch: each has its own coefficients, network weights and stopping, and none of Adam, the decay or the
-checks mixes them.
+The pairs of a batch do not influence each other: each has its own parameters, network weights and stopping, and none of Adam,
+the decay or the checks mixes them.
 """
 
+import copy
 import enum
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from drmime.geometry.matrices import apply
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
 from drmime.sampling import Overlap, Sampler, Seen, read, seen
-from drmime.transform.linear import LieTransform
+from drmime.transform.base import Model, Transform
 
 LAST_STEPS = 20  # over which the similarity of a result is averaged
 CHECK_EVERY = 10  # steps between looks at overlap and finiteness, each of which waits for the device
@@ -50,8 +51,12 @@ class Step:
     index: int
     similarity: Tensor  # shape: (levels, B), at the step's start
     total: Tensor  # shape: (B,), weighted mean of the levels
-    matrix: Tensor  # shape: (B, D+1, D+1), moving_from_fixed, world
-    coefficients: Tensor  # shape: (B, K), of the result
+    model: Model  # at the step's start; it changes with the next step
+
+    @property
+    def transforms(self) -> list[Transform]:
+        """The transform of each pair at the step's start; made on every call."""
+        return self.model.result()
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,6 @@ class Run:
 
     fixed: Image  # normalised, finest level
     moving: Image
-    generators: tuple[str, ...]  # names of the coefficients
     settings: Mapping[str, Any]
     steps: int  # steps planned, warm-up included
 
@@ -82,8 +86,7 @@ class Observer:
 class Outcome:
     """The end of a run, per pair."""
 
-    matrix: Tensor  # shape: (B, D+1, D+1), float64, CPU; moving_from_fixed, world
-    coefficients: Tensor  # shape: (B, K)
+    transforms: list[Transform]
     history: list[Tensor]  # per pair (steps taken, levels), on the CPU
     totals: list[Tensor]  # per pair (steps taken,), weighted means of the levels
     stops: list[Stop]
@@ -95,7 +98,7 @@ class Schedule:
     """How long and how fast."""
 
     steps: int  # after the warm-up
-    rate: float  # Adam's, for the coefficients: about this share of half the fixed image's side a step
+    rate: float  # Adam's, for the model: about this share of half the fixed image's side a step
     tolerance: float  # pixels of the moving image; less drift over `WINDOW` steps is standing still
     least_overlap: float  # share of the fixed image or its mask; below it a run has failed
 
@@ -103,7 +106,7 @@ class Schedule:
 def maximise(
     fixed: Pyramid,
     moving: Pyramid,
-    transform: LieTransform,
+    model: Model,
     metric: Similarity,
     sampler: Sampler,
     schedule: Schedule,
@@ -111,33 +114,30 @@ def maximise(
     overlap: Overlap,
     observe: Callable[[Step], None],
 ) -> Outcome:
-    """Maximise the similarity of all levels, weighted by `weights` (S, levels), over the transform's coefficients.
+    """Maximise the similarity of all levels, weighted by `weights` (S, levels), less the model's penalty.
 
     Each row of `weights` holds for an equal part of the steps. `fixed` and `moving` have as many levels; `metric` and
-    `sampler` have begun. The result is the best of the running averages of similarity and coefficients in the last
+    `sampler` have begun. The result is the best of the running averages of similarity and parameters in the last
     part and the second half of the steps, since a single step of a stochastic metric is noise. On Ctrl-C the outcome
     so far is returned with `Stop.INTERRUPTED`.
     """
     parameters = list(metric.parameters())
-    optimiser = Adam([([transform.coefficients], schedule.rate), (parameters, metric.rate)])
+    optimiser = Adam([(list(model.parameters()), schedule.rate), (parameters, metric.rate)])
     stages, levels = weights.shape
-    tracker = Tracker(transform, fixed.levels[0], moving.levels[0], schedule, metric.warmup, levels, overlap)
+    tracker = Tracker(model, fixed.levels[0], moving.levels[0], schedule, metric.warmup, levels, overlap)
     try:
         steps = metric.warmup + schedule.steps
-        for index, points in enumerate(seen(fixed, sampler, transform.world_from_frame, steps)):
-            transform.requires_grad_(index >= metric.warmup)
-            if index == 0 or index >= metric.warmup:  # until then it stands still
-                matrices = transform.moving_from_frame(transform.by_level(levels))
-            similarity = _score(points, moving, transform, matrices, metric)
+        for index, points in enumerate(seen(fixed, sampler, steps)):
+            model.requires_grad_(index >= metric.warmup)
+            similarity = _score(points, moving, model, metric)
             stage = stage_of(index - metric.warmup, schedule.steps, stages)
             total = (weights[stage][:, None] * similarity).sum(0)
-            total.sum().neg().backward()
+            (total - model.penalty()).sum().neg().backward()
             done = tracker.update(index, similarity.detach(), total.detach(), stage, stages)
-            matrix = matrices[0].detach() @ transform.frame_from_world
-            observe(Step(index, similarity.detach(), total.detach(), matrix, transform.coefficients.detach().sum(0)))
+            observe(Step(index, similarity.detach(), total.detach(), model))
             if done:
                 break
-            # The transform's rate alone decays: a network goes on learning what the alignment shows.
+            # The model's rate alone decays: a network goes on learning what the alignment shows.
             optimiser.rates[0] = schedule.rate * cosine(index - metric.warmup, schedule.steps)
             optimiser.step()
         return tracker.outcome(Stop.STEPS)
@@ -156,25 +156,25 @@ def cosine(index: int, steps: int) -> float:
     return FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def _score(points: Sequence[Seen], moving: Pyramid, transform: LieTransform, matrices: Tensor, metric: Similarity) -> Tensor:
+def _score(points: Sequence[Seen], moving: Pyramid, model: Model, metric: Similarity) -> Tensor:
     """Similarity at the points of a step. shape: (levels, B)"""
     scores = []
     for some in points:
-        here, there, weight = read(some, moving, matrices, transform.is_affine)
-        there = metric.turn(there, transform.jacobian(matrices[some.levels], some.points))
-        scores.append(metric(here, there, weight, some.levels))
+        places = model(some.points, some.levels)
+        here, there, weight = read(some, moving, places)
+        scores.append(metric(here, metric.turn(there, places.jacobian), weight, some.levels))
     return torch.cat(scores)
 
 
 class Tracker:
-    """Keeps, for each pair, the best coefficients so far and whether and why it has stopped.
+    """Keeps, for each pair, the best parameters so far and whether and why it has stopped.
 
     A pair that has stopped keeps its result while others of the batch go on, so that it ends as it would alone.
     """
 
     def __init__(
         self,
-        transform: LieTransform,
+        model: Model,
         fixed: Image,
         moving: Image,
         schedule: Schedule,
@@ -182,36 +182,38 @@ class Tracker:
         levels: int,
         overlap: Overlap,
     ) -> None:
-        self.transform, self.schedule, self.warmup, self.levels = transform, schedule, warmup, levels
+        self.model, self.schedule, self.warmup, self.levels = model, schedule, warmup, levels
         self.overlap = overlap
-        self.pixel = float(moving.grid.spacing.min())
-        self.corners = fixed.grid.corners().to(transform.start)
-        batch = transform.start.shape[0]
-        self.running = transform.start.new_ones(batch, dtype=torch.bool)
+        world_from_frame = fixed.grid.world_from_frame
+        self.corners = apply(torch.linalg.inv(world_from_frame), fixed.grid.corners())[0][None, None].to(fixed.data.device)
+        self.pixels = float(moving.grid.world_from_frame[0, 0] / moving.grid.spacing.min())  # in one unit of the moving frame
+        self.average, self.best = copy.deepcopy(model), copy.deepcopy(model)  # running averages of parameters, and their best
+        places = self._corners()
+        batch = len(places)
+        self.running = torch.ones(batch, dtype=torch.bool, device=places.device)
         self.stops: list[Stop | None] = [None] * batch
         self.lengths = [0] * batch
         self.stage = 0
         self.history: list[Tensor] = []
         self.totals: list[Tensor] = []
-        self.average = self.best = transform.start.new_full((batch,), -math.inf)
-        self.average_coefficients = self.best_coefficients = transform.coefficients.detach().clone()
-        self.anchor = self._corners()
+        self.average_score = self.best_score = places.new_full((batch,), -math.inf)
+        self.anchor = places
 
     def update(self, index: int, similarity: Tensor, total: Tensor, stage: int, stages: int) -> bool:
         """Note one step, before the optimiser moves; True when no pair is left running."""
         self.history.append(similarity)
         self.totals.append(total)
-        self._average(total.to(self.average), index, fresh=index == self.warmup or stage > self.stage)
+        self._average(total.to(self.average_score), index, fresh=index == self.warmup or stage > self.stage)
         self.stage = stage
         if index % CHECK_EVERY == 0:
             bad = ~similarity.isfinite().all(0).cpu()
-            apart = self.overlap(self.transform.matrix()) < self.schedule.least_overlap
+            apart = self.overlap(self.model) < self.schedule.least_overlap
             self._stop(bad & ~apart, Stop.NOT_FINITE)
             self._stop(apart, Stop.OVERLAP_LOST if index else Stop.NO_OVERLAP)
         moved = index - self.warmup
         if moved > 0 and moved % WINDOW == 0:
             corners = self._corners()
-            drift = (corners - self.anchor).norm(dim=-1).amax(-1) / self.pixel
+            drift = (corners - self.anchor).norm(dim=-1).amax(-1) * self.pixels
             self.anchor = corners
             self._stop(((drift < self.schedule.tolerance) & (stage == stages - 1)).cpu(), Stop.CONVERGED)
         return not any(stop is None for stop in self.stops)
@@ -222,34 +224,35 @@ class Tracker:
         lengths = [steps if stop is None else length for stop, length in zip(self.stops, self.lengths, strict=True)]
         history = torch.stack(self.history).cpu() if steps else torch.zeros(0, self.levels, len(lengths))
         totals = torch.stack(self.totals).cpu() if steps else torch.zeros(0, len(lengths))
-        matrix = self.transform.matrix(self.best_coefficients.sum(0)).detach().cpu()
         return Outcome(
-            matrix=matrix,
-            coefficients=self.best_coefficients.sum(0).cpu(),
+            transforms=self.best.result(),
             history=[history[:length, :, pair] for pair, length in enumerate(lengths)],
             totals=[totals[:length, pair] for pair, length in enumerate(lengths)],
             stops=[stop or reason for stop in self.stops],
-            overlap=self.overlap(matrix),
+            overlap=self.overlap(self.best),
         )
 
+    @torch.no_grad()
     def _average(self, total: Tensor, index: int, fresh: bool) -> None:
-        """Running averages of similarity and coefficients once the transform moves, and the best of them."""
-        coefficients = self.transform.coefficients.detach()
+        """Running averages of similarity and parameters once the transform moves, and the best of them."""
         rate = SMOOTHING if index > self.warmup else 1.0
-        self.average = total if rate == 1 or fresh else self.average.lerp(total, rate)
-        self.average_coefficients = self.average_coefficients.lerp(coefficients, rate)
-        better = self.running & (self.average > self.best)
+        self.average_score = total if rate == 1 or fresh else self.average_score.lerp(total, rate)
+        better = self.running & (self.average_score > self.best_score)
         arrived = index == self.warmup + self.schedule.steps // 2  # a lucky score on the way is no better place
         if fresh or arrived:  # the network of a warm-up only learns, and weights have changed: scores before do not compare
-            better = self.running & self.average.isfinite()
-        self.best = torch.where(better, self.average, self.best)
-        self.best_coefficients = torch.where(better[:, None], self.average_coefficients, self.best_coefficients)
+            better = self.running & self.average_score.isfinite()
+        self.best_score = torch.where(better, self.average_score, self.best_score)
+        three = (part.parameters() for part in (self.model, self.average, self.best))
+        for current, average, best in zip(*three, strict=True):
+            average.lerp_(current, rate)
+            best.copy_(torch.where(better.view(-1, *[1] * (best.ndim - 1)), average, best))
 
     def _stop(self, which: Tensor, reason: Stop) -> None:
         for pair in (which & self.running.cpu()).nonzero()[:, 0].tolist():
             self.stops[pair], self.lengths[pair] = reason, len(self.history)
             self.running[pair] = False
 
+    @torch.no_grad()
     def _corners(self) -> Tensor:
-        """Where the smoothed transform takes the corners of the fixed image. shape: (B, 2**D, D)"""
-        return apply(self.transform.matrix(self.average_coefficients.sum(0)), self.corners)[0]
+        """Where the smoothed transform takes the corners of the fixed image. shape: (B, 2**D, D), of the moving frame"""
+        return self.average(self.corners, slice(0, 1)).points[0]

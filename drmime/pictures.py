@@ -15,9 +15,11 @@ from torch import Tensor
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
-from drmime.geometry.matrices import scale_and_shift
+from drmime.geometry.matrices import scale_and_shift, translation
 from drmime.image.door import load
 from drmime.image.pixels import arranged, each
+from drmime.transform.base import Transform
+from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
 
 QUANTILES = (0.002, 0.998)  # become black and white: one hot pixel must not darken a picture
@@ -68,27 +70,22 @@ def overlay(
 def compare(
     fixed: Any,
     moving: Any,
-    moving_from_fixed: np.ndarray,
+    transform: Transform,
     fixed_grid: Grid,
     moving_grid: Grid,
     channel_axis: int | str | None = "auto",
 ) -> np.ndarray:
-    """The `overlay` of a registration: before is centre on centre without any turn, after is `moving_from_fixed` (pixels)."""
+    """The `overlay` of a registration: before is centre on centre without rotation, after is `transform`."""
     axes = each("channel_axis", channel_axis)
     still, mover = (_finite(_load(image, axis)) for image, axis in zip((fixed, moving), axes, strict=True))
     if still.shape[1:] != fixed_grid.shape:
         raise InputError(f"overlay: expected the fixed image's shape {fixed_grid.shape}, got {still.shape[1:]}")
     if mover.shape[1:] != moving_grid.shape:
         raise InputError(f"overlay: expected the moving image's shape {moving_grid.shape}, got {mover.shape[1:]}")
-    world = moving_grid.world_from_index.numpy() @ moving_from_fixed @ fixed_grid.index_from_world.numpy()
     (still, fixed_grid), (mover, moving_grid) = (_few_pixels(*one) for one in ((still, fixed_grid), (mover, moving_grid)))
-    start = np.eye(len(world))
-    start[:-1, -1] = (moving_grid.centre - fixed_grid.centre).numpy()
+    start = MatrixTransform(translation(moving_grid.centre - fixed_grid.centre))
     dark = float(mover.min())  # where the moving image has no pixel, and it shifts no quantile
-    sides = []
-    for matrix in (start, world):
-        pixels = moving_grid.index_from_world.numpy() @ matrix @ fixed_grid.world_from_index.numpy()
-        sides.append(resample(mover, pixels, moving_grid, fixed_grid, fill=dark, channel_axis=0))
+    sides = [resample(mover, one, moving_grid, fixed_grid, fill=dark, channel_axis=0) for one in (start, transform)]
     return overlay(still, sides[0], sides[1], channel_axis=0, spacing=fixed_grid.spacing.flip(0).tolist())
 
 

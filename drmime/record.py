@@ -11,17 +11,24 @@ from drmime.errors import whole
 from drmime.geometry.grid import Grid
 from drmime.start.doubts import Doubt, Doubts
 from drmime.start.refine import Candidate
+from drmime.transform.base import Transform
+from drmime.transform.linear import LieTransform, MatrixTransform
 
 MATRIX = [[float]]
 GRID = {"shape": [int], "world_from_index": MATRIX}  # kinds, as `saved` takes them
 CANDIDATE = {"source": str, "evidence": float, "matrix": MATRIX}
 DOUBTS = {str: {str: (str, float, [float])}}
+TRANSFORM = (  # of each kind
+    {"kind": str, "matrix": MATRIX},
+    {"kind": str, "matrix": MATRIX, "generators": {str: MATRIX}, "coefficients": {str: float}},
+)
+
+TRANSFORMS: dict[str, type[MatrixTransform]] = {"matrix": MatrixTransform, "lie": LieTransform}
 
 KINDS: dict[str, Any] = {  # of what a saved registration holds beside its format
-    **{"matrix": MATRIX, "fixed": GRID, "moving": GRID, "stop": str, "similarity": float, "overlap": float},
+    **{"transform": TRANSFORM, "fixed": GRID, "moving": GRID, "stop": str, "similarity": float, "overlap": float},
     **{"history": [[float]], "totals": [float], "levels": int, "notes": [str], "settings": {str: object}, "version": str},
     **{"candidates": [CANDIDATE], "peak_ratio": float, "doubts": DOUBTS},
-    **{"generators": {str: MATRIX}, "coefficients": {str: float}},
 }
 
 
@@ -43,6 +50,22 @@ def grid(state: Mapping[str, Any]) -> Grid:
     if len(shape) not in (2, 3):
         raise ValueError(f"a grid of {len(shape)} dimensions")
     return Grid(shape, torch.as_tensor(invertible(state["world_from_index"], len(shape))))
+
+
+def transform_state(transform: Transform) -> dict[str, Any]:
+    """Raises InputError where a transform is of a kind that is not saved."""
+    kind = next((name for name, kind in TRANSFORMS.items() if type(transform) is kind), None)
+    return {"kind": kind, **transform.state()}
+
+
+def transform(state: Mapping[str, Any], ndim: int) -> Transform:
+    """Raises KeyError where there is no such kind, ValueError where the numbers are no transform."""
+    kind = TRANSFORMS[state["kind"]]
+    matrix = torch.as_tensor(invertible(state["matrix"], ndim))
+    if kind is MatrixTransform:
+        return MatrixTransform(matrix)
+    basis = {name: torch.as_tensor(square(rows, ndim)) for name, rows in state["generators"].items()}
+    return LieTransform(matrix, basis, {name: number(value) for name, value in state["coefficients"].items()})
 
 
 def candidate_state(candidate: Candidate) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from torch import Tensor
 from drmime import checks
 from drmime.checks import Options
 from drmime.compare import Similarity
-from drmime.geometry.grid import scaled
 from drmime.geometry.lie import generators
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
@@ -26,7 +25,8 @@ from drmime.start.inputs import Inputs
 from drmime.start.ranking import Ranking, ranking
 from drmime.start.refine import Candidate
 from drmime.threads import threads as use_threads
-from drmime.transform.linear import LieTransform
+from drmime.transform.base import Model
+from drmime.transform.linear import LieModel
 
 Many = list[Any] | tuple[Any, ...]
 Watchers = Sequence[Observer | Callable[[Step], None]]
@@ -153,13 +153,14 @@ def register(
 
         ranked = _starts(pair, first, asked, named, watchers)
         start = torch.stack([one.candidates[0].matrix for one in ranked])
-        transform = LieTransform(named, start, pair.fixed.grid, asked.finest_vector, parametrisation).to(weights.device)
-        run = Run(pair.fixed, pair.moving, transform.names, settings, asked.metric.warmup + steps)
+        model = LieModel(named, start, pair.fixed.grid, pair.moving.grid, asked.finest_vector, parametrisation)
+        model.to(weights.device)
+        run = Run(pair.fixed, pair.moving, settings, asked.metric.warmup + steps)
         if any(one.interrupted for one in ranked):
-            outcome = _not_begun(transform, count, overlap)
+            outcome = _not_begun(model, count, overlap)
         else:
-            outcome = _solve(run, transform, asked, weights, overlap, watchers)
-    results = _results(outcome, replace(given, notes=given.notes + capped), named, settings, ranked)
+            outcome = _solve(run, model, asked, weights, overlap, watchers)
+    results = _results(outcome, replace(given, notes=given.notes + capped), settings, ranked)
     if Stop.INTERRUPTED in outcome.stops:
         raise Interrupted(results)
     return results if isinstance(fixed, (list, tuple)) else results[0]
@@ -190,17 +191,16 @@ def _starts(
     return ranked
 
 
-def _not_begun(transform: LieTransform, levels: int, overlap: Overlap) -> Outcome:
+def _not_begun(model: Model, levels: int, overlap: Overlap) -> Outcome:
     """The outcome of Ctrl-C before the first step: the starts."""
-    matrix = transform.matrix().detach().cpu()
-    count = len(matrix)
+    transforms = model.result()
+    count = len(transforms)
     return Outcome(
-        matrix=matrix,
-        coefficients=torch.zeros(count, len(transform.names), dtype=torch.float64),
+        transforms=transforms,
         history=[torch.zeros(0, levels) for _ in range(count)],
         totals=[torch.zeros(0) for _ in range(count)],
         stops=[Stop.INTERRUPTED] * count,
-        overlap=overlap(matrix),
+        overlap=overlap(model),
     )
 
 
@@ -214,7 +214,7 @@ def _singles(images: Image) -> list[Image]:
 
 def _solve(
     run: Run,
-    transform: LieTransform,
+    model: Model,
     asked: Options,
     weights: Tensor,
     overlap: Overlap,
@@ -238,7 +238,7 @@ def _solve(
         for observer in observers:
             observer(step)
 
-    outcome = maximise(fixed, moving, transform, metric, sampler, asked.schedule, weights, overlap, observe)
+    outcome = maximise(fixed, moving, model, metric, sampler, asked.schedule, weights, overlap, observe)
     for watcher in watching:
         watcher.end(outcome)
     return outcome
@@ -247,16 +247,15 @@ def _solve(
 def _results(
     outcome: Outcome,
     given: Given,
-    named: Mapping[str, Tensor],
     settings: Mapping[str, Any],
     ranked: Sequence[Ranking],
 ) -> list[Registration]:
     results = []
     for number, stop in enumerate(outcome.stops):
-        totals, coefficients = outcome.totals[number], outcome.coefficients[number].tolist()
+        totals = outcome.totals[number]
         results.append(
             Registration(
-                matrix=scaled(outcome.matrix[number], given.grids[0]).numpy(),
+                transform=outcome.transforms[number],
                 fixed_grid=given.grids[0],
                 moving_grid=given.grids[1],
                 stop=stop,
@@ -269,8 +268,6 @@ def _results(
                 doubts=ranked[number].doubts,
                 notes=given.notes + ranked[number].notes,
                 candidates=ranked[number].candidates,
-                generators={name: matrix.numpy() for name, matrix in named.items()},
-                coefficients=dict(zip(named, coefficients, strict=True)),
             )
         )
     return results

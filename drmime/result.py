@@ -12,18 +12,19 @@ import torch
 
 from drmime import record, saved
 from drmime.errors import InputError, numbers, shown
-from drmime.geometry.grid import Grid, linear_part
-from drmime.geometry.matrices import mapped
+from drmime.geometry.grid import Grid
 from drmime.image.io import write_image, write_text
 from drmime.modes import own_defaults
 from drmime.optimise import Stop
 from drmime.pictures import compare
 from drmime.start.doubts import Doubts
 from drmime.start.refine import Candidate
-from drmime.transform.warp import resample
+from drmime.transform.base import Transform
+from drmime.transform.linear import MatrixTransform, matrix_of
+from drmime.transform.warp import in_pixels, resample
 from drmime.version import __version__
 
-FORMAT = "drmime registration 2"
+FORMAT = "drmime registration 3"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class Registration:
     World coordinates are x first, in the units of the spacing, or pixels (0-based, pixel centres) when none was given.
     """
 
-    matrix: np.ndarray  # shape: (D+1, D+1), float64; moving_from_fixed, homogeneous, world
+    transform: Transform  # of fixed world points to moving world points
     fixed_grid: Grid
     moving_grid: Grid
     stop: Stop
@@ -46,8 +47,6 @@ class Registration:
     peak_ratio: float = math.nan  # agreement of edges at the start by that at the best other place; NaN where not counted
     doubts: Doubts = field(default_factory=dict)  # why it may be wrong, with figures; none found where it is empty
     notes: tuple[str, ...] = ()  # what was done differently from what was asked, in sentences
-    generators: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)  # (D+1, D+1) each, of the fixed frame
-    coefficients: Mapping[str, float] = field(default_factory=dict, repr=False)  # of the generators; none in an inverse
     version: str = __version__  # of the drmime that made it
 
     @property
@@ -61,11 +60,23 @@ class Registration:
         return tuple(doubt.sentence(figures) for doubt, figures in self.doubts.items())
 
     @property
+    def matrix(self) -> np.ndarray:
+        """moving_from_fixed, homogeneous, world, x first. shape: (D+1, D+1), float64
+
+        Raises:
+            InputError: the transform is not one matrix.
+        """
+        return matrix_of(self.transform).numpy()
+
+    @property
     @own_defaults
     def pixel_matrix(self) -> np.ndarray:
-        """moving_from_fixed in pixels, x first: what `matrix` is when there is no spacing. shape: (D+1, D+1)"""
-        world = torch.as_tensor(self.matrix)
-        return (self.moving_grid.index_from_world @ world @ self.fixed_grid.world_from_index).numpy()
+        """moving_from_fixed in pixels, x first: what `matrix` is when there is no spacing. shape: (D+1, D+1), float64
+
+        Raises:
+            InputError: the transform is not one matrix.
+        """
+        return matrix_of(in_pixels(self.transform, self.fixed_grid, self.moving_grid)).numpy()
 
     @own_defaults
     def to_moving(self, points: Any) -> np.ndarray:
@@ -73,20 +84,19 @@ class Registration:
 
         A point that a projective transform sends behind the horizon becomes NaN.
         """
-        return _map(self.matrix, points)
+        return _map(self.transform, points)
 
     @own_defaults
     def to_fixed(self, points: Any) -> np.ndarray:
         """Points of the moving image to where they lie in the fixed image. (N, D) -> (N, D), world, x first"""
-        return _map(np.linalg.inv(self.matrix), points)
+        return _map(self.transform.inverse(), points)
 
     @own_defaults
     def inverse(self) -> "Registration":
         """The same alignment seen from the other side: fixed and moving change places."""
-        starts = tuple(replace(start, matrix=torch.as_tensor(_inverse(start.matrix.numpy()))) for start in self.candidates)
-        matrix = _inverse(self.matrix)
-        turned = replace(self, matrix=matrix, fixed_grid=self.moving_grid, moving_grid=self.fixed_grid, candidates=starts)
-        return replace(turned, generators={}, coefficients={})
+        starts = tuple(replace(start, matrix=MatrixTransform(start.matrix).inverse().matrix) for start in self.candidates)
+        turned = replace(self, fixed_grid=self.moving_grid, moving_grid=self.fixed_grid)
+        return replace(turned, transform=self.transform.inverse(), candidates=starts)
 
     @own_defaults
     def warp(
@@ -106,13 +116,13 @@ class Registration:
         Raises:
             InputError: another shape, an unknown interpolation, a fill that the dtype cannot hold.
         """
-        return resample(moving, self.pixel_matrix, self.moving_grid, self.fixed_grid, interpolation, fill, channel_axis)
+        return resample(moving, self.transform, self.moving_grid, self.fixed_grid, interpolation, fill, channel_axis)
 
     @own_defaults
     def warp_labels(self, labels: Any, fill: int = 0) -> np.ndarray:
         """A label map of the moving image on the grid of the fixed one; labels are never blended, there are no channels."""
         grids = self.moving_grid, self.fixed_grid
-        return resample(labels, self.pixel_matrix, *grids, "nearest", fill, channel_axis=None, labels=True)
+        return resample(labels, self.transform, *grids, "nearest", fill, channel_axis=None, labels=True)
 
     @own_defaults
     def overlay(self, fixed: Any, moving: Any, path: str | Path | None = None, channel_axis: Any = "auto") -> np.ndarray:
@@ -125,15 +135,15 @@ class Registration:
         Raises:
             InputError: images of other shapes than the registered ones, or a place that cannot be written.
         """
-        picture = compare(fixed, moving, self.pixel_matrix, self.fixed_grid, self.moving_grid, channel_axis)
+        picture = compare(fixed, moving, self.transform, self.fixed_grid, self.moving_grid, channel_axis)
         if path is not None:
             write_image(path, picture)
         return picture
 
     @own_defaults
     def describe(self) -> str:
-        """The matrix in words: shift of the image centre, rotation, scales, shear, perspective."""
-        return _in_words(self)
+        """The transform in words: shift of the image centre, rotation, scales, shear, perspective."""
+        return self.transform.describe(self.fixed_grid)
 
     def __str__(self) -> str:
         scores = f"similarity {self.similarity:.4g}, overlap {self.overlap:.0%}"
@@ -158,9 +168,8 @@ class Registration:
         """
         state = {
             "format": FORMAT,
-            "direction": "matrix takes homogeneous fixed world points (x first) to moving world points",
-            "matrix": self.matrix.tolist(),
-            "pixel_matrix": self.pixel_matrix.tolist(),
+            "direction": "the transform takes fixed world points (x first) to moving world points",
+            "transform": record.transform_state(self.transform),
             "description": self.describe(),
             "fixed": record.grid_state(self.fixed_grid),
             "moving": record.grid_state(self.moving_grid),
@@ -173,8 +182,6 @@ class Registration:
             "doubts": record.doubts_state(self.doubts),
             "reasons": list(self.reasons),
             "candidates": [record.candidate_state(one) for one in self.candidates],
-            "generators": {name: matrix.tolist() for name, matrix in self.generators.items()},
-            "coefficients": {name: record.null(value) for name, value in self.coefficients.items()},
             "notes": list(self.notes),
             "settings": dict(self.settings),
             "levels": self.history.shape[1],
@@ -195,7 +202,7 @@ class Registration:
         state = saved.read(path, "a registration saved by drmime", {"format": str}, record.KINDS)
         try:
             found = cls(**_read_state(state))
-            if not all(np.isfinite(one.pixel_matrix).all() for one in (found, found.inverse())):
+            if not all(_usable(one) for one in (found, found.inverse())):
                 raise ValueError("numbers too large to be used")
             return found
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -212,7 +219,7 @@ def _read_state(state: Mapping[str, Any]) -> dict[str, Any]:
     history = np.array([[record.number(value) for value in row] for row in state["history"]]).reshape(-1, int(state["levels"]))
     totals = np.array([record.number(value) for value in state["totals"]]).reshape(len(history))
     return {
-        "matrix": record.invertible(state["matrix"], fixed.ndim),
+        "transform": record.transform(state["transform"], fixed.ndim),
         "fixed_grid": fixed,
         "moving_grid": moving,
         "stop": Stop[state["stop"]],
@@ -225,45 +232,19 @@ def _read_state(state: Mapping[str, Any]) -> dict[str, Any]:
         "peak_ratio": record.number(state["peak_ratio"]),
         "doubts": record.doubts(state["doubts"]),
         "notes": tuple(state["notes"]),
-        "generators": {name: record.square(rows, fixed.ndim) for name, rows in state["generators"].items()},
-        "coefficients": {name: record.number(value) for name, value in state["coefficients"].items()},
         "version": state["version"],
     }
 
 
-def _map(matrix: np.ndarray, points: Any) -> np.ndarray:
-    ndim = len(matrix) - 1
-    form = f"an array of shape (N, {ndim}), x first"
+def _usable(registration: Registration) -> bool:
+    """Whether the middle of the fixed image has a place among the moving image's pixels; what overflows has none."""
+    mapping = in_pixels(registration.transform, registration.fixed_grid, registration.moving_grid)
+    return bool(mapping((registration.fixed_grid.size[None] - 1) / 2).isfinite().all())
+
+
+def _map(transform: Transform, points: Any) -> np.ndarray:
+    form = f"an array of shape (N, {transform.ndim}), x first"
     array = numbers("points", points, form)
-    if array.ndim != 2 or array.shape[1] != ndim:
+    if array.ndim != 2 or array.shape[1] != transform.ndim:
         raise InputError(f"points: expected {form}, got {array.shape}")
-    return mapped(matrix, array)
-
-
-def _inverse(matrix: np.ndarray) -> np.ndarray:
-    matrix = np.linalg.inv(matrix)  # its sign is right: where one denominator is positive so is the other
-    return matrix / (abs(matrix[-1, -1]) or 1)
-
-
-def _in_words(registration: Registration) -> str:
-    centre = registration.fixed_grid.centre.numpy()
-    ndim, perspective = len(centre), registration.matrix[-1, :-1] / (registration.matrix[-1, -1] or 1)
-    shift = registration.to_moving(centre[None])[0] - centre
-    left, scales, right = np.linalg.svd(linear_part(torch.as_tensor(registration.matrix), registration.fixed_grid).numpy())
-    rotation = left @ right
-    mirrored = np.linalg.det(rotation) < 0
-    rotation[:, 0] *= -1 if mirrored else 1
-    if ndim == 2:
-        angle = f"{np.degrees(np.arctan2(rotation[1, 0], rotation[0, 0])):.3f}"
-    else:
-        angle = f"{np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))):.3f}"
-    words = [
-        f"shift of the fixed image's centre ({', '.join(f'{value:.3f}' for value in shift)})",
-        ("mirrored, x reversed; then " if mirrored else "")
-        + f"rotation {angle} degrees"
-        + (" from x towards y" if ndim == 2 else ""),
-        f"scales along the principal axes ({', '.join(f'{value:.4f}' for value in scales)})",
-    ]
-    if np.abs(perspective).max() > 0:
-        words.append(f"perspective ({', '.join(f'{value:.2e}' for value in perspective)})")
-    return "fixed to moving: " + "; ".join(words)
+    return transform(torch.as_tensor(array)).numpy()

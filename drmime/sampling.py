@@ -17,6 +17,7 @@ from drmime.geometry.matrices import apply
 from drmime.image.image import Image
 from drmime.image.orientation import widened
 from drmime.image.pyramid import Pyramid
+from drmime.transform.base import Model, Places
 
 POINTS = 2048  # of a level
 OVERLAP_SIDE = {2: 100, 3: 24}  # points along each axis by which the overlap is told, by dimension
@@ -192,31 +193,29 @@ class Seen(NamedTuple):
     inside: Tensor  # shape: (L, B or 1, N), 1 where the fixed image has a valid pixel
 
 
-def seen(fixed: Pyramid, sampler: Sampler, world_from_frame: Tensor, steps: int) -> Iterator[list[Seen]]:
+def seen(fixed: Pyramid, sampler: Sampler, steps: int) -> Iterator[list[Seen]]:
     """The points of one step after the other, on all levels. Several steps are drawn and read at once: that is less work.
 
     How many are left decides on the last draw, so that runs of unlike length have the same points in all draws but that one.
     """
     for start in range(0, steps, sampler.ahead):
         some = min(sampler.ahead, steps - start)
-        yield from zip(*(_read_fixed(fixed, *drawn, world_from_frame, some) for drawn in sampler.draw(some)), strict=True)
+        yield from zip(*(_read_fixed(fixed, *drawn, some) for drawn in sampler.draw(some)), strict=True)
 
 
-def _read_fixed(fixed: Pyramid, levels: slice, points: Tensor, world_from_frame: Tensor, steps: int) -> Iterator[Seen]:
-    here = points.expand(-1, len(fixed.levels[0].data), -1, -1)
-    values, inside = fixed.at(here, world_from_frame[None, None], levels, is_affine=True)
+def _read_fixed(fixed: Pyramid, levels: slice, points: Tensor, steps: int) -> Iterator[Seen]:
+    values, inside = fixed.at(points.expand(-1, len(fixed.levels[0].data), -1, -1), levels=levels)
     each_step = (of_all.unflatten(2, (steps, -1)).unbind(2) for of_all in (points, values, inside))
     return (Seen(levels, *parts) for parts in zip(*each_step, strict=True))
 
 
-def read(here: Seen, moving: Pyramid, moving_from_frame: Tensor, is_affine: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Both images at the same points; `is_affine` as in `grid.apply`.
+def read(here: Seen, moving: Pyramid, there: Places) -> tuple[Tensor, Tensor, Tensor]:
+    """Both images at the points `here` of the fixed one, which lie `there` in the moving one.
 
     Returns fixed values (L, B, N, Cf), moving values (L, B, N, Cm), and weights (L, B, N) that are 1 where both images
     have a valid pixel.
     """
-    there = here.points.expand(-1, len(moving.levels[0].data), -1, -1)
-    values, in_moving = moving.at(there, moving_from_frame[here.levels], here.levels, is_affine)
+    values, in_moving = moving.at(there.points, there.valid, here.levels)
     weight = here.inside * in_moving
     return here.values.expand(-1, weight.shape[1], -1, -1), values, weight
 
@@ -227,14 +226,17 @@ class Overlap:
     def __init__(self, fixed: Image, moving: Image) -> None:
         grid, cells = fixed.grid, [min(length, OVERLAP_SIDE[fixed.grid.ndim]) for length in fixed.grid.shape]
         middles = (Grid.regular(cells).index_points() + 0.5) * grid.size / torch.tensor(cells[::-1]) - 0.5
-        self.points = apply(grid.world_from_index, middles, is_affine=True)[0]
+        frame_from_index = torch.linalg.inv(grid.world_from_frame) @ grid.world_from_index
+        self.points = apply(frame_from_index, middles, is_affine=True)[0].to(fixed.data.device)
         self.inside = _at_nearest(fixed, middles[None])  # shape: (B or 1, P)
-        self.moving = moving
+        self.moving, self.index_from_frame = moving, moving.grid.index_from_world @ moving.grid.world_from_frame
 
-    def __call__(self, moving_from_fixed: Tensor) -> Tensor:
-        """Of transforms (B, D+1, D+1), in world units. shape: (B,), float64, on the CPU"""
-        places, in_front = apply(self.moving.grid.index_from_world @ moving_from_fixed.detach().cpu(), self.points)
-        both = self.inside & in_front & _at_nearest(self.moving, places)
+    @torch.no_grad()
+    def __call__(self, model: Model) -> Tensor:
+        """Under each of a model's transforms. shape: (B,), float64, on the CPU"""
+        there = model(self.points[None, None], slice(0, 1))
+        places, _ = apply(self.index_from_frame, there.points[0].cpu(), is_affine=True)
+        both = self.inside & there.valid[0].cpu() & _at_nearest(self.moving, places)
         return both.double().sum(-1) / self.inside.double().sum(-1).clamp(min=1)
 
 

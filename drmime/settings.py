@@ -72,7 +72,7 @@ def matrix(path: Path) -> np.ndarray:
     try:
         if path.suffix == ".json":
             state = json.loads(text)
-            rows = state["matrix"] if isinstance(state, dict) else state
+            rows = state["transform"]["matrix"] if isinstance(state, dict) else state
         else:
             rows = rows_of_numbers(text)
         values = np.array(rows, dtype=float)

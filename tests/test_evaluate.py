@@ -251,7 +251,7 @@ def test_without_a_truth_there_is_no_score(known: dict[str, np.ndarray], expecte
 
 
 def test_a_matrix_that_does_not_fit_the_images() -> None:
-    with pytest.raises(InputError, match=r"matrix: expected a \(3, 3\) matrix, got shape \(4, 4\)"):
+    with pytest.raises(InputError, match=r"transform: expected a \(3, 3\) matrix, got shape \(4, 4\)"):
         scores(np.eye(4), made(), np.eye(3))
     with pytest.raises(InputError, match=r"start: expected a \(3, 3\) matrix"):
         scores(np.eye(3), made(), np.eye(2))

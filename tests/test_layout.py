@@ -16,7 +16,7 @@ errors version names threads modes owner registry saved settings
 geometry  geometry.matrices  geometry.grid  geometry.lie
 image  image.pixels  image.headers  image.tiff  image.readers  image.writers  image.io  image.objects
   image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
-transform  transform.linear  transform.warp
+transform  transform.base  transform.linear  transform.warp
 compare.base  compare.moments  compare.histogram  compare.angle  compare.mine  compare
 sampling  adam  optimise
 start

@@ -22,6 +22,7 @@ from drmime.geometry import lie
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply
 from drmime.optimise import FINAL_RATE, cosine, stage_of
+from drmime.transform.linear import matrix_of
 
 SHAPES = {2: (88, 100), 3: (40, 44, 48)}
 MOTION = 0.02  # of each coefficient: about 1 pixel at the edge
@@ -233,7 +234,9 @@ def test_the_best_is_kept_when_the_end_is_worse() -> None:
     fixed, moving, truth, grid = problem("translation", 2)
     seen: list[Tensor] = []
     options = {"group": "translation", "initial_transform": "identity", "steps": 200, "rate": 0.005}
-    result = register(fixed, moving, metric=Fickle(), observers=[lambda step: seen.append(step.matrix[0])], **options)
+    result = register(
+        fixed, moving, metric=Fickle(), observers=[lambda step: seen.append(matrix_of(step.transforms[0]))], **options
+    )
     assert error(result, truth, grid) < 0.2
     assert float((seen[-1] - truth).abs().max()) > 1
 

@@ -10,6 +10,7 @@ import torch
 from drmime import InputError, Registration, Stop
 from drmime.geometry.grid import Grid
 from drmime.pictures import blend, checkerboard, gray, overlay, shrink
+from drmime.transform.linear import MatrixTransform
 
 
 def ramp(*shape: int) -> np.ndarray:
@@ -17,7 +18,7 @@ def ramp(*shape: int) -> np.ndarray:
 
 
 def registration(matrix: np.ndarray, fixed: Grid, moving: Grid) -> Registration:
-    return Registration(matrix, fixed, moving, Stop.STEPS, 0.0, 1.0, np.zeros((0, 1)), {}, np.zeros(0))
+    return Registration(MatrixTransform(matrix), fixed, moving, Stop.STEPS, 0.0, 1.0, np.zeros((0, 1)), {}, np.zeros(0))
 
 
 def shift(*by: float) -> np.ndarray:

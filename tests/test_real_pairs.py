@@ -17,6 +17,7 @@ from drmime import register
 from drmime.compare import METRICS
 from drmime.geometry.grid import Grid
 from drmime.image.io import read_image, read_landmarks
+from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
 
 LUMINANCE = np.array([0.299, 0.587, 0.114])
@@ -90,7 +91,7 @@ def test_a_rigid_motion_between_t1_and_t2_of_a_brain_is_found(data: Path, seed: 
     motion = rigid(np.random.default_rng(seed), math.radians(8), 10.0)
     middle = translation(*grid.centre.tolist()).numpy()
     truth = middle @ motion @ np.linalg.inv(middle)
-    moved = resample(t2, np.linalg.inv(truth), grid, grid)
+    moved = resample(t2, MatrixTransform(np.linalg.inv(truth)), grid, grid)
     result = register(t1, moved, group="rigid", seed=seed)
     brain = np.argwhere(t1 > 0)[:, ::-1].astype(float)
     distances = np.linalg.norm(result.to_moving(brain) - (brain @ truth[:3, :3].T + truth[:3, 3]), axis=1)
@@ -128,7 +129,7 @@ def test_a_turned_pair_is_aligned_without_a_hint(data: Path, name: str) -> None:
     here, canvas = Grid.regular(moving.shape[:2]), Grid.regular((side, side))
     turn = rotation(2, math.radians(FROM_ANYWHERE[name]))
     moved_from_moving = (translation(*canvas.centre.tolist()) @ turn @ translation(*(-here.centre).tolist())).numpy()
-    moved = resample(moving, np.linalg.inv(moved_from_moving), here, canvas)
+    moved = resample(moving, MatrixTransform(np.linalg.inv(moved_from_moving)), here, canvas)
     targets = targets @ moved_from_moving[:2, :2].T + moved_from_moving[:2, 2]
     result = register(fixed, moved)
     error = median_rtre(result.to_moving(points), targets, moving)

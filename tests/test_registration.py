@@ -25,6 +25,7 @@ from drmime.compare import METRICS, NCC
 from drmime.image.image import Image
 from drmime.sampling import SAMPLERS
 from drmime.start.propose import INITIALISERS, Moments, mass
+from drmime.transform.linear import matrix_of
 
 register = functools.partial(drmime.register, initialiser=None)  # what is not about starts needs no search for them
 
@@ -244,7 +245,13 @@ def test_a_start_by_name_is_where_the_run_begins() -> None:
     fixed, moving = images()
     seen: list[Tensor] = []
     for name, shift in (("identity", 0.0), ("centre", -5.0)):
-        register(fixed, moving[:, 10:], initial_transform=name, observers=[lambda step: seen.append(step.matrix[0])], **QUICK)
+        register(
+            fixed,
+            moving[:, 10:],
+            initial_transform=name,
+            observers=[lambda step: seen.append(matrix_of(step.transforms[0]))],
+            **QUICK,
+        )
         assert torch.allclose(seen[0], translation(shift, 0.0), atol=1e-12)
         seen.clear()
 

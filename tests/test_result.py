@@ -23,7 +23,7 @@ from drmime.compare import MSE
 from drmime.geometry.grid import Grid, scaled
 from drmime.geometry.matrices import mapped
 from drmime.start.refine import Candidate
-from drmime.transform.linear import LieTransform
+from drmime.transform.linear import LieModel, LieTransform, MatrixTransform
 
 register = functools.partial(drmime.register, initialiser=None)
 
@@ -36,7 +36,9 @@ def made(matrix: Any, fixed: Grid | None = None, moving: Grid | None = None, **f
     regular = Grid.regular(SHAPES[len(matrix) - 1])
     fields = {"similarity": 0.5, "overlap": 0.9, "history": np.zeros((3, 2)), "settings": {"seed": 0}} | fields
     fields = {"totals": fields["history"].mean(1)} | fields
-    return Registration(matrix, fixed or regular, moving or fixed or regular, fields.pop("stop", Stop.STEPS), **fields)
+    return Registration(
+        MatrixTransform(matrix), fixed or regular, moving or fixed or regular, fields.pop("stop", Stop.STEPS), **fields
+    )
 
 
 def affine(ndim: int) -> np.ndarray:
@@ -296,9 +298,8 @@ def same(one: Registration, other: Registration) -> None:
         assert torch.equal(grid.world_from_index, twin.world_from_index)
     assert (one.stop, one.overlap, one.notes) == (other.stop, other.overlap, other.notes)
     assert (one.doubts, one.reasons, one.version) == (other.doubts, other.reasons, other.version)
-    assert one.coefficients == other.coefficients
-    assert list(one.generators) == list(other.generators)
-    assert all(np.array_equal(one.generators[name], other.generators[name]) for name in one.generators)
+    assert one.transform.state() == other.transform.state()
+    assert type(one.transform) is type(other.transform)
     assert one.similarity == other.similarity or (math.isnan(one.similarity) and math.isnan(other.similarity))
     assert dict(one.settings) == dict(other.settings)
     assert one.history.shape == other.history.shape
@@ -328,13 +329,13 @@ def test_what_is_saved_comes_back_to_the_bit(ndim: int, grid: Grid, tmp_path: Pa
         },
         "version": "0.0.1",
     }
-    fields |= {"generators": {"one": rng.normal(size=(ndim + 1, ndim + 1))}, "coefficients": {"one": 1 / 7}}
     result = made(matrix, grid, Grid.regular([9] * ndim), **fields, settings={"rate": 0.1, "start": [[1, None]]})
-    result.save(tmp_path / "new" / "result.json")
-    same(result, Registration.load(str(tmp_path / "new" / "result.json")))
-    state = plain(tmp_path / "new" / "result.json")
-    assert state["pixel_matrix"] == result.pixel_matrix.tolist()
-    assert state["description"] == result.describe()
+    basis = {"one": torch.as_tensor(rng.normal(size=(ndim + 1, ndim + 1)))}
+    for transform in (result.transform, LieTransform(torch.as_tensor(matrix), basis, {"one": 1 / 7})):
+        result = replace(result, transform=transform)
+        result.save(tmp_path / "new" / "result.json")
+        same(result, Registration.load(str(tmp_path / "new" / "result.json")))
+    assert plain(tmp_path / "new" / "result.json")["description"] == result.describe()
 
 
 @pytest.mark.parametrize("doubt", Doubt)
@@ -353,13 +354,14 @@ def test_every_doubt_is_a_sentence_with_its_figures(doubt: Doubt) -> None:
 def test_start_generators_and_coefficients_make_the_matrix(options: dict[str, Any]) -> None:
     fixed, moving, _, _ = problem("affine", 2)
     result = register(fixed, moving, metric="ncc", steps=20, initialiser="given", fixed_spacing=(2, 3), **options)
-    basis = {name: torch.as_tensor(matrix) for name, matrix in result.generators.items()}
+    assert isinstance(result.transform, LieTransform)
+    basis, values = result.transform.generators, result.transform.coefficients
     start = result.candidates[0].matrix[None]
     parametrisation = str(result.settings["parametrisation"])
-    transform = LieTransform(basis, start, result.fixed_grid, parametrisation=parametrisation)
-    coefficients = torch.tensor([[result.coefficients[name] for name in basis]], dtype=torch.float64)
+    model = LieModel(basis, start, result.fixed_grid, result.moving_grid, parametrisation=parametrisation)
+    coefficients = torch.tensor([[values[name] for name in basis]], dtype=torch.float64)
     assert coefficients.any()
-    made_anew = scaled(transform.matrix(coefficients)[0].detach(), result.fixed_grid).numpy()
+    made_anew = scaled(model.matrices(coefficients)[0], result.fixed_grid).numpy()
     assert np.allclose(made_anew, result.matrix, rtol=0, atol=1e3 * EXACT)
 
 
@@ -445,16 +447,17 @@ def test_a_file_that_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
 
 
 SQUARE, CUBE = np.eye(3).tolist(), np.eye(4).tolist()
+LIE = {"kind": "lie", "matrix": SQUARE, "generators": {"one": SQUARE}, "coefficients": {"one": 1.0}}
 SPOILT: list[tuple[str, Any]] = [
     ("format", "drmime registration 0"),
-    ("matrix", [[math.nan] * 3] * 3),
-    ("matrix", [[math.inf, 0, 0], [0, 1, 0], [0, 0, 1]]),
-    ("matrix", [[0, 0, 0]] * 3),
-    ("matrix", [[10**400] * 3] * 3),
-    ("matrix", CUBE),
-    ("matrix", [[1], [1, 2]]),
-    ("matrix", "words"),
-    ("matrix", None),
+    ("transform", {"kind": "matrix", "matrix": [[math.nan] * 3] * 3}),
+    ("transform", {"kind": "matrix", "matrix": [[math.inf, 0, 0], [0, 1, 0], [0, 0, 1]]}),
+    ("transform", {"kind": "matrix", "matrix": [[0, 0, 0]] * 3}),
+    ("transform", {"kind": "matrix", "matrix": [[10**400] * 3] * 3}),
+    ("transform", {"kind": "matrix", "matrix": CUBE}),
+    ("transform", {"kind": "matrix", "matrix": [[1], [1, 2]]}),
+    ("transform", {"kind": "matrix", "matrix": "words"}),
+    ("transform", {"kind": "matrix", "matrix": None}),
     ("stop", "TIRED"),
     ("stop", None),
     ("history", [[1], [1, 2]]),
@@ -465,8 +468,10 @@ SPOILT: list[tuple[str, Any]] = [
     ("doubts", {"SCATTERED": {}}),
     ("doubts", {"SCATTERED": {"near": "few"}}),
     ("doubts", ["SCATTERED"]),
-    ("generators", {"one": [[1, 2], [3, 4]]}),
-    ("coefficients", {"one": "two"}),
+    ("transform", LIE | {"generators": {"one": [[1, 2], [3, 4]]}}),
+    ("transform", LIE | {"kind": "spline"}),
+    ("transform", {"matrix": SQUARE}),
+    ("transform", LIE | {"coefficients": {"one": "two"}}),
     ("settings", None),
     ("settings", [1]),
     ("overlap", "most"),
@@ -490,7 +495,7 @@ def test_a_result_with_one_part_spoilt_is_refused(key: str, value: Any, tmp_path
 
 
 @pytest.mark.parametrize(
-    "key", ["format", "matrix", "fixed", "moving", "stop", "similarity", "overlap", "history", "totals", "settings"]
+    "key", ["format", "transform", "fixed", "moving", "stop", "similarity", "overlap", "history", "totals", "settings"]
 )
 def test_a_result_with_one_part_missing_is_refused(key: str, tmp_path: Path) -> None:
     path = tmp_path / "result.json"

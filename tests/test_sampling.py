@@ -11,11 +11,14 @@ from tolerances import EXACT, TOLERANCE
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
+from drmime.geometry.lie import generators
 from drmime.geometry.matrices import apply, scale_and_shift
 from drmime.image.image import Image, batch
 from drmime.image.pyramid import Pyramid
 from drmime.registry import build
 from drmime.sampling import AHEAD, SAMPLERS, Edges, EveryPixel, Jittered, Overlap, Sampler, Seen, Uniform, read, seen
+from drmime.transform.base import Places
+from drmime.transform.linear import LieModel
 
 SHAPES = {2: (48, 64), 3: (32, 36, 40)}
 RANDOM = ["uniform", "jittered", "edges"]  # names of samplers that draw
@@ -53,7 +56,7 @@ def index_of(points: torch.Tensor, fixed: Pyramid, level: int) -> torch.Tensor:
     return apply(grid.index_from_world @ fixed.levels[0].grid.world_from_frame, points.double())[0]
 
 
-def seen_at(fixed: Pyramid, levels: slice, points: torch.Tensor, world_from_frame: torch.Tensor) -> Seen:
+def seen_at(fixed: Pyramid, levels: slice, points: torch.Tensor) -> Seen:
     """What the fixed image shows at points of one's own."""
 
     class Given(Sampler):
@@ -62,16 +65,25 @@ def seen_at(fixed: Pyramid, levels: slice, points: torch.Tensor, world_from_fram
         def draw(self, steps: int) -> list[tuple[slice, torch.Tensor]]:
             return [(levels, points)]
 
-    [[found]] = seen(fixed, Given(), world_from_frame, 1)
+    [[found]] = seen(fixed, Given(), 1)
     return found
 
 
-def read_one(
-    fixed: Image, moving: Image, points: torch.Tensor, world_from_frame: torch.Tensor, moving_from_frame: torch.Tensor
-) -> list[torch.Tensor]:
+def places(moving: Grid, points: torch.Tensor, moving_from_frame: torch.Tensor) -> Places:
+    """Where matrices (L, B, D+1, D+1) from the fixed frame to the moving world take points (L, B or 1, N, D)."""
+    matrices = torch.linalg.inv(moving.world_from_frame) @ moving_from_frame
+    return Places(*apply(matrices.to(points), points), matrices[..., None, :-1, :-1])
+
+
+def posed(moving_from_fixed: torch.Tensor, fixed: Grid, moving: Grid) -> LieModel:
+    """A model that stands at these matrices (B, D+1, D+1)."""
+    return LieModel(generators("translation", fixed.ndim), moving_from_fixed, fixed, moving)
+
+
+def read_one(fixed: Image, moving: Image, points: torch.Tensor, moving_from_frame: torch.Tensor) -> list[torch.Tensor]:
     """`read` of images without coarser levels: points (B or 1, N, D), moving_from_frame (B, D+1, D+1)."""
-    here = seen_at(alone(fixed), slice(0, 1), points[None], world_from_frame)
-    samples = read(here, alone(moving), moving_from_frame[None])
+    here = seen_at(alone(fixed), slice(0, 1), points[None])
+    samples = read(here, alone(moving), places(moving.grid, here.points, moving_from_frame[None]))
     assert all(len(sample) == 1 for sample in samples)
     return [sample[0] for sample in samples]
 
@@ -290,14 +302,14 @@ def test_steps_drawn_together_are_as_many_steps_of_fresh_points(name: str, monke
     sampler.ahead, asked = 3, list[int]()
     drawing = sampler.draw
     monkeypatch.setattr(sampler, "draw", lambda steps: asked.append(steps) or drawing(steps))
-    steps = list(seen(fixed, sampler, fixed.levels[0].grid.world_from_frame, 8))
+    steps = list(seen(fixed, sampler, 8))
     assert asked == [3, 3, 2]
     assert len(steps) == 8
     for before, after in itertools.pairwise(steps):
         for one, other in zip(before, after, strict=True):
             assert one.points.shape == other.points.shape == (*one.values.shape[:3], 2)
             assert (one.points == other.points).all() == (name == "all")
-            known, inside = fixed.at(one.points, fixed.levels[0].grid.world_from_frame[None, None], one.levels)
+            known, inside = fixed.at(one.points, levels=one.levels)
             assert torch.allclose(one.values, known, rtol=0, atol=TOLERANCE[torch.float64])
             assert torch.equal(one.inside, inside)
 
@@ -355,7 +367,7 @@ def test_both_images_are_read_at_corresponding_points(ndim: int, dtype: torch.dt
     moving = photograph(function, grid=grid, scene_from_world=torch.linalg.inv(moving_from_fixed), dtype=dtype)
     points = draw(begun(Uniform(500), alone(fixed)))[0]
     frame = grid.world_from_frame
-    left, right, weight = read_one(fixed, moving, points * 0.9, frame, (moving_from_fixed @ frame)[None])
+    left, right, weight = read_one(fixed, moving, points * 0.9, (moving_from_fixed @ frame)[None])
     inner = weight[0] > 0
     border = index_of(points * 0.9, alone(fixed), 0)[0]
     inner &= ((border > 4) & (border < grid.size - 5)).all(-1)  # beyond the outermost pixel centres values are continued
@@ -373,7 +385,7 @@ def test_a_pair_under_a_known_map_agrees_under_that_map_and_no_other(ndim: int) 
     points = draw(begun(Uniform(500), alone(fixed)))[0] * 0.6
     errors = []
     for matrix in (moving_from_fixed, torch.linalg.inv(moving_from_fixed), torch.eye(ndim + 1).double()):
-        left, right, weight = read_one(fixed, moving, points, frame, (matrix @ frame)[None])
+        left, right, weight = read_one(fixed, moving, points, (matrix @ frame)[None])
         assert weight.mean() > 0.5
         errors.append(float(((left - right).abs()[..., 0] * weight).sum() / weight.sum()))
     assert errors[0] < 0.01
@@ -386,9 +398,9 @@ def test_overlap_is_the_share_of_fixed_pixels_with_a_partner(shift: int) -> None
     image = photograph(scene(grid), grid=grid)
     points = draw(begun(EveryPixel(), alone(image)))[0]
     frame = grid.world_from_frame
-    weight = read_one(image, image, points, frame, (translation(shift, 0.0) @ frame)[None])[2]
+    weight = read_one(image, image, points, (translation(shift, 0.0) @ frame)[None])[2]
     assert weight.sum() == 48 * (64 - shift)
-    assert float(Overlap(image, image)(translation(shift, 0.0)[None])) == pytest.approx((64 - shift) / 64)
+    assert float(Overlap(image, image)(posed(translation(shift, 0.0)[None], grid, grid))) == pytest.approx((64 - shift) / 64)
 
 
 def test_both_masks_count_and_points_outside_the_fixed_mask_have_no_say_in_the_overlap() -> None:
@@ -400,16 +412,16 @@ def test_both_masks_count_and_points_outside_the_fixed_mask_have_no_say_in_the_o
     points = draw(begun(EveryPixel(), alone(image)))[0]
     frame = grid.world_from_frame
     fixed, moving = Image(image.data, grid, left), Image(image.data, grid, top)
-    weight = read_one(fixed, moving, points, frame, frame[None])[2]
+    weight = read_one(fixed, moving, points, frame[None])[2]
     assert torch.equal(weight.view(48, 64), (left * top)[0, 0])
-    assert float(Overlap(fixed, moving)(torch.eye(3, dtype=torch.float64)[None])) == 0.5
+    assert float(Overlap(fixed, moving)(posed(torch.eye(3)[None], grid, grid))) == 0.5
 
 
 def test_without_any_valid_fixed_point_the_overlap_is_zero_and_finite() -> None:
     grid = Grid.regular((48, 64))
     image = photograph(scene(grid), grid=grid)
     empty = Image(image.data, grid, torch.zeros_like(image.data))
-    assert float(Overlap(empty, image)(torch.eye(3, dtype=torch.float64)[None])) == 0
+    assert float(Overlap(empty, image)(posed(torch.eye(3)[None], grid, grid))) == 0
 
 
 def test_overlap_of_large_images_is_told_by_few_points(ndim: int) -> None:
@@ -417,10 +429,12 @@ def test_overlap_of_large_images_is_told_by_few_points(ndim: int) -> None:
     shape, spacing = ((300, 400), (2.0, 1.0)) if ndim == 2 else ((40, 60, 50), (2.0, 1.0, 1.0))
     fixed, moving = Grid.regular(shape, spacing), Grid.regular(shape)
     matrix = translation(*[0.2 * length for length in moving.extent.tolist()]) @ rotation(ndim, 0.4)
-    places, _ = apply(moving.index_from_world @ matrix @ fixed.world_from_index, fixed.index_points())
-    exact = ((places >= -0.5) & (places <= moving.size - 0.5)).all(1).double().mean()
+    there, _ = apply(moving.index_from_world @ matrix @ fixed.world_from_index, fixed.index_points())
+    exact = ((there >= -0.5) & (there <= moving.size - 0.5)).all(1).double().mean()
     images = [Image(torch.zeros(2, 1, *shape), grid) for grid in (fixed, moving)]
-    assert Overlap(*images)(matrix.expand(2, -1, -1)).tolist() == pytest.approx([float(exact)] * 2, abs=0.01)
+    assert Overlap(*images)(posed(matrix.expand(2, -1, -1), fixed, moving)).tolist() == pytest.approx(
+        [float(exact)] * 2, abs=0.01
+    )
 
 
 def test_points_are_shared_by_the_pairs_of_a_batch_when_there_is_no_mask() -> None:
@@ -431,7 +445,7 @@ def test_points_are_shared_by_the_pairs_of_a_batch_when_there_is_no_mask() -> No
         [grid.world_from_frame, grid.world_from_frame @ scale_and_shift(*[torch.full((2,), 0.5).double()] * 2)]
     )
     assert points.shape == (1, 50, 2)
-    left, right, weight = read_one(both, both, points, grid.world_from_frame, matrices)
+    left, right, weight = read_one(both, both, points, matrices)
     assert left.shape == right.shape == (2, 50, 1)
     assert weight.shape == (2, 50)
     assert torch.equal(left[0], right[0])
@@ -454,14 +468,15 @@ def test_levels_are_read_together_each_under_its_own_matrices(levels: slice, ndi
     moving_from_frame = torch.stack(turns).view(3, 2, ndim + 1, ndim + 1)  # of all levels, whichever are read
     wanted = range(3)[levels]
     points = 2.4 * torch.rand(len(wanted), 1, 400, ndim, dtype=torch.float64).to(dtype) - 1.2  # a part lies outside
-    left, right, weight = read(seen_at(fixed, levels, points, frame), moving, moving_from_frame)
+    there = places(grid, points, moving_from_frame[levels])
+    left, right, weight = read(seen_at(fixed, levels, points), moving, there)
     assert left.shape == right.shape == (len(wanted), 2, 400, 1)
     assert weight.shape == (len(wanted), 2, 400)
     assert weight.unique().tolist() == [0, 1]
     for row, level in enumerate(wanted):
-        places = points[row].expand(2, -1, -1)
-        fixed_alone, in_fixed = fixed.levels[level].at(places, frame[None])
-        moving_alone, in_moving = moving.levels[level].at(places, moving_from_frame[level])
+        here = points[row].expand(2, -1, -1)
+        fixed_alone, in_fixed = fixed.levels[level].at(here, frame[None])
+        moving_alone, in_moving = moving.levels[level].at(there.points[row], frame[None])
         both = (in_fixed > 0) & (in_moving > 0)
         assert torch.equal(weight[row] > 0, both)
         assert torch.allclose(left[row][both], fixed_alone[both], rtol=0, atol=2 * TOLERANCE[dtype])

@@ -20,6 +20,7 @@ from drmime.geometry.matrices import mapped
 from drmime.lab.datasets.case import regular_points, within
 from drmime.lab.datasets.changes import about
 from drmime.lab.evaluate import rtre
+from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
 
 skimage_data = pytest.importorskip("skimage.data", reason="scikit-image brings the section")
@@ -46,7 +47,7 @@ def moved(pixels: np.ndarray, degrees: float = 25, mirror: bool = False) -> tupl
     linear = turn(degrees).numpy() @ np.diag([-1, 1] if mirror else [1, 1])
     matrix = about((sides - 1) / 2, (sides - 1) / 2 + 0.03 * sides, linear)
     grid = Grid.regular(pixels.shape)
-    return resample(pixels, np.linalg.inv(matrix), grid, grid, channel_axis=None), matrix
+    return resample(pixels, MatrixTransform(np.linalg.inv(matrix)), grid, grid, channel_axis=None), matrix
 
 
 def error(result: Registration, truth: np.ndarray, shape: tuple[int, ...]) -> float:

@@ -13,6 +13,7 @@ from tolerances import EXACT
 import drmime.transform.warp
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
+from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import ORDERS, resample
 
 KINDS = ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64"]
@@ -27,7 +28,7 @@ def pixels(kind: str, shape: tuple[int, ...] = (11, 13)) -> np.ndarray:
 def warp(moving: Any, matrix: torch.Tensor, fixed: tuple[int, ...] | None = None, **options: Any) -> np.ndarray:
     """`resample` in pixels; the spatial shape is that of an array without channels unless options tell."""
     shape = options.pop("shape", None) or tuple(moving.shape)
-    return resample(moving, matrix.numpy(), Grid.regular(shape), Grid.regular(fixed or shape), **options)
+    return resample(moving, MatrixTransform(matrix), Grid.regular(shape), Grid.regular(fixed or shape), **options)
 
 
 def eye(ndim: int) -> torch.Tensor:

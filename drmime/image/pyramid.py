@@ -27,8 +27,9 @@ class Pyramid:
 
     def __init__(self, levels: Sequence[Image]) -> None:
         self.levels = list(levels)
-        stacked = torch.stack([level.grid.unit_from_world for level in self.levels])
-        self.unit_from_world = stacked[:, None].to(self.levels[0].data.device)
+        world_from_frame = self.levels[0].grid.world_from_frame
+        stacked = torch.stack([level.grid.unit_from_world @ world_from_frame for level in self.levels])
+        self.unit_from_frame = stacked[:, None].to(self.levels[0].data)
 
     @classmethod
     def of(cls, image: Image, levels: int) -> "Pyramid":
@@ -45,12 +46,13 @@ class Pyramid:
         """The same levels with the masks of `other`, which has as many."""
         return Pyramid([replace(mine, mask=its.mask) for mine, its in zip(self.levels, other.levels, strict=True)])
 
-    def at(
-        self, points: Tensor, world_from_points: Tensor, levels: slice = slice(None), is_affine: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """`Image.at` on some levels at once: (L, B, N, D), (L, B or 1, D+1, D+1) -> values (L, B, N, C), inside (L, B, N)."""
-        unit, in_front = apply((self.unit_from_world[levels] @ world_from_points).to(points.dtype), points, is_affine)
-        return read_unit(self.levels[levels], unit, in_front)
+    def at(self, points: Tensor, valid: Tensor | None = None, levels: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """`Image.at` on some levels at once: values (L, B, N, C), inside (L, B, N).
+
+        `points` (L, B, N, D) of the finest level's frame; those that are not `valid` (L, B, N) are outside.
+        """
+        unit, all_valid = apply(self.unit_from_frame[levels], points, is_affine=True)
+        return read_unit(self.levels[levels], unit, all_valid if valid is None else valid)
 
 
 def possible_levels(grid: Grid) -> int:

@@ -13,8 +13,9 @@ import torch
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
-from drmime.geometry.matrices import apply
 from drmime.pictures import gray
+from drmime.transform.base import Transform
+from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
 
 SIDE = 384  # pixels of both images, cut from 512 so that the moved window never leaves the section
@@ -31,18 +32,17 @@ class Pair:
 
     fixed: np.ndarray  # shape: (SIDE, SIDE, 3), uint8; the section
     moving: np.ndarray  # shape: (SIDE, SIDE), uint8; its DAB, moved
-    matrix: np.ndarray  # shape: (3, 3), float64; the true moving_from_fixed, pixels, x first
+    truth: Transform  # from fixed to moving pixels, x first
 
-    def error(self, matrix: np.ndarray) -> float:
-        """Mean distance in pixels between where `matrix` and the truth send a grid of points of the fixed image."""
+    def error(self, transform: Transform) -> float:
+        """Mean distance in pixels between where a transform and the truth send a grid of points of the fixed image."""
         axis = torch.linspace(0, SIDE - 1, 25, dtype=torch.float64)
         points = torch.cartesian_prod(axis, axis)
-        found, true = (apply(torch.as_tensor(m, dtype=torch.float64), points)[0] for m in (matrix, self.matrix))
-        return float((found - true).norm(dim=-1).mean())
+        return float((transform(points) - self.truth(points)).norm(dim=-1).mean())
 
 
 def pair(seed: int = 0) -> Pair:
-    """The section, its DAB moved, and the matrix between them; `seed` is that of the noise.
+    """The section, its DAB moved, and the transform between them; `seed` is that of the noise.
 
     Raises:
         InputError: scikit-image is not installed.
@@ -50,12 +50,12 @@ def pair(seed: int = 0) -> Pair:
     section, dab = _section()
     moving_from_fixed = _truth()
     margin = (len(dab) - SIDE) // 2
-    section_from_moving = _shift(margin, margin) @ np.linalg.inv(moving_from_fixed)
+    section_from_moving = MatrixTransform(torch.as_tensor(_shift(margin, margin) @ np.linalg.inv(moving_from_fixed)))
     moved = resample(dab, section_from_moving, Grid.regular(dab.shape), Grid.regular((SIDE, SIDE)), "cubic")
     noise = np.random.default_rng(seed).normal(0, NOISE, moved.shape)
     noisy = np.rint(gray(moved) + noise).clip(0, 255).astype(np.uint8)
     window = slice(margin, margin + SIDE)
-    return Pair(section[window, window], noisy, moving_from_fixed)
+    return Pair(section[window, window], noisy, MatrixTransform(torch.as_tensor(moving_from_fixed)))
 
 
 def _section() -> tuple[np.ndarray, np.ndarray]:

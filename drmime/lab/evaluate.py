@@ -17,7 +17,8 @@ from scipy import stats
 
 from drmime.errors import InputError, numbers
 from drmime.geometry.grid import Grid, scaled
-from drmime.geometry.matrices import mapped
+from drmime.transform.base import Transform
+from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
 
 RESAMPLES = 9999
@@ -114,22 +115,22 @@ def dice(first: Any, second: Any) -> dict[int, float]:
     return {label: 2 * both.get(label, 0) / (mine.get(label, 0) + other.get(label, 0)) for label in sorted(mine | other)}
 
 
-def scores(matrix: Any, case: Known, start: Any) -> dict[str, float]:
-    """Every score of `matrix` that the case has the truth for.
+def scores(transform: Transform | Any, case: Known, start: Transform | Any) -> dict[str, float]:
+    """Every score of a transform that the case has the truth for.
 
     With landmarks: naed, tre_mean, tre_median, tre_max (pixels times the moving spacing), rtre_mean, rtre_median, rtre_max,
     start_rtre_median and robustness, which compare with `start`. With both label maps, and a label in one: dice, the mean
     over labels after the moving map is warped by the nearest neighbour.
 
     Args:
-        matrix: moving_from_fixed in pixels, x first, (D+1, D+1); may be projective.
+        transform: from fixed to moving pixels, x first; or its matrix (D+1, D+1), which may be projective.
         start: the same before the registration.
 
     Raises:
-        InputError: a matrix, points or label maps that do not fit the images.
+        InputError: a transform, points or label maps that do not fit the images.
     """
     grids = [Grid.regular(image.shape[: len(case.moving_spacing)]) for image in (case.fixed, case.moving)]
-    found, begun = (_matrix(name, value, grids[0]) for name, value in (("matrix", matrix), ("start", start)))
+    found, begun = (_transform(name, value, grids[0]) for name, value in (("transform", transform), ("start", start)))
     out: dict[str, float] = {}
     if case.fixed_points is not None and case.moving_points is not None and len(case.fixed_points):
         out |= _landmark_scores(found, begun, case, case.fixed_points, case.moving_points)
@@ -141,11 +142,11 @@ def scores(matrix: Any, case: Known, start: Any) -> dict[str, float]:
 
 
 def _landmark_scores(
-    matrix: np.ndarray, start: np.ndarray, case: Known, points: np.ndarray, expected: np.ndarray
+    transform: Transform, start: Transform, case: Known, points: np.ndarray, expected: np.ndarray
 ) -> dict[str, float]:
     spacing = case.moving_spacing
     shape = case.moving.shape[: len(spacing)] if case.extent is None else case.extent
-    found, begun = mapped(matrix, points), mapped(start, points)
+    found, begun = (mapping(torch.as_tensor(points).double()).numpy() for mapping in (transform, start))
     errors, before = tre(found, expected, spacing), tre(begun, expected, spacing)
     shares = rtre(found, expected, shape, spacing)
     return {
@@ -216,11 +217,13 @@ def interval(values: Any, confidence: float = 0.95, seed: int = 0) -> tuple[floa
     return low, high
 
 
-def _matrix(name: str, value: Any, fixed: Grid) -> np.ndarray:
+def _transform(name: str, value: Any, fixed: Grid) -> Transform:
+    if isinstance(value, Transform):
+        return value
     array = numbers(name, value, "a matrix of real numbers")
     if array.shape != (fixed.ndim + 1, fixed.ndim + 1):
         raise InputError(f"{name}: expected a ({fixed.ndim + 1}, {fixed.ndim + 1}) matrix, got shape {array.shape}")
-    return scaled(torch.as_tensor(array), fixed).numpy()  # a homography means the same in any scale and sign
+    return MatrixTransform(scaled(torch.as_tensor(array), fixed))  # a homography means the same in any scale and sign
 
 
 def _points(found: Any, expected: Any) -> tuple[np.ndarray, np.ndarray]:

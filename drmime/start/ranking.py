@@ -38,7 +38,7 @@ from drmime.start.propose.search import Search
 from drmime.start.refine import ROUNDS, Candidate, Round, polished, refined
 from drmime.start.residuals import residuals
 from drmime.start.rivals import Rival, peak_ratio, rival
-from drmime.transform.linear import LieTransform
+from drmime.transform.linear import LieModel
 
 AROUND = {2: (0.08,), 3: (0.1,)}  # radians, logarithms of a scale, or half sides, by which starts around one are off it
 CLOSER = {2: (0.02, 0.04), 3: (0.05, 0.1)}  # likewise, around a start that a thorough look left unclear
@@ -255,5 +255,5 @@ class Starts:
         axes = torch.eye(len(basis), dtype=torch.float64)
         steps = [torch.zeros_like(axes[:1]), *(side * length * axes for length in far[self.grid.ndim] for side in (1, -1))]
         off = torch.cat(steps)
-        matrices = LieTransform(basis, best.matrix.expand(len(off), -1, -1), self.grid).matrix(off)
-        return [(best.source, matrix) for matrix in matrices.detach()]
+        model = LieModel(basis, best.matrix.expand(len(off), -1, -1), self.grid, self.inputs.moving.grid)
+        return [(best.source, matrix) for matrix in model.matrices(off)]

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from drmime.compare import MINE, GradientAngle, Similarity
-from drmime.geometry.grid import Grid, scale_of, unravel
+from drmime.geometry.grid import scale_of, unravel
 from drmime.image.pyramid import Pyramid
 from drmime.optimise import Schedule, Stop, maximise
 from drmime.sampling import Overlap, Sampler, Uniform
 from drmime.start.inputs import Inputs
-from drmime.transform.linear import LieTransform
+from drmime.transform.linear import LieModel, matrix_of
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _together(inputs: Inputs, proposals: Sequence[tuple[str, Tensor]], rounds: S
         part, allowed = small.coarsest(one.levels), inputs.affine if one.stretch else inputs.similarity
         plan = Schedule(one.steps, RATE, tolerance=0, least_overlap=0.02)
         parts = GradientAngle(), Strength(one.points), plan
-        matrices[order] = _moved(part.fixed, part.moving, matrices[order], allowed, *parts, random, inputs.fixed.grid)
+        matrices[order] = _moved(part.fixed, part.moving, matrices[order], allowed, *parts, random)
     evidence = small.judged(matrices)[1].tolist()  # of all at one level, so that they compare
     return [Candidate(source, *rest) for (source, _), *rest in zip(proposals, matrices, evidence, strict=True)]
 
@@ -100,7 +100,7 @@ def polished(inputs: Inputs, best: Candidate) -> Candidate:
     if any(level.mask is not None and not level.mask.any() for level in here.levels):  # so thin a mask is lost on the way
         return best
     parts = metric, Uniform(), POLISH, torch.Generator().manual_seed(inputs.seed)
-    matrix = _moved(here, there, best.matrix[None], inputs.affine, *parts, inputs.fixed.grid)[0]
+    matrix = _moved(here, there, best.matrix[None], inputs.affine, *parts)[0]
     before, after = small.judged(torch.stack([best.matrix, matrix]))[1].tolist()
     return best if after < WORSE * before else Candidate(best.source, matrix, after)
 
@@ -114,20 +114,19 @@ def _moved(
     sampler: Sampler,
     schedule: Schedule,
     random: torch.Generator,
-    grid: Grid,
 ) -> Tensor:
     """Starts (K, D+1, D+1) after some steps of a metric on levels that it has described, as one batch."""
     count, levels, like = len(starts), len(fixed.levels), fixed.levels[0].data
-    transform = LieTransform(generators, starts, grid)
+    model = LieModel(generators, starts, fixed.levels[0].grid, moving.levels[0].grid)
     sampler.begin(fixed, random)
     metric.begin(levels, count, (like.shape[1], moving.levels[0].data.shape[1]), random, like)
     weights = torch.full((1, levels), 1 / levels).to(like)
     copies = Pyramid([level.copies(count) for level in moving.levels])
     overlap = Overlap(fixed.levels[0], copies.levels[0])
-    outcome = maximise(fixed, copies, transform, metric, sampler, schedule, weights, overlap, lambda step: None)
+    outcome = maximise(fixed, copies, model, metric, sampler, schedule, weights, overlap, lambda step: None)
     if Stop.INTERRUPTED in outcome.stops:
         raise KeyboardInterrupt
-    return outcome.matrix
+    return torch.stack([matrix_of(transform) for transform in outcome.transforms])
 
 
 class Strength(Sampler):

@@ -1,72 +1,176 @@
-"""The optimised transform: a start matrix times the exponential of weighted Lie-algebra generators."""
+"""Transforms that are one homogeneous matrix, and the model that makes them: the exponential of weighted generators."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from drmime.errors import InputError
 from drmime.geometry import lie
-from drmime.geometry.grid import Grid
-from drmime.geometry.matrices import slopes
+from drmime.geometry.grid import Grid, linear_part, scaled
+from drmime.geometry.matrices import apply, slopes
+from drmime.transform.base import Model, Places, Transform
 
 
-class LieTransform(nn.Module):
-    """`matrix()` is `moving_from_fixed` in world units, one per pair; at zero coefficients it is exactly `start`.
+@dataclass(frozen=True, eq=False)
+class MatrixTransform(Transform):
+    """An affine or projective map, x first."""
+
+    matrix: Tensor  # shape: (D+1, D+1), float64, on the CPU
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "matrix", torch.as_tensor(self.matrix, dtype=torch.float64))
+
+    @property
+    def ndim(self) -> int:
+        return len(self.matrix) - 1
+
+    def __call__(self, points: Tensor) -> Tensor:
+        places, in_front = apply(self.matrix, points)
+        return torch.where(in_front[..., None], places, math.nan)
+
+    def jacobian(self, points: Tensor) -> Tensor:
+        denominator = points @ self.matrix[-1, :-1] + self.matrix[-1, -1]
+        return slopes(self.matrix, points) / denominator[..., None, None]
+
+    def inverse(self) -> "MatrixTransform":
+        inverse = torch.linalg.inv(self.matrix)  # its sign is right: where one denominator is positive so is the other
+        return MatrixTransform(inverse / (inverse[-1, -1].abs() or 1))
+
+    def joined(self, other: Transform) -> Transform | None:
+        return MatrixTransform(self.matrix @ other.matrix) if isinstance(other, MatrixTransform) else None
+
+    def describe(self, fixed: Grid) -> str:
+        """Shift of the image's centre, rotation, scales, perspective."""
+        return _in_words(self, fixed)
+
+    def state(self) -> dict[str, Any]:
+        return {"matrix": self.matrix.tolist()}
+
+
+@dataclass(frozen=True, eq=False)
+class LieTransform(MatrixTransform):
+    """A matrix, and the weighted generators that led from the start to it: what `LieModel` was at its end."""
+
+    generators: Mapping[str, Tensor]  # shape: (D+1, D+1) each, of the fixed frame
+    coefficients: Mapping[str, float]
+
+    def state(self) -> dict[str, Any]:
+        basis = {name: generator.tolist() for name, generator in self.generators.items()}
+        return {**super().state(), "generators": basis, "coefficients": dict(self.coefficients)}
+
+
+class LieModel(Model):
+    """A start times the exponential of weighted Lie-algebra generators, one for each pair (DRMIME, arXiv 2001.09865).
 
     moving_from_fixed = start @ world_from_frame @ exp(sum_k theta_k B_k) @ frame_from_world
 
     The exponential acts in the frame of the fixed grid and the start comes after it. So any invertible start serves
     any group without a matrix logarithm, and the conditioning does not depend on where the moving image lies in the
-    world. Everything here is float64: these matrices are tiny, and world coordinates can be large.
+    world. Matrices are float64: they are tiny, and world coordinates can be large. At zero coefficients the map is the start.
     """
 
     basis: Tensor
     start: Tensor
     world_from_frame: Tensor
     frame_from_world: Tensor
+    moving_frame_from_world: Tensor
 
     def __init__(
         self,
         generators: Mapping[str, Tensor],
         start: Tensor,
         fixed: Grid,
+        moving: Grid,
         finest_vector: bool = False,
         parametrisation: str = "exponential",
     ) -> None:
-        """`start`: (B, D+1, D+1) world; `finest_vector` adds DRMIME's second coefficients, for the finest level alone.
-
-        `parametrisation`: a name of `lie.PARAMETRISATIONS`, which stands for exp above.
+        """
+        Args:
+            generators: by name, (D+1, D+1) each, of the fixed frame.
+            start: (B, D+1, D+1), moving_from_fixed, world.
+            fixed, moving: grids of the finest levels.
+            finest_vector: DRMIME's second vector of coefficients, which acts on the finest level alone.
+            parametrisation: a name of `lie.PARAMETRISATIONS`, which stands for exp above.
         """
         super().__init__()
+        self.generators, self.fixed = dict(generators), fixed
         self.parametrisation = lie.PARAMETRISATIONS[parametrisation]
-        self.names = tuple(generators)
-        count = (2 if finest_vector else 1, start.shape[0], len(self.names))
-        self.coefficients = nn.Parameter(torch.zeros(count, dtype=torch.float64))  # shape: (1 or 2, B, K)
+        count = (start.shape[0], 2 if finest_vector else 1, len(self.generators))
+        self.coefficients = nn.Parameter(torch.zeros(count, dtype=torch.float64))  # shape: (B, 1 or 2, K)
         self.register_buffer("basis", torch.stack(list(generators.values())))
         self.register_buffer("start", start.to(torch.float64))
         self.register_buffer("world_from_frame", fixed.world_from_frame)
         self.register_buffer("frame_from_world", torch.linalg.inv(fixed.world_from_frame))
+        self.register_buffer("moving_frame_from_world", torch.linalg.inv(moving.world_from_frame))
         self.is_affine = not bool(self.basis[:, -1].any() or self.start[:, -1, :-1].any())
 
-    def matrix(self, coefficients: Tensor | None = None) -> Tensor:
-        """moving_from_fixed at `coefficients` (B, K), by default the current ones of the finest level. shape: (B, D+1, D+1)"""
-        coefficients = self.coefficients.sum(0) if coefficients is None else coefficients
-        return self.moving_from_frame(coefficients) @ self.frame_from_world
+    def forward(self, points: Tensor, levels: slice) -> Places:
+        matrix = self.moving_frame_from_world @ self._moving_from_frame(self._by_level(levels))
+        places, valid = apply(matrix.to(points), points, self.is_affine)
+        jacobian = matrix[..., None, :-1, :-1] if self.is_affine else slopes(matrix, points.to(matrix))
+        return Places(places, valid, jacobian)
 
-    def by_level(self, levels: int) -> Tensor:
-        """The coefficients that act on each level, finest first. shape: (levels, B, K)"""
-        finest = self.coefficients.sum(0, keepdim=True)
-        return torch.cat([finest, self.coefficients[:1].expand(levels - 1, -1, -1)])
+    def result(self) -> list[Transform]:
+        with torch.no_grad():
+            coefficients = self.coefficients.sum(1)
+            matrices = scaled(self.matrices(coefficients).cpu(), self.fixed)
+        named = [dict(zip(self.generators, values, strict=True)) for values in coefficients.tolist()]
+        return [LieTransform(matrix, self.generators, values) for matrix, values in zip(matrices, named, strict=True)]
 
-    def moving_from_frame(self, coefficients: Tensor) -> Tensor:
+    def curves(self) -> Mapping[str, Tensor]:
+        values = self.coefficients.detach().sum(1).unbind(1)
+        return {f"coefficients/{name}": value for name, value in zip(self.generators, values, strict=True)}
+
+    def matrices(self, coefficients: Tensor) -> Tensor:
+        """moving_from_fixed at `coefficients` (..., B, K) of the finest level, world. shape: (..., B, D+1, D+1)"""
+        return self._moving_from_frame(coefficients) @ self.frame_from_world
+
+    def _moving_from_frame(self, coefficients: Tensor) -> Tensor:
         """World of the moving image from the fixed frame: (..., B, K) -> (..., B, D+1, D+1)"""
         return self.start @ self.world_from_frame @ self.parametrisation(coefficients, self.basis)
 
-    def jacobian(self, moving_from_frame: Tensor, points: Tensor) -> Tensor:
-        """Of the moving point by the fixed one, up to a positive factor. shape: (L, B, N, D, D), N = 1 for an affine transform
+    def _by_level(self, levels: slice) -> Tensor:
+        """The coefficients that act on each of the levels; one row for all where these are the same. shape: (L or 1, B, K)"""
+        shared, *finest = self.coefficients.unbind(1)
+        if not finest:
+            return shared[None]
+        return torch.stack([shared + finest[0] if level == 0 else shared for level in range(levels.start, levels.stop)])
 
-        `moving_from_frame` (L, B, D+1, D+1), `points` (L, B or 1, N, D) of the fixed frame.
-        """
-        if self.is_affine:
-            return moving_from_frame[..., None, :-1, :-1]
-        return slopes(moving_from_frame, points.to(moving_from_frame))
+
+def matrix_of(transform: Transform) -> Tensor:
+    """The homogeneous matrix of a transform that is one. shape: (D+1, D+1), float64
+
+    Raises:
+        InputError: the transform is not one matrix.
+    """
+    if isinstance(transform, MatrixTransform):
+        return transform.matrix
+    raise InputError(f"expected a transform that is one matrix, got a {type(transform).__name__}. Map points with it instead.")
+
+
+def _in_words(transform: MatrixTransform, fixed: Grid) -> str:
+    centre, perspective = fixed.centre, (transform.matrix[-1, :-1] / (transform.matrix[-1, -1] or 1)).numpy()
+    ndim, shift = transform.ndim, (transform(centre[None])[0] - centre).tolist()
+    left, scales, right = np.linalg.svd(linear_part(transform.matrix, fixed).numpy())
+    rotation = left @ right
+    mirrored = np.linalg.det(rotation) < 0
+    rotation[:, 0] *= -1 if mirrored else 1
+    if ndim == 2:
+        angle = f"{np.degrees(np.arctan2(rotation[1, 0], rotation[0, 0])):.3f}"
+    else:
+        angle = f"{np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))):.3f}"
+    words = [
+        f"shift of the fixed image's centre ({', '.join(f'{value:.3f}' for value in shift)})",
+        ("mirrored, x reversed; then " if mirrored else "")
+        + f"rotation {angle} degrees"
+        + (" from x towards y" if ndim == 2 else ""),
+        f"scales along the principal axes ({', '.join(f'{value:.4f}' for value in scales)})",
+    ]
+    if np.abs(perspective).max() > 0:
+        words.append(f"perspective ({', '.join(f'{value:.2e}' for value in perspective)})")
+    return "fixed to moving: " + "; ".join(words)

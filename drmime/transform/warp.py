@@ -11,11 +11,12 @@ from torch import Tensor
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
-from drmime.geometry.matrices import apply
 from drmime.image.door import load
 from drmime.image.headers import memory
 from drmime.image.pixels import arranged
 from drmime.registry import known
+from drmime.transform.base import Transform
+from drmime.transform.linear import MatrixTransform
 
 ORDERS = {"nearest": 0, "linear": 1, "cubic": 3}
 NARROW = tuple(map(np.dtype, ("bool", "uint8", "int8", "uint16", "int16", "float16", "float32")))  # exact in float32
@@ -24,7 +25,7 @@ CHUNK = 2**20  # output pixels at a time, which bounds the memory for coordinate
 
 def resample(
     moving: Any,
-    moving_from_fixed: np.ndarray,
+    transform: Transform,
     moving_grid: Grid,
     fixed_grid: Grid,
     interpolation: str = "linear",
@@ -32,7 +33,7 @@ def resample(
     channel_axis: int | str | None = "auto",
     labels: bool = False,
 ) -> np.ndarray:
-    """Read `moving` at every pixel of `fixed_grid`; `moving_from_fixed` in pixels, x first. See `Registration.warp`.
+    """Read `moving` where `transform` takes the pixels of `fixed_grid`. See `Registration.warp`.
 
     `labels`: a palette's entries are read and not its colours.
     """
@@ -44,14 +45,20 @@ def resample(
     if (size := len(channels) * math.prod(fixed_grid.shape) * channels.dtype.itemsize) > memory():
         raise InputError(f"warp: an image of shape {fixed_grid.shape} takes {size / 2**30:.3g} GiB, more than this machine has")
     outside = _fill(fill, channels.dtype)
+    mapping = in_pixels(transform, fixed_grid, moving_grid)
     out = np.empty((len(channels), *fixed_grid.shape), channels.dtype)
     for channel, target in zip(channels, out.reshape(len(out), -1), strict=True):
         read = _reader(channel, order)
         for start in range(0, target.size, CHUNK):
             part = np.arange(start, min(start + CHUNK, target.size))
-            places, inside = _places(part, moving_from_fixed, fixed_grid, moving_grid)
+            places, inside = _places(part, mapping, fixed_grid, moving_grid)
             target[part] = np.where(inside, read(places), outside)
     return out[0] if axis is None else np.moveaxis(out, 0, axis)
+
+
+def in_pixels(transform: Transform, fixed: Grid, moving: Grid) -> Transform:
+    """The transform from index coordinates of the fixed image to those of the moving image, x first."""
+    return MatrixTransform(moving.index_from_world) @ transform @ MatrixTransform(fixed.world_from_index)
 
 
 def _fill(fill: float, dtype: np.dtype) -> np.ndarray:
@@ -102,12 +109,11 @@ def _filled(channel: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return channel[tuple(nearest)]
 
 
-def _places(part: np.ndarray, moving_from_fixed: np.ndarray, fixed: Grid, moving: Grid) -> tuple[np.ndarray, np.ndarray]:
+def _places(part: np.ndarray, mapping: Transform, fixed: Grid, moving: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Where output pixels of flat numbers `part` (N,) lie in the moving array: (D, N) in array order, and inside (N,)."""
     pixels = np.stack(np.unravel_index(part, fixed.shape)[::-1], -1).astype(np.float64)
-    mapped, in_front = apply(torch.as_tensor(moving_from_fixed, dtype=torch.float64), torch.as_tensor(pixels))
-    places = mapped.numpy().T[::-1]
+    places = mapping(torch.as_tensor(pixels)).numpy().T[::-1]
     ends = np.array(moving.shape)[:, None] - 0.5
     edge = 1e-6  # of a pixel: rounding must not cost an image its border
-    inside = in_front.numpy() & ((places >= -0.5 - edge) & (places <= ends + edge)).all(0)
+    inside = np.all((places >= -0.5 - edge) & (places <= ends + edge), axis=0)  # false of NaN
     return np.where(inside, places, 0), inside

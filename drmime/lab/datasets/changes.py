@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import torch
 from scipy.spatial.transform import Rotation
 
 from drmime.errors import InputError
@@ -18,6 +19,7 @@ from drmime.geometry.matrices import affine, mapped
 from drmime.lab.datasets.case import Case, Change, regular_points, within
 from drmime.lab.datasets.reading import expected_points
 from drmime.registry import known
+from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
 
 FEWEST = 5  # points, or the error says nothing
@@ -172,7 +174,7 @@ def _in_pixels(linear: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
 def _carried(case: Case, matrix: np.ndarray, shape: Sequence[int]) -> Case:
     """The moving image, its labels and points under `matrix` (new from old pixels) in a frame of `shape`."""
     grids = Grid.regular(case.moving.shape[: case.ndim]), Grid.regular(shape)
-    old, axis = np.linalg.inv(matrix), -1 if case.moving.ndim > case.ndim else None
+    old, axis = MatrixTransform(torch.as_tensor(np.linalg.inv(matrix))), -1 if case.moving.ndim > case.ndim else None
     labels = case.moving_labels
     return replace(
         _with_map(case, matrix),

@@ -20,7 +20,7 @@ import torch
 from drmime.checks import plain
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
-from drmime.geometry.matrices import mapped, translation
+from drmime.geometry.matrices import translation
 from drmime.image.io import write_image
 from drmime.image.pixels import Pixels
 from drmime.lab import evaluate
@@ -33,7 +33,9 @@ from drmime.pictures import thumbnail
 from drmime.registration import register
 from drmime.registry import names_only
 from drmime.result import Registration
-from drmime.transform.warp import resample
+from drmime.transform.base import Transform
+from drmime.transform.linear import MatrixTransform
+from drmime.transform.warp import in_pixels, resample
 
 CURVE = 200  # points of a curve in a row, which is to be looked at
 DEFAULTS = {one.name: one.default for one in inspect.signature(register).parameters.values()}
@@ -95,7 +97,7 @@ class Task:
 class Found:
     """What a method has found, and what of its row only it can tell."""
 
-    matrix: np.ndarray  # moving_from_fixed in pixels
+    transform: Transform  # from fixed to moving pixels
     told: Mapping[str, Any] = field(default_factory=dict)
     similarity: float | None = None
 
@@ -117,11 +119,12 @@ def run(task: Task) -> Row:
         scores = {"seconds": time.perf_counter() - began}
         if before is not None and (peak := peak_memory()) is not None:
             scores["memory"] = peak - before
-        scores |= evaluate.scores(found.matrix, case, problem.start)
+        scores |= evaluate.scores(found.transform, case, problem.start)
         scores |= {} if found.similarity is None else {"similarity": found.similarity}
-        seen, doubts = _pictures(task, case, problem.start, found.matrix) if task.outputs.pictures else ({}, [])
+        seen, doubts = _pictures(task, case, problem.start, found.transform) if task.outputs.pictures else ({}, [])
         notes = [*case.notes, *found.told.get("notes", []), *doubts]
-        return replace(row, **dict(found.told) | seen | {"notes": notes, "matrix": found.matrix.tolist(), "scores": scores})
+        matrix = found.transform.matrix.tolist() if isinstance(found.transform, MatrixTransform) else None
+        return replace(row, **dict(found.told) | seen | {"notes": notes, "matrix": matrix, "scores": scores})
     except InputError as error:
         return replace(row, error=str(error))
     except Exception as error:  # whatever another program's registration raises
@@ -149,7 +152,7 @@ def _peer(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
     """What is timed, and the settings that it will have."""
     name, options = task.block["peer"], {option: value for option, value in task.block.items() if option != "peer"}
     align = ready(problem, name, options)
-    return lambda: Found(align(task.seed), {"device": "cpu"}), {"peer": name} | plain(peer_settings(name, options))
+    return lambda: Found(_of_matrix(align(task.seed)), {"device": "cpu"}), {"peer": name} | plain(peer_settings(name, options))
 
 
 def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found], dict[str, Any]]:
@@ -171,7 +174,7 @@ def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
             "settings": dict(result.settings),
             "device": str(result.settings["device"]),
         }
-        return Found(result.pixel_matrix, told, result.similarity)
+        return Found(in_pixels(result.transform, *case.grids), told, result.similarity)
 
     settings = {name: plain(value) for name, value in (DEFAULTS | options).items()}
     return align, {name: value for name, value in settings.items() if name not in ("fixed", "moving", "observers", "progress")}
@@ -180,7 +183,7 @@ def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
 def _tensorboard(task: Task, case: Case, start: np.ndarray) -> TensorBoard:
     """Every curve of the run, and its final scores among the hyperparameters."""
     import_module("torch.utils.tensorboard")  # now: its time is not the method's
-    return TensorBoard(task.curves, scores=lambda matrix: evaluate.scores(matrix, case, start))
+    return TensorBoard(task.curves, scores=lambda found: evaluate.scores(in_pixels(found, *case.grids), case, start))
 
 
 def _curves(result: Registration) -> dict[str, list[float]]:
@@ -191,14 +194,18 @@ def _curves(result: Registration) -> dict[str, list[float]]:
     return {name: np.round(values, 6).tolist() for name, values in curves.items()}
 
 
-def _pictures(task: Task, case: Case, start: np.ndarray, found: np.ndarray) -> tuple[dict[str, Any], list[str]]:
+def _of_matrix(moving_from_fixed: np.ndarray) -> Transform:
+    return MatrixTransform(torch.as_tensor(moving_from_fixed))
+
+
+def _pictures(task: Task, case: Case, start: np.ndarray, found: Transform) -> tuple[dict[str, Any], list[str]]:
     """Small pictures of the fixed image and of the moving one under both transforms, and where landmarks are in them; or a
     note that there are none, which undoes no registration."""
     after = f"pictures/{task.name}.jpg"
     try:
         names = _shared_pictures(task.pair, f"pictures/{task.pair_name}", task.outputs)
         _draw(_warped(case, found), case, after, task.outputs)
-        return {"pictures": names | {"after": after}, "points": _points(case, start, found)}, []
+        return {"pictures": names | {"after": after}, "points": _points(case, _of_matrix(start), found)}, []
     except Exception as error:
         return {}, [f"No pictures: {in_a_line(error)}"]
 
@@ -207,7 +214,7 @@ def _pictures(task: Task, case: Case, start: np.ndarray, found: np.ndarray) -> t
 def _shared_pictures(pair: Pair, name: str, outputs: Outputs) -> dict[str, str]:
     case, _ = _load(pair)
     start = _problem(case).start
-    for role, image in {"fixed": _with_channels(case.fixed, case), "before": _warped(case, start)}.items():
+    for role, image in {"fixed": _with_channels(case.fixed, case), "before": _warped(case, _of_matrix(start))}.items():
         _draw(image, case, f"{name}-{role}.jpg", outputs)
     return {role: f"{name}-{role}.jpg" for role in ("fixed", "before")}
 
@@ -216,23 +223,24 @@ def _draw(image: np.ndarray, case: Case, name: str, outputs: Outputs) -> None:
     write_image(Path(outputs.folder) / name, thumbnail(image, outputs.pictures, -1, case.fixed_spacing))
 
 
-def _warped(case: Case, matrix: np.ndarray) -> np.ndarray:
+def _warped(case: Case, transform: Transform) -> np.ndarray:
     moving = _with_channels(case.moving, case)
     grids = Grid.regular(case.moving.shape[: case.ndim]), Grid.regular(case.fixed.shape[: case.ndim])
-    return resample(moving, matrix, *grids, fill=moving.min().item(), channel_axis=-1)
+    return resample(moving, transform, *grids, fill=moving.min().item(), channel_axis=-1)
 
 
 def _with_channels(image: np.ndarray, case: Case) -> np.ndarray:
     return image if image.ndim > case.ndim else image[..., None]
 
 
-def _points(case: Case, start: np.ndarray, found: np.ndarray) -> dict[str, list[list[float]]]:
+def _points(case: Case, start: Transform, found: Transform) -> dict[str, list[list[float]]]:
     """Landmarks of 2-D images in shares of the fixed picture; those of the moving image are pulled back by each transform."""
     if case.ndim != 2 or case.fixed_points is None or case.moving_points is None:
         return {}
     sides = np.array(case.fixed.shape[1::-1])
-    back = {"before": np.linalg.inv(start), "after": np.linalg.inv(found)}
-    places = {"fixed": case.fixed_points} | {name: mapped(m, case.moving_points) for name, m in back.items()}
+    moving = torch.as_tensor(case.moving_points).double()
+    back = {"before": start.inverse(), "after": found.inverse()}
+    places = {"fixed": case.fixed_points} | {name: mapping(moving).numpy() for name, mapping in back.items()}
     return {name: np.round((points + 0.5) / sides, 5).tolist() for name, points in places.items()}
 
 
