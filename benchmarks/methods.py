@@ -5,7 +5,7 @@ function from a seed to the map it found. The peers are those of `drmime.lab.pee
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from drmime import register
 from drmime.image.door import as_image
 from drmime.lab import peers
 from drmime.lab.peers.base import gray as gray_of
-from drmime.start.propose import INITIALISERS
+from drmime.start.propose import PROPOSERS
 
 Mapper = Callable[[np.ndarray], np.ndarray]  # fixed pixels to moving pixels, (N, 2) -> (N, 2), x first
 Run = Callable[[int], Mapper]  # of a seed
@@ -46,7 +46,7 @@ def searched(fixed: np.ndarray, moving: np.ndarray, start: np.ndarray, threads: 
     Timed with it is how elastix gets its images, some hundredths of a second, since the start is known only then.
     """
     torch.set_num_threads(threads)
-    search = INITIALISERS["search"](score={"name": "cross", "bins": 8}, scales=[1.0])
+    search = PROPOSERS["search"](score={"name": "cross", "bins": 8}, scales=[1.0])
     images = [as_image(gray(pixels), role="fixed") for pixels in (fixed, moving)]
 
     def run(seed: int) -> Mapper:
@@ -58,9 +58,19 @@ def searched(fixed: np.ndarray, moving: np.ndarray, start: np.ndarray, threads: 
     return run
 
 
-def ours(fixed: np.ndarray, moving: np.ndarray, start: np.ndarray, threads: int, **options: Any) -> Run:
+def ours(
+    fixed: np.ndarray,
+    moving: np.ndarray,
+    matrix: np.ndarray,
+    threads: int,
+    start: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Run:
+    """`start`: options beside the given matrix."""
+
     def run(seed: int) -> Mapper:
-        settings: dict[str, Any] = {"initial_transform": start, "threads": threads, "device": "cpu"} | options
+        settings: dict[str, Any] = {"start": {"given": matrix} | dict(start or {}), **options}
+        settings["device"] = {"name": "cpu", "threads": threads}
         result = register(fixed, moving, seed=seed, **settings)
         if not result.success:
             raise RuntimeError(result.stop.value)
@@ -78,11 +88,13 @@ METHODS: dict[str, Method] = {
     "search-elastix": searched,  # from any start, as drmime
     "simpleitk": functools.partial(peer, name="simpleitk"),
     "drmime": ours,  # as it comes: searches from any start
-    "drmime-given": functools.partial(ours, initialiser="given"),  # from the given start, as the peers
-    "drmime-mine": functools.partial(ours, initialiser=None),  # the last stage alone
-    "drmime-plain": functools.partial(ours, initialiser=None, metric={"name": "mine", "orientation": False, "local": False}),
-    "drmime-mattes": functools.partial(ours, initialiser=None, metric="mattes"),
-    "drmime-nmi": functools.partial(ours, initialiser=None, metric="nmi"),
-    "drmime-ncc": functools.partial(ours, initialiser=None, metric="ncc"),
+    "drmime-given": functools.partial(ours, start={"propose": None}),  # from the given start, as the peers
+    "drmime-mine": functools.partial(ours, start={"refine": False}),  # the last stage alone
+    "drmime-plain": functools.partial(
+        ours, start={"refine": False}, metric={"name": "mine", "orientation": False, "local": False}
+    ),
+    "drmime-mattes": functools.partial(ours, start={"refine": False}, metric="mattes"),
+    "drmime-nmi": functools.partial(ours, start={"refine": False}, metric="nmi"),
+    "drmime-ncc": functools.partial(ours, start={"refine": False}, metric="ncc"),
     "drmime-paper": functools.partial(ours, **PAPER),  # minutes; DRMIME as published, arXiv 2001.09865
 }

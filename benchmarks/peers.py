@@ -27,7 +27,7 @@ from methods import METHODS, Mapper, Run, gray
 from drmime.geometry.matrices import affine
 from drmime.image.door import as_image
 from drmime.image.io import read_image, read_landmarks
-from drmime.start.propose import INITIALISERS
+from drmime.start.propose import PROPOSERS
 
 HEADER = ("pair", "method", "error", "worst", "seconds", "minimum", "ratio", "ratio of minima")
 
@@ -61,7 +61,7 @@ def load_pair(data: Path, name: str, rgb: bool, start: str, size: int | None) ->
         images.append(small)
         landmarks.append((read_landmarks(data / found[0][f"{side}_landmarks"]) + 0.5) * scale - 0.5)  # borders on borders
     count = min(map(len, landmarks))  # files of unequal length share their start
-    first = INITIALISERS[start]()(*(as_image(gray(pixels), role=start) for pixels in images))[0].numpy()
+    first = PROPOSERS[start]()(*(as_image(gray(pixels), role=start) for pixels in images))[0].numpy()
     return Pair(name, *images, *(points[:count] for points in landmarks), first[:2, 2])
 
 
@@ -144,7 +144,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[1] / "../shared/data")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=[name for name in METHODS if name != "drmime-paper"])
     parser.add_argument("--reference", choices=METHODS, default="elastix", help="whose seconds are 1 in the ratios")
-    parser.add_argument("--start", choices=INITIALISERS, default="identity")
+    parser.add_argument("--start", choices=PROPOSERS, default="identity")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--repeats", type=int, default=3, help="runs of each seed; seconds are the median of all runs")
     parser.add_argument("--threads", type=int, default=2)

@@ -1,6 +1,6 @@
 """Whole processes of `register`, import included: two checkouts in turn on the same pairs.
 
-    python benchmarks/processes.py OLD NEW [--file ../shared/data/pairs.csv] [--count 20] [--group affine]
+    python benchmarks/processes.py OLD NEW [--file ../shared/data/pairs.csv] [--count 20]
 
 OLD and NEW are folders that hold a `drmime` package each. CPU seconds and peak memory of each process, one thread.
 """
@@ -16,15 +16,15 @@ from drmime.lab.datasets.tables import pairs
 CODE = """
 import sys
 import drmime
-assert drmime.__file__.startswith(sys.argv[4]), f"expected a package in {sys.argv[4]}, got {drmime.__file__}"
-drmime.register(sys.argv[1], sys.argv[2], group=sys.argv[3])
+assert drmime.__file__.startswith(sys.argv[3]), f"expected a package in {sys.argv[3]}, got {drmime.__file__}"
+drmime.register(sys.argv[1], sys.argv[2])
 """
 
 
-def cost(folder: Path, fixed: str, moving: str, group: str) -> tuple[float, float]:
+def cost(folder: Path, fixed: str, moving: str) -> tuple[float, float]:
     """CPU seconds and peak MiB of one process."""
     place = str(folder.resolve())
-    words = [sys.executable, "-P", "-c", CODE, fixed, moving, group, place]
+    words = [sys.executable, "-P", "-c", CODE, fixed, moving, place]
     process = os.posix_spawn(sys.executable, words, os.environ | {"PYTHONPATH": place, "OMP_NUM_THREADS": "1"})
     _, status, usage = os.wait4(process, 0)
     if status:
@@ -38,12 +38,11 @@ def main() -> None:
     parser.add_argument("new", type=Path)
     parser.add_argument("--file", default="../shared/data/pairs.csv")
     parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--group", default="affine")
     args = parser.parse_args()
     chosen = pairs(args.file, where={"ndim": 2, "already_aligned": 0}, skip={"fixed_landmarks": ""}, limit=args.count)
     ratios, memories = [], []
     for pair in chosen:
-        old, new = (cost(folder, str(pair.fixed), str(pair.moving), args.group) for folder in (args.old, args.new))
+        old, new = (cost(folder, str(pair.fixed), str(pair.moving)) for folder in (args.old, args.new))
         ratios.append(new[0] / old[0])
         memories.append(new[1] / old[1])
         print(

@@ -51,7 +51,7 @@ def measured(size: str, group: str, degrees: float) -> str:
     if colour:
         fixed, moving = (np.stack([255 * part, 128 * part, 255 * (1 - part)], -1).astype(np.uint8) for part in (fixed, moving))
     began = time.process_time()
-    result = register(fixed, moving, group=group)
+    result = register(fixed, moving, transform=group)
     seconds = time.process_time() - began
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     found = np.c_[points, np.ones(len(points))] @ result.pixel_matrix.T

@@ -7,20 +7,26 @@ from drmime.errors import InputError
 from drmime.version import __version__
 
 if TYPE_CHECKING:
+    from drmime.device import Device
     from drmime.image.door import as_image
     from drmime.image.image import Image
     from drmime.optimise import Observer, Step, Stop
     from drmime.registration import Interrupted, register
     from drmime.result import Registration
+    from drmime.schedule import Schedule
     from drmime.start.doubts import Doubt
+    from drmime.start.plan import Start
 
 __all__ = [
+    "Device",
     "Doubt",
     "Image",
     "InputError",
     "Interrupted",
     "Observer",
     "Registration",
+    "Schedule",
+    "Start",
     "Step",
     "Stop",
     "__version__",
@@ -29,12 +35,15 @@ __all__ = [
 ]
 
 _HOMES = {
+    "device": ("Device",),
     "image.door": ("as_image",),
     "image.image": ("Image",),
     "optimise": ("Observer", "Step", "Stop"),
     "registration": ("Interrupted", "register"),
     "result": ("Registration",),
+    "schedule": ("Schedule",),
     "start.doubts": ("Doubt",),
+    "start.plan": ("Start",),
 }
 
 

@@ -119,44 +119,32 @@ def _add_demo(commands: Any) -> None:
     parser = _command(commands, "demo", "align a real pair whose answer is known", "  drmime demo --out out/demo")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="folder for results (out/demo)")
     parser.add_argument("--seed", type=int, default=GIVEN, metavar="N", help="of every random number (0)")
-    parser.add_argument("--device", default=GIVEN, help="cpu, cuda, ...; by default a GPU if there is one")
+    parser.add_argument("--device", type=_value, default=GIVEN, help="as in 'drmime register'")
     parser.add_argument("--metric", type=_value, default=GIVEN, help="as in 'drmime register' (mine)")
     parser.add_argument("--levels", type=int, default=GIVEN, metavar="N", help="of the pyramid (4)")
-    parser.add_argument("--threads", type=int, default=GIVEN, metavar="N", help="of torch (1)")
 
 
 def _add_register(commands: Any) -> None:
     example = """\
   drmime register fixed.png moving.png --out out/
-  drmime register mr.nii.gz ct.nii.gz --out out/ --group rigid --metric '{name: mine, hidden: 64}' --set rate=0.002"""
+  drmime register mr.nii.gz ct.nii.gz --out out/ --transform rigid --metric '{name: mine, hidden: 64}'
+  drmime register a.tif b.tif --out out/ --start other/transform.json --set schedule.steps=250 --set device.threads=2"""
     parser = _command(commands, "register", "align the image MOVING to the image FIXED", example)
     parser.add_argument("fixed", metavar="FIXED", type=Path)
     parser.add_argument("moving", metavar="MOVING", type=Path)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for transform, warped image, overlay")
 
     add = parser.add_argument_group("what to do (by default what drmime.register does)").add_argument
-    add("--group", type=_value, default=GIVEN, help="translation, rigid, similarity, affine, projective, or a list")
+    add("--transform", type=_value, default=GIVEN, help="translation, rigid, similarity, affine or projective")
     add("--metric", type=_value, default=GIVEN, help="mine, mattes, nmi, jhmi, ncc, mse, angle, or '{name: mine, hidden: 64}'")
     add("--sampler", type=_value, default=GIVEN, help="uniform, jittered, all, edges, or '{name: uniform, points: 2048}'")
     add("--levels", type=int, default=GIVEN, metavar="N", help="of the pyramid")
-    add("--steps", type=int, default=GIVEN, metavar="N", help="of the transform")
-    add("--device", default=GIVEN, help="cpu, cuda, ...; by default a GPU if there is one")
+    start = "auto, none, search, sift, moments, ..., a list of these, a file with a matrix (.txt) or a saved transform (.json)"
+    add("--start", type=_value, default=GIVEN, help=f"{start}, or '{{given: mass, propose: auto}}'")
+    add("--schedule", type=_value, default=GIVEN, help="'{steps: 70, rate: 0.0007, ...}'")
+    add("--device", type=_value, default=GIVEN, help="cpu, cuda, ... (a GPU if there is one), or '{name: cpu, threads: 2}'")
     add("--seed", type=int, default=GIVEN, metavar="N", help="of every random number")
-    add("--threads", type=int, default=GIVEN, metavar="N", help="of torch (1)")
-    add(
-        "--initialiser",
-        type=_value,
-        default=GIVEN,
-        help="auto, given, none, search, features, moments, ..., or a list of these",
-    )
-    add(
-        "--initial-transform",
-        type=_value,
-        default=GIVEN,
-        metavar="START",
-        help="centre, identity, mass, ..., or a file with a matrix (.txt), or a saved transform (.json)",
-    )
-    add("--set", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="any other option of drmime.register")
+    add("--set", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="one option, as in schedule.steps=250")
     add("--config", type=Path, metavar="FILE", help="YAML with options of drmime.register; what is given here goes first")
     add("--allow-code", action="store_true", help="with --config: import parts given as 'module:attribute'")
 

@@ -4,7 +4,7 @@ import csv
 import json
 import tempfile
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def demo(args: Namespace) -> Report:
     """Align the demo's pair and compare with the truth."""
     writable(args.out)
     pair = example.pair()
-    options = {name: value for name, value in vars(args).items() if name in ("seed", "device", "metric", "levels", "threads")}
+    options = {name: value for name, value in vars(args).items() if name in ("seed", "device", "metric", "levels")}
     logs = args.out / "tensorboard"
     try:
         registration = align(pair.fixed, pair.moving, observers=[Progress(), TensorBoard(logs)], **options)
@@ -179,15 +179,24 @@ def writable(folder: Path) -> None:
 
 
 def _options(args: Namespace) -> dict[str, Any]:
-    """Keyword arguments of `register`: those of the file, over them those of --set, over them the flags."""
-    names = [name for name in options_of(align) if name not in ("fixed", "moving", "observers", "progress")]
+    """Keyword arguments of `register`: those of the file, over them the flags, over them those of --set."""
+    names = [name for name in options_of(align) if name not in ("fixed", "moving", "observers")]
     options = settings.config(args.config, names) if args.config else {}
-    options |= {known("option", name, names): value for name, value in args.set}
     options |= {name: value for name, value in vars(args).items() if name in names}
-    start = options.get("initial_transform")
-    if isinstance(start, str) and start.endswith(settings.MATRIX_FILES):
-        options["initial_transform"] = settings.matrix(Path(start))
+    for key, value in args.set:  # last: one option of what a flag or the file gives
+        known("option", key.partition(".")[0], names)
+        settings.put(options, key, value)
+    if "start" in options:
+        options["start"] = _start(options["start"])
     return options
+
+
+def _start(value: Any) -> Any:
+    """`start` with the matrix in place of the name of its file."""
+    if isinstance(value, Mapping) and "given" in value:
+        return dict(value) | {"given": _start(value["given"])}
+    is_file = isinstance(value, str) and value.endswith(settings.MATRIX_FILES)
+    return settings.matrix(Path(value)) if is_file else value
 
 
 def _save(registration: Registration, folder: Path) -> None:

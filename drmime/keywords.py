@@ -1,25 +1,25 @@
 """The keywords of `register` for type checkers; `register` itself says what they mean and what their defaults are."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor
 
 from drmime.compare import Similarity
-from drmime.optimise import Observer, Step
+from drmime.device import Device
 from drmime.sampling import Sampler
+from drmime.schedule import Schedule
+from drmime.transform import LieGroup
 
 
 class Keywords(TypedDict, total=False):
     """`tests/test_keywords.py` holds these against the signature."""
 
     levels: int
-    group: str | Sequence[str] | Mapping[str, Tensor]
+    transform: str | Mapping[str, Any] | LieGroup
     metric: str | Mapping[str, Any] | Similarity
     sampler: str | Mapping[str, Any] | Sampler
-    initialiser: Any
-    initial_transform: Any
+    start: Any
     fixed_mask: Any
     moving_mask: Any
     fixed_spacing: Sequence[float] | None
@@ -27,16 +27,7 @@ class Keywords(TypedDict, total=False):
     channel_axis: Any
     channel: Any
     nan: str
-    steps: int
-    rate: float
-    level_weights: Sequence[float] | Sequence[Sequence[float]] | None
-    parametrisation: str
-    finest_vector: bool
-    tolerance: float
-    least_overlap: float
+    schedule: Mapping[str, Any] | Schedule | None
     seed: int
-    device: str | torch.device | None
-    dtype: str
-    threads: int
-    progress: bool
-    observers: Sequence[Observer | Callable[[Step], None]]
+    device: str | torch.device | Mapping[str, Any] | Device | None
+    observers: Any

@@ -4,12 +4,11 @@ The parts themselves are in one dict for each kind; `tests/test_names.py` holds 
 """
 
 NAMES: dict[str, tuple[str, ...]] = {
-    "group": ("translation", "rigid", "similarity", "affine", "projective"),
+    "transform": ("translation", "rigid", "similarity", "affine", "projective", "lie"),
     "metric": ("mine", "mattes", "nmi", "jhmi", "ncc", "mse", "angle"),
     "sampler": ("uniform", "jittered", "all", "edges"),
-    "initialiser": (
+    "start": (
         "auto",
-        "given",
         "none",
         "identity",
         "centre",

@@ -20,13 +20,13 @@ from drmime.geometry.matrices import apply
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
 from drmime.sampling import Overlap, Sampler, Seen, read, seen
+from drmime.schedule import Schedule, cosine, stage_of
 from drmime.transform.base import Model, Transform
 
 LAST_STEPS = 20  # over which the similarity of a result is averaged
 CHECK_EVERY = 10  # steps between looks at overlap and finiteness, each of which waits for the device
 WINDOW = 50  # steps over which a transform that stands still has converged
 SMOOTHING = 0.1  # rate of the averages from which the best transform is taken
-FINAL_RATE = 0.02  # of the first rate, at the end of the cosine decay
 
 
 class Stop(enum.Enum):
@@ -34,8 +34,8 @@ class Stop(enum.Enum):
 
     CONVERGED = "Converged: the transform stood still."
     STEPS = "Finished: all planned steps were taken."
-    NO_OVERLAP = "Failed: the images or their masks do not overlap at the start. Give another initial_transform."
-    OVERLAP_LOST = "Failed: the moving image drifted out of the fixed one. Give a closer initial_transform or a smaller group."
+    NO_OVERLAP = "Failed: the images or their masks do not overlap at the start. Give another start."
+    OVERLAP_LOST = "Failed: the moving image drifted out of the fixed one. Give a closer start or a smaller transform."
     NOT_FINITE = "Failed: the similarity is no longer a finite number. Lower the rate or use dtype float64."
     INTERRUPTED = "Interrupted: the result is the best so far."
 
@@ -93,16 +93,6 @@ class Outcome:
     overlap: Tensor  # shape: (B,), share of the fixed image or its mask that lies on the moving one or its mask
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast."""
-
-    steps: int  # after the warm-up
-    rate: float  # Adam's, for the model: about this share of half the fixed image's side a step
-    tolerance: float  # pixels of the moving image; less drift over `WINDOW` steps is standing still
-    least_overlap: float  # share of the fixed image or its mask; below it a run has failed
-
-
 def maximise(
     fixed: Pyramid,
     moving: Pyramid,
@@ -110,19 +100,19 @@ def maximise(
     metric: Similarity,
     sampler: Sampler,
     schedule: Schedule,
-    weights: Tensor,
     overlap: Overlap,
     observe: Callable[[Step], None],
 ) -> Outcome:
-    """Maximise the similarity of all levels, weighted by `weights` (S, levels), less the model's penalty.
+    """Maximise the similarity of all levels, weighted as the schedule says, less the model's penalty.
 
-    Each row of `weights` holds for an equal part of the steps. `fixed` and `moving` have as many levels; `metric` and
+    `fixed` and `moving` have as many levels; `metric` and
     `sampler` have begun. The result is the best of the running averages of similarity and parameters in the last
     part and the second half of the steps, since a single step of a stochastic metric is noise. On Ctrl-C the outcome
     so far is returned with `Stop.INTERRUPTED`.
     """
     parameters = list(metric.parameters())
     optimiser = Adam([(list(model.parameters()), schedule.rate), (parameters, metric.rate)])
+    weights = schedule.weights(len(fixed.levels)).to(fixed.levels[0].data)
     stages, levels = weights.shape
     tracker = Tracker(model, fixed.levels[0], moving.levels[0], schedule, metric.warmup, levels, overlap)
     try:
@@ -143,17 +133,6 @@ def maximise(
         return tracker.outcome(Stop.STEPS)
     except KeyboardInterrupt:
         return tracker.outcome(Stop.INTERRUPTED)
-
-
-def stage_of(index: int, steps: int, stages: int) -> int:
-    """Which of `stages` equal parts of the steps a step is in; what comes before step 0 is in the first."""
-    return min(max(index, 0) * stages // steps, stages - 1)
-
-
-def cosine(index: int, steps: int) -> float:
-    """Share of the first rate at a step: 1 until step 0, then half a cosine down to `FINAL_RATE`."""
-    progress = min(max(index, 0) / steps, 1)
-    return FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def _score(points: Sequence[Seen], moving: Pyramid, model: Model, metric: Similarity) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 
 from drmime import checks
 from drmime.checks import Options
+from drmime.device import DTYPES
 from drmime.geometry.grid import Grid
 from drmime.image.frames import without_frames
 from drmime.image.image import SMALLEST_SIDE, Image
@@ -57,6 +58,7 @@ def read_images(
 ) -> tuple[Images, Given]:
     """Both images, checked, without values that are not of the scene, at a size that is worked on; and what they were."""
     images, grids, masks, notes = [], [], {}, []
+    common = {"device": asked.device.place, "dtype": DTYPES[asked.device.dtype]}
     for role, data, mask, spacing, options in zip(
         ("fixed", "moving"),
         (fixed, moving),
@@ -65,7 +67,7 @@ def read_images(
         asked.own,
         strict=True,
     ):
-        image = checks.images(data, mask, role, {**asked.images, **options, "spacing": spacing})
+        image = checks.images(data, mask, role, {**options, **common, "spacing": spacing})
         grids.append(image.grid)
         masks[f"{role}_mask"] = [_hash(image.pair(number)) for number in range(len(image.data))]
         if image.grid.ndim == 3 and min(image.grid.shape) < SMALLEST_SIDE:

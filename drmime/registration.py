@@ -1,7 +1,7 @@
 """`register`: two images in, a `Registration` out."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack, overload
 
@@ -11,25 +11,23 @@ from torch import Tensor
 from drmime import checks
 from drmime.checks import Options
 from drmime.compare import Similarity
-from drmime.geometry.lie import generators
+from drmime.device import Device
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
 from drmime.keywords import Keywords
 from drmime.modes import own_modes
-from drmime.observers import Progress
 from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step, Stop, maximise
 from drmime.prepare import Given, Images, read_images
 from drmime.result import Registration
 from drmime.sampling import Overlap, Sampler
+from drmime.schedule import Schedule
 from drmime.start.inputs import Inputs
 from drmime.start.ranking import Ranking, ranking
 from drmime.start.refine import Candidate
 from drmime.threads import threads as use_threads
-from drmime.transform.base import Model
-from drmime.transform.linear import LieModel
+from drmime.transform import LieGroup, Model
 
 Many = list[Any] | tuple[Any, ...]
-Watchers = Sequence[Observer | Callable[[Step], None]]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -50,11 +48,10 @@ def register(
     moving: Any,
     *,
     levels: int = 4,
-    group: str | Sequence[str] | Mapping[str, Tensor] = "affine",
+    transform: str | Mapping[str, Any] | LieGroup = "affine",
     metric: str | Mapping[str, Any] | Similarity = "mine",
     sampler: str | Mapping[str, Any] | Sampler = "uniform",
-    initialiser: Any = "auto",
-    initial_transform: Any = "centre",
+    start: Any = "auto",
     fixed_mask: Any = None,
     moving_mask: Any = None,
     fixed_spacing: Sequence[float] | None = None,
@@ -62,19 +59,10 @@ def register(
     channel_axis: Any = "auto",
     channel: Any = None,
     nan: str = "error",
-    steps: int = 70,
-    rate: float = 0.0007,
-    level_weights: Sequence[float] | Sequence[Sequence[float]] | None = None,
-    parametrisation: str = "exponential",
-    finest_vector: bool = False,
-    tolerance: float = 0.01,
-    least_overlap: float = 0.02,
+    schedule: Mapping[str, Any] | Schedule | None = None,
     seed: int = 0,
-    device: str | torch.device | None = None,
-    dtype: str = "float32",
-    threads: int = 1,
-    progress: bool = False,
-    observers: Sequence[Observer | Callable[[Step], None]] = (),
+    device: str | torch.device | Mapping[str, Any] | Device | None = None,
+    observers: Any = (),
 ) -> Registration | list[Registration]:
     """Align `moving` to `fixed`: find the transform that takes points of the fixed image to the moving image.
 
@@ -82,20 +70,20 @@ def register(
     tensors, `drmime.Image`, or images of itk, SimpleITK, ANTs, nibabel, xarray, Pillow and numpy.ma, whose geometry and masks
     are kept. Two lists of images of equal shape are registered as one batch and give a list.
 
+    A part (transform, metric, sampler, start, observer) is given by its name, by a mapping with options such as
+    `{"name": "mine", "hidden": 64}`, by `"module:attribute"`, or as an object.
+
     Args:
         levels: of the Gaussian pyramid, all optimised jointly; capped where the coarsest would fall under 16 pixels.
-        group: "translation", "rigid", "similarity", "affine", "projective", a list of generator names, or a mapping of
-            names to generators of one's own (D+1, D+1), see `drmime.geometry.lie`.
-        metric: "mine", "mattes", "nmi", "jhmi", "ncc", "mse" or "angle", a mapping with options such as
-            `{"name": "mine", "hidden": 64}`, `"module:attribute"`, or a `Similarity`.
-        sampler: "uniform", "jittered", "all" or "edges", likewise; `{"name": "uniform", "points": 2048}`.
-        initialiser: what proposes starts beside the given one. "auto": a search over every rotation, shift and scale that the
-            group allows (`drmime.start.propose.search`); a name or mapping of `drmime.start.propose.INITIALISERS`, or a
-            list of them; "given": nothing. All starts are refined and compared by how well edges and intensities agree
-            (`drmime.start.ranking`), and `Registration.candidates` has their evidence. None: the given start goes to the
-            metric as it is; more `steps` and a higher `rate` (250 and 0.005) then reach further.
-        initial_transform: the given start: "centre", "identity", "mass" or another initialiser, or a homogeneous matrix
-            (D+1, D+1) from fixed to moving world coordinates, x first; for lists, one matrix for all or one each.
+        transform: "translation", "rigid", "similarity", "affine", "projective", with the options `parametrisation` and
+            `finest_vector`, or generators of one's own: `{"name": "lie", "generators": ["translation", "scale"]}`
+            (`drmime.transform.LieGroup`).
+        metric: "mine", "mattes", "nmi", "jhmi", "ncc", "mse" or "angle".
+        sampler: of the points that are compared: "uniform", "jittered", "all", "edges"; `{"name": "uniform", "points": 2048}`.
+        start: "auto": a search over every rotation, shift and scale that the transform allows. A matrix (D+1, D+1) from fixed
+            to moving world coordinates, x first: one start beside those of the search. What proposes starts instead of the
+            search ("sift", "landmarks", …), or a list of these. None: centre on centre goes to the metric as it is. A mapping
+            with any of `given`, `propose` and `refine` says more (`drmime.Start`).
         fixed_mask, moving_mask: arrays or paths of the spatial shape; nonzero pixels count. For lists, lists.
         fixed_spacing, moving_spacing: pixel lengths in array order; by default those of the file, else 1.
         channel_axis: where channels are, None for none, or two of these, of the fixed and of the moving image; "auto" is what
@@ -103,21 +91,12 @@ def register(
             RGBA picture is a channel like the others: leave it out where it says nothing.
         channel: number of the one channel to compare, None for all, or two of these.
         nan: "error", or "mask" to leave out pixels that are not finite.
-        steps: of the transform, after the metric's warm-up.
-        rate: Adam's first rate for the coefficients, about the share of half the longest side moved in a step.
-        level_weights: of the levels in the loss, finest first; equal by default. A list of such lists, each for an equal part
-            of the steps: `[[0, 0, 1], [0, 1, 0], [1, 0, 0]]` takes three levels one after the other, coarsest first.
-        parametrisation: "exponential": the matrix exponential of weighted generators; "direct": the identity and weighted
-            generators, so that entries of the matrix are optimised themselves, which may leave the group.
-        finest_vector: DRMIME's second coefficient vector, which acts on the finest level alone.
-        tolerance: pixels of the moving image; a transform that drifts less over 50 steps has converged.
-        least_overlap: share of the fixed points that must have a moving partner.
+        schedule: a mapping with any of `steps`, `rate`, `level_weights`, `tolerance`, `least_overlap` (`drmime.Schedule`).
         seed: of every random number; the same seed gives the same result.
-        device: "cpu", "cuda", …; by default a GPU if torch sees one.
-        dtype: "float32" or "float64", of images and metric; matrices are float64 always.
-        threads: of torch while it runs; the caller's number is restored. More than one gains little.
-        progress: show a bar on stderr, where that is a terminal, with what is being done.
-        observers: objects of `drmime.Observer`, or functions of a `Step`.
+        device: "cpu", "cuda", …; by default a GPU if torch finds one; or a mapping with any of `name`, `dtype` ("float32",
+            "float64") and `threads` (`drmime.Device`).
+        observers: "progress" for a bar on stderr (where that is a terminal), `{"name": "tensorboard", "folder": …}`, objects of
+            `drmime.Observer`, functions of a `drmime.Step`, or a list of these.
 
     Returns:
         the `Registration` of the pair; for lists, a list of them.
@@ -132,51 +111,42 @@ def register(
         >>> rows, columns = np.mgrid[:64, :64]
         >>> fixed = np.hypot(rows - 20, columns - 30) + 20 * np.sin(rows / 5)
         >>> moving = 100 - np.roll(fixed, (2, 3), axis=(0, 1))
-        >>> register(fixed, moving, group="translation").to_moving([[30, 30]]).round()
+        >>> register(fixed, moving, transform="translation").to_moving([[30, 30]]).round()
         array([[33., 32.]])
     """
-    told = ("fixed", "moving", "observers", "progress")
-    settings = {name: checks.plain(value) for name, value in locals().items() if name not in told}
+    given = {name: value for name, value in locals().items() if name not in ("fixed", "moving")}
     asked = checks.options(locals())
-    watchers: Watchers = [*observers, *([Progress()] if asked.progress else [])]
-    with use_threads(asked.threads):
-        read, given = read_images(fixed, moving, fixed_mask, moving_mask, fixed_spacing, moving_spacing, asked)
-        named = generators(group, read.fixed.grid.ndim)
-        count, capped = checks.levels(levels, read.fixed, read.moving)
-        weights = checks.level_weights(level_weights, count).to(read.fixed.data)
+    with use_threads(asked.device.threads):
+        read, images = read_images(fixed, moving, fixed_mask, moving_mask, fixed_spacing, moving_spacing, asked)
+        count, capped = checks.levels(asked.levels, read.fixed, read.moving)
+        asked.schedule.weights(count)
         normalised = read.normalised(asked.metric.common_scale)
         overlap = Overlap(normalised.fixed, normalised.moving)  # of the images, whatever their frames
         pair = normalised.without_frames()
         del read, normalised
-        first = checks.start(initial_transform, pair.fixed, pair.moving)
-        settings |= {"levels": count, "device": str(pair.fixed.data.device)}
+        first = asked.start.matrices(pair.fixed, pair.moving)
+        settings = checks.resolved(asked, given) | {"levels": count}
 
-        ranked = _starts(pair, first, asked, named, watchers)
-        start = torch.stack([one.candidates[0].matrix for one in ranked])
-        model = LieModel(named, start, pair.fixed.grid, pair.moving.grid, asked.finest_vector, parametrisation)
-        model.to(weights.device)
-        run = Run(pair.fixed, pair.moving, settings, asked.metric.warmup + steps)
+        ranked = _starts(pair, first, asked)
+        matrices = torch.stack([one.candidates[0].matrix for one in ranked])
+        model = asked.transform.model(matrices, pair.fixed.grid, pair.moving.grid).to(pair.fixed.data.device)
+        run = Run(pair.fixed, pair.moving, settings, asked.metric.warmup + asked.schedule.steps)
         if any(one.interrupted for one in ranked):
             outcome = _not_begun(model, count, overlap)
         else:
-            outcome = _solve(run, model, asked, weights, overlap, watchers)
-    results = _results(outcome, replace(given, notes=given.notes + capped), settings, ranked)
+            outcome = _solve(run, model, asked, count, overlap)
+    results = _results(outcome, replace(images, notes=images.notes + capped), settings, ranked)
     if Stop.INTERRUPTED in outcome.stops:
         raise Interrupted(results)
     return results if isinstance(fixed, (list, tuple)) else results[0]
 
 
-def _starts(
-    pair: Images,
-    given: Tensor,
-    asked: Options,
-    named: Mapping[str, Tensor],
-    observers: Watchers,
-) -> list[Ranking]:
+def _starts(pair: Images, given: Tensor, asked: Options) -> list[Ranking]:
     """The starts of each pair; after Ctrl-C the best so far, and the given ones alone of the pairs that are left."""
     here, there = _singles(pair.fixed), _singles(pair.moving)
     ranked: list[Ranking] = []
-    watching = [watcher for watcher in observers if isinstance(watcher, Observer)]
+    basis = asked.transform.basis(pair.fixed.grid.ndim)
+    watching = [watcher for watcher in asked.observers if isinstance(watcher, Observer)]
 
     def tell(what: str, share: float) -> None:
         which = f"pair {len(ranked) + 1} of {len(here)}, " if len(here) > 1 else ""
@@ -187,7 +157,7 @@ def _starts(
         if ranked and ranked[-1].interrupted:
             ranked.append(Ranking((Candidate("given", one[2]),), math.nan, interrupted=True))
         else:
-            ranked.append(ranking(Inputs(*one[:2], named, asked.seed), one[2], asked.plan, tell))
+            ranked.append(ranking(Inputs(*one[:2], basis, asked.seed), one[2], asked.start.plan, tell))
     return ranked
 
 
@@ -212,16 +182,9 @@ def _singles(images: Image) -> list[Image]:
     return [there.pair(number) for number in range(len(there.data))]
 
 
-def _solve(
-    run: Run,
-    model: Model,
-    asked: Options,
-    weights: Tensor,
-    overlap: Overlap,
-    observers: Watchers,
-) -> Outcome:
+def _solve(run: Run, model: Model, asked: Options, levels: int, overlap: Overlap) -> Outcome:
     """Build the pyramids, let every part begin, and maximise."""
-    metric, sampler, levels = asked.metric, asked.sampler, weights.shape[1]
+    metric, sampler = asked.metric, asked.sampler
     random = torch.Generator().manual_seed(asked.seed)
     plain = Pyramid.of(run.fixed, levels)
     fixed = plain.described(metric.describe)
@@ -230,15 +193,15 @@ def _solve(
     moving = Pyramid.of(run.moving, levels).described(metric.describe)
     channels = fixed.levels[0].data.shape[1], moving.levels[0].data.shape[1]
     metric.begin(levels, len(run.fixed.data), channels, random, run.fixed.data)
-    watching = [watcher for watcher in observers if isinstance(watcher, Observer)]
+    watching = [watcher for watcher in asked.observers if isinstance(watcher, Observer)]
     for watcher in watching:
         watcher.begin(run)
 
     def observe(step: Step) -> None:
-        for observer in observers:
+        for observer in asked.observers:
             observer(step)
 
-    outcome = maximise(fixed, moving, model, metric, sampler, asked.schedule, weights, overlap, observe)
+    outcome = maximise(fixed, moving, model, metric, sampler, asked.schedule, overlap, observe)
     for watcher in watching:
         watcher.end(outcome)
     return outcome

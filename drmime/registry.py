@@ -1,4 +1,4 @@
-"""Names to parts: every kind of part (metric, sampler, initialiser) is one visible dict, and `build` reads it.
+"""Names to parts: every kind of part (metric, sampler, proposer) is one visible dict, and `build` reads it.
 
 A specification is a name, a mapping with a `name` and options, `"module:attribute"`, or a finished object.
 """
@@ -9,10 +9,11 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
-from drmime.errors import InputError
+from drmime.errors import InputError, shown
 
+Form = TypeVar("Form")
 _code = ContextVar("code", default=True)  # whether "module:attribute" is imported
 
 
@@ -64,6 +65,22 @@ def _built(kind: str, table: Mapping[str, Callable[..., Any]], spec: Any) -> Any
         return factory(**options)
     except TypeError as error:
         raise InputError(f"{kind} {name!r}: {error}") from error
+
+
+def options_as(kind: str, form: type[Form], value: Any) -> Form:
+    """`value` if it is of the class `form`, else one that is made of a mapping of options.
+
+    Raises:
+        InputError: something else, an unknown option.
+    """
+    if isinstance(value, form):
+        return value
+    if not isinstance(value, Mapping):
+        names = ", ".join(options_of(form))
+        raise InputError(f"{kind}: expected a mapping with any of {names}, or a {form.__name__}, got {shown(value)}")
+    for option in value:
+        known(f"option of {kind}", str(option), options_of(form))
+    return form(**{str(option): item for option, item in value.items()})
 
 
 def name_of(spec: Any) -> str:

@@ -62,6 +62,22 @@ def document(path: Path) -> dict[str, Any]:
     return values
 
 
+def put(state: dict[str, Any], key: str, value: Any) -> None:
+    """Set what a dotted key stands for; mappings on the way that are not there are made.
+
+    Raises:
+        InputError: something else than a mapping is on the way.
+    """
+    *way, last = key.split(".")
+    for place, part in enumerate(way, 1):
+        inner = state.get(part)
+        if not (inner is None or isinstance(inner, Mapping)):
+            raise InputError(f"{'.'.join(way[:place])}: expected 'name: value' pairs, got {inner!r}")
+        state[part] = inner = dict(inner or {})  # a copy: anchors share
+        state = inner
+    state[last] = value
+
+
 def matrix(path: Path) -> np.ndarray:
     """A homogeneous matrix from rows of numbers (.txt) or from JSON: rows, or a saved registration.
 

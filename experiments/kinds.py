@@ -67,7 +67,7 @@ def objects(kind: str, number: int, group: str = "rigid") -> Problem:
     images = [_noisy(_painted(kind, scene, matrix), noise, random) for matrix in (np.eye(3), moving_from_fixed)]
     if kind == "labels":
         images[1] = 1.1 - images[1]  # the labels of the second image count down
-    return Problem(*images, *_shared_points(moving_from_fixed), {"group": group})
+    return Problem(*images, *_shared_points(moving_from_fixed), {"transform": group})
 
 
 def rigid(angle: float, shift: np.ndarray, middle: float) -> np.ndarray:
@@ -146,7 +146,7 @@ def tiles(share: float, group: str, number: int) -> Problem:
     images = [part + 0.02 * random.standard_normal(part.shape) for part in cut]
     low, high = np.maximum(0, shift), np.minimum(300, 300 + shift) - 1
     points = np.stack(np.meshgrid(*[np.linspace(a, b, 8) for a, b in zip(low, high, strict=True)]), -1).reshape(-1, 2)
-    return Problem(images[0], 0.1 + 0.7 * images[1], points, points - shift, {"group": group})
+    return Problem(images[0], 0.1 + 0.7 * images[1], points, points - shift, {"transform": group})
 
 
 def _at_least(scene: np.ndarray, side: int) -> np.ndarray:
@@ -161,7 +161,7 @@ def outliers(kind: str, share: float, number: int) -> Problem:
     scene = _at_least(photograph(name), 512)[:512, :512] * 4000
     matrix = rigid(random.uniform(-0.5, 0.5), random.uniform(-15, 15, 2), (SIDE - 1) / 2)
     images = [_spoilt(_viewed(scene, m), kind, share, random) for m in (np.eye(3), matrix)]
-    return Problem(images[0], images[1], *_shared_points(matrix), {"group": "affine"})
+    return Problem(images[0], images[1], *_shared_points(matrix), {"transform": "affine"})
 
 
 def _viewed(scene: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -198,8 +198,8 @@ def detail(ratio: float, number: int) -> Problem:
     points = np.stack(np.meshgrid([40.0, 175, 310], [40.0, 175, 310]), -1).reshape(-1, 2)
     there = ((points + 0.5) * side / 350 + corner) * 350 / 1400 - 0.5
     if number % 2:
-        return Problem(images[1], images[0] * 0.8, there, points, {"group": "similarity"})
-    return Problem(images[0], images[1] * 0.8, points, there, {"group": "similarity"})
+        return Problem(images[1], images[0] * 0.8, there, points, {"transform": "similarity"})
+    return Problem(images[0], images[1] * 0.8, points, there, {"transform": "similarity"})
 
 
 def unequal_pixels(ratio: float, number: int) -> Problem:
@@ -211,7 +211,7 @@ def unequal_pixels(ratio: float, number: int) -> Problem:
     step = round(ratio)
     moving = moving[: SIDE // step * step].reshape(SIDE // step, step, SIDE).mean(1)
     points, there = _shared_points(matrix, (SIDE // step * step, SIDE))
-    return Problem(fixed, moving * 0.8, points, (there + np.array([0, 0.5])) / (1, step) - (0, 0.5), {"group": "affine"})
+    return Problem(fixed, moving * 0.8, points, (there + np.array([0, 0.5])) / (1, step) - (0, 0.5), {"transform": "affine"})
 
 
 # ---- volumes of few slices
@@ -235,7 +235,7 @@ def slab(slices: int, degrees: float, number: int, side: int = 96, spacing: tupl
         moving[4 : 4 + slices],
         (points - up)[:, ::-1].astype(float),
         (there - up)[:, ::-1],
-        {"group": "rigid", "fixed_spacing": spacing, "moving_spacing": spacing},
+        {"transform": "rigid", "fixed_spacing": spacing, "moving_spacing": spacing},
     )
 
 

@@ -1,4 +1,4 @@
-"""What an initialiser gives is checked before it is used."""
+"""What a proposer gives is checked before it is used."""
 
 from typing import Any
 
@@ -25,12 +25,12 @@ WRONG = [
 
 @pytest.mark.parametrize(("found", "words"), WRONG, ids=lambda value: str(value)[:20])
 def test_what_is_no_start_is_refused(found: Any, words: str) -> None:
-    with pytest.raises(
-        InputError, match=rf"^initialiser <lambda>: expected a tensor of matrices of shape \(K, 3, 3\).*{words}"
-    ):
-        drmime.register(*IMAGES, initialiser=lambda fixed, moving: found, steps=2, device="cpu")
-    with pytest.raises(InputError, match=rf"^initial_transform: expected .*{words}"):
-        drmime.register(*IMAGES, initial_transform=lambda fixed, moving: found, initialiser=None, steps=2, device="cpu")
+    with pytest.raises(InputError, match=rf"^start <lambda>: expected a tensor of matrices of shape \(K, 3, 3\).*{words}"):
+        drmime.register(*IMAGES, start=lambda fixed, moving: found, schedule={"steps": 2}, device="cpu")
+    with pytest.raises(InputError, match=rf"^start given: expected .*{words}"):
+        drmime.register(
+            *IMAGES, start={"given": lambda fixed, moving: found, "refine": False}, schedule={"steps": 2}, device="cpu"
+        )
 
 
 def test_starts_become_float64_whatever_their_size() -> None:
@@ -45,5 +45,5 @@ def test_units_of_length_do_not_matter(length: float, both: bool) -> None:
     """Nanometres against pixels, kilometres against kilometres."""
     smooth = sum(np.roll(IMAGES[0], (i, j), (0, 1)) for i in range(4) for j in range(4))
     spacings = {"fixed_spacing": (length, length) if both else None, "moving_spacing": (length, length)}
-    found = drmime.register(smooth, 3 - np.roll(smooth, (2, -3), (0, 1)), device="cpu", group="similarity", **spacings)
+    found = drmime.register(smooth, 3 - np.roll(smooth, (2, -3), (0, 1)), device="cpu", transform="similarity", **spacings)
     assert np.allclose(found.pixel_matrix, [[1, 0, -3], [0, 1, 2], [0, 0, 1]], atol=0.3)

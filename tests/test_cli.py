@@ -23,18 +23,8 @@ from drmime.geometry.grid import Grid
 from drmime.image.io import write_image
 
 QUICK = (
-    "--set",
-    "rate=0.005",
-    "--device",
-    "cpu",
-    "--metric",
-    "mattes",
-    "--levels",
-    "2",
-    "--steps",
-    "40",
-    "--set",
-    "initialiser=null",
+    *("--schedule", "{rate: 0.005, steps: 40}", "--device", "cpu", "--metric", "mattes", "--levels", "2"),
+    *("--start", "none"),
 )
 PROGRAM = (sys.executable, "-c", "import sys; from drmime.cli import main; sys.exit(main())")
 
@@ -65,8 +55,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "truncated.png").write_bytes((folder / "fixed.png").read_bytes()[:200])
     (folder / "far.txt").write_text("1 0 1000\n0 1 0\n0 0 1\n")
     (folder / "broken.txt").write_text("1 0\n0 1 0\n")
-    (folder / "good.yaml").write_text("steps: 30\nrate: 4e-3\nmetric: {name: mattes, bins: 24}\nlevels: 1\n")
-    (folder / "typo.yaml").write_text("stepps: 30\n")
+    (folder / "good.yaml").write_text("schedule: {steps: 30}\nmetric: {name: mattes, bins: 24}\nlevels: 1\n")
+    (folder / "typo.yaml").write_text("shedule: {steps: 30}\n")
     (folder / "list.yaml").write_text("- 1\n")
     (folder / "broken.yaml").write_text("a: [1\n")
     return folder
@@ -158,11 +148,12 @@ def test_medical_output_keeps_the_geometry_of_the_fixed_image(tmp_path: Path, ca
     assert np.array_equal(sitk.GetArrayFromImage(first), sitk.GetArrayFromImage(second))
 
 
-def test_options_come_from_flags_before_settings_before_the_file(
+def test_options_come_from_settings_before_flags_before_the_file(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [images / "fixed.png", images / "moving.tif", "--out", tmp_path, "--config", images / "good.yaml"]
-    more = ["--steps", 20, "--set", "steps=10", "--set", "tolerance=1e-5", "--group", "[translation, scale]"]
+    more = ["--schedule", "{steps: 10, rate: 4e-3}", "--set", "schedule.steps=20", "--set", "schedule.tolerance=1e-5"]
+    more += ["--transform", "{name: lie, generators: [translation, scale]}"]
     more += [
         "--device",
         "cpu",
@@ -178,13 +169,11 @@ def test_options_come_from_flags_before_settings_before_the_file(
     capsys.readouterr()
     result = Registration.load(tmp_path / "transform.json")
     wanted = {
-        "steps": 20,
-        "tolerance": 1e-5,
-        "rate": 4e-3,
+        "schedule": {"steps": 20, "tolerance": 1e-5, "rate": 4e-3, "level_weights": None, "least_overlap": 0.02},
         "levels": 1,
         "metric": {"name": "mattes", "bins": 24},
         "sampler": {"name": "uniform", "points": 200},
-        "group": ["translation", "scale"],
+        "transform": {"name": "lie", "generators": ["translation", "scale"]},
         "fixed_spacing": [1, 1],
         "channel_axis": None,
     }
@@ -201,7 +190,7 @@ def test_a_saved_transform_is_a_start(
 ) -> None:
     start = str(registered[0] / "transform.json")
     words = ["register", str(images / "fixed.png"), str(images / "moving.png"), "--out", str(tmp_path), *QUICK]
-    assert main([*words, "--steps", "1", "--initial-transform", start]) == 0
+    assert main([*words, "--set", "schedule.steps=1", "--start", f"{{given: {start}, refine: false}}"]) == 0
     capsys.readouterr()
     first, second = Registration.load(start), Registration.load(tmp_path / "transform.json")
     assert np.allclose(second.matrix, first.matrix, atol=0.5)
@@ -218,26 +207,29 @@ MISTAKES = {
     "metric": (("PAIR", "--metric", "mime"), "did you mean 'mine'?"),
     "metric option": (("PAIR", "--metric", "{name: mine, hiden: 3}"), "did you mean 'hidden'?"),
     "metric not yaml": (("PAIR", "--metric", "{name: mine"), "YAML"),
-    "group": (("PAIR", "--group", "afine"), "did you mean 'affine'?"),
+    "transform": (("PAIR", "--transform", "afine"), "did you mean 'affine'?"),
     "interpolation": (("PAIR", "--interpolation", "cubical"), "did you mean 'cubic'?"),
-    "unknown flag": (("PAIR", "--grup", "affine"), "unknown option of drmime register '--grup'; did you mean '--group'?"),
-    "unknown flag with a value": (("PAIR", "--grup=affine"), "did you mean '--group'?"),
+    "unknown flag": (("PAIR", "--trnsform", "affine"), "register '--trnsform'; did you mean '--transform'?"),
+    "unknown flag with a value": (("PAIR", "--trnsform=affine"), "did you mean '--transform'?"),
     "three images": (("PAIR", "third.png"), "unrecognized arguments: third.png. See drmime register --help"),
     "not a number": (("PAIR", "--levels", "many"), "many"),
-    "out of range": (("PAIR", "--steps", "0"), "steps"),
+    "out of range": (("PAIR", "--schedule", "{steps: 0}"), "steps"),
     "spacing": (("PAIR", "--fixed-spacing", "1;1"), "1;1"),
     "spacing of another length": (("PAIR", "--fixed-spacing", "1,1,1"), "spacing"),
     "channel axis": (("PAIR", "--channel-axis", "last"), "last"),
-    "set without value": (("PAIR", "--set", "rate"), "KEY=VALUE"),
-    "set unknown": (("PAIR", "--set", "raet=1"), "did you mean 'rate'?"),
-    "config key": (("PAIR", "--config", "IMAGES/typo.yaml"), "did you mean 'steps'?"),
+    "set without value": (("PAIR", "--set", "seed"), "KEY=VALUE"),
+    "set unknown": (("PAIR", "--set", "sede=1"), "did you mean 'seed'?"),
+    "set unknown inside": (("PAIR", "--set", "schedule.raet=1"), "did you mean 'rate'?"),
+    "set inside a name": (("PAIR", "--metric", "mine", "--set", "metric.hidden=3"), "expected 'name: value' pairs"),
+    "config key": (("PAIR", "--config", "IMAGES/typo.yaml"), "did you mean 'schedule'?"),
     "config missing": (("PAIR", "--config", "IMAGES/nowhere.yaml"), "does not exist"),
     "config not a mapping": (("PAIR", "--config", "IMAGES/list.yaml"), "list"),
     "config not yaml": (("PAIR", "--config", "IMAGES/broken.yaml"), "YAML"),
     "device": (("PAIR", "--device", "warp9"), "device"),
-    "start": (("PAIR", "--initial-transform", "center"), "did you mean 'centre'?"),
-    "start missing": (("PAIR", "--initial-transform", "IMAGES/nowhere.txt"), "does not exist"),
-    "start ragged": (("PAIR", "--initial-transform", "IMAGES/broken.txt"), "rows of numbers"),
+    "start": (("PAIR", "--start", "{given: center}"), "did you mean 'centre'?"),
+    "start name": (("PAIR", "--start", "serch"), "did you mean 'search'?"),
+    "start missing": (("PAIR", "--start", "IMAGES/nowhere.txt"), "does not exist"),
+    "start ragged": (("PAIR", "--start", "IMAGES/broken.txt"), "rows of numbers"),
     "nan": (("PAIR", "--nan", "ignore"), "nan"),
     "out is a file": (("PAIR", "--out", "IMAGES/notes.png"), "cannot write"),
     "out below a file": (("PAIR", "--out", "IMAGES/notes.png/deep"), "cannot write"),
@@ -301,7 +293,7 @@ def test_a_failed_registration_is_status_1_and_still_written(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["register", str(images / "fixed.png"), str(images / "moving.png"), "--out", str(tmp_path), *QUICK]
-    assert main([*words, "--initial-transform", str(images / "far.txt")]) == 1
+    assert main([*words, "--start", f"{{given: {images / 'far.txt'}, refine: false}}"]) == 1
     out, err = capsys.readouterr()
     assert "do not overlap" in out
     assert "do not overlap" in err
@@ -313,7 +305,7 @@ def test_a_failed_registration_is_status_1_and_still_written(
 def interrupted_run(images: Path, out: Path) -> tuple[int, str, str]:
     """Start a run far too long, send Ctrl-C once it is under way; -> status, stdout, stderr."""
     words = ["register", images / "fixed.png", images / "moving.png", "--out", out, *QUICK, "--tensorboard"]
-    command = [*PROGRAM, *map(str, words), "--steps", "1000000", "--set", "tolerance=1e-12"]
+    command = [*PROGRAM, *map(str, words), "--set", "schedule.steps=1000000", "--set", "schedule.tolerance=1e-12"]
     with tiny.started(command) as process:
         deadline = time.monotonic() + 120
         while not (out / "tensorboard").exists() and time.monotonic() < deadline:
@@ -341,7 +333,7 @@ def test_ctrl_c_in_the_demo_keeps_the_best_so_far(
 
     def interrupt(fixed: np.ndarray, moving: np.ndarray, **_: object) -> None:
         step_five = [lambda step: signal.raise_signal(signal.SIGINT) if step.index == 5 else None]
-        register(fixed, moving, initialiser=None, metric="mse", observers=step_five, device="cpu")
+        register(fixed, moving, start=None, metric="mse", observers=step_five, device="cpu")
 
     monkeypatch.setattr("drmime.commands.align", interrupt)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in a shell's background is without
@@ -405,8 +397,8 @@ def test_demo_that_misses_the_truth_is_status_1(
         (["register", "nowhere.png", "{image}", "--out", "out"], "fixed: expected a file, got 'nowhere.png'"),
         (["register", "{image}", "{image}", "--out", "out", "--fixed-mask", "no.png"], "fixed mask: expected a file"),
         (["register", "{image}", "{image}", "--out", "out", "--metric", "mien"], "unknown metric 'mien'; did you mean 'mine'?"),
-        (["register", "{image}", "{image}", "--out", "out", "--group", "afine"], "did you mean 'affine'?"),
-        (["register", "{image}", "{image}", "--out", "out", "--initialiser", "{{name: serch}}"], "did you mean 'search'?"),
+        (["register", "{image}", "{image}", "--out", "out", "--transform", "afine"], "did you mean 'affine'?"),
+        (["register", "{image}", "{image}", "--out", "out", "--start", "{{name: serch}}"], "did you mean 'search'?"),
         (["warp", "{image}", "nowhere.png", "--out", "out.png"], "image: expected a file"),
         (["run", "nowhere.yaml"], "config: expected a file"),
     ],
@@ -444,7 +436,7 @@ def test_options_in_a_file_run_no_code_but_typed_ones_do(
     assert ("'snare:Part' is code" in problem) != runs
 
 
-def test_threads_go_to_the_registration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_options_of_the_device_go_to_the_registration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: dict[str, object] = {}
     image = tmp_path / "image.png"
     image.touch()
@@ -455,8 +447,8 @@ def test_threads_go_to_the_registration(monkeypatch: pytest.MonkeyPatch, tmp_pat
         raise InputError("enough")
 
     monkeypatch.setattr("drmime.commands.align", align)
-    assert main(["register", str(image), str(image), "--out", str(tmp_path / "out"), "--threads", "3"]) == 2
-    assert asked["threads"] == 3
+    assert main(["register", str(image), str(image), "--out", str(tmp_path / "out"), "--set", "device.threads=3"]) == 2
+    assert asked["device"] == {"threads": 3}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other systems have no limit of a file's size")
@@ -465,7 +457,7 @@ def test_a_full_disk_is_told_and_the_old_file_stays(ending: str, tmp_path: Path)
     pytest.importorskip("SimpleITK", reason="writes medical formats")
     pixels = (np.random.default_rng(0).random((200, 220)) * 60000).astype(np.uint16)
     write_image(tmp_path / "image.tif", pixels)
-    result = register(pixels[::4, ::4], pixels[::4, ::4], initialiser=None, steps=1, device="cpu")
+    result = register(pixels[::4, ::4], pixels[::4, ::4], start=None, schedule={"steps": 1}, device="cpu")
     whole = replace(result, fixed_grid=Grid.regular(pixels.shape), moving_grid=Grid.regular(pixels.shape))
     whole.save(tmp_path / "t.json")
     old = tmp_path / f"warped{ending}"
@@ -500,6 +492,6 @@ def test_one_channel_of_one_image_is_compared(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", metadata={"axes": "CYX"})
     write_image(tmp_path / "b.png", pixels[1])
     out = tmp_path / "out"
-    options = ["--channel", "1,none", "--initialiser", "none", "--set", "metric=mse", "--set", "steps=2", "--device", "cpu"]
+    options = ["--channel", "1,none", "--start", "none", "--set", "metric=mse", "--set", "schedule.steps=2", "--device", "cpu"]
     assert main(["register", str(tmp_path / "a.tif"), str(tmp_path / "b.png"), "--out", str(out), *options]) == 0
     assert Registration.load(out / "transform.json").similarity == pytest.approx(0, abs=1e-4)  # the same picture

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from drmime.cli import main
 from drmime.lab import experiment
 
-QUICK = {"levels": 2, "steps": 5, "initialiser": None}
+QUICK = {"levels": 2, "schedule": {"steps": 5}, "start": None}
 
 
 def drmime(*words: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:

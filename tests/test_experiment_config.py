@@ -47,10 +47,10 @@ TRAPPED = [
     {"metric": "trap:Part"},
     {"metric": {"name": "trap:Part", "size": 1}},
     {"sampler": "trap:Part"},
-    {"initial_transform": "trap:Part"},
-    {"initialiser": "trap:Part"},
-    {"initialiser": ["moments", {"name": "trap:Part"}]},
-    {"initialiser": {"name": "search", "score": "trap:Part"}},
+    {"start": {"given": "trap:Part"}},
+    {"start": "trap:Part"},
+    {"start": ["moments", {"name": "trap:Part"}]},
+    {"start": {"name": "search", "score": "trap:Part"}},
 ]
 
 
@@ -117,7 +117,7 @@ def test_a_method_without_options_is_drmime_as_it_comes(path: Path) -> None:
 def test_environment_variables(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text(
         "dataset: {name: pairs, file: '${PLACE}/pairs.csv'}\n"
-        "methods: {drmime: {levels: '${LEVELS:-3}', initial_transform: '${START:-centre}'}}\n"
+        "methods: {drmime: {levels: '${LEVELS:-3}', start: '${START:-centre}'}}\n"
         "outputs: {folder: '${OUT:-runs}/x'}\nreport: {title: '${TITLE}'}\n"
     )
     with pytest.raises(InputError, match="PLACE is not set"):
@@ -127,7 +127,7 @@ def test_environment_variables(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("START", "")  # which is as good as not set
     monkeypatch.setenv("TITLE", "{name: mass}")  # stays a word: only a file says what runs
     found = experiment.load(path)
-    assert found.methods["drmime"] == {"levels": 5, "initial_transform": "centre"}
+    assert found.methods["drmime"] == {"levels": 5, "start": "centre"}
     assert (found.outputs.folder, found.report.title) == ("runs/x", "{name: mass}")
 
 
@@ -148,7 +148,9 @@ def test_a_variable_is_a_number_only_where_it_is_written_as_one(
 
 
 def test_generators_of_3d_images_are_known(path: Path) -> None:
-    assert experiment.load(path, [("methods.ours.group", ["translation_z", "rotation_xz"])]).tasks()
+    assert experiment.load(
+        path, [("methods.ours.transform", {"name": "lie", "generators": ["translation_z", "rotation_xz"]})]
+    ).tasks()
 
 
 def test_an_option_goes_to_a_method_that_is_there(path: Path) -> None:
@@ -177,13 +179,16 @@ def test_tasks_write_to_one_place_wherever_they_run(path: Path, monkeypatch: pyt
         ({"methods": {"a": {"metric": "mime"}}}, "method 'a': unknown metric 'mime'; did you mean 'mine'"),
         ({"methods": {"a": {"metric": {"name": "mine", "hiden": 3}}}}, "did you mean 'hidden'"),
         ({"methods": {"a": {"levels": "four"}}}, "method 'a': levels"),
-        ({"methods": {"a": {"steps": 0}}}, "method 'a': steps"),
-        ({"methods": {"a": {"group": "afine"}}}, "method 'a': unknown group 'afine'; did you mean 'affine'"),
-        ({"methods": {"a": {"group": ["scale", "rotatoin"]}}}, "did you mean 'rotation'"),
-        ({"methods": {"a": {"initial_transform": "center"}}}, "did you mean 'centre'"),
-        ({"methods": {"a": {"level_weights": [1, -1]}}}, "method 'a': level_weights: expected as many numbers"),
-        ({"methods": {"a": {"level_weights": [[0, 0], [0, 1]]}}}, "method 'a': level_weights"),
-        ({"methods": {"a": {"level_weights": "coarse"}}}, "method 'a': level_weights"),
+        ({"methods": {"a": {"schedule": {"steps": 0}}}}, "method 'a': schedule steps"),
+        ({"methods": {"a": {"transform": "afine"}}}, "method 'a': unknown transform 'afine'; did you mean 'affine'"),
+        ({"methods": {"a": {"transform": {"name": "lie", "generators": ["scale", "rotatoin"]}}}}, "did you mean 'rotation'"),
+        ({"methods": {"a": {"start": {"given": "center"}}}}, "did you mean 'centre'"),
+        (
+            {"methods": {"a": {"schedule": {"level_weights": [1, -1]}}}},
+            "method 'a': schedule level_weights: expected as many numbers",
+        ),
+        ({"methods": {"a": {"schedule": {"level_weights": [[0, 0], [0, 1]]}}}}, "method 'a': schedule level_weights"),
+        ({"methods": {"a": {"schedule": {"level_weights": "coarse"}}}}, "method 'a': schedule level_weights"),
         ({"methods": {"a": {"fixed": "x.png"}}}, "unknown option of method 'a'"),
         ({"methods": {"a": {"peer": "elastics"}}}, "did you mean 'elastix'"),
         ({"methods": {"a": {"peer": "centre", "levels": 3}}}, "method 'a': unknown option"),
@@ -231,7 +236,7 @@ def test_the_example_is_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     Path("data").rename("images")
     path.write_text(experiment.example())
     found = experiment.load(path)
-    assert found.methods["quick mattes"] == {"levels": 3, "steps": 60, "metric": "mattes"}
+    assert found.methods["quick mattes"] == {"levels": 3, "schedule": {"steps": 60}, "metric": "mattes"}
     explained = set(yaml.safe_load(experiment.example())) - {"x-quick"}
     assert explained == set(experiment.schema()["properties"])
 

@@ -22,7 +22,7 @@ from drmime.lab.experiment import rows, runner, task
 from drmime.lab.experiment.rows import Row
 from drmime.lab.experiment.worker import Child
 
-QUICK = {"levels": 1, "steps": 3, "initialiser": None, "metric": "ncc"}
+QUICK = {"levels": 1, "schedule": {"steps": 3}, "start": None, "metric": "ncc"}
 PEERS = {"still": {"peer": "centre"}, "none": {"peer": "identity"}}
 
 
@@ -63,8 +63,8 @@ def test_every_run_has_its_row(tmp_path: Path) -> None:
     still, none, ours = (next(row for row in found if row.method == name) for name in ("still", "none", "ours"))
     assert still.scores["tre_mean"] == pytest.approx(1) == none.scores["tre_mean"]  # the content is a pixel off
     assert ours.settings["steps"] == 3
-    assert ours.settings["rate"] == 0.0007  # defaults are resolved
-    assert ours.settings["threads"] == 1  # however many cores a peer may use
+    assert ours.settings["schedule"]["rate"] == 0.0007  # defaults are resolved
+    assert ours.settings["device"]["threads"] == 1  # however many cores a peer may use
     assert ours.stop
     assert len(ours.curves["total"]) == len(ours.curves["step"]) == len(ours.curves["level0"])
     assert "similarity" in ours.scores
@@ -157,7 +157,7 @@ def test_axes_that_run_another_way_are_kept(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("fixed,moving\na.mha,b.mha\n")
     (tmp_path / "config.yaml").write_text(
         f"dataset: {{name: pairs, file: {tmp_path / 'pairs.csv'}}}\n"
-        "methods: {ours: {initialiser: none, steps: 5, group: rigid}, still: {peer: centre}}\n"
+        "methods: {ours: {start: none, schedule: {steps: 5}, transform: rigid}, still: {peer: centre}}\n"
         f"outputs: {{folder: {tmp_path / 'run'}}}\n"
     )
     for row in experiment.run(experiment.load(tmp_path / "config.yaml")):
@@ -292,7 +292,7 @@ def test_rows_of_what_failed_tell_what_is_known(tmp_path: Path, crashing: str) -
     (row,) = experiment.run(load(tmp_path, 1, {"wrong": QUICK | {"metric": "crashing:Wrong"}}))
     assert "ArithmeticError" in row.error
     assert (row.landmarks, len(row.inputs)) == (True, 4)
-    assert (row.settings["rate"], row.settings["steps"]) == (0.0007, 3)
+    assert (row.settings["schedule"]["rate"], row.settings["schedule"]["steps"]) == (0.0007, 3)
     assert "fixed" not in row.settings
 
 
@@ -605,13 +605,15 @@ def test_a_child_ends_with_its_owner_before_it_has_imported_anything(tmp_path: P
 
 
 def test_only_whole_texts_of_the_environment_are_hidden_and_only_where_they_are_said(tmp_path: Path) -> None:
-    row = Row("affine", "seed/affine", 0, error="in /srv/data/token", settings={"group": "affine", "steps": "seed"})
+    row = Row(
+        "affine", "seed/affine", 0, error="in /srv/data/token", settings={"transform": "affine", "schedule": {"steps": "seed"}}
+    )
     hidden = {"affine": "${GROUP}", "seed": "${SEED}", "/srv": "${ROOT}", "/srv/data/token": "${TOKEN}", "abc": "${SHORT}"}
     rows.write(row, tmp_path / "row.json", hidden)
     back = rows.read(tmp_path / "row.json")
     assert back is not None
     assert (back.method, back.pair, back.error) == ("affine", "seed/affine", "in ${TOKEN}")
-    assert back.settings == {"group": "${GROUP}", "steps": "${SEED}"}
+    assert back.settings == {"transform": "${GROUP}", "schedule": {"steps": "${SEED}"}}
 
 
 def test_a_title_shows_no_value_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

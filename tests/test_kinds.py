@@ -62,10 +62,8 @@ def test_the_overlap_is_that_of_the_images_whatever_the_metric_sees() -> None:
             problem.fixed,
             problem.moving,
             metric=metric,
-            initialiser=None,
-            initial_transform=matrix,
-            steps=1,
-            rate=1e-9,
+            start={"given": matrix, "refine": False},
+            schedule={"steps": 1, "rate": 1e-9},
             device="cpu",
         )
         assert result.overlap == pytest.approx(exact, abs=0.02)
@@ -73,7 +71,7 @@ def test_the_overlap_is_that_of_the_images_whatever_the_metric_sees() -> None:
 
 def test_a_volume_of_few_slices_is_said_to_be_taken_for_one() -> None:
     problem = kinds.problem("slab 6 8", 0)
-    result = drmime.register(problem.fixed, problem.moving, initialiser=None, steps=1, device="cpu")
+    result = drmime.register(problem.fixed, problem.moving, start=None, schedule={"steps": 1}, device="cpu")
     assert sum("volume of 6 slices; set channel_axis" in note for note in result.notes) == 2
 
 

@@ -183,7 +183,7 @@ def image(grid: Grid) -> Image:
     return Image(torch.rand(1, 1, *grid.shape), grid)
 
 
-def test_the_initialiser_takes_pixels_of_grids_of_unlike_spacing(ndim: int, generator: torch.Generator) -> None:
+def test_the_proposer_takes_pixels_of_grids_of_unlike_spacing(ndim: int, generator: torch.Generator) -> None:
     fixed = image(oblique((20, 24, 22)[:ndim], (2.0, 0.5, 0.8)[-ndim:], offset=7.0))
     moving = image(Grid.regular((30, 25, 28)[:ndim], (1.5, 1.0, 0.7)[-ndim:]))
     sources = points_of(fixed.grid, generator)

@@ -12,18 +12,19 @@ ROOT = Path(drmime.__file__).parent
 # The order of imports. A folder's modules stand together, its `__init__` where it says: first if it is a docstring alone,
 # last if it offers its modules by name.
 LAYOUT = """
-errors version names threads modes owner registry saved settings
+errors version names threads modes owner registry device saved settings
 geometry  geometry.matrices  geometry.grid  geometry.lie
 image  image.pixels  image.headers  image.tiff  image.readers  image.writers  image.io  image.objects
   image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
-transform  transform.base  transform.linear  transform.warp
+transform.base  transform.linear  transform  transform.warp
 compare.base  compare.moments  compare.histogram  compare.angle  compare.mine  compare
-sampling  adam  optimise
+sampling  adam  schedule  optimise
 start
   start.propose.base  start.propose.poses  start.propose.corners  start.propose.matches
   start.propose.angle  start.propose.cross  start.propose.simple  start.propose.moments  start.propose.phase
   start.propose.landmarks  start.propose.features  start.propose.sift  start.propose.search  start.propose
-  start.doubts  start.score  start.inputs  start.rivals  start.residuals  start.refine  start.looks  start.choose  start.ranking
+  start.doubts  start.score  start.inputs  start.rivals  start.residuals  start.refine  start.looks  start.choose
+  start.plan  start.ranking
 pictures  observers  record  result  checks  prepare  keywords  registration  .
 lab
   lab.evaluate  lab.demo

@@ -29,7 +29,7 @@ def images() -> tuple[np.ndarray, np.ndarray]:
 
 def found(fixed: np.ndarray, moving: np.ndarray, **options: object) -> np.ndarray:
     """fixed to moving, in pixels."""
-    return drmime.register(fixed, moving, group="similarity", device="cpu", **options).pixel_matrix
+    return drmime.register(fixed, moving, transform="similarity", device="cpu", **options).pixel_matrix
 
 
 @functools.cache

@@ -13,11 +13,16 @@ import drmime
 NOISE = np.random.default_rng(0).random((2, 48, 52))  # of which no start is clear, so that every look is taken
 PARTS: list[Any] = [
     pytest.param({}, marks=pytest.mark.slow),
-    {"initialiser": ["features", "moments", "phase", "fourier_mellin"]},
-    {"initialiser": "sift"},
-    {"initialiser": {"name": "search", "score": "cross", "size": 24, "step": 60}, "metric": "mattes", "sampler": "edges"},
-    {"initialiser": None, "metric": "nmi", "sampler": "jittered", "parametrisation": "direct", "finest_vector": True},
-    {"initialiser": None, "metric": {"name": "mine", "bound": "smile"}, "sampler": "all", "group": "projective"},
+    {"start": ["features", "moments", "phase", "fourier_mellin"]},
+    {"start": "sift"},
+    {"start": {"name": "search", "score": "cross", "size": 24, "step": 60}, "metric": "mattes", "sampler": "edges"},
+    {
+        "start": None,
+        "metric": "nmi",
+        "sampler": "jittered",
+        "transform": {"name": "affine", "parametrisation": "direct", "finest_vector": True},
+    },
+    {"start": None, "metric": {"name": "mine", "bound": "smile"}, "sampler": "all", "transform": "projective"},
 ]
 
 
@@ -28,10 +33,10 @@ def defaults() -> Iterator[tuple[torch.dtype, torch.device]]:
     torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("options", PARTS, ids=lambda options: str(options.get("initialiser", "auto"))[:20])
+@pytest.mark.parametrize("options", PARTS, ids=lambda options: str(options.get("start", "auto"))[:20])
 def test_results_do_not_depend_on_defaults(options: dict, defaults: Any, tmp_path: Path) -> None:
     def results() -> list[Any]:
-        found = drmime.register(*NOISE, steps=4, device="cpu", **options)
+        found = drmime.register(*NOISE, schedule={"steps": 4}, device="cpu", **options)
         found.save(tmp_path / "a.json")
         again = drmime.Registration.load(tmp_path / "a.json")
         pictures = again.warp(NOISE[1]), again.warp_labels(NOISE[1] > 0.5), again.overlay(*NOISE)
@@ -50,9 +55,9 @@ def test_results_do_not_depend_on_defaults(options: dict, defaults: Any, tmp_pat
 
 
 def test_torchs_own_random_numbers_are_left_alone() -> None:
-    for initialiser in ("sift", "features", None):
+    for start in ("sift", "features", None):
         torch.manual_seed(3)
-        drmime.register(*NOISE, steps=2, device="cpu", initialiser=initialiser)
+        drmime.register(*NOISE, schedule={"steps": 2}, device="cpu", start=start)
         after = torch.rand(3)
         torch.manual_seed(3)
-        assert torch.equal(after, torch.rand(3)), initialiser
+        assert torch.equal(after, torch.rand(3)), start

@@ -14,7 +14,7 @@ import drmime
 from drmime import InputError
 from drmime.observers import History, Progress, TensorBoard, curve_name, flat
 
-register = functools.partial(drmime.register, initialiser=None)
+register = functools.partial(drmime.register, start=None)
 
 STEPS = 41
 COEFFICIENTS = ("translation_x", "translation_y", "rotation_xy", "scale", "stretch_x", "shear_xy")
@@ -33,7 +33,7 @@ def blobs(*shape: int, shift: float = 0.0) -> np.ndarray:
 def run(folder: Path, **options: Any) -> Any:
     fixed, moving = options.pop("images", (blobs(64, 80), 1 - blobs(64, 80, shift=2)))
     board = TensorBoard(folder, images_every=20, scalars_every=10)
-    options = {"metric": "mattes", "levels": 2, "steps": STEPS, "tolerance": 1e-9, "device": "cpu"} | options
+    options = {"metric": "mattes", "levels": 2, "schedule": {"steps": STEPS, "tolerance": 1e-9}, "device": "cpu"} | options
     return register(fixed, moving, observers=[board], **options)
 
 
@@ -55,13 +55,15 @@ def test_history_is_the_history_of_the_result() -> None:
     history = History()
     assert history.values == []
     for _ in range(2):  # an observer can watch again
-        result = register(blobs(64, 64), blobs(64, 64, shift=1), metric="ncc", steps=12, device="cpu", observers=[history])
+        result = register(
+            blobs(64, 64), blobs(64, 64, shift=1), metric="ncc", schedule={"steps": 12}, device="cpu", observers=[history]
+        )
         assert history.values[0].shape == (result.history.shape[1], 1)
         assert np.array_equal(np.array(history.values)[:, :, 0], result.history)
 
 
 def test_progress_is_quiet_when_stderr_is_not_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    register(blobs(32, 32), blobs(32, 32), metric="ncc", steps=12, device="cpu", observers=[Progress()])
+    register(blobs(32, 32), blobs(32, 32), metric="ncc", schedule={"steps": 12}, device="cpu", observers=[Progress()])
     assert capfd.readouterr() == ("", "")
 
 
@@ -72,7 +74,9 @@ def test_progress_shows_steps_and_similarity_on_a_terminal(monkeypatch: pytest.M
 
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    register(blobs(32, 32), blobs(32, 32), metric="ncc", steps=12, device="cpu", initialiser="auto", progress=True)
+    register(
+        blobs(32, 32), blobs(32, 32), metric="ncc", schedule={"steps": 12}, device="cpu", start="auto", observers=["progress"]
+    )
     shown = terminal.getvalue()
     assert "a quick search" in shown
     assert "/12" in shown
@@ -81,8 +85,8 @@ def test_progress_shows_steps_and_similarity_on_a_terminal(monkeypatch: pytest.M
 
 def test_tensorboard_writes_nothing_before_the_run(tmp_path: Path) -> None:
     TensorBoard(tmp_path / "logs")
-    with pytest.raises(InputError, match="unknown group"):
-        run(tmp_path / "logs", group="afine")
+    with pytest.raises(InputError, match="unknown transform"):
+        run(tmp_path / "logs", transform="afine")
     assert not (tmp_path / "logs").exists()
 
 
@@ -107,7 +111,7 @@ def test_tensorboard_has_every_curve(tmp_path: Path) -> None:
 
 
 def test_tensorboard_weighs_the_total_as_the_loss_does(tmp_path: Path) -> None:
-    result = run(tmp_path, level_weights=[3, 1], steps=11)
+    result = run(tmp_path, schedule={"level_weights": [3, 1], "steps": 11, "tolerance": 1e-9})
     total = [event.value for event in events(tmp_path).Scalars("MI/total")]
     assert np.allclose(total, result.history[::10] @ [0.75, 0.25])
 
@@ -121,13 +125,13 @@ def test_tensorboard_has_settings_reason_and_hyperparameters(tmp_path: Path) -> 
     assert values["metric/name"] == "mattes"
     assert values["levels"] == 2
     assert values["fixed_spacing"] == "[1, 1]"
-    assert values["level_weights"] == "None"
+    assert values["schedule/level_weights"] == "None"
     assert len(list(tmp_path.iterdir())) == 1  # one run, not a second one for the hyperparameters
 
 
 def test_tensorboard_has_pictures(tmp_path: Path) -> None:
     image = blobs(300, 600)
-    run(tmp_path, images=(image, image), metric="ncc", initial_transform=np.eye(3), steps=21)
+    run(tmp_path, images=(image, image), metric="ncc", start={"given": np.eye(3), "refine": False}, schedule={"steps": 21})
     pictures = events(tmp_path).Images("overlay")
     assert [(picture.step, picture.width, picture.height) for picture in pictures] == [
         (0, 256, 128),
@@ -137,7 +141,13 @@ def test_tensorboard_has_pictures(tmp_path: Path) -> None:
 
 
 def test_tensorboard_shows_the_middle_of_a_volume(tmp_path: Path) -> None:
-    run(tmp_path, images=(blobs(16, 24, 32), blobs(16, 24, 32, shift=1)), steps=3, group="rigid", fixed_spacing=(2, 1.5, 1))
+    run(
+        tmp_path,
+        images=(blobs(16, 24, 32), blobs(16, 24, 32, shift=1)),
+        schedule={"steps": 3},
+        transform="rigid",
+        fixed_spacing=(2, 1.5, 1),
+    )
     (first, *_) = events(tmp_path).Images("overlay")
     assert (first.width, first.height) == (32, 36)
     assert "coefficients/rotation_yz" in events(tmp_path).Tags()["scalars"]
@@ -146,7 +156,7 @@ def test_tensorboard_shows_the_middle_of_a_volume(tmp_path: Path) -> None:
 def test_tensorboard_tells_the_pairs_of_a_batch_apart(tmp_path: Path) -> None:
     fixed = [blobs(64, 64), blobs(64, 64)]
     moving = [blobs(64, 64, shift=1), blobs(64, 64, shift=-2)]
-    results = run(tmp_path, images=(fixed, moving), metric="nmi", steps=11)
+    results = run(tmp_path, images=(fixed, moving), metric="nmi", schedule={"steps": 11})
     read = events(tmp_path)
     for pair, result in enumerate(results):
         values = [event.value for event in read.Scalars(f"pair{pair}/NMI/level0")]
@@ -159,7 +169,7 @@ def test_tensorboard_tells_the_pairs_of_a_batch_apart(tmp_path: Path) -> None:
 def test_tensorboard_lets_a_second_run_take_the_place_of_the_first(tmp_path: Path) -> None:
     run(tmp_path)
     (tmp_path / "notes.txt").touch()
-    result = run(tmp_path, steps=21)
+    result = run(tmp_path, schedule={"steps": 21})
     assert len(list(tmp_path.iterdir())) == 2
     assert [event.step for event in events(tmp_path).Scalars("MI/level0")] == list(range(0, len(result.history), 10))
 

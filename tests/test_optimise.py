@@ -21,7 +21,7 @@ from drmime.compare import BOUNDS, METRICS
 from drmime.geometry import lie
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply
-from drmime.optimise import FINAL_RATE, cosine, stage_of
+from drmime.schedule import FINAL_RATE, cosine, stage_of
 from drmime.transform.linear import matrix_of
 
 SHAPES = {2: (88, 100), 3: (40, 44, 48)}
@@ -29,7 +29,7 @@ MOTION = 0.02  # of each coefficient: about 1 pixel at the edge
 BARS = {"mine": 0.25}  # pixels of mean error; other metrics 0.1
 SAME_CONTRAST = ("ncc", "mse")  # the others see the moving image through a contrast that is not monotone
 
-register = functools.partial(drmime.register, initialiser=None)  # motions are small: the given start will do
+register = functools.partial(drmime.register, start=None)  # motions are small: the given start will do
 
 
 def problem(group: str, ndim: int, spacing: list[float] | None = None) -> tuple[np.ndarray, np.ndarray, Tensor, Grid]:
@@ -74,7 +74,9 @@ def test_a_small_known_motion_is_recovered(metric: str, group: str, ndim: int) -
     fixed, moving, truth, grid = problem(group, ndim)
     if metric not in SAME_CONTRAST:
         moving = contrast(moving)
-    result = register(fixed, moving, group=group, metric=metric, initial_transform="identity", steps=250)
+    result = register(
+        fixed, moving, transform=group, metric=metric, start={"given": "identity", "refine": False}, schedule={"steps": 250}
+    )
     assert error(result, truth, grid) < BARS.get(metric, 0.1), result
     assert result.success
 
@@ -90,11 +92,13 @@ def test_every_bound_of_mine_recovers_it(bound: str) -> None:
 @pytest.mark.parametrize("sampler", ["uniform", "jittered", "all", "edges"])
 def test_every_sampler_recovers_it(sampler: str, ndim: int) -> None:
     fixed, moving, truth, grid = problem("rigid", ndim)
-    result = register(fixed, moving, group="rigid", metric="ncc", sampler=sampler, steps=150)
+    result = register(fixed, moving, transform="rigid", metric="ncc", sampler=sampler, schedule={"steps": 150})
     assert error(result, truth, grid) < 0.1, result
 
 
-@pytest.mark.parametrize("options", [{"finest_vector": True}, {"levels": 1}, {"dtype": "float64"}])
+@pytest.mark.parametrize(
+    "options", [{"transform": {"name": "affine", "finest_vector": True}}, {"levels": 1}, {"device": {"dtype": "float64"}}]
+)
 def test_variants_of_the_loop_recover_it(options: dict) -> None:
     fixed, moving, truth, grid = problem("affine", 2)
     result = register(fixed, contrast(moving), metric="mattes", **options)
@@ -104,7 +108,13 @@ def test_variants_of_the_loop_recover_it(options: dict) -> None:
 def test_unequal_spacing_is_part_of_the_geometry(ndim: int) -> None:
     spacing = [2.0, 1.0, 1.2][:ndim]
     fixed, moving, truth, grid = problem("rigid", ndim, spacing)
-    options = {"fixed_spacing": spacing, "moving_spacing": spacing, "group": "rigid", "metric": "ncc", "steps": 150}
+    options = {
+        "fixed_spacing": spacing,
+        "moving_spacing": spacing,
+        "transform": "rigid",
+        "metric": "ncc",
+        "schedule": {"steps": 150},
+    }
     result = register(fixed, moving, **options)
     assert error(result, truth, grid) < 0.1, result
 
@@ -113,7 +123,14 @@ def test_images_of_other_sizes_and_spacings_meet_in_the_world() -> None:
     fixed, _, truth, grid = problem("rigid", 2)
     finer = Grid.regular((150, 190), (0.55, 0.55))
     moving = photograph(waves(grid), grid=finer, scene_from_world=torch.linalg.inv(truth)).data[0, 0].numpy()
-    result = register(fixed, moving, moving_spacing=(0.55, 0.55), group="rigid", metric="ncc", initial_transform="identity")
+    result = register(
+        fixed,
+        moving,
+        moving_spacing=(0.55, 0.55),
+        transform="rigid",
+        metric="ncc",
+        start={"given": "identity", "refine": False},
+    )
     assert error(result, truth, grid) < 0.1, result
 
 
@@ -124,13 +141,15 @@ class TestStop:
 
     def test_a_transform_that_stands_still_has_converged(self) -> None:
         fixed, _ = self.images()
-        result = register(fixed, fixed, group="translation", metric="mse", sampler="all", steps=2000, rate=1e-4)
+        result = register(
+            fixed, fixed, transform="translation", metric="mse", sampler="all", schedule={"steps": 2000, "rate": 1e-4}
+        )
         assert result.stop is Stop.CONVERGED
         assert len(result.history) < 2000
 
     def test_images_that_do_not_overlap_at_the_start(self) -> None:
         far = np.array([[1, 0, 500], [0, 1, 0], [0, 0, 1.0]])
-        result = register(*self.images(), initial_transform=far)
+        result = register(*self.images(), start={"given": far, "refine": False})
         assert result.stop is Stop.NO_OVERLAP
         assert not result.success
         assert result.overlap == 0
@@ -142,7 +161,9 @@ class TestStop:
         fixed = np.ones((64, 64)) + 0.01 * np.random.default_rng(0).random((64, 64))
         fixed[:, :3] -= 1
         moving = np.tile(ramp, (64, 1))
-        result = register(fixed, moving, group="translation", metric="mse", rate=0.05, least_overlap=0.6, steps=400)
+        result = register(
+            fixed, moving, transform="translation", metric="mse", schedule={"rate": 0.05, "least_overlap": 0.6, "steps": 400}
+        )
         assert result.stop is Stop.OVERLAP_LOST
         assert not result.success
 
@@ -158,7 +179,7 @@ class TestStop:
         assert np.isfinite(result.matrix).all()
 
     def test_all_steps_taken(self) -> None:
-        result = register(*self.images(), metric="ncc", steps=20)
+        result = register(*self.images(), metric="ncc", schedule={"steps": 20})
         assert result.stop is Stop.STEPS
         assert result.history.shape == (20, result.settings["levels"])
 
@@ -172,7 +193,7 @@ class TestStop:
 def test_a_pair_gives_in_a_batch_what_it_gives_alone(metric: str, ndim: int) -> None:
     first = problem("rigid", ndim)[:2]
     second = problem("translation", ndim)[:2]
-    options = {"group": "rigid", "metric": metric, "steps": 40, "seed": 3, "dtype": "float64"}
+    options = {"transform": "rigid", "metric": metric, "schedule": {"steps": 40}, "seed": 3, "device": {"dtype": "float64"}}
     together = register([first[0], second[0]], [first[1], second[1]], **options)
     for result, (fixed, moving) in zip(together, (first, second), strict=True):
         alone = register(fixed, moving, **options)
@@ -184,7 +205,7 @@ def test_a_mask_of_one_pair_does_not_touch_another() -> None:
     fixed, moving, _, _ = problem("translation", 2)
     mask = np.zeros(fixed.shape)
     mask[:, 30:] = 1
-    options = {"group": "translation", "metric": "ncc", "steps": 30, "dtype": "float64"}
+    options = {"transform": "translation", "metric": "ncc", "schedule": {"steps": 30}, "device": {"dtype": "float64"}}
     free, _ = register([fixed, fixed], [moving, moving], fixed_mask=[None, mask], **options)
     assert np.allclose(free.matrix, register(fixed, moving, **options).matrix, atol=1e-9)
 
@@ -193,14 +214,14 @@ def test_a_mask_too_narrow_for_the_coarse_levels_does_not_hold_the_transform_sti
     fixed, moving, truth, grid = problem("translation", 2)
     mask = np.zeros(fixed.shape)
     mask[8:80, 40:46] = 1
-    options = {"group": "translation", "metric": "ncc", "initial_transform": "identity"}
+    options = {"transform": "translation", "metric": "ncc", "start": {"given": "identity", "refine": False}}
     result = register(fixed, moving, fixed_mask=mask, sampler="all", **options)  # few points: their choice would be the error
     assert error(result, truth, grid) < 0.3, result
 
 
 def test_the_modes_of_the_caller_do_not_matter() -> None:
     fixed, moving, _, _ = problem("translation", 2)
-    options = {"group": "translation", "metric": "ncc", "steps": 5}
+    options = {"transform": "translation", "metric": "ncc", "schedule": {"steps": 5}}
     expected = register(fixed, moving, **options).matrix
     for mode in (torch.no_grad(), torch.inference_mode(), torch.autocast("cpu")):
         with mode:
@@ -211,7 +232,11 @@ def test_a_pair_that_fails_leaves_the_others_of_its_batch_alone() -> None:
     fixed, moving, truth, grid = problem("translation", 2)
     far = np.array([[1, 0, 500], [0, 1, 0], [0, 0, 1.0]])
     failed, good = register(
-        [fixed, fixed], [moving, moving], initial_transform=[far, np.eye(3)], group="translation", metric="ncc"
+        [fixed, fixed],
+        [moving, moving],
+        start={"given": [far, np.eye(3)], "refine": False},
+        transform="translation",
+        metric="ncc",
     )
     assert failed.stop is Stop.NO_OVERLAP
     assert len(failed.history) == 1
@@ -233,7 +258,11 @@ def test_the_best_is_kept_when_the_end_is_worse() -> None:
 
     fixed, moving, truth, grid = problem("translation", 2)
     seen: list[Tensor] = []
-    options = {"group": "translation", "initial_transform": "identity", "steps": 200, "rate": 0.005}
+    options = {
+        "transform": "translation",
+        "start": {"given": "identity", "refine": False},
+        "schedule": {"steps": 200, "rate": 0.005},
+    }
     result = register(
         fixed, moving, metric=Fickle(), observers=[lambda step: seen.append(matrix_of(step.transforms[0]))], **options
     )
@@ -266,11 +295,11 @@ def test_weights_of_levels_choose_what_is_seen() -> None:
     """Only the coarsest level counts: the finest may as well be noise."""
     fixed, moving, truth, grid = problem("translation", 2)
     noise = np.random.default_rng(0).normal(0, np.std(fixed), fixed.shape)
-    options = {"group": "translation", "metric": "ncc", "levels": 3}
-    result = register(fixed + noise, moving, level_weights=[0, 0, 1], **options)
+    options = {"transform": "translation", "metric": "ncc", "levels": 3}
+    result = register(fixed + noise, moving, schedule={"level_weights": [0, 0, 1]}, **options)
     assert error(result, truth, grid) < 0.3
     with pytest.raises(InputError, match="level_weights"):
-        register(fixed, moving, level_weights=[0, 0, 0], **options)
+        register(fixed, moving, schedule={"level_weights": [0, 0, 0]}, **options)
 
 
 def test_levels_can_be_taken_one_after_the_other() -> None:
@@ -279,8 +308,8 @@ def test_levels_can_be_taken_one_after_the_other() -> None:
     seen: list[Step] = []
     result = register(
         *(fixed, moving),
-        **{"group": "affine", "metric": "ncc", "levels": 3, "steps": 90, "rate": 0.005, "observers": [seen.append]},
-        level_weights=stages,
+        **{"transform": "affine", "metric": "ncc", "levels": 3, "observers": [seen.append]},
+        schedule={"steps": 90, "rate": 0.005, "level_weights": stages},
     )
     assert error(result, truth, grid) < 0.3
     assert result.stop is Stop.STEPS  # standing still ends a run in its last stage alone
@@ -292,9 +321,10 @@ def test_levels_can_be_taken_one_after_the_other() -> None:
 def test_the_best_of_an_earlier_stage_does_not_stand_against_a_later_one() -> None:
     """The coarsest level agrees best of all; still the result is what the finest, the last, has found."""
     fixed, moving, truth, grid = problem("translation", 2)
-    options = {"group": "translation", "metric": "ncc", "levels": 3, "steps": 60, "sampler": "all", "rate": 0.005}
-    staged = register(fixed, moving, level_weights=[[0, 0, 1], [1, 0, 0]], **options)
-    coarse = register(fixed, moving, level_weights=[0, 0, 1], **(options | {"steps": 30}))
+    options = {"transform": "translation", "metric": "ncc", "levels": 3, "sampler": "all"}
+    weights = {"level_weights": [[0, 0, 1], [1, 0, 0]]}
+    staged = register(fixed, moving, schedule={"steps": 60, "rate": 0.005} | weights, **options)
+    coarse = register(fixed, moving, schedule={"steps": 30, "rate": 0.005, "level_weights": [0, 0, 1]}, **options)
     assert error(staged, truth, grid) < error(coarse, truth, grid)
 
 
@@ -310,15 +340,17 @@ def test_stages_are_equal_parts_in_order(steps: int, stages: int) -> None:
 
 def test_equal_weights_may_be_written_out() -> None:
     fixed, moving, _, _ = problem("translation", 2)
-    options = {"group": "translation", "metric": "ncc", "levels": 2, "steps": 5}
-    plain, written = register(fixed, moving, **options), register(fixed, moving, level_weights=[[2, 2], [1, 1]], **options)
+    options = {"transform": "translation", "metric": "ncc", "levels": 2}
+    weights = (None, [[2, 2], [1, 1]])
+    plain, written = (register(fixed, moving, schedule={"steps": 5, "level_weights": one}, **options) for one in weights)
     assert np.array_equal(plain.history, written.history)
 
 
 def test_entries_of_the_matrix_can_be_optimised_directly() -> None:
     fixed, moving, truth, grid = problem("affine", 2)
-    options = {"group": "affine", "metric": "ncc", "levels": 3, "rate": 0.005, "steps": 150}
-    assert error(register(fixed, moving, parametrisation="direct", **options), truth, grid) < 0.3
+    direct = {"name": "affine", "parametrisation": "direct"}
+    result = register(fixed, moving, transform=direct, metric="ncc", levels=3, schedule={"rate": 0.005, "steps": 150})
+    assert error(result, truth, grid) < 0.3
 
 
 class StopsAt(Observer):
@@ -337,7 +369,7 @@ def test_ctrl_c_while_starts_are_searched_for_keeps_the_best_of_them(tmp_path: P
     from drmime import Interrupted
 
     fixed, moving, truth, grid = problem("rigid", 2)
-    options = {"group": "rigid", "initial_transform": "identity", "initialiser": "auto", "device": "cpu"}
+    options = {"transform": "rigid", "start": {"given": "identity", "propose": "auto"}, "device": "cpu"}
     with pytest.raises(Interrupted) as caught:
         register([fixed] * 3, [moving] * 3, observers=[StopsAt("pair 2 of 3")], **options)
     found, *others = caught.value.registrations

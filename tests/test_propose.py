@@ -13,7 +13,7 @@ from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply
 from drmime.image.door import as_image
 from drmime.image.image import Image, batch
-from drmime.start.propose import INITIALISERS, Initialiser, centre, identity, mass
+from drmime.start.propose import PROPOSERS, Proposer, centre, identity, mass
 
 SHAPES = {2: (40, 52), 3: (20, 26, 22)}
 ROUNDING = 1e-4  # pixels, of sums over images in float32
@@ -110,17 +110,17 @@ def test_a_border_that_a_mask_covers_is_not_taken_for_the_background(straight: G
     assert torch.allclose(shift, there - here, atol=0.05)
 
 
-def ready(name: str, straight: Grid) -> Initialiser:
-    """The initialiser; landmarks are the corners, moved by a pixel, and a search is a short one."""
+def ready(name: str, straight: Grid) -> Proposer:
+    """The proposer; landmarks are the corners, moved by a pixel, and a search is a short one."""
     corners = straight.corners().numpy()
     options = {
         "landmarks": {"fixed_points": corners, "moving_points": corners + 1},
         "search": {"size": 16, "step": 60, "scales": [1.0]},
     }
-    return INITIALISERS[name](**options.get(name, {}))
+    return PROPOSERS[name](**options.get(name, {}))
 
 
-@pytest.mark.parametrize("name", INITIALISERS)
+@pytest.mark.parametrize("name", PROPOSERS)
 def test_a_pair_starts_in_a_batch_where_it_starts_alone(name: str, straight: Grid) -> None:
     if name in ("features", "sift", "fourier_mellin") and straight.ndim == 3:
         pytest.skip("for two dimensions")

@@ -21,7 +21,7 @@ from drmime.start.doubts import Doubt
 from drmime.start.inputs import Inputs
 from drmime.start.looks import Look, Plan, suited
 from drmime.start.looks import looks as looks_for
-from drmime.start.propose import Initialiser, centre
+from drmime.start.propose import Proposer, centre
 from drmime.start.propose.base import stacked
 from drmime.start.propose.search import SIZE, Search
 from drmime.start.ranking import ranking
@@ -30,7 +30,7 @@ from drmime.start.rivals import Rival, peak_ratio
 
 
 def nothing(fixed: Image, moving: Image) -> Tensor:
-    """An initialiser that finds no start."""
+    """A proposer that finds no start."""
     return stacked([], fixed.grid.ndim)
 
 
@@ -130,7 +130,7 @@ def test_a_search_that_suits_starts_from_anywhere() -> None:
 class Watched:
     """A search that is counted."""
 
-    def __init__(self, find: Initialiser) -> None:
+    def __init__(self, find: Proposer) -> None:
         self.find, self.calls = find, 0
 
     def __call__(self, fixed: Image, moving: Image) -> Tensor:

@@ -92,7 +92,7 @@ def test_a_rigid_motion_between_t1_and_t2_of_a_brain_is_found(data: Path, seed: 
     middle = translation(*grid.centre.tolist()).numpy()
     truth = middle @ motion @ np.linalg.inv(middle)
     moved = resample(t2, MatrixTransform(np.linalg.inv(truth)), grid, grid)
-    result = register(t1, moved, group="rigid", seed=seed)
+    result = register(t1, moved, transform="rigid", seed=seed)
     brain = np.argwhere(t1 > 0)[:, ::-1].astype(float)
     distances = np.linalg.norm(result.to_moving(brain) - (brain @ truth[:3, :3].T + truth[:3, 3]), axis=1)
     assert distances.mean() <= BRAIN_BAR, f"mean error {distances.mean():.3f} voxels, bar {BRAIN_BAR}\n{result}"
@@ -164,7 +164,7 @@ def test_two_colour_images_of_2048_pixels_a_side_take_little_memory() -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_cpu_and_gpu_give_the_same_matrix(metric: str, ndim: int) -> None:
     fixed, moving, _, _ = problem("affine", ndim)
-    options = {"metric": metric, "steps": 60, "dtype": "float64"}
+    options = {"metric": metric, "schedule": {"steps": 60}, "device": {"dtype": "float64"}}
     cpu, gpu = (register(fixed, contrast(moving), device=device, **options) for device in ("cpu", "cuda"))
     assert np.abs(cpu.matrix - np.eye(ndim + 1)).max() > 1e-3
     assert np.abs(cpu.matrix - gpu.matrix).max() < GPU_TOLERANCE * np.abs(cpu.matrix).max()

@@ -20,17 +20,17 @@ from test_optimise import contrast, error, problem
 from torch import Tensor
 
 import drmime
-from drmime import InputError, Observer, Registration, Step, Stop
+from drmime import Device, InputError, Observer, Registration, Schedule, Start, Step, Stop
 from drmime.compare import METRICS, NCC
 from drmime.image.image import Image
 from drmime.sampling import SAMPLERS
-from drmime.start.propose import INITIALISERS, Moments, mass
+from drmime.start.propose import PROPOSERS, Moments, mass
 from drmime.transform.linear import matrix_of
 
-register = functools.partial(drmime.register, initialiser=None)  # what is not about starts needs no search for them
+register = functools.partial(drmime.register, start=None)  # what is not about starts needs no search for them
 
-QUICK = {"metric": "ncc", "steps": 3}
-SHIFT = {"rate": 0.005, "metric": "ncc", "group": "translation", "steps": 120}
+QUICK = {"metric": "ncc", "schedule": {"steps": 3}}
+SHIFT = {"schedule": {"rate": 0.005, "steps": 120}, "metric": "ncc", "transform": "translation"}
 FAR = np.array([[1, 0, 4], [0, 1, -3], [0, 0, 1.0]])
 
 
@@ -87,7 +87,7 @@ def coloured(gray: np.ndarray) -> np.ndarray:
 )
 def test_colour_and_gray_meet_in_mine(fixed_of: Callable, moving_of: Callable) -> None:
     fixed, moving, truth, grid = problem("translation", 2)
-    result = register(fixed_of(fixed), moving_of(contrast(moving)), group="translation")
+    result = register(fixed_of(fixed), moving_of(contrast(moving)), transform="translation")
     assert error(result, truth, grid) < 0.25, result
 
 
@@ -104,7 +104,7 @@ def test_the_place_of_the_channels_does_not_matter() -> None:
 def test_images_of_unequal_size_are_aligned() -> None:
     fixed, moving, truth, grid = problem("translation", 2)
     cut = moving[3:-9, 5:-2]
-    result = register(fixed, cut, initial_transform="identity", **SHIFT)
+    result = register(fixed, cut, start={"given": "identity", "refine": False}, **SHIFT)
     assert error(result, translation(-5.0, -3.0) @ truth, grid) < 0.1, result
     assert result.moving_grid.shape == cut.shape
     assert result.fixed_grid.shape == fixed.shape
@@ -112,7 +112,14 @@ def test_images_of_unequal_size_are_aligned() -> None:
 
 def test_a_free_list_of_generators_moves_only_along_these() -> None:
     fixed, moving = images()
-    result = register(fixed, moving, group=["translation_x", "scale"], initial_transform="identity", metric="ncc", steps=40)
+    result = register(
+        fixed,
+        moving,
+        transform={"name": "lie", "generators": ["translation_x", "scale"]},
+        start={"given": "identity", "refine": False},
+        metric="ncc",
+        schedule={"steps": 40},
+    )
     linear = result.matrix[:2, :2]
     assert linear[0, 0] == pytest.approx(linear[1, 1], abs=1e-12)
     assert linear[0, 1] == linear[1, 0] == 0
@@ -124,7 +131,8 @@ def test_a_generator_of_ones_own_is_as_good_as_a_named_one() -> None:
     fixed, moving = images()
     own = {"to the right": np.array([[0, 0, 1], [0, 0, 0], [0, 0, 0.0]])}
     assert np.array_equal(
-        register(fixed, moving, group=own, **QUICK).matrix, register(fixed, moving, group=["translation_x"], **QUICK).matrix
+        register(fixed, moving, transform={"name": "lie", "generators": own}, **QUICK).matrix,
+        register(fixed, moving, transform={"name": "lie", "generators": ["translation_x"]}, **QUICK).matrix,
     )
 
 
@@ -132,14 +140,15 @@ def test_a_generator_of_ones_own_is_as_good_as_a_named_one() -> None:
 def test_a_metric_may_be_a_name_a_mapping_an_import_or_an_object(spec: Any) -> None:
     fixed, moving = images()
     assert np.array_equal(
-        register(fixed, moving, metric=spec, steps=5).matrix, register(fixed, moving, metric="ncc", steps=5).matrix
+        register(fixed, moving, metric=spec, schedule={"steps": 5}).matrix,
+        register(fixed, moving, metric="ncc", schedule={"steps": 5}).matrix,
     )
 
 
 MADE: dict[str, Callable[[], Any]] = {
     **{f"metric {name}": make for name, make in METRICS.items()},
     **{f"sampler {name}": make for name, make in SAMPLERS.items()},
-    **{f"initialiser {name}": make for name, make in INITIALISERS.items() if name not in ("landmarks", "sift")},
+    **{f"start {name}": make for name, make in PROPOSERS.items() if name not in ("landmarks", "sift")},
 }
 
 
@@ -156,7 +165,7 @@ def test_a_part_is_left_as_it_was_and_serves_again(name: str) -> None:
     kind = name.partition(" ")[0]
     part = MADE[name]()
     before = state(part)
-    options = {"steps": 3, "metric": "ncc", "initialiser": None} | {kind: part}
+    options = {"schedule": {"steps": 3}, "metric": "ncc", "start": None} | {kind: part}
     first, again = (register(fixed, moving, **options) for _ in range(2))
     assert state(part) == before
     assert np.array_equal(first.matrix, again.matrix)
@@ -165,7 +174,7 @@ def test_a_part_is_left_as_it_was_and_serves_again(name: str) -> None:
 def test_options_of_parts_arrive() -> None:
     fixed, moving = images()
     metric = {"name": "mine", "hidden": 8, "warmup": 4}
-    result = register(fixed, moving, metric=metric, sampler={"name": "jittered", "points": 300}, steps=3)
+    result = register(fixed, moving, metric=metric, sampler={"name": "jittered", "points": 300}, schedule={"steps": 3})
     assert len(result.history) == 4 + 3
     assert result.settings["metric"] == metric
     assert result.settings["sampler"] == {"name": "jittered", "points": 300}
@@ -189,7 +198,7 @@ def test_what_a_mask_covers_does_not_disturb(side: str, as_path: bool, tmp_path:
     if as_path:
         given = tmp_path / "mask.png"
         iio.imwrite(given, 255 * mask)
-    options = SHIFT | {"initial_transform": "identity"}
+    options = SHIFT | {"start": {"given": "identity", "refine": False}}
     assert error(register(pair["fixed"], pair["moving"], **options), truth, grid) > 0.5
     result = register(pair["fixed"], pair["moving"], **options, **{f"{side}_mask": given})
     assert error(result, truth, grid) < 0.1, result
@@ -216,7 +225,7 @@ def test_a_mask_too_thin_for_the_coarse_levels_is_no_crash(sampler: str) -> None
 
 def test_the_seed_decides_every_number() -> None:
     fixed, moving = images()
-    options = {"metric": {"name": "mine", "hidden": 8, "warmup": 5}, "steps": 10}
+    options = {"metric": {"name": "mine", "hidden": 8, "warmup": 5}, "schedule": {"steps": 10}}
     first, again, other = (register(fixed, moving, seed=seed, **options) for seed in (3, 3, 4))
     assert np.array_equal(first.matrix, again.matrix)
     assert np.array_equal(first.history, again.history)
@@ -236,7 +245,7 @@ def test_the_state_of_other_random_numbers_has_no_say() -> None:
 @pytest.mark.parametrize("start", [FAR, FAR.tolist(), torch.as_tensor(FAR)], ids=["numpy", "list", "torch"])
 def test_a_start_that_finds_no_partner_comes_back_as_it_was(start: Any) -> None:
     fixed, moving = images()
-    result = register(fixed, moving, initial_transform=start, least_overlap=0.999, **QUICK)
+    result = register(fixed, moving, start={"given": start, "refine": False}, metric="ncc", schedule={"least_overlap": 0.999})
     assert result.stop is Stop.NO_OVERLAP
     assert np.array_equal(result.matrix, FAR)
 
@@ -248,7 +257,7 @@ def test_a_start_by_name_is_where_the_run_begins() -> None:
         register(
             fixed,
             moving[:, 10:],
-            initial_transform=name,
+            start={"given": name, "refine": False},
             observers=[lambda step: seen.append(matrix_of(step.transforms[0]))],
             **QUICK,
         )
@@ -262,7 +271,9 @@ def test_any_start_stays_a_factor_of_the_result(ndim: int) -> None:
     start = np.eye(ndim + 1)
     start[:ndim, :ndim] += 0.03 * np.random.default_rng(1).normal(size=(ndim, ndim))
     start[:ndim, ndim] = 1.5
-    result = register(fixed, moving, group="rigid", initial_transform=start, metric="ncc", steps=20)
+    result = register(
+        fixed, moving, transform="rigid", start={"given": start, "refine": False}, metric="ncc", schedule={"steps": 20}
+    )
     rest = np.linalg.inv(start) @ result.matrix
     assert np.abs(rest[:ndim, :ndim] - np.eye(ndim)).max() > 1e-4
     assert np.allclose(rest[:ndim, :ndim].T @ rest[:ndim, :ndim], np.eye(ndim), atol=1e-10)
@@ -287,18 +298,24 @@ def test_settings_are_recorded_and_are_plain_json() -> None:
         fixed,
         moving,
         metric=NCC(),
-        group={"mine": np.eye(3, k=2)},
-        initial_transform=torch.as_tensor(FAR),
+        transform={"name": "lie", "generators": {"mine": np.eye(3, k=2)}},
+        start={"given": torch.as_tensor(FAR), "refine": False},
         fixed_mask=mask,
         fixed_spacing=np.array([1.0, 1.0]),
-        level_weights=(1, np.float32(2), np.int64(1)),
-        rate=np.float64(0.01),
+        schedule={"level_weights": (1, np.float32(2), np.int64(1)), "rate": np.float64(0.01), "steps": 2},
         device=torch.device("cpu"),
-        steps=2,
     )
     kept = json.loads(json.dumps(dict(result.settings), allow_nan=False))
-    expected = {"metric": "NCC", "initial_transform": FAR.tolist(), "level_weights": [1, 2, 1], "rate": 0.01, "steps": 2}
-    expected |= {"device": "cpu", "group": {"mine": np.eye(3, k=2).tolist()}, "seed": 0, "levels": 3, "nan": "error"}
+    expected = {
+        "metric": "NCC",
+        "start": {"given": FAR.tolist(), "propose": "auto", "refine": False},
+        "schedule": {"level_weights": [1, 2, 1], "rate": 0.01, "steps": 2, "tolerance": 0.01, "least_overlap": 0.02},
+        "device": {"name": "cpu", "dtype": "float32", "threads": 1},
+        "transform": {"name": "lie", "generators": {"mine": np.eye(3, k=2).tolist()}},
+        "seed": 0,
+        "levels": 3,
+        "nan": "error",
+    }
     expected |= {"fixed_mask": hashlib.sha256(np.packbits(mask > 0).tobytes()).hexdigest(), "moving_mask": None}
     assert {name: kept[name] for name in expected} == expected
     assert not {"fixed", "moving", "observers"} & set(kept)
@@ -307,7 +324,7 @@ def test_settings_are_recorded_and_are_plain_json() -> None:
 # ---- where it starts
 
 
-TURNED = {"metric": "ncc", "group": "rigid", "steps": 3}
+TURNED = {"metric": "ncc", "transform": "rigid", "schedule": {"steps": 3}}
 SMALL_SEARCH = {"name": "search", "size": 48, "step": 30, "scales": [1.0], "count": 4}
 
 
@@ -317,17 +334,17 @@ def turned(image: np.ndarray) -> np.ndarray:
 
 def test_by_default_a_quarter_turn_is_found() -> None:
     fixed, _ = images(96)
-    result = drmime.register(fixed, turned(fixed), group="rigid", metric="ncc", steps=30)
+    result = drmime.register(fixed, turned(fixed), transform="rigid", metric="ncc", schedule={"steps": 30})
     expected = np.array([[0, 1, 0], [-1, 0, 94], [0, 0, 1.0]])
     assert np.abs(result.matrix[:2, :2] - expected[:2, :2]).max() < 0.01, result
     assert np.linalg.norm(result.to_moving([[48, 48]]) - [[48, 46]]) < 0.3
     assert result.candidates[0].source == "search"
-    assert result.settings["initialiser"] == "auto"
+    assert result.settings["start"] == {"given": "centre", "propose": "auto", "refine": True}
 
 
 def test_candidates_are_ranked_and_hold_the_given_start() -> None:
     fixed, _ = images(96)
-    result = register(fixed, turned(fixed), initialiser=["mass", SMALL_SEARCH], initial_transform=FAR, **TURNED)
+    result = register(fixed, turned(fixed), start={"given": FAR, "propose": ["mass", SMALL_SEARCH]}, **TURNED)
     assert result.candidates[0].evidence == max(one.evidence for one in result.candidates)
     sources = [one.source for one in result.candidates]
     assert sources.count("given") == sources.count("mass") == 1
@@ -339,25 +356,48 @@ def test_candidates_are_ranked_and_hold_the_given_start() -> None:
 def test_the_given_start_alone_is_refined_from_some_per_cent_away() -> None:
     fixed, _ = images(96)
     moving = np.roll(fixed, (5, -6), (0, 1))
-    off = {"initial_transform": "identity", "group": "rigid", "metric": "ncc", "steps": 3}
-    result = register(fixed, moving, initialiser="given", **off)
+    off = {"transform": "rigid", "metric": "ncc", "schedule": {"steps": 3}}
+    result = register(fixed, moving, start={"given": "identity", "propose": None}, **off)
     (only,) = result.candidates
     assert only.source == "given"
     assert not np.array_equal(only.matrix, np.eye(3))
     assert np.abs(result.to_moving([[48.0, 48.0]]) - [[42, 53]]).max() < 1
-    left = register(fixed, moving, initialiser=None, **off)
+    left = register(fixed, moving, start={"given": "identity", "refine": False}, **off)
     assert np.abs(left.to_moving([[48.0, 48.0]]) - [[42, 53]]).max() > 4
 
 
-def test_without_initialiser_the_given_start_is_used_as_it_is() -> None:
+def test_a_start_that_is_not_refined_is_used_as_it_is() -> None:
     fixed, moving = images()
-    for none in (None, []):
-        (only,) = register(fixed, moving, initialiser=none, initial_transform=FAR, **QUICK).candidates
+    for start in (
+        {"given": FAR, "refine": False},
+        Start(FAR, refine=False),
+        {"given": FAR, "propose": "sift", "refine": False},
+    ):
+        (only,) = register(fixed, moving, start=start, **QUICK).candidates
         assert only.source == "given"
         assert np.array_equal(only.matrix, FAR)
 
 
-def test_an_initialiser_may_be_a_function_or_an_object_and_sees_one_normalised_pair() -> None:
+def test_a_matrix_is_the_given_start_beside_a_search() -> None:
+    fixed, _ = images(96)
+    for start in (FAR, FAR.tolist(), torch.as_tensor(FAR)):
+        result = register(fixed, turned(fixed), start=start, **TURNED)
+        assert {one.source for one in result.candidates} == {"given", "search", "features"} - (
+            set() if any(one.source == "features" for one in result.candidates) else {"features"}
+        )
+        assert result.settings["start"] == {"given": FAR.tolist(), "propose": "auto", "refine": True}
+
+
+def test_options_may_be_objects() -> None:
+    fixed, moving = images()
+    options = {"schedule": {"steps": 3}, "device": {"name": "cpu", "dtype": "float64"}, "start": None}
+    objects = {"schedule": Schedule(steps=3), "device": Device("cpu", "float64"), "start": Start(refine=False)}
+    one, other = (drmime.register(fixed, moving, metric="ncc", **given) for given in (options, objects))
+    assert np.array_equal(one.matrix, other.matrix)
+    assert one.settings == other.settings
+
+
+def test_a_proposer_may_be_a_function_or_an_object_and_sees_one_normalised_pair() -> None:
     fixed, moving = images()
     seen: list[Image] = []
 
@@ -366,20 +406,20 @@ def test_an_initialiser_may_be_a_function_or_an_object_and_sees_one_normalised_p
             seen.extend([fixed, moving])
             return torch.as_tensor(FAR)[None]
 
-    result = register([fixed] * 2, [moving] * 2, initialiser=[mass, Own()], **QUICK)[0]
+    result = register([fixed] * 2, [moving] * 2, start=[mass, Own()], **QUICK)[0]
     assert {one.source for one in result.candidates} == {"given", "mass", "Own"}
     assert len(seen) == 4
     assert all(len(image.data) == 1 and image.data.min() == 0 and image.data.max() == 1 for image in seen)
 
 
-def test_an_initialiser_that_finds_nothing_leaves_the_given_start() -> None:
-    result = register(*images(), initialiser=lambda fixed, moving: torch.zeros(0, 3, 3, dtype=torch.float64), **QUICK)
+def test_a_proposer_that_finds_nothing_leaves_the_given_start() -> None:
+    result = register(*images(), start=lambda fixed, moving: torch.zeros(0, 3, 3, dtype=torch.float64), **QUICK)
     assert [one.source for one in result.candidates] == ["given"]
 
 
 def test_candidates_are_saved_and_loaded(tmp_path: Path) -> None:
     fixed, _ = images(96)
-    result = register(fixed, turned(fixed), initialiser=SMALL_SEARCH, **TURNED)
+    result = register(fixed, turned(fixed), start=SMALL_SEARCH, **TURNED)
     result.save(tmp_path / "result.json")
     again = Registration.load(tmp_path / "result.json")
     assert len(again.candidates) == len(result.candidates) > 1
@@ -392,7 +432,7 @@ def test_candidates_are_saved_and_loaded(tmp_path: Path) -> None:
 def test_a_pair_has_in_a_batch_the_candidates_it_has_alone() -> None:
     fixed, moving = images(96)
     pairs = [(fixed, moving), (moving, fixed[::-1].copy())]
-    options = QUICK | {"initialiser": SMALL_SEARCH, "seed": 5}
+    options = QUICK | {"start": SMALL_SEARCH, "seed": 5}
     together = register(*map(list, zip(*pairs, strict=True)), **options)
     for result, pair in zip(together, pairs, strict=True):
         alone = register(*pair, **options)
@@ -404,24 +444,24 @@ def test_a_pair_has_in_a_batch_the_candidates_it_has_alone() -> None:
 
 def test_the_seed_decides_the_candidates() -> None:
     fixed, moving = images(96)
-    first, again, other = (register(fixed, moving, initialiser=SMALL_SEARCH, seed=seed, **QUICK) for seed in (3, 3, 4))
+    first, again, other = (register(fixed, moving, start=SMALL_SEARCH, seed=seed, **QUICK) for seed in (3, 3, 4))
     matrices = [torch.stack([one.matrix for one in result.candidates]) for result in (first, again, other)]
     assert torch.equal(matrices[0], matrices[1])
     assert not torch.equal(matrices[0], matrices[2])
     assert np.array_equal(first.matrix, again.matrix)
 
 
-def test_the_initialisers_known_are_listed() -> None:
-    with pytest.raises(InputError, match="unknown initialiser 'serch'; did you mean 'search'") as caught:
-        register(*images(), initialiser="serch", **QUICK)
-    assert all(name in str(caught.value) for name in [*INITIALISERS, "auto", "given"])
+def test_the_proposers_known_are_listed() -> None:
+    with pytest.raises(InputError, match="unknown start 'serch'; did you mean 'search'") as caught:
+        register(*images(), start="serch", **QUICK)
+    assert all(name in str(caught.value) for name in [*PROPOSERS, "auto"])
 
 
 def test_an_image_made_ready_is_taken_as_it_is() -> None:
     fixed, moving = images()
     mask = np.ones(fixed.shape)
     mask[:, :9] = 0
-    options = {"metric": "ncc", "steps": 5}
+    options = {"metric": "ncc", "schedule": {"steps": 5}}
     plain = register(fixed, moving, fixed_mask=mask, fixed_spacing=(2, 3), **options)
     ready = [drmime.as_image(fixed, mask=mask, spacing=(2, 3)), drmime.as_image(moving)]
     result = register(*ready, **options)
@@ -451,10 +491,10 @@ def test_lists_give_a_list_and_single_images_one_result() -> None:
 
 def test_the_pair_of_a_list_has_its_own_start_or_shares_one() -> None:
     fixed, moving = images()
-    options = QUICK | {"least_overlap": 0.9999}
-    own = register([fixed] * 2, [moving] * 2, initial_transform=[FAR, 2 * FAR - np.eye(3)], **options)
+    options = QUICK | {"schedule": {"least_overlap": 0.9999}}
+    own = register([fixed] * 2, [moving] * 2, start={"given": [FAR, 2 * FAR - np.eye(3)], "refine": False}, **options)
     assert [result.matrix[0, 2] for result in own] == [4, 8]
-    shared = register([fixed] * 2, [moving] * 2, initial_transform=FAR, **options)
+    shared = register([fixed] * 2, [moving] * 2, start={"given": FAR, "refine": False}, **options)
     assert [result.matrix[0, 2] for result in shared] == [4, 4]
 
 
@@ -472,7 +512,9 @@ def test_observers_are_called_once_a_step_with_the_last_one_too() -> None:
             events.append(outcome.stops)
 
     seen: list[int] = []
-    result = register(*images(), observers=[Watcher(), lambda step: seen.append(step.index)], metric="ncc", steps=7)
+    result = register(
+        *images(), observers=[Watcher(), lambda step: seen.append(step.index)], metric="ncc", schedule={"steps": 7}
+    )
     assert events == [7, *range(7), [Stop.STEPS]]
     assert seen == list(range(7))
     assert len(result.history) == 7
@@ -481,8 +523,8 @@ def test_observers_are_called_once_a_step_with_the_last_one_too() -> None:
 def test_an_observer_sees_the_last_step_of_a_run_that_converged() -> None:
     fixed, _ = images()
     seen: list[int] = []
-    options = {"group": "translation", "metric": "mse", "sampler": "all", "rate": 1e-5}
-    result = register(fixed, fixed, steps=100, observers=[lambda step: seen.append(step.index)], **options)
+    options = {"transform": "translation", "metric": "mse", "sampler": "all", "schedule": {"steps": 100, "rate": 1e-5}}
+    result = register(fixed, fixed, observers=[lambda step: seen.append(step.index)], **options)
     assert result.stop is Stop.CONVERGED
     assert seen == list(range(len(result.history)))
 
@@ -491,9 +533,11 @@ def test_double_precision_is_used_when_asked_for() -> None:
     fixed, moving = images()
     seen: list[torch.dtype] = []
     for kind in ("float32", "float64"):
-        result = register(fixed, moving, dtype=kind, observers=[lambda step: seen.append(step.similarity.dtype)], **QUICK)
+        result = register(
+            fixed, moving, device={"dtype": kind}, observers=[lambda step: seen.append(step.similarity.dtype)], **QUICK
+        )
         assert result.matrix.dtype == np.float64
-        assert result.settings["dtype"] == kind
+        assert result.settings["device"]["dtype"] == kind
     assert seen == [torch.float32] * 3 + [torch.float64] * 3
 
 
@@ -591,49 +635,71 @@ def test_eight_pixels_a_side_are_enough() -> None:
 
 
 LOST = [{"levels": value} for value in (0, -1, "four", 2.5, True, None)]
-LOST += [{"steps": value} for value in (0, -1, 1.5, "many", True, None)]
+LOST += [{"schedule": {"steps": value}} for value in (0, -1, 1.5, "many", True, None)]
 LOST += [{"seed": value} for value in (-1, 0.5, "one", None, True, 2**64, 2**70)]
-LOST += [{"rate": value} for value in (0, -1, np.nan, np.inf, "fast", None, True)]
-LOST += [{"tolerance": value} for value in (0, np.nan, "near", None)]
-LOST += [{"least_overlap": value} for value in (0, 1, -0.1, np.nan, "half", None)]
+LOST += [{"schedule": {"rate": value}} for value in (0, -1, np.nan, np.inf, "fast", None, True)]
+LOST += [{"schedule": {"tolerance": value}} for value in (0, np.nan, "near", None)]
+LOST += [{"schedule": {"least_overlap": value}} for value in (0, 1, -0.1, np.nan, "half", None)]
 LOST += [
-    {"level_weights": value}
+    {"schedule": {"level_weights": value}}
     for value in ([1], [0, 0, 0], [1, -1, 1], [1, np.nan, 1], [1, np.inf, 1], [[1, 1, 1], [0, 0, 0]], [[[1, 1, 1]]], 5, [])
 ]
-LOST += [{"parametrisation": value} for value in ("exp", None, 1)]
-LOST += [{"level_weights": value} for value in ("abc", ["a", "b", "c"], {}, [1j, 1, 1], object())]
+LOST += [{"transform": {"name": "affine", "parametrisation": value}} for value in ("exp", None, 1)]
+LOST += [{"schedule": {"level_weights": value}} for value in ("abc", ["a", "b", "c"], {}, [1j, 1, 1], object())]
 LOST += [{"device": value} for value in ("cuda:99", "tpu", "", 3.5, [])]
 LOST += [{"device": value} for value in ("meta", "hpu", "mkldnn")]
-LOST += [{"dtype": value} for value in ("float16", "int", None, torch.float32, [])]
+LOST += [{"device": {"dtype": value}} for value in ("float16", "int", None, torch.float32, [])]
 LOST += [{"nan": value} for value in ("ignore", None, [])]
 LOST += [{"channel_axis": value} for value in (5, "first", 1.5, [])]
 LOST += [{"fixed_spacing": value} for value in ([1], [1, 0], [1, -1], [1, np.nan], "ab", {}, [1, 2, 3])]
 LOST += [{"moving_mask": value} for value in (np.ones((9, 9)), np.zeros((64, 64)), 5, object(), [GOOD])]
-LOST += [{"fixed_mask": np.full((64, 64), np.nan)}, {"group": []}, {"group": {}}, {"group": 5}, {"group": ["scale", 5]}]
-LOST += [{"group": {"own": value}} for value in (np.eye(4), np.full((3, 3), np.nan), "matrix", None)]
 LOST += [
-    {"initial_transform": value} for value in (np.ones((3, 3)), np.zeros((3, 3)), np.eye(4), np.eye(2), np.full((3, 3), np.nan))
+    {"fixed_mask": np.full((64, 64), np.nan)},
+    {"transform": {"name": "lie", "generators": []}},
+    {"transform": {"name": "lie", "generators": {}}},
+    {"transform": 5},
+    {"transform": {"name": "lie", "generators": ["scale", 5]}},
 ]
 LOST += [
-    {"initial_transform": value}
+    {"transform": {"name": "lie", "generators": {"own": value}}}
+    for value in (np.eye(4), np.full((3, 3), np.nan), "matrix", None)
+]
+LOST += [
+    {"start": {"given": value, "refine": False}}
+    for value in (np.ones((3, 3)), np.zeros((3, 3)), np.eye(4), np.eye(2), np.full((3, 3), np.nan))
+]
+LOST += [
+    {"start": {"given": value, "refine": False}}
     for value in (None, 5, [], "start.json", {}, object(), [["a"] * 3] * 3, np.diag([1, np.inf, 1]))
 ]
-LOST += [{"initial_transform": value} for value in (Path("start.json"), "os:getcwd", [[1, 0, 0], [0, 1, 1], [0, 1, 0]])]
+LOST += [
+    {"start": {"given": value, "refine": False}}
+    for value in (Path("start.json"), "os:getcwd", [[1, 0, 0], [0, 1, 1], [0, 1, 0]])
+]
 LOST += [{"metric": value} for value in ({}, {"name": None}, "no.such:thing", "mine:", {"name": "mine", "hidden": "wide"})]
 LOST += [{"metric": value} for value in (5, None, object(), NCC, "os:getcwd")]
 LOST += [{"sampler": value} for value in ({}, {"name": 5}, "no.such:thing", {"name": "uniform", "points": 3})]
 LOST += [{"sampler": value} for value in (5, None, object(), "os:getcwd")]
-LOST += [{"initialiser": value} for value in (5, object(), True, np.eye(3), {}, {"name": None}, [5], ["auto", None])]
-LOST += [{"initialiser": value} for value in ("os:getcwd", "no.such:thing", {"name": "auto", "scales": [1]}, Moments)]
-LOST += [{"initialiser": value} for value in ("landmarks", {"name": "search", "score": "angel"})]
-LOST += [{"observers": value} for value in (5, None, print, [5])]
+LOST += [{"start": value} for value in (5, object(), True, np.ones((3, 3)), {"name": None}, [5], ["auto", None])]
+LOST += [{"start": value} for value in ({"gven": "mass"}, {"refine": "no"}, {"propose": 5}, {"given": "identity", "steps": 3})]
+LOST += [{"schedule": value} for value in (5, "fast", [70], {"step": 3}, {"steps": 3, 5: 1})]
+LOST += [{"device": {"threads": value}} for value in (0, -1, 1.5, "two", None)]
+LOST += [{"device": {"nam": "cpu"}}, {"device": {"name": 5}}]
+LOST += [{"start": value} for value in ("os:getcwd", "no.such:thing", {"name": "auto", "scales": [1]}, Moments)]
+LOST += [{"start": value} for value in ("landmarks", {"name": "search", "score": "angel"})]
+LOST += [{"observers": value} for value in (5, None, [5], "progres", {"name": "tensorboard"}, [print, 5])]
 
 
 @pytest.mark.parametrize("options", LOST, ids=[f"{number}-{next(iter(options))}" for number, options in enumerate(LOST)])
 def test_an_option_that_cannot_be_used_is_refused_by_name(options: dict) -> None:
     (name,) = options
-    words = {"initialiser": "initialiser|score"}
-    words |= {"group": "group|generator", "fixed_mask": "mask", "moving_mask": "mask", "fixed_spacing": "fixed spacing"}
+    words = {"start": "start|score", "device": "device|dtype"}
+    words |= {
+        "transform": "transform|generator|parametrisation",
+        "fixed_mask": "mask",
+        "moving_mask": "mask",
+        "fixed_spacing": "fixed spacing",
+    }
     with pytest.raises(InputError, match=words.get(name, name)) as caught:
         register(*images(), **(QUICK | options))
     assert "Traceback" not in str(caught.value)
@@ -643,14 +709,14 @@ def test_an_option_that_cannot_be_used_is_refused_by_name(options: dict) -> None
     ("options", "near"),
     [
         ({"metric": "mattis"}, "mattes"),
-        ({"group": "afine"}, "affine"),
-        ({"group": ["transation"]}, "translation"),
+        ({"transform": "afine"}, "affine"),
+        ({"transform": {"name": "lie", "generators": ["transation"]}}, "translation"),
         ({"sampler": "unifrom"}, "uniform"),
-        ({"initial_transform": "center"}, "centre"),
-        ({"initialiser": "fetures"}, "features"),
-        ({"initialiser": ["auto", "momens"]}, "moments"),
-        ({"initialiser": {"name": "search", "scale": [1]}}, "scales"),
-        ({"dtype": "float46"}, "float64"),
+        ({"start": {"given": "center", "refine": False}}, "centre"),
+        ({"start": "fetures"}, "features"),
+        ({"start": ["auto", "momens"]}, "moments"),
+        ({"start": {"name": "search", "scale": [1]}}, "scales"),
+        ({"device": {"dtype": "float46"}}, "float64"),
         ({"nan": "masks"}, "mask"),
         ({"metric": {"name": "mine", "hiden": 3}}, "hidden"),
         ({"metric": {"name": "mine", "bound": "smille"}}, "smile"),
@@ -671,7 +737,7 @@ def test_the_metric_says_which_channels_it_cannot_compare() -> None:
 def test_nothing_is_computed_before_the_input_is_known_to_be_good() -> None:
     seen: list[Step] = []
     with pytest.raises(InputError):
-        register(*images(), observers=[seen.append], level_weights=[0, 0, 0], **QUICK)
+        register(*images(), observers=[seen.append], schedule={"level_weights": [0, 0, 0]})
     assert not seen
 
 
@@ -680,7 +746,8 @@ def test_a_rate_far_too_high_ends_in_words_not_in_a_crash(rate: float) -> None:
     """In a process of its own: a point that is no number once took the interpreter down with it."""
     code = (
         "import numpy as np, drmime; a = np.random.default_rng(0).random((64, 64)); "
-        f"r = drmime.register(a, np.roll(a, 1, 1), metric='ncc', sampler='all', rate={rate!r}, steps=30, initialiser=None); "
+        f"schedule = dict(rate={rate!r}, steps=30); "
+        "r = drmime.register(a, np.roll(a, 1, 1), metric='ncc', sampler='all', schedule=schedule, start=None); "
         "assert np.isfinite(r.matrix).all(); print(r.stop.name)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
@@ -692,35 +759,31 @@ SMALL = images(17)[0][:16, :16], images(17)[1][:16, :16]
 ODD = [None, True, 0, -1, 1, 3, 0.5, np.nan, np.inf, "", "no such thing", [], {}, [1, "a"], object(), np.int64(2), np.ones(2)]
 PARTS: dict[str, list] = {
     "levels": [2, 99],
-    "group": ["rigid", "projective", ["scale"], {"own": np.eye(3, k=2)}, {"own": np.ones((3, 3))}],
+    "transform": [
+        *("rigid", "projective", {"name": "affine", "finest_vector": True}, {"name": "rigid", "parametrisation": "direct"}),
+        *({"name": "lie", "generators": value} for value in (["scale"], {"own": np.eye(3, k=2)}, {"own": np.ones((3, 3))})),
+        *({"name": "lie", "generators": value} for value in ODD),
+    ],
     "metric": ["mine", "mattes", "nmi", "jhmi", "mse", {"name": "mine", "bound": "infonce"}, {"name": "jhmi", "bins": 5}],
     "sampler": ["jittered", "all", "edges", {"name": "uniform", "points": 0.01}, {"name": "uniform", "points": 16}],
-    "initialiser": [
-        "auto",
-        "given",
-        "mass",
-        ["centre", {"name": "moments"}],
-        "phase",
-        "features",
-        {"name": "search", "size": 16},
-        mass,
+    "start": [
+        *("auto", "none", "mass", ["centre", {"name": "moments"}], "phase", "features", {"name": "search", "size": 16}, mass),
+        *({"given": value, "refine": False} for value in ("mass", "identity", FAR, np.ones((3, 3)), np.eye(3) * 1e-9, *ODD)),
+        *({"given": value, "propose": None} for value in (np.diag([-1, 1, 1]), np.diag([1, 1, -1]))),
     ],
-    "initial_transform": ["mass", "identity", FAR, np.diag([-1, 1, 1]), np.diag([1, 1, -1]), np.ones((3, 3)), np.eye(3) * 1e-9],
     "fixed_mask": [np.tri(16), np.eye(16), np.zeros((16, 16)), np.ones((8, 8)), np.ones((16, 16), bool)],
     "moving_mask": [np.tri(16), np.eye(16), np.full((16, 16), np.nan)],
     "fixed_spacing": [(1, 2), [1e-3, 1e3], [1e6, 1e6], (1e-200, 1e-200)],
     "moving_spacing": [(0.5, 0.5), torch.ones(2)],
     "channel_axis": ["auto", -1, 2],
     "nan": ["mask"],
-    "steps": [2],
-    "rate": [0.01, 1e-12],
-    "level_weights": [[1, 2], [0, 1], [1, 0]],
-    "finest_vector": [True],
-    "tolerance": [0.1],
-    "least_overlap": [0.9],
+    "schedule": [
+        *({"steps": 2}, {"rate": 0.01}, {"rate": 1e-12, "tolerance": 0.1}, {"least_overlap": 0.9}),
+        *({"level_weights": value, "steps": 2} for value in ([1, 2], [0, 1], [1, 0])),
+        *({name: value} for name in ("steps", "rate", "level_weights", "tolerance", "least_overlap") for value in ODD),
+    ],
     "seed": [7, 2**63, 2**64],
-    "device": ["cpu", "cuda:99", torch.device("cpu")],
-    "dtype": ["float64"],
+    "device": ["cpu", "cuda:99", torch.device("cpu"), {"dtype": "float64"}, *({"threads": value} for value in ODD)],
     "observers": [[print], [Observer()], (lambda step: None,)],
 }
 OPTIONS = st.fixed_dictionaries(

@@ -9,7 +9,7 @@ import pytest
 
 from drmime.errors import InputError, number, whole
 from drmime.registry import build, known, name_of, names_only, options_of
-from drmime.start.propose import INITIALISERS
+from drmime.start.propose import PROPOSERS
 
 
 class Part:
@@ -107,7 +107,7 @@ def test_an_unknown_name_far_from_all_has_no_hint() -> None:
 
 def test_what_a_part_cannot_do_without_is_told() -> None:
     with pytest.raises(InputError, match='"landmarks", "fixed_points": …, "moving_points": …}, got nothing but the name'):
-        build("initialiser", INITIALISERS, "landmarks")
+        build("proposer", PROPOSERS, "landmarks")
 
 
 def test_options_are_the_keywords_but_not_the_rest() -> None:

@@ -25,7 +25,7 @@ from drmime.geometry.matrices import mapped
 from drmime.start.refine import Candidate
 from drmime.transform.linear import LieModel, LieTransform, MatrixTransform
 
-register = functools.partial(drmime.register, initialiser=None)
+register = functools.partial(drmime.register, start=None)
 
 SHAPES = {2: (24, 33), 3: (12, 14, 17)}
 
@@ -329,7 +329,7 @@ def test_what_is_saved_comes_back_to_the_bit(ndim: int, grid: Grid, tmp_path: Pa
         },
         "version": "0.0.1",
     }
-    result = made(matrix, grid, Grid.regular([9] * ndim), **fields, settings={"rate": 0.1, "start": [[1, None]]})
+    result = made(matrix, grid, Grid.regular([9] * ndim), **fields, settings={"schedule": {"rate": 0.1}, "start": [[1, None]]})
     basis = {"one": torch.as_tensor(rng.normal(size=(ndim + 1, ndim + 1)))}
     for transform in (result.transform, LieTransform(torch.as_tensor(matrix), basis, {"one": 1 / 7})):
         result = replace(result, transform=transform)
@@ -349,15 +349,25 @@ def test_every_doubt_is_a_sentence_with_its_figures(doubt: Doubt) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"parametrisation": "direct"}, {"group": "projective"}, {"finest_vector": True}], ids=str
+    "options",
+    [
+        {},
+        {"transform": {"name": "affine", "parametrisation": "direct"}},
+        {"transform": "projective"},
+        {"transform": {"name": "affine", "finest_vector": True}},
+    ],
+    ids=str,
 )
 def test_start_generators_and_coefficients_make_the_matrix(options: dict[str, Any]) -> None:
     fixed, moving, _, _ = problem("affine", 2)
-    result = register(fixed, moving, metric="ncc", steps=20, initialiser="given", fixed_spacing=(2, 3), **options)
+    result = register(
+        fixed, moving, metric="ncc", schedule={"steps": 20}, start={"propose": None}, fixed_spacing=(2, 3), **options
+    )
     assert isinstance(result.transform, LieTransform)
     basis, values = result.transform.generators, result.transform.coefficients
     start = result.candidates[0].matrix[None]
-    parametrisation = str(result.settings["parametrisation"])
+    made_of = result.settings["transform"]
+    parametrisation = made_of.get("parametrisation", "exponential") if isinstance(made_of, dict) else "exponential"
     model = LieModel(basis, start, result.fixed_grid, result.moving_grid, parametrisation=parametrisation)
     coefficients = torch.tensor([[values[name] for name in basis]], dtype=torch.float64)
     assert coefficients.any()
@@ -367,7 +377,7 @@ def test_start_generators_and_coefficients_make_the_matrix(options: dict[str, An
 
 def test_the_result_of_a_run_comes_back_and_warps_alike(tmp_path: Path) -> None:
     fixed, moving, _, _ = problem("affine", 2)
-    result = register(fixed, moving, metric="ncc", steps=5, levels=9, fixed_spacing=(0.1, 0.3))
+    result = register(fixed, moving, metric="ncc", schedule={"steps": 5}, levels=9, fixed_spacing=(0.1, 0.3))
     result.save(tmp_path / "result.json")
     loaded = Registration.load(tmp_path / "result.json")
     same(result, loaded)
@@ -382,7 +392,7 @@ class Broken(MSE):
 
 def test_a_run_without_finite_numbers_is_saved_as_plain_json(tmp_path: Path) -> None:
     fixed, moving, _, _ = problem("translation", 2)
-    result = register(fixed, moving, metric=Broken(), steps=5)
+    result = register(fixed, moving, metric=Broken(), schedule={"steps": 5})
     assert not np.isfinite(result.history).all()
     result.save(tmp_path / "result.json")
     plain(tmp_path / "result.json")

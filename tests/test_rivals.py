@@ -111,7 +111,7 @@ def test_the_result_is_right_or_doubtful(kind: str, group: str) -> None:
         pair = lattice((0, 0), period, 0), lattice(shift, period, 1)
     else:
         pair, shift = {"band": ((camera(), band()), (0, 0)), "static": (static(), (9, -6))}[kind]
-    result = register(*pair, group=group)
+    result = register(*pair, transform=group)
     off = np.abs(result.to_moving([[128, 128]])[0] - 128 - shift).max()
     assert off < 1 or result.doubts
     if kind.startswith("lattice"):

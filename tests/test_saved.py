@@ -89,7 +89,7 @@ def test_no_message_is_long() -> None:
 def transform(tmp_path_factory: pytest.TempPathFactory) -> dict:
     path = tmp_path_factory.mktemp("saved") / "t.json"
     images = np.random.default_rng(0).random((2, 32, 34))
-    drmime.register(*images, steps=2, device="cpu", initialiser="moments").save(path)
+    drmime.register(*images, schedule={"steps": 2}, device="cpu", start="moments").save(path)
     return json.loads(path.read_text())
 
 

@@ -20,7 +20,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """TensorBoard over the logs of a small run."""
     folder = tmp_path_factory.mktemp("curves")
     outputs = {"folder": str(folder / "run"), "pictures": 0, "tensorboard": True}
-    ours = {"levels": 2, "steps": 30, "initialiser": None}
+    ours = {"levels": 2, "schedule": {"steps": 30}, "start": None}
     config = tiny.config(folder, tiny.pairs(folder / "data", 1, side=40), {"ours": ours}, outputs=outputs)
     assert not experiment.run(experiment.load(config), workers=4)[0].error  # one core is enough
     with socket.socket() as free:

@@ -58,8 +58,8 @@ def test_register_takes_one_and_gives_the_caller_s_back(rng: np.random.Generator
     seen: list[int] = []
     image = np.kron(rng.random((8, 8)), np.ones((4, 4)))
     for count in (1, 2):
-        options = {} if count == 1 else {"threads": count}
-        register(image, image, steps=1, observers=[lambda step: seen.append(torch.get_num_threads())], **options)
+        options = {} if count == 1 else {"device": {"threads": count}}
+        register(image, image, schedule={"steps": 1}, observers=[lambda step: seen.append(torch.get_num_threads())], **options)
         assert {*seen} == {count}
         seen.clear()
         assert torch.get_num_threads() == 3
@@ -69,10 +69,10 @@ FORKED = """
 import multiprocessing, numpy as np, torch, drmime
 torch.set_num_threads(2)
 images = np.random.default_rng(0).random((2, 300, 300))
-found = drmime.register(*images, initialiser=None, steps=3, threads=2, device="cpu")
+found = drmime.register(*images, start=None, schedule={"steps": 3}, device={"threads": 2, "name": "cpu"})
 
 def work(_):
-    again = drmime.register(*images, initialiser=None, steps=3, threads=2, device="cpu")
+    again = drmime.register(*images, start=None, schedule={"steps": 3}, device={"threads": 2, "name": "cpu"})
     return again.matrix, found.warp(images[1]).shape, torch.get_num_threads()
 
 with multiprocessing.get_context("fork").Pool(2) as pool:

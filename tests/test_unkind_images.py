@@ -145,7 +145,7 @@ def test_images_without_structure_are_doubtful(fixed: np.ndarray, moving: np.nda
 def test_a_small_part_of_a_far_larger_image_is_found(group: str) -> None:
     whole = skimage_data.immunohistochemistry().astype(np.float32).mean(-1) / 255
     part, truth = whole[150:246, 200:296], np.array([[1.0, 0, 200], [0, 1, 150], [0, 0, 1]])
-    result = register(part, recoloured(whole), group=group)
+    result = register(part, recoloured(whole), transform=group)
     points = regular_points(part.shape)
     assert np.median(rtre(result.to_moving(points), mapped(truth, points), part.shape)) < NEAR, result
 
@@ -197,7 +197,7 @@ def test_a_mirrored_image_is_suspected_and_found_when_asked_for(picture: str) ->
     result = register(fixed, moving)
     assert Doubt.MIRRORED in result.doubts
     (advice,) = [reason for reason in result.reasons if "mirrored" in reason]
-    assert 'initialiser={"name": "search", "mirrored": True}' in advice
-    asked = register(fixed, moving, initialiser={"name": "search", "mirrored": True})
+    assert 'start={"name": "search", "mirrored": True}' in advice
+    asked = register(fixed, moving, start={"name": "search", "mirrored": True})
     assert error(asked, truth, fixed.shape) < NEAR, asked
     assert not asked.notes

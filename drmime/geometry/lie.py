@@ -38,9 +38,9 @@ def generators(group: str | Sequence[str] | Mapping[str, Tensor], ndim: int) -> 
     every = _every(ndim)
     blocks = {name.split("_")[0] for name in every}
     if isinstance(group, str):
-        wanted: Sequence[str] = GROUPS[known("group", group, GROUPS)]
+        wanted: Sequence[str] = GROUPS[known("group of generators", group, GROUPS)]
     elif not isinstance(group, Sequence):
-        raise InputError(f"group: expected a name, a list of generators or a mapping, got {group!r}")
+        raise InputError(f"generators: expected a name, a list of generators or a mapping, got {group!r}")
     else:
         wanted = [known("generator", name, {*blocks, *every}) for name in group]
     chosen = {name: matrix for name, matrix in every.items() if name in wanted or name.split("_")[0] in wanted}
@@ -93,7 +93,7 @@ def _own(name: str, matrix: Tensor, ndim: int) -> Tensor:
 
 
 def _none() -> dict[str, Tensor]:
-    raise InputError("group: expected at least one generator, got none")
+    raise InputError("generators: expected at least one, got none")
 
 
 def affine_generators(generators: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ def apart(one: Tensor, other: Tensor, fixed: Grid, share: float = APART) -> bool
 
 
 def starts_of(name: str, found: Any, ndim: int) -> Tensor:
-    """What an initialiser gave, as float64 on the CPU. shape: (K, D+1, D+1)
+    """What a proposer gave, as float64 on the CPU. shape: (K, D+1, D+1)
 
     Raises:
         InputError: something else than finite matrices that can be inverted.

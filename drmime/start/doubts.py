@@ -14,7 +14,7 @@ class Doubt(enum.Enum):
     SCATTERED = "{near:.0%} of the image's blocks agree best where they lie, the others elsewhere"
     MIRRORED = (
         "the moving image seems to be mirrored: peak ratio {mirrored:.2f} when it is, {ratio:.2f} when it is not; pass "
-        'initialiser={{"name": "search", "mirrored": True}} to allow it'
+        'start={{"name": "search", "mirrored": True}} to allow it'
     )
 
     def sentence(self, figures: "Figures") -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from drmime.geometry import lie
 from drmime.geometry.grid import Grid
-from drmime.start.propose import Initialiser
+from drmime.start.propose import Proposer
 from drmime.start.propose.features import Features
 from drmime.start.propose.search import Search
 from drmime.start.refine import QUICK_ROUNDS, ROUNDS, Round
@@ -32,20 +32,11 @@ ANY_PIXELS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is asked for to start from, beside the given start."""
-
-    asked: Sequence[tuple[str, Initialiser]] = ()  # by name
-    search: bool = True  # whether the looks that suit the group are taken ("auto")
-    refine: bool = True  # False: the given start goes to the metric as it is
-
-
-@dataclass(frozen=True)
 class Look:
     """What proposes starts, and how they are refined."""
 
     name: str
-    proposers: Sequence[tuple[str, Initialiser]] = ()
+    proposers: Sequence[tuple[str, Proposer]] = ()
     rounds: Sequence[Round] = ROUNDS
     further: bool = False  # not taken where edges agree well enough
 
@@ -75,7 +66,7 @@ def without_spacing(fixed: Grid, moving: Grid) -> bool:
     return bool((fixed.spacing == 1).all() and (moving.spacing == 1).all())
 
 
-def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool = False) -> list[tuple[str, Initialiser]]:
+def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool = False) -> list[tuple[str, Proposer]]:
     """A search without the rotations or scales that a group lacks; where it has both, in 2-D, matched corners as well, which
     find some of what a search at low resolution misses. Nothing for a group that lacks a shift: a search tries them all.
 
@@ -92,7 +83,7 @@ def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool
     return made
 
 
-def _searches(generators: Mapping[str, Tensor], options: Mapping[str, Any]) -> list[tuple[str, Initialiser]]:
+def _searches(generators: Mapping[str, Tensor], options: Mapping[str, Any]) -> list[tuple[str, Proposer]]:
     """A search with some options, without the rotations or scales that the group lacks."""
     scales = {} if holds(generators, "scale") else {"scales": (1.0,)}
     return [("search", Search(rotate=holds(generators, "rotation"), **(dict(options) | scales)))]

@@ -32,8 +32,9 @@ from drmime.start.choose import (
 )
 from drmime.start.doubts import Doubt, Doubts
 from drmime.start.inputs import Inputs
-from drmime.start.looks import Look, Plan, holds, looks, suited, without_spacing
-from drmime.start.propose import Initialiser
+from drmime.start.looks import Look, holds, looks, suited, without_spacing
+from drmime.start.plan import Plan
+from drmime.start.propose import Proposer
 from drmime.start.propose.search import Search
 from drmime.start.refine import ROUNDS, Candidate, Round, polished, refined
 from drmime.start.residuals import residuals
@@ -110,7 +111,7 @@ class Starts:
         return Ranking((best, *others), self.ratio(best), doubt, self._stretch_noted(best))
 
     def _looked(
-        self, asked: Sequence[tuple[str, Initialiser]], taken: Sequence[Look]
+        self, asked: Sequence[tuple[str, Proposer]], taken: Sequence[Look]
     ) -> tuple[Sequence[tuple[str, Tensor]], tuple[Candidate, ...], bool]:
         """Looks until one is enough: what the last one found, that refined, and whether it was enough.
 
@@ -133,14 +134,14 @@ class Starts:
                 bests = [one for one in bests if apart(one.matrix, self.best.matrix, self.grid)] + [self.best]
         return found, candidates, enough
 
-    def _proposed(self, proposers: Sequence[tuple[str, Initialiser]], what: str = "") -> list[tuple[str, Tensor]]:
+    def _proposed(self, proposers: Sequence[tuple[str, Proposer]], what: str = "") -> list[tuple[str, Tensor]]:
         """What each of them finds, with its name; `what` is how that is called."""
         found: list[tuple[str, Tensor]] = []
         for name, find in proposers:
             self.tell(what or name, 0.0)
             heard = [functools.partial(self.tell, what or name)] if isinstance(find, Search) else []
             matrices = find(self.inputs.fixed, self.inputs.moving, *heard)
-            checked = starts_of(f"initialiser {name}", matrices, self.grid.ndim)
+            checked = starts_of(f"start {name}", matrices, self.grid.ndim)
             found.extend((name, scaled(matrix, self.grid)) for matrix in checked)
         return found
 

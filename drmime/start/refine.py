@@ -17,8 +17,9 @@ from torch import Tensor
 from drmime.compare import MINE, GradientAngle, Similarity
 from drmime.geometry.grid import scale_of, unravel
 from drmime.image.pyramid import Pyramid
-from drmime.optimise import Schedule, Stop, maximise
+from drmime.optimise import Stop, maximise
 from drmime.sampling import Overlap, Sampler, Uniform
+from drmime.schedule import Schedule
 from drmime.start.inputs import Inputs
 from drmime.transform.linear import LieModel, matrix_of
 
@@ -45,7 +46,8 @@ ROUNDS = (
 QUICK_ROUNDS = tuple(replace(one, points=1024) for one in ROUNDS)  # saturated images, say, need the others
 SPREAD = 4.0  # largest scale by the least one of starts that are refined together
 RATE = 0.01  # Adam's first
-POLISH = Schedule(steps=150, rate=0.001, tolerance=0, least_overlap=0.02)
+NEVER = 1e-9  # pixels: no transform stands as still as that
+POLISH = Schedule(steps=150, rate=0.001, tolerance=NEVER)
 WORSE = 0.5  # share of the evidence that a polished start must have kept
 
 
@@ -83,7 +85,7 @@ def _together(inputs: Inputs, proposals: Sequence[tuple[str, Tensor]], rounds: S
         values, ranks = first.judged(matrices[order])[1].sort(descending=True, stable=True)
         order = order[ranks][: max(1, min(one.keep, int((values > one.least * values[0]).sum())))]
         part, allowed = small.coarsest(one.levels), inputs.affine if one.stretch else inputs.similarity
-        plan = Schedule(one.steps, RATE, tolerance=0, least_overlap=0.02)
+        plan = Schedule(one.steps, RATE, tolerance=NEVER)
         parts = GradientAngle(), Strength(one.points), plan
         matrices[order] = _moved(part.fixed, part.moving, matrices[order], allowed, *parts, random)
     evidence = small.judged(matrices)[1].tolist()  # of all at one level, so that they compare
@@ -120,10 +122,9 @@ def _moved(
     model = LieModel(generators, starts, fixed.levels[0].grid, moving.levels[0].grid)
     sampler.begin(fixed, random)
     metric.begin(levels, count, (like.shape[1], moving.levels[0].data.shape[1]), random, like)
-    weights = torch.full((1, levels), 1 / levels).to(like)
     copies = Pyramid([level.copies(count) for level in moving.levels])
     overlap = Overlap(fixed.levels[0], copies.levels[0])
-    outcome = maximise(fixed, copies, model, metric, sampler, schedule, weights, overlap, lambda step: None)
+    outcome = maximise(fixed, copies, model, metric, sampler, schedule, overlap, lambda step: None)
     if Stop.INTERRUPTED in outcome.stops:
         raise KeyboardInterrupt
     return torch.stack([matrix_of(transform) for transform in outcome.transforms])

@@ -1,7 +1,7 @@
 """Transforms that are one homogeneous matrix, and the model that makes them: the exponential of weighted generators."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drmime.errors import InputError
+from drmime.errors import InputError, switch
 from drmime.geometry import lie
 from drmime.geometry.grid import Grid, linear_part, scaled
 from drmime.geometry.matrices import apply, slopes
+from drmime.registry import known
 from drmime.transform.base import Model, Places, Transform
 
 
@@ -140,6 +141,41 @@ class LieModel(Model):
         if not finest:
             return shared[None]
         return torch.stack([shared + finest[0] if level == 0 else shared for level in range(levels.start, levels.stop)])
+
+
+@dataclass(frozen=True)
+class LieGroup:
+    """What `LieModel` is made of.
+
+    Args:
+        generators: a name of `drmime.geometry.lie.GROUPS`; a list of blocks ("rotation") or single generators ("scale",
+            "shear_xy"); or a mapping of names to generators of one's own, (D+1, D+1) each, in the fixed frame (centred on the
+            image, in units of half its longest side).
+        parametrisation: "exponential": the matrix exponential of weighted generators; "direct": the identity and weighted
+            generators, so that entries of the matrix are optimised themselves, which may leave the group.
+        finest_vector: DRMIME's second coefficient vector, which acts on the finest level alone.
+
+    Raises:
+        InputError: an unknown name.
+    """
+
+    generators: str | Sequence[str] | Mapping[str, Tensor] = "affine"
+    parametrisation: str = "exponential"
+    finest_vector: bool = False
+
+    def __post_init__(self) -> None:
+        known("parametrisation", self.parametrisation, lie.PARAMETRISATIONS)
+        switch("transform finest_vector", self.finest_vector)
+        if not isinstance(self.generators, Mapping):
+            self.basis(3)  # which has every name that 2-D has
+
+    def basis(self, ndim: int) -> dict[str, Tensor]:
+        """The generators by name, (D+1, D+1) float64 each."""
+        return lie.generators(self.generators, ndim)
+
+    def model(self, start: Tensor, fixed: Grid, moving: Grid) -> LieModel:
+        """The model that begins at `start` (B, D+1, D+1), for images on these grids."""
+        return LieModel(self.basis(fixed.ndim), start, fixed, moving, self.finest_vector, self.parametrisation)
 
 
 def matrix_of(transform: Transform) -> Tensor:

@@ -82,7 +82,7 @@ def load(path: Path, overrides: Iterable[tuple[str, Any]] = (), allow_code: bool
         parts = key.split(".")
         if parts[0] == "methods" and len(parts) > 2:  # no option makes a method of a name mistyped
             known(f"method in {key!r}:", parts[1], map(str, _mapping("methods", state.get("methods"))))
-        _put(state, key, value)
+        settings.put(state, key, value)
     given = {str(name): value for name, value in state.items() if not str(name).startswith(SHARED)}
     hidden: dict[str, str] = {}
     state = {name: _expanded(value, hidden) for name, value in given.items()}
@@ -138,7 +138,7 @@ def _method(name: str, block: Any) -> dict[str, Any]:
         for option in block:
             known(f"option of method {name!r}:", str(option), [*OPTIONS, "peer"])
         try:
-            checks.options(DEFAULTS | block | {"device": None})  # which the machine that runs it has or has not
+            checks.options(DEFAULTS | block)
         except InputError as error:
             raise InputError(f"method {name!r}: {error}") from error
     return block
@@ -153,16 +153,6 @@ def _mapping(name: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise InputError(f"{name}: expected 'name: value' pairs, got {value!r}")
     return value
-
-
-def _put(state: dict[str, Any], key: str, value: Any) -> None:
-    """Set what a dotted key stands for; mappings on the way that are not there are made."""
-    *way, last = key.split(".")
-    for place, part in enumerate(way, 1):
-        inner = state.get(part)
-        state[part] = inner = {} if inner is None else dict(_mapping(".".join(way[:place]), inner))  # a copy: anchors share
-        state = inner
-    state[last] = value
 
 
 def _expanded(value: Any, hidden: dict[str, str]) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from drmime import checks
 from drmime.checks import plain
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
@@ -110,11 +111,11 @@ def run(task: Task) -> Row:
         case, inputs = _load(task.pair)
         row = replace(row, inputs=inputs, landmarks=case.fixed_points is not None and len(case.fixed_points) > 0)
         problem = _problem(case, task.threads)
-        align, settings = (_peer if "peer" in task.block else _ours)(task, case, problem)
-        row = replace(row, settings=settings)
-        before = forget_peak_memory()
-        began = time.perf_counter()
         with names_only(not task.code):
+            align, settings = (_peer if "peer" in task.block else _ours)(task, case, problem)
+            row = replace(row, settings=settings)
+            before = forget_peak_memory()
+            began = time.perf_counter()
             found = align()
         scores = {"seconds": time.perf_counter() - began}
         if before is not None and (peak := peak_memory()) is not None:
@@ -172,12 +173,12 @@ def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
             "notes": [*result.reasons, *result.notes],
             "curves": _curves(result),
             "settings": dict(result.settings),
-            "device": str(result.settings["device"]),
+            "device": str(result.settings["device"]["name"]),
         }
         return Found(in_pixels(result.transform, *case.grids), told, result.similarity)
 
-    settings = {name: plain(value) for name, value in (DEFAULTS | options).items()}
-    return align, {name: value for name, value in settings.items() if name not in ("fixed", "moving", "observers", "progress")}
+    given = {name: value for name, value in (DEFAULTS | options).items() if name not in ("fixed", "moving")}
+    return align, checks.resolved(checks.options(given), given)
 
 
 def _tensorboard(task: Task, case: Case, start: np.ndarray) -> TensorBoard:

@@ -1,6 +1,6 @@
-"""Where to start: each initialiser proposes transforms of one pair, the best first.
+"""Where to start: each proposer proposes transforms of one pair, the best first.
 
-An initialiser is given the fixed and the moving image, B = 1 and normalised, and returns moving_from_fixed matrices in world
+A proposer is given the fixed and the moving image, B = 1 and normalised, and returns moving_from_fixed matrices in world
 units, (K, D+1, D+1) float64; K is 0 where it found nothing. `drmime.start.refine` refines and compares what several of them
 propose.
 """
@@ -18,9 +18,9 @@ from drmime.start.propose.search import Search
 from drmime.start.propose.sift import SIFT
 from drmime.start.propose.simple import centre, identity, mass
 
-Initialiser = Callable[[Image, Image], Tensor]
+Proposer = Callable[[Image, Image], Tensor]
 
-INITIALISERS: dict[str, Callable[..., Initialiser]] = {
+PROPOSERS: dict[str, Callable[..., Proposer]] = {
     "identity": lambda: identity,
     "centre": lambda: centre,
     "mass": lambda: mass,
@@ -33,4 +33,4 @@ INITIALISERS: dict[str, Callable[..., Initialiser]] = {
     "landmarks": Landmarks,
 }
 
-__all__ = ["INITIALISERS", "Initialiser", "centre", "identity", "mass"]
+__all__ = ["PROPOSERS", "Proposer", "centre", "identity", "mass"]

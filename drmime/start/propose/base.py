@@ -1,4 +1,4 @@
-"""What initialisers that search share: images on working grids, gray or as they are, and mass."""
+"""What proposers that search share: images on working grids, gray or as they are, and mass."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -69,7 +69,7 @@ class Matched:
     what: str  # subject and verb of the sentence that refuses volumes
 
     def __init__(self, name: str, count: int, least: int, side: int, smallest: int, keypoints: int) -> None:
-        """`name` is that of the initialiser in messages, `smallest` the least `side`."""
+        """`name` is that of the proposer in messages, `smallest` the least `side`."""
         self.count = whole(f"{name}: count", count, 1, 10_000)
         self.least = whole(f"{name}: least", least, 3)
         self.side = whole(f"{name}: side", side, smallest, 2**13)

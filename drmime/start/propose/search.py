@@ -1,4 +1,4 @@
-"""Every rotation, every shift, some scales: the global search behind `initialiser="auto"`.
+"""Every rotation, every shift, some scales: the global search behind `start="auto"`.
 
 Both images are reduced to some hundred pixels. For each pose (rotation, scale, perhaps a reflection) the moving image is
 read on a canvas in that pose, and a map of scores says how well it fits the fixed image at every shift. The best peaks

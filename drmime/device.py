@@ -1,0 +1,54 @@
+"""Where a registration runs, with which numbers, and on how many threads."""
+
+from dataclasses import dataclass
+
+import torch
+
+from drmime.errors import InputError, whole
+from drmime.registry import known
+
+KINDS = ("cpu", "cuda")  # others lack the float64 that matrices need
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Device:
+    """
+    Args:
+        name: "cpu", "cuda", "cuda:1"; None for a GPU if torch finds one, else the CPU.
+        dtype: "float32" or "float64", of images and metric; matrices are float64 always.
+        threads: of torch while it runs; the caller's number is restored. More than one gains little.
+
+    Raises:
+        InputError: another kind of device or dtype, no whole number of threads.
+    """
+
+    name: str | None = None
+    dtype: str = "float32"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.name is not None and str(self.name).partition(":")[0] not in KINDS:
+            raise InputError(f"device: expected one that is here ({', '.join(_present())}), got {str(self.name)!r}")
+        known("dtype", self.dtype, DTYPES)
+        object.__setattr__(self, "threads", whole("device threads", self.threads, 1, 1024))
+
+    @property
+    def place(self) -> torch.device:
+        """The device itself.
+
+        Raises:
+            InputError: it is not there.
+        """
+        if self.name is None:
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            place = torch.device(self.name)
+            torch.empty(0, device=place)
+            return place
+        except (RuntimeError, AssertionError, TypeError, ImportError) as error:
+            raise InputError(f"device: expected one that is here ({', '.join(_present())}), got {str(self.name)!r}") from error
+
+
+def _present() -> list[str]:
+    return ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]

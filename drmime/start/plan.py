@@ -1,0 +1,128 @@
+"""`Start`: where a registration starts from, as the user says it; `Plan`, what the search for starts makes of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drmime.errors import InputError, numbers, shown, switch
+from drmime.geometry.grid import scaled
+from drmime.geometry.matrices import apply
+from drmime.image.image import Image
+from drmime.registry import build, name_of, options_as
+from drmime.start.choose import starts_of
+from drmime.start.propose import PROPOSERS, Proposer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is looked for beside the given start."""
+
+    asked: Sequence[tuple[str, Proposer]] = ()  # by name
+    search: bool = True  # whether the looks that suit the transform are taken ("auto")
+    refine: bool = True  # False: the given start goes to the metric as it is
+
+
+@dataclass(frozen=True)
+class Start:
+    """
+    Args:
+        given: a name of `drmime.start.propose.PROPOSERS`, of which the first proposal is taken ("centre": image centre on
+            image centre), or a homogeneous matrix (D+1, D+1) from fixed to moving world coordinates, x first; for lists of
+            images, one matrix for all or one each.
+        propose: what proposes further starts: "auto", a search over every rotation, shift and scale that the transform allows;
+            a name or mapping of `PROPOSERS`; a function of two images; a list of these; None for nothing. The proposals and
+            the given start are refined and compared.
+        refine: False gives the given start to the metric as it is, and nothing is proposed. More steps and a higher rate of the
+            schedule (250 and 0.005) then reach further.
+
+    Raises:
+        InputError: an unknown name or option.
+    """
+
+    given: Any = "centre"
+    propose: Any = "auto"
+    refine: bool = True
+    plan: Plan = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.given, (str, Mapping)):
+            build("start given", PROPOSERS, self.given, Callable)  # type: ignore[arg-type]
+        elif isinstance(self.given, Path):
+            raise InputError(f"start given: expected a name or a matrix, got the path {str(self.given)!r}. Read it first.")
+        asked, search = _proposers(self.propose if switch("start refine", self.refine) else None)
+        object.__setattr__(self, "plan", Plan(asked, search, self.refine))
+
+    @classmethod
+    def of(cls, value: Any) -> "Start":
+        """What `register` takes: a `Start`, a mapping of its options, a matrix (given), None ("none": nothing is refined), or
+        what proposes starts.
+        """
+        if isinstance(value, cls):
+            return value
+        if value is None or (isinstance(value, str) and value == "none"):
+            return cls(refine=False)
+        if isinstance(value, Mapping) and "name" not in value:
+            return options_as("start", cls, value)
+        return cls(given=value) if _is_matrix(value) else cls(propose=value)
+
+    def matrices(self, fixed: Image, moving: Image) -> Tensor:
+        """The given moving_from_fixed of each pair. shape: (B, D+1, D+1)
+
+        Raises:
+            InputError: matrices that do not fit the images, or a name that finds no start for them.
+        """
+        of_images = isinstance(self.given, (str, Mapping)) or callable(self.given)
+        values = _first(self.given, fixed, moving) if of_images else self.given
+        count, side = len(fixed.data), fixed.grid.ndim + 1
+        matrices = numbers("start given", values)
+        if matrices.shape not in ((side, side), (count, side, side)):
+            raise InputError(
+                f"start given: expected a homogeneous matrix of shape {(side, side)}, x first, got shape {matrices.shape}"
+            )
+        if not np.isfinite(matrices).all():
+            raise InputError("start given: expected finite numbers, got NaN or infinity")
+        if (np.linalg.cond(matrices[..., :-1, :-1]) > 1e8).any() or (np.linalg.det(matrices) == 0).any():
+            raise InputError("start given: expected an invertible matrix, got a singular one")
+        tensors = scaled(torch.as_tensor(matrices), fixed.grid)
+        if not apply(tensors, fixed.grid.corners())[1].all():
+            raise InputError("start given: expected a matrix whose horizon does not cross the fixed image")
+        return tensors.expand(count, side, side).clone()
+
+
+def _is_matrix(value: Any) -> bool:
+    """Whether a value is meant as numbers: an array, a tensor, or a list that begins with a list of them."""
+    while isinstance(value, (list, tuple)) and value:
+        value = value[0]
+    return isinstance(value, (np.ndarray, Tensor, int, float, np.number))
+
+
+def _proposers(spec: Any) -> tuple[list[tuple[str, Proposer]], bool]:
+    """What is asked for by name, and whether "auto" is."""
+    table: dict[str, Callable[..., Any]] = {**PROPOSERS, "auto": lambda: "auto"}
+    asked: list[tuple[str, Proposer]] = []
+    search = False
+    for one in [] if spec is None else spec if isinstance(spec, (list, tuple)) else [spec]:
+        part = build("start", table, one)
+        if isinstance(part, str) and part == "auto":
+            search = True
+        elif isinstance(part, type) or not callable(part):
+            raise InputError(f"start: expected one of {', '.join(table)} or a function of two images, got {shown(part)}")
+        else:
+            asked.append((name_of(one), part))
+    return asked, search
+
+
+def _first(spec: Any, fixed: Image, moving: Image) -> Tensor:
+    """The first proposal of a proposer for each pair."""
+    find: Proposer = build("start given", PROPOSERS, spec, Callable)  # type: ignore[arg-type]
+    ndim = fixed.grid.ndim
+    found = [starts_of("start given", find(fixed.pair(number), moving.pair(number)), ndim) for number in range(len(fixed.data))]
+    for proposals in found:
+        if not len(proposals):
+            raise InputError(f"start given: {name_of(spec)} found no start for these images; give a matrix or another name")
+    return torch.stack([proposals[0] for proposals in found])
