@@ -17,7 +17,7 @@ from drmime import register
 from drmime.image.door import as_image
 from drmime.lab import peers
 from drmime.lab.peers.base import gray as gray_of
-from drmime.start.propose import PROPOSERS
+from drmime.parts import PROPOSERS
 
 Mapper = Callable[[np.ndarray], np.ndarray]  # fixed pixels to moving pixels, (N, 2) -> (N, 2), x first
 Run = Callable[[int], Mapper]  # of a seed

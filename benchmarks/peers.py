@@ -27,7 +27,7 @@ from methods import METHODS, Mapper, Run, gray
 from drmime.geometry.matrices import affine
 from drmime.image.door import as_image
 from drmime.image.io import read_image, read_landmarks
-from drmime.start.propose import PROPOSERS
+from drmime.parts import PROPOSERS
 
 HEADER = ("pair", "method", "error", "worst", "seconds", "minimum", "ratio", "ratio of minima")
 

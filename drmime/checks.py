@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drmime.compare import METRICS, Similarity
+from drmime.compare.base import Similarity
 from drmime.device import Device
 from drmime.errors import InputError, shown, whole
 from drmime.image.door import as_image
 from drmime.image.image import Image, batch
 from drmime.image.pixels import each
 from drmime.image.pyramid import COARSEST_SIDE, possible_levels
-from drmime.observers import OBSERVERS
 from drmime.optimise import Observer, Step
+from drmime.parts import METRICS, OBSERVERS, SAMPLERS, TRANSFORMS
 from drmime.registry import build, known, options_as
-from drmime.sampling import SAMPLERS, Sampler
+from drmime.sampling import Sampler
 from drmime.schedule import Schedule
 from drmime.start.plan import Start
-from drmime.transform import TRANSFORMS, LieGroup
+from drmime.transform.base import Family
 
 Part = TypeVar("Part")
 Watcher = Observer | Callable[[Step], None]
@@ -35,7 +35,7 @@ class Options:
     """What can be made of the options of `register` before an image is read."""
 
     levels: int
-    transform: LieGroup
+    transform: Family
     metric: Similarity
     sampler: Sampler
     start: Start
@@ -56,7 +56,7 @@ def options(given: Mapping[str, Any]) -> Options:
     axes, channels = (each(name, given[name]) for name in ("channel_axis", "channel"))
     return Options(
         levels=whole("levels", given["levels"], 1),
-        transform=build("transform", TRANSFORMS, given["transform"], LieGroup),
+        transform=build("transform", TRANSFORMS, given["transform"], Family),
         metric=_of_this_run("metric", build("metric", METRICS, given["metric"], Similarity)),
         sampler=_of_this_run("sampler", build("sampler", SAMPLERS, given["sampler"], Sampler)),
         start=Start.of(given["start"]),

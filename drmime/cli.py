@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from drmime.errors import InputError
-from drmime.names import NAMES
+from drmime.parts import NAMES
 from drmime.registry import known
 from drmime.version import __version__
 

@@ -21,12 +21,12 @@ from drmime.lab import demo as example
 from drmime.lab import experiment
 from drmime.observers import Progress, TensorBoard
 from drmime.optimise import Observer
+from drmime.parts import INTERPOLATIONS
 from drmime.registration import Interrupted
 from drmime.registration import register as align
 from drmime.registry import known, names_only, options_of
 from drmime.result import Registration
 from drmime.transform.linear import MatrixTransform
-from drmime.transform.warp import ORDERS
 
 GOOD = 1.0  # pixels; a demo that ends further off has failed
 
@@ -70,7 +70,7 @@ def demo(args: Namespace) -> Report:
 def register(args: Namespace) -> Report:
     """Align two files and write transform, history, warped image and overlay."""
     writable(args.out)
-    known("interpolation", args.interpolation, ORDERS)
+    known("interpolation", args.interpolation, INTERPOLATIONS)
     options = _options(args)
     observers: list[Observer] = [Progress()]
     if args.tensorboard is not None:

@@ -5,18 +5,18 @@ from typing import Any, TypedDict
 
 import torch
 
-from drmime.compare import Similarity
+from drmime.compare.base import Similarity
 from drmime.device import Device
 from drmime.sampling import Sampler
 from drmime.schedule import Schedule
-from drmime.transform import LieGroup
+from drmime.transform.base import Family
 
 
 class Keywords(TypedDict, total=False):
     """`tests/test_keywords.py` holds these against the signature."""
 
     levels: int
-    transform: str | Mapping[str, Any] | LieGroup
+    transform: str | Mapping[str, Any] | Family
     metric: str | Mapping[str, Any] | Similarity
     sampler: str | Mapping[str, Any] | Sampler
     start: Any

@@ -235,9 +235,6 @@ def _picture_grid(grid: Grid) -> Grid:
     return Grid(shape, grid.world_from_index @ scale_and_shift(factor, (factor - 1) / 2))
 
 
-OBSERVERS: dict[str, Callable[..., Observer]] = {"history": History, "progress": Progress, "tensorboard": TensorBoard}
-
-
 def curve_name(metric: Any) -> str:
     """What the curves of a metric, as the settings hold it, are called."""
     name = str(metric.get("name") if isinstance(metric, Mapping) else metric).rpartition(":")[-1]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from drmime.adam import Adam
-from drmime.compare import Similarity
+from drmime.compare.base import Similarity
 from drmime.geometry.matrices import apply
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid

@@ -1,32 +1,24 @@
 """Parts of a registration as plain values, as JSON holds them, and back."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
-import torch
 
 from drmime.errors import whole
 from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import invertible
+from drmime.parts import SAVED_TRANSFORMS
 from drmime.start.doubts import Doubt, Doubts
 from drmime.start.refine import Candidate
 from drmime.transform.base import Transform
-from drmime.transform.linear import LieTransform, MatrixTransform
 
 MATRIX = [[float]]
 GRID = {"shape": [int], "world_from_index": MATRIX}  # kinds, as `saved` takes them
 CANDIDATE = {"source": str, "evidence": float, "matrix": MATRIX}
 DOUBTS = {str: {str: (str, float, [float])}}
-TRANSFORM = (  # of each kind
-    {"kind": str, "matrix": MATRIX},
-    {"kind": str, "matrix": MATRIX, "generators": {str: MATRIX}, "coefficients": {str: float}},
-)
-
-TRANSFORMS: dict[str, type[MatrixTransform]] = {"matrix": MatrixTransform, "lie": LieTransform}
 
 KINDS: dict[str, Any] = {  # of what a saved registration holds beside its format
-    **{"transform": TRANSFORM, "fixed": GRID, "moving": GRID, "stop": str, "similarity": float, "overlap": float},
+    **{"transform": {str: object}, "fixed": GRID, "moving": GRID, "stop": str, "similarity": float, "overlap": float},
     **{"history": [[float]], "totals": [float], "levels": int, "notes": [str], "settings": {str: object}, "version": str},
     **{"candidates": [CANDIDATE], "peak_ratio": float, "doubts": DOUBTS},
 }
@@ -49,23 +41,12 @@ def grid(state: Mapping[str, Any]) -> Grid:
     shape = tuple(whole("shape", n, 1) for n in state["shape"])
     if len(shape) not in (2, 3):
         raise ValueError(f"a grid of {len(shape)} dimensions")
-    return Grid(shape, torch.as_tensor(invertible(state["world_from_index"], len(shape))))
-
-
-def transform_state(transform: Transform) -> dict[str, Any]:
-    """Raises InputError where a transform is of a kind that is not saved."""
-    kind = next((name for name, kind in TRANSFORMS.items() if type(transform) is kind), None)
-    return {"kind": kind, **transform.state()}
+    return Grid(shape, invertible(state["world_from_index"], len(shape)))
 
 
 def transform(state: Mapping[str, Any], ndim: int) -> Transform:
-    """Raises KeyError where there is no such kind, ValueError where the numbers are no transform."""
-    kind = TRANSFORMS[state["kind"]]
-    matrix = torch.as_tensor(invertible(state["matrix"], ndim))
-    if kind is MatrixTransform:
-        return MatrixTransform(matrix)
-    basis = {name: torch.as_tensor(square(rows, ndim)) for name, rows in state["generators"].items()}
-    return LieTransform(matrix, basis, {name: number(value) for name, value in state["coefficients"].items()})
+    """Raises KeyError where there is no such kind, InputError or ValueError where the rest is no transform of that kind."""
+    return SAVED_TRANSFORMS[state["kind"]].of(state, ndim)  # type: ignore[attr-defined]
 
 
 def candidate_state(candidate: Candidate) -> dict[str, Any]:
@@ -77,7 +58,7 @@ def candidate_state(candidate: Candidate) -> dict[str, Any]:
 
 
 def candidate(state: Mapping[str, Any], ndim: int) -> Candidate:
-    matrix = torch.as_tensor(invertible(state["matrix"], ndim))
+    matrix = invertible(state["matrix"], ndim)
     return Candidate(state["source"], matrix, number(state["evidence"]))
 
 
@@ -94,17 +75,3 @@ def doubts(state: Mapping[str, Mapping[str, Any]]) -> Doubts:
     for doubt, figures in found.items():
         doubt.sentence(figures)
     return found
-
-
-def square(rows: Sequence[Sequence[float]], ndim: int) -> np.ndarray:
-    matrix = np.array(rows, dtype=float)
-    if matrix.shape != (ndim + 1, ndim + 1) or not np.isfinite(matrix).all():
-        raise ValueError(f"expected a finite matrix of {ndim + 1} rows and columns")
-    return matrix
-
-
-def invertible(rows: Sequence[Sequence[float]], ndim: int) -> np.ndarray:
-    matrix = square(rows, ndim)
-    if np.linalg.det(matrix) == 0:  # a rank would depend on units
-        raise ValueError("expected an invertible matrix")
-    return matrix

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from drmime import checks
 from drmime.checks import Options
-from drmime.compare import Similarity
+from drmime.compare.base import Similarity
 from drmime.device import Device
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
@@ -25,7 +25,7 @@ from drmime.start.inputs import Inputs
 from drmime.start.ranking import Ranking, ranking
 from drmime.start.refine import Candidate
 from drmime.threads import threads as use_threads
-from drmime.transform import LieGroup, Model
+from drmime.transform.base import Family, Model
 
 Many = list[Any] | tuple[Any, ...]
 
@@ -48,7 +48,7 @@ def register(
     moving: Any,
     *,
     levels: int = 4,
-    transform: str | Mapping[str, Any] | LieGroup = "affine",
+    transform: str | Mapping[str, Any] | Family = "affine",
     metric: str | Mapping[str, Any] | Similarity = "mine",
     sampler: str | Mapping[str, Any] | Sampler = "uniform",
     start: Any = "auto",
@@ -77,7 +77,7 @@ def register(
         levels: of the Gaussian pyramid, all optimised jointly; capped where the coarsest would fall under 16 pixels.
         transform: "translation", "rigid", "similarity", "affine", "projective", with the options `parametrisation` and
             `finest_vector`, or generators of one's own: `{"name": "lie", "generators": ["translation", "scale"]}`
-            (`drmime.transform.LieGroup`).
+            (`drmime.transform.linear.LieGroup`).
         metric: "mine", "mattes", "nmi", "jhmi", "ncc", "mse" or "angle".
         sampler: of the points that are compared: "uniform", "jittered", "all", "edges"; `{"name": "uniform", "points": 2048}`.
         start: "auto": a search over every rotation, shift and scale that the transform allows. A matrix (D+1, D+1) from fixed

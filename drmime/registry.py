@@ -1,4 +1,4 @@
-"""Names to parts: every kind of part (metric, sampler, proposer) is one visible dict, and `build` reads it.
+"""Names to parts: every kind of part (metric, sampler, proposer) is one dict of `drmime.parts`, and `build` reads it.
 
 A specification is a name, a mapping with a `name` and options, `"module:attribute"`, or a finished object.
 """
@@ -15,6 +15,23 @@ from drmime.errors import InputError, shown
 
 Form = TypeVar("Form")
 _code = ContextVar("code", default=True)  # whether "module:attribute" is imported
+
+
+class Parts(Mapping[str, Callable[..., Any]]):
+    """Names to what makes a part, imported on first use from "module:attribute"."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places = dict(places)
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        module, _, attribute = self._places[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 @contextmanager

@@ -169,7 +169,7 @@ class Registration:
         state = {
             "format": FORMAT,
             "direction": "the transform takes fixed world points (x first) to moving world points",
-            "transform": record.transform_state(self.transform),
+            "transform": self.transform.state(),
             "description": self.describe(),
             "fixed": record.grid_state(self.fixed_grid),
             "moving": record.grid_state(self.moving_grid),

@@ -5,7 +5,7 @@ reading it against its own mask: so a pair sees the same draws in a batch as it 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -174,14 +174,6 @@ def _table(chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Flat numbers of the nonzero pixels of each pair, padded to the longest, and how many: (B, most), (B, 1)."""
     lists = [row.flatten().nonzero()[:, 0].cpu() for row in chosen]
     return torch.nn.utils.rnn.pad_sequence(lists, batch_first=True), torch.tensor([[len(row)] for row in lists])
-
-
-SAMPLERS: dict[str, Callable[..., Sampler]] = {
-    "uniform": Uniform,
-    "jittered": Jittered,
-    "all": EveryPixel,
-    "edges": Edges,
-}
 
 
 class Seen(NamedTuple):

@@ -27,6 +27,7 @@ from drmime.lab.datasets.tables import pairs
 from drmime.prepare import read_images
 from drmime.start.inputs import Inputs
 from drmime.start.looks import looks
+from drmime.start.propose.simple import Centre
 from drmime.start.refine import refined
 from drmime.start.rivals import peak_ratio
 
@@ -68,7 +69,7 @@ def starts(pair: Pair) -> list[Start]:
         ready = read.normalised(common_scale=False).without_frames()
         inputs = Inputs(ready.fixed, ready.moving, generators("affine", 2), 0)
         look = looks(inputs.generators, ready.fixed.grid, ready.moving.grid)[0]
-        proposed = [("given", checks.start("centre", ready.fixed, ready.moving)[0])]
+        proposed = [("given", Centre()(ready.fixed, ready.moving)[0])]
         for name, find in look.proposers:
             proposed += [(name, scaled(matrix, ready.fixed.grid)) for matrix in find(ready.fixed, ready.moving)]
         for rank, one in enumerate(refined(inputs, proposed, look.rounds)[:STARTS]):

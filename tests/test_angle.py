@@ -10,7 +10,7 @@ import torch
 from tolerances import EXACT
 from torch import Tensor
 
-from drmime.compare import GradientAngle
+from drmime.compare.angle import GradientAngle
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.image.image import Image

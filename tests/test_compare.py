@@ -7,13 +7,13 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from drmime.compare import BOUNDS, METRICS, MINE, Similarity
-from drmime.compare.base import shares
+from drmime.compare.base import Similarity, shares
 from drmime.compare.histogram import bspline, entropies
-from drmime.compare.mine import donsker_varadhan
+from drmime.compare.mine import BOUNDS, MINE, donsker_varadhan
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.image.image import Image
+from drmime.parts import METRICS
 from drmime.registry import build
 
 RHOS = [0.3, 0.6, 0.9]

@@ -17,10 +17,11 @@ from torch import Tensor
 
 import drmime
 from drmime import InputError, Observer, Registration, Step, Stop
-from drmime.compare import BOUNDS, METRICS
+from drmime.compare.mine import BOUNDS
 from drmime.geometry import lie
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply
+from drmime.parts import METRICS
 from drmime.schedule import FINAL_RATE, cosine, stage_of
 from drmime.transform.linear import matrix_of
 

@@ -9,7 +9,7 @@ from textures import busy, inverted
 from tolerances import EXACT, TOLERANCE
 from torch import Tensor
 
-from drmime.compare import GradientAngle
+from drmime.compare.angle import GradientAngle
 from drmime.geometry.grid import Grid
 from drmime.image.image import Image, batch
 from drmime.image.orientation import (

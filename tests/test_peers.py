@@ -19,7 +19,7 @@ from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import affine
 from drmime.lab.peers import PEERS, Problem, ready, settings
 from drmime.lab.peers.base import GROUPS, centre_on_centre, gray, probed
-from drmime.start.propose.simple import centre
+from drmime.start.propose.simple import Centre
 
 PACKAGES = {"simpleitk": "SimpleITK", "elastix": "itk", "ants": "ants", "ecc": "cv2", "sift": "cv2", "phase": "skimage"}
 FLAT = ("ecc", "sift")  # 2-D alone
@@ -241,7 +241,7 @@ def test_the_default_start_is_that_of_register(ndim: int) -> None:
     what = known(ndim, spaced=True)
     grids = [Grid.regular(shape, spacing) for shape, spacing in zip(SHAPES[ndim], SPACINGS[ndim], strict=True)]
     images = [photograph(lambda points: points[..., 0], grid=grid) for grid in grids]
-    expected = grids[1].index_from_world @ centre(*images)[0] @ grids[0].world_from_index
+    expected = grids[1].index_from_world @ Centre()(*images)[0] @ grids[0].world_from_index
     np.testing.assert_allclose(what.problem.start, expected.numpy(), atol=1e-12)
 
 

@@ -7,13 +7,15 @@ from problems import oblique, photograph, scene, translation
 from tolerances import EXACT
 from torch import Tensor
 
-from drmime import checks
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply
 from drmime.image.door import as_image
 from drmime.image.image import Image, batch
-from drmime.start.propose import PROPOSERS, Proposer, centre, identity, mass
+from drmime.parts import PROPOSERS
+from drmime.start.plan import Start
+from drmime.start.propose.base import Proposer
+from drmime.start.propose.simple import Centre, Identity, Mass
 
 SHAPES = {2: (40, 52), 3: (20, 26, 22)}
 ROUNDING = 1e-4  # pixels, of sums over images in float32
@@ -40,13 +42,13 @@ def straight(ndim: int) -> Grid:
 
 def test_identity_leaves_the_worlds_as_they_are(straight: Grid) -> None:
     image = blob(straight, straight.centre)
-    assert torch.equal(identity(image, image), torch.eye(straight.ndim + 1, dtype=torch.float64)[None])
+    assert torch.equal(Identity()(image, image), torch.eye(straight.ndim + 1, dtype=torch.float64)[None])
 
 
 def test_centre_takes_the_middle_of_one_grid_to_that_of_the_other(ndim: int) -> None:
     fixed_grid = oblique(SHAPES[ndim], (2.0, 0.5, 0.8)[-ndim:], offset=7.0)
     moving_grid = Grid.regular([length + 5 for length in SHAPES[ndim]], [3.0] * ndim)
-    matrix = centre(blob(fixed_grid, fixed_grid.centre), blob(moving_grid, moving_grid.centre))
+    matrix = Centre()(blob(fixed_grid, fixed_grid.centre), blob(moving_grid, moving_grid.centre))
     assert matrix.shape == (1, ndim + 1, ndim + 1)
     assert torch.equal(matrix[0, :-1, :-1], torch.eye(ndim, dtype=torch.float64))
     assert torch.allclose(apply(matrix[0], fixed_grid.centre[None])[0][0], moving_grid.centre, atol=100 * EXACT)
@@ -55,15 +57,15 @@ def test_centre_takes_the_middle_of_one_grid_to_that_of_the_other(ndim: int) -> 
 @pytest.mark.parametrize("dark", [False, True], ids=["bright on dark", "dark on bright"])
 def test_mass_takes_blob_to_blob(straight: Grid, dark: bool) -> None:
     here, there = middles(straight)
-    matrix = mass(blob(straight, here, dark=dark), blob(straight, there, dark=dark))
+    matrix = Mass()(blob(straight, here, dark=dark), blob(straight, there, dark=dark))
     assert torch.allclose(matrix[0], translation(*(there - here).tolist()), atol=ROUNDING)
 
 
 def test_a_dark_blob_weighs_as_a_bright_one(straight: Grid) -> None:
     here, there = middles(straight)
-    bright = mass(blob(straight, here), blob(straight, there))
+    bright = Mass()(blob(straight, here), blob(straight, there))
     for fixed_dark, moving_dark in ((True, True), (True, False), (False, True)):
-        shift = mass(blob(straight, here, dark=fixed_dark), blob(straight, there, dark=moving_dark))
+        shift = Mass()(blob(straight, here, dark=fixed_dark), blob(straight, there, dark=moving_dark))
         assert torch.allclose(shift, bright, atol=ROUNDING)
 
 
@@ -71,15 +73,15 @@ def test_mass_is_in_world_units_on_grids_of_unlike_spacing(ndim: int) -> None:
     fixed_grid = oblique([2 * length for length in SHAPES[ndim]], (0.7, 0.5, 0.6)[-ndim:], offset=7.0)
     moving_grid = Grid.regular(SHAPES[ndim], (1.0, 1.2, 1.1)[-ndim:])
     here, there = middles(fixed_grid)[0], middles(moving_grid)[1]
-    matrix = mass(blob(fixed_grid, here, 1.5), blob(moving_grid, there, 1.5))
+    matrix = Mass()(blob(fixed_grid, here, 1.5), blob(moving_grid, there, 1.5))
     assert torch.allclose(apply(matrix[0], here[None])[0][0], there, atol=10 * ROUNDING)
     assert torch.equal(matrix[0, :-1, :-1], torch.eye(ndim, dtype=torch.float64))
 
 
 def test_channels_weigh_together(straight: Grid) -> None:
     here, there = middles(straight)
-    gray = mass(blob(straight, here), blob(straight, there))
-    assert torch.allclose(mass(blob(straight, here, channels=3), blob(straight, there)), gray, atol=ROUNDING)
+    gray = Mass()(blob(straight, here), blob(straight, there))
+    assert torch.allclose(Mass()(blob(straight, here, channels=3), blob(straight, there)), gray, atol=ROUNDING)
 
 
 def masked(straight: Grid, here: Tensor, trash: float) -> Image:
@@ -93,10 +95,10 @@ def masked(straight: Grid, here: Tensor, trash: float) -> Image:
 
 def test_what_a_mask_covers_weighs_nothing(straight: Grid) -> None:
     here, there = middles(straight)
-    clean = mass(blob(straight, here), blob(straight, there))
+    clean = Mass()(blob(straight, here), blob(straight, there))
     for trash in (9.0, -1e3):
-        assert torch.allclose(mass(masked(straight, here, trash), blob(straight, there)), clean, atol=10 * ROUNDING)
-        assert torch.allclose(mass(blob(straight, here), masked(straight, there, trash)), clean, atol=10 * ROUNDING)
+        assert torch.allclose(Mass()(masked(straight, here, trash), blob(straight, there)), clean, atol=10 * ROUNDING)
+        assert torch.allclose(Mass()(blob(straight, here), masked(straight, there, trash)), clean, atol=10 * ROUNDING)
 
 
 def test_a_border_that_a_mask_covers_is_not_taken_for_the_background(straight: Grid) -> None:
@@ -106,7 +108,7 @@ def test_a_border_that_a_mask_covers_is_not_taken_for_the_background(straight: G
     framed = np.full_like(pixels, np.nan)
     inner = tuple(slice(1, -1) for _ in pixels.shape)
     framed[inner] = pixels[inner]
-    shift = mass(as_image(framed, role="fixed", nan="mask"), blob(straight, there, dark=True))[0, :-1, -1]
+    shift = Mass()(as_image(framed, role="fixed", nan="mask"), blob(straight, there, dark=True))[0, :-1, -1]
     assert torch.allclose(shift, there - here, atol=0.05)
 
 
@@ -134,7 +136,7 @@ def test_a_pair_starts_in_a_batch_where_it_starts_alone(name: str, straight: Gri
         assert candidates.dtype == torch.float64
     if not all(map(len, alone)):
         with pytest.raises(InputError, match="found no start"):
-            checks.start(start, batch(fixed, "fixed"), batch(moving, "moving"))
+            Start(given=start).matrices(batch(fixed, "fixed"), batch(moving, "moving"))
         return
-    together = checks.start(start, batch(fixed, "fixed"), batch(moving, "moving"))
+    together = Start(given=start).matrices(batch(fixed, "fixed"), batch(moving, "moving"))
     assert torch.allclose(together, torch.stack([candidates[0] for candidates in alone]), atol=EXACT)

@@ -21,9 +21,9 @@ from drmime.start.doubts import Doubt
 from drmime.start.inputs import Inputs
 from drmime.start.looks import Look, Plan, suited
 from drmime.start.looks import looks as looks_for
-from drmime.start.propose import Proposer, centre
-from drmime.start.propose.base import stacked
+from drmime.start.propose.base import Proposer, stacked
 from drmime.start.propose.search import SIZE, Search
+from drmime.start.propose.simple import Centre
 from drmime.start.ranking import ranking
 from drmime.start.refine import QUICK_ROUNDS, Candidate, refined
 from drmime.start.rivals import Rival, peak_ratio
@@ -101,7 +101,7 @@ def test_a_start_is_the_same_map_times_any_number(plane: Case, factor: float) ->
 
 
 def test_a_ranking_holds_the_given_start_and_all_that_was_found(plane: Case) -> None:
-    asked = [("centre", centre), ("nothing", nothing), ("near", lambda fixed, moving: plane.shifted(0.02, 0.01)[None])]
+    asked = [("centre", Centre()), ("nothing", nothing), ("near", lambda fixed, moving: plane.shifted(0.02, 0.01)[None])]
     given = torch.eye(3, dtype=torch.float64)
     found = ranking(plane.inputs("similarity"), given, Plan(asked, search=False))
     assert sorted(candidate.source for candidate in found.candidates) == ["centre", "given", "near"]

@@ -14,9 +14,9 @@ from problems import rotation, translation
 from test_optimise import contrast, problem
 
 from drmime import register
-from drmime.compare import METRICS
 from drmime.geometry.grid import Grid
 from drmime.image.io import read_image, read_landmarks
+from drmime.parts import METRICS
 from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
 

@@ -21,10 +21,11 @@ from torch import Tensor
 
 import drmime
 from drmime import Device, InputError, Observer, Registration, Schedule, Start, Step, Stop
-from drmime.compare import METRICS, NCC
+from drmime.compare.moments import NCC
 from drmime.image.image import Image
-from drmime.sampling import SAMPLERS
-from drmime.start.propose import PROPOSERS, Moments, mass
+from drmime.parts import METRICS, PROPOSERS, SAMPLERS
+from drmime.start.propose.moments import Moments
+from drmime.start.propose.simple import Mass
 from drmime.transform.linear import matrix_of
 
 register = functools.partial(drmime.register, start=None)  # what is not about starts needs no search for them
@@ -406,8 +407,8 @@ def test_a_proposer_may_be_a_function_or_an_object_and_sees_one_normalised_pair(
             seen.extend([fixed, moving])
             return torch.as_tensor(FAR)[None]
 
-    result = register([fixed] * 2, [moving] * 2, start=[mass, Own()], **QUICK)[0]
-    assert {one.source for one in result.candidates} == {"given", "mass", "Own"}
+    result = register([fixed] * 2, [moving] * 2, start=[Mass(), Own()], **QUICK)[0]
+    assert {one.source for one in result.candidates} == {"given", "Mass", "Own"}
     assert len(seen) == 4
     assert all(len(image.data) == 1 and image.data.min() == 0 and image.data.max() == 1 for image in seen)
 
@@ -767,7 +768,7 @@ PARTS: dict[str, list] = {
     "metric": ["mine", "mattes", "nmi", "jhmi", "mse", {"name": "mine", "bound": "infonce"}, {"name": "jhmi", "bins": 5}],
     "sampler": ["jittered", "all", "edges", {"name": "uniform", "points": 0.01}, {"name": "uniform", "points": 16}],
     "start": [
-        *("auto", "none", "mass", ["centre", {"name": "moments"}], "phase", "features", {"name": "search", "size": 16}, mass),
+        *("auto", "none", "mass", ["centre", {"name": "moments"}], "phase", "features", {"name": "search", "size": 16}, Mass()),
         *({"given": value, "refine": False} for value in ("mass", "identity", FAR, np.ones((3, 3)), np.eye(3) * 1e-9, *ODD)),
         *({"given": value, "propose": None} for value in (np.diag([-1, 1, 1]), np.diag([1, 1, -1]))),
     ],

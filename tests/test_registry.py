@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from drmime.errors import InputError, number, whole
+from drmime.parts import PROPOSERS
 from drmime.registry import build, known, name_of, names_only, options_of
-from drmime.start.propose import PROPOSERS
 
 
 class Part:

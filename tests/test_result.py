@@ -19,7 +19,7 @@ from tolerances import EXACT
 
 import drmime
 from drmime import Doubt, InputError, Interrupted, Registration, Stop
-from drmime.compare import MSE
+from drmime.compare.moments import MSE
 from drmime.geometry.grid import Grid, scaled
 from drmime.geometry.matrices import mapped
 from drmime.start.refine import Candidate

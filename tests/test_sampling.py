@@ -15,8 +15,9 @@ from drmime.geometry.lie import generators
 from drmime.geometry.matrices import apply, scale_and_shift
 from drmime.image.image import Image, batch
 from drmime.image.pyramid import Pyramid
+from drmime.parts import SAMPLERS
 from drmime.registry import build
-from drmime.sampling import AHEAD, SAMPLERS, Edges, EveryPixel, Jittered, Overlap, Sampler, Seen, Uniform, read, seen
+from drmime.sampling import AHEAD, Edges, EveryPixel, Jittered, Overlap, Sampler, Seen, Uniform, read, seen
 from drmime.transform.base import Places
 from drmime.transform.linear import LieModel
 

@@ -13,8 +13,9 @@ from tolerances import EXACT
 import drmime.transform.warp
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
+from drmime.parts import INTERPOLATIONS
 from drmime.transform.linear import MatrixTransform
-from drmime.transform.warp import ORDERS, resample
+from drmime.transform.warp import resample
 
 KINDS = ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64"]
 SHAPES = {2: (11, 13), 3: (9, 10, 12)}
@@ -38,7 +39,7 @@ def eye(ndim: int) -> torch.Tensor:
 # ---- the right pixels
 
 
-@pytest.mark.parametrize("interpolation", ORDERS)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_identity_returns_the_array(kind: str, interpolation: str, ndim: int) -> None:
     moving = pixels(kind, SHAPES[ndim])
@@ -57,7 +58,7 @@ def test_the_byte_order_is_kept(kind: str) -> None:
     assert np.array_equal(warped, pixels(kind))
 
 
-@pytest.mark.parametrize("interpolation", ORDERS)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("kind", ["bool", "uint8", "int64", "float32"])
 def test_a_shift_by_whole_pixels_moves_them(kind: str, interpolation: str, ndim: int) -> None:
     moving = pixels(kind, SHAPES[ndim])
@@ -141,18 +142,18 @@ def test_every_second_pixel_is_read_by_a_scale_of_two(ndim: int) -> None:
 def test_the_same_pixels_come_in_chunks_of_any_size(monkeypatch: pytest.MonkeyPatch, ndim: int) -> None:
     moving = pixels("float32", SHAPES[ndim])
     matrix = rotation(ndim, 0.3) @ translation(*[0.7] * ndim)
-    whole = {name: warp(moving, matrix, interpolation=name) for name in ORDERS}
+    whole = {name: warp(moving, matrix, interpolation=name) for name in INTERPOLATIONS}
     assert moving.size < drmime.transform.warp.CHUNK
     for chunk in (1 if ndim == 2 else 50, 7, moving.size - 1, moving.size):
         monkeypatch.setattr(drmime.transform.warp, "CHUNK", chunk)
-        for name in ORDERS:
+        for name in INTERPOLATIONS:
             assert np.array_equal(warp(moving, matrix, interpolation=name), whole[name])
 
 
 # ---- fill
 
 
-@pytest.mark.parametrize("interpolation", ORDERS)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize(("shift", "outside"), [(0.5, 0), (0.51, 1), (1.5, 1), (1.51, 2), (100.0, 13)])
 def test_pixels_more_than_half_a_pixel_outside_are_filled(shift: float, outside: int, interpolation: str) -> None:
     moving = pixels("uint8") + np.uint8(1)
@@ -252,7 +253,7 @@ def test_a_pixel_that_is_not_finite_spoils_only_its_neighbourhood(interpolation:
     assert np.isnan(warped).any()  # what is not known is not made up
 
 
-@pytest.mark.parametrize("interpolation", ORDERS)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_a_pixel_that_is_not_finite_stays_alone_when_nothing_moves_but_by_rounding(interpolation: str) -> None:
     moving = pixels("float32", (30, 30))
     moving[4, 4] = math.nan
@@ -263,7 +264,7 @@ def test_a_pixel_that_is_not_finite_stays_alone_when_nothing_moves_but_by_roundi
 def test_the_input_is_never_changed() -> None:
     moving = pixels("float64")
     before = moving.copy()
-    for name in ORDERS:
+    for name in INTERPOLATIONS:
         warp(moving, rotation(2, 0.2), interpolation=name)
     assert np.array_equal(moving, before)
 

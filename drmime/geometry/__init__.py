@@ -1,1 +1,1 @@
-"""Where things lie: matrices, grids and their coordinate frames, generators of Lie groups."""
+"""Homogeneous matrices, grids and their coordinate frames, generators of Lie groups."""

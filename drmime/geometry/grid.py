@@ -1,14 +1,14 @@
-"""Where pixels lie: shape, pixel-to-world matrix, and the four coordinate frames.
+"""Image grids: shape, pixel-to-world matrix, and the four coordinate frames.
 
 | frame | what |
 |---|---|
 | index | pixel centres, x first |
 | world | physical units, or pixels when none are given |
-| frame | centred on the grid, divided by ONE scalar (half its longest side), so that a rotation stays a rotation |
+| frame | centred on the grid, divided by one scalar (half its longest side), so that a rotation stays a rotation |
 | unit  | [-1, 1] from the outer edge of the first pixel to the outer edge of the last |
 
 Matrices are named `a_from_b` and are float64, homogeneous, coordinates x first. Shapes and spacings are in array order
-(slowest axis first), as NumPy has them.
+(slowest axis first), as in NumPy.
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ from drmime.geometry.matrices import apply, homogeneous, scale_and_shift, slopes
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Pixels of a given shape (array order) at the places that `world_from_index` says; geometry only."""
+    """The geometry of an image: its shape (array order) and the matrix from index to world coordinates. Immutable."""
 
     shape: tuple[int, ...]
     world_from_index: Tensor  # shape: (D+1, D+1), float64
 
     @classmethod
     def regular(cls, shape: Sequence[int], spacing: Sequence[float] | None = None) -> "Grid":
-        """An axis-aligned grid whose first pixel centre is the origin; `spacing` in array order, 1 by default."""
+        """An axis-aligned grid with the first pixel centre at the origin; `spacing` in array order, 1 by default."""
         spacing = [1.0] * len(shape) if spacing is None else spacing
         return cls(tuple(shape), torch.diag(torch.tensor([*reversed(spacing), 1.0], dtype=torch.float64)))
 
@@ -40,7 +40,7 @@ class Grid:
 
     @cached_property
     def size(self) -> Tensor:
-        """Pixels along x, y[, z]. shape: (D,)"""
+        """Number of pixels along x, y[, z]. shape: (D,)"""
         return torch.tensor(self.shape[::-1], dtype=torch.float64)
 
     @cached_property
@@ -67,7 +67,7 @@ class Grid:
 
     @cached_property
     def centre(self) -> Tensor:
-        """World coordinates of the middle of the grid. shape: (D,)"""
+        """World coordinates of the centre of the grid. shape: (D,)"""
         middle = (self.size - 1) / 2
         return self.world_from_index[:-1, :-1] @ middle + self.world_from_index[:-1, -1]
 
@@ -86,15 +86,15 @@ class Grid:
         return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2).flip(-1)
 
     def corners(self) -> Tensor:
-        """World coordinates of the outer corners. shape: (2**D, D)"""
+        """World coordinates of the outer corners of the grid. shape: (2**D, D)"""
         signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * self.ndim)
         return apply(self.world_from_unit, signs)[0]
 
     def along(self, axes: Sequence[int]) -> "Grid":
-        """The grid of some of the axes (array order), in as many dimensions of the world.
+        """The grid spanned by a subset of the axes (array order), in a world of the same dimension as the subset.
 
-        Where these axes run along world axes, those are kept, with origin and direction. A plane that is oblique to the world
-        axes gets a regular grid of its pixel lengths: its origin and direction are dropped.
+        If these axes are parallel to world axes, origin and direction are kept. A plane that is oblique to the world axes
+        gets a regular grid with the same spacing; its origin and direction are dropped.
         """
         if len(axes) == self.ndim:
             return self
@@ -107,16 +107,16 @@ class Grid:
         return Grid(shape, homogeneous(linear[rows], self.world_from_index[rows, -1]))
 
     def halved(self, axes: Sequence[int]) -> "Grid":
-        """The grid of half as many pixels along `axes` (array order), each in the middle of the two it replaces."""
+        """The grid with half as many pixels along `axes` (array order), each centred on the two pixels that it replaces."""
         factor = torch.tensor([2.0 if axis in axes else 1.0 for axis in range(self.ndim)], dtype=torch.float64).flip(0)
         shape = tuple(n // 2 if axis in axes else n for axis, n in enumerate(self.shape))
         return Grid(shape, self.world_from_index @ scale_and_shift(factor, (factor - 1) / 2))
 
 
 def unravel(flat: Tensor, shape: Sequence[int]) -> Tensor:
-    """Flat pixel numbers (...) to indices in array order (..., D), int64.
+    """Convert flat pixel numbers (...) to indices in array order (..., D), int64.
 
-    `torch.unravel_index` imports a package for symbols on its first call: 0.7 seconds of every process.
+    `torch.unravel_index` is not used: its first call imports a symbolic algebra package, which takes 0.7 s in every process.
     """
     indices = []
     for length in reversed(shape):
@@ -126,16 +126,16 @@ def unravel(flat: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def border(shape: Sequence[int]) -> Tensor:
-    """True for the outermost pixels. shape: `shape`, bool"""
+    """Mask of the outermost pixels. shape: `shape`, bool"""
     edge = torch.ones(*shape, dtype=torch.bool)
     edge[(slice(1, -1),) * len(shape)] = False
     return edge
 
 
 def linear_part(matrix: Tensor, grid: Grid) -> Tensor:
-    """What maps (..., D+1, D+1) are to first order in the middle of `grid`; the upper left of affine ones. (..., D, D)
+    """Jacobians of projective maps (..., D+1, D+1) at the centre of `grid`; for affine maps the upper left block. (..., D, D)
 
-    The middle is in front of the horizon (`scaled`).
+    The homogeneous denominator must be positive at the centre, as after `scaled`.
     """
     middle = grid.centre.to(matrix)
     denominator = matrix[..., -1, :-1] @ middle + matrix[..., -1, -1]
@@ -143,15 +143,15 @@ def linear_part(matrix: Tensor, grid: Grid) -> Tensor:
 
 
 def scale_of(matrix: Tensor, fixed: Grid) -> float:
-    """World length in the moving image of one in the fixed image, under a map (D+1, D+1)."""
+    """Mean scale factor from fixed to moving world lengths at the centre of `fixed`, under a map (D+1, D+1)."""
     return float(linear_part(matrix, fixed).det().abs().clamp(min=1e-90)) ** (1 / fixed.ndim)
 
 
 def scaled(matrix: Tensor, grid: Grid) -> Tensor:
-    """The same projective map in the scale and sign that `apply` needs, for images on `grid`. (..., D+1, D+1), the same
+    """The same projective map, with scale and sign normalised as `apply` needs for images on `grid`. (..., D+1, D+1)
 
-    The denominator is positive in the middle of the grid (the matrix is all zero if it is zero there), and the last entry
-    is 1 or -1 wherever it is not 0.
+    The denominator is positive at the centre of the grid (if it is zero there, the matrix returned is all zeros), and the
+    last entry is 1 or -1 unless it is 0.
     """
     denominator = matrix[..., -1, :-1] @ grid.centre.to(matrix) + matrix[..., -1, -1]
     last = matrix[..., -1, -1].abs()

@@ -1,8 +1,8 @@
 """Lie groups as lists of named generators, in any dimension.
 
-A transform is exp(sum_k theta_k B_k): with every theta at zero it is exactly the identity, and any theta at all gives an
-invertible matrix of the group. A group is a list of blocks; each block spans one kind of motion. All generators are of
-like size, so that a coefficient of 0.01 moves the edge of an image by about 1 % of its half side.
+A transform is exp(sum_k theta_k B_k): with all theta zero it is exactly the identity, and every theta gives an invertible
+matrix of the group. A group is a list of blocks; each block spans one kind of motion. All generators have similar
+magnitude: a coefficient of 0.01 moves the edge of an image by about 1 % of its half side.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,16 +25,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def generators(group: str | Sequence[str] | Mapping[str, Tensor], ndim: int) -> dict[str, Tensor]:
-    """Named generators, each (D+1, D+1) float64, coordinates x first, of a group in `ndim` (2 or 3) dimensions.
+    """Generators by name, each (D+1, D+1) float64, coordinates x first, of a group in `ndim` (2 or 3) dimensions.
 
-    `group` is a name of `GROUPS`, a list of blocks ("rotation") or single generators ("scale", "translation_x",
-    "shear_xy"), or a mapping of names to matrices of one's own.
+    `group` is a name in `GROUPS`, a list of blocks ("rotation") or single generators ("scale", "translation_x",
+    "shear_xy"), or a mapping from names to the caller's own matrices.
 
     Raises:
-        InputError: an unknown name, no generator at all, or a matrix of another shape.
+        InputError: an unknown name, no generator at all, or a matrix of the wrong shape or with values that are not finite.
     """
     if isinstance(group, Mapping):
-        return {str(name): _own(name, matrix, ndim) for name, matrix in group.items()} or _none()
+        return {str(name): _checked_matrix(name, matrix, ndim) for name, matrix in group.items()} or _raise_no_generator()
     every = _every(ndim)
     blocks = {name.split("_")[0] for name in every}
     if isinstance(group, str):
@@ -44,16 +44,16 @@ def generators(group: str | Sequence[str] | Mapping[str, Tensor], ndim: int) -> 
     else:
         wanted = [known("generator", name, {*blocks, *every}) for name in group]
     chosen = {name: matrix for name, matrix in every.items() if name in wanted or name.split("_")[0] in wanted}
-    return chosen or _none()
+    return chosen or _raise_no_generator()
 
 
 def exp(coefficients: Tensor, basis: Tensor) -> Tensor:
-    """The matrix exponential of weighted generators: (..., K), (K, n, n) -> (..., n, n)."""
+    """The matrix exponential of the weighted sum of generators: (..., K), (K, n, n) -> (..., n, n)."""
     return torch.linalg.matrix_exp(torch.einsum("...k,kij->...ij", coefficients, basis))
 
 
 def direct(coefficients: Tensor, basis: Tensor) -> Tensor:
-    """The identity and weighted generators: (..., K), (K, n, n) -> (..., n, n). What `exp` is for small coefficients."""
+    """The identity plus the weighted sum of generators, `exp` to first order: (..., K), (K, n, n) -> (..., n, n)."""
     return torch.eye(basis.shape[-1]).to(basis) + torch.einsum("...k,kij->...ij", coefficients, basis)
 
 
@@ -61,7 +61,7 @@ PARAMETRISATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"exponential"
 
 
 def _every(ndim: int) -> dict[str, Tensor]:
-    """Each generator that has a name, in the order in which groups list them."""
+    """All named generators, in the order in which groups list them."""
 
     def unit(*entries: tuple[int, int, float]) -> Tensor:
         matrix = torch.zeros(ndim + 1, ndim + 1, dtype=torch.float64)
@@ -80,7 +80,7 @@ def _every(ndim: int) -> dict[str, Tensor]:
     return named
 
 
-def _own(name: str, matrix: Tensor, ndim: int) -> Tensor:
+def _checked_matrix(name: str, matrix: Tensor, ndim: int) -> Tensor:
     try:
         matrix = torch.as_tensor(matrix, dtype=torch.float64).detach()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -92,21 +92,21 @@ def _own(name: str, matrix: Tensor, ndim: int) -> Tensor:
     return matrix.cpu().clone()
 
 
-def _none() -> dict[str, Tensor]:
+def _raise_no_generator() -> dict[str, Tensor]:
     raise InputError("generators: expected at least one, got none")
 
 
 def affine_generators(generators: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those without perspective; all of them where none is."""
+    """The generators without a perspective part; all generators if every one has such a part."""
     return {name: matrix for name, matrix in generators.items() if not matrix[-1].any()} or dict(generators)
 
 
 def similarity_generators(generators: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those that shift, turn and scale and no more; all of them where none does."""
-    return {name: matrix for name, matrix in generators.items() if _keeps_shape(matrix)} or dict(generators)
+    """The generators that only translate, rotate or scale uniformly; all generators if there is none of these."""
+    return {name: matrix for name, matrix in generators.items() if _is_similarity(matrix)} or dict(generators)
 
 
-def _keeps_shape(generator: Tensor) -> bool:
+def _is_similarity(generator: Tensor) -> bool:
     linear = generator[:-1, :-1]
     even = linear.diagonal().mean() * torch.eye(len(linear)).to(linear)
     return not bool(generator[-1].any()) and bool(((linear + linear.mT) / 2 - even).abs().max() < 1e-9)

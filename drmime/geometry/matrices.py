@@ -1,4 +1,4 @@
-"""Homogeneous matrices: made, and applied to points. Their products compose by adjacent names: `a_from_b @ b_from_c`."""
+"""Make homogeneous matrices and apply them to points. Products compose by adjacent names: `a_from_b @ b_from_c`."""
 
 from typing import Any
 
@@ -28,16 +28,36 @@ def translation(shift: Tensor) -> Tensor:
 
 
 def affine(linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """`homogeneous` of arrays: the matrix of x -> linear x + shift. (D, D), (D,) -> (D+1, D+1), float64"""
+    """`homogeneous` for NumPy arrays: the matrix of x -> linear x + shift. (D, D), (D,) -> (D+1, D+1), float64"""
     parts = (torch.tensor(np.ascontiguousarray(part, np.float64)) for part in (linear, shift))
     return homogeneous(*parts).numpy()
+
+
+def square(rows: Any, ndim: int) -> Tensor:
+    """Rows of numbers as a homogeneous matrix (D+1, D+1), float64.
+
+    Raises:
+        ValueError: another shape, or a number that is not finite.
+    """
+    matrix = torch.as_tensor(np.array(rows, dtype=float))
+    if matrix.shape != (ndim + 1, ndim + 1) or not matrix.isfinite().all():
+        raise ValueError(f"expected a finite matrix of {ndim + 1} rows and columns")
+    return matrix
+
+
+def invertible(rows: Any, ndim: int) -> Tensor:
+    """`square`, if it has an inverse; else a ValueError."""
+    matrix = square(rows, ndim)
+    if np.linalg.det(matrix.numpy()) == 0:  # a rank would depend on units
+        raise ValueError("expected an invertible matrix")
+    return matrix
 
 
 def apply(matrix: Tensor, points: Tensor, is_affine: bool = False) -> tuple[Tensor, Tensor]:
     """Map points by homogeneous matrices: (..., D+1, D+1), (..., N, D) -> points (..., N, D), in_front (..., N).
 
-    Where a projective denominator is not positive the point lies at or behind the horizon: it has no image, `in_front`
-    is False, and the returned coordinates are finite but mean nothing. `is_affine`: the last rows are known to be 0 … 0 1.
+    A point whose projective denominator is not positive lies at or behind the horizon and has no image: `in_front` is False
+    and the returned coordinates are finite but meaningless. `is_affine`: the last rows are known to be 0 … 0 1.
     """
     if is_affine:
         places = combined(points, matrix[..., :-1, :-1]) + matrix[..., None, :-1, -1]
@@ -49,22 +69,22 @@ def apply(matrix: Tensor, points: Tensor, is_affine: bool = False) -> tuple[Tens
 
 
 def slopes(matrix: Tensor, points: Tensor) -> Tensor:
-    """Of mapped points by points, times their positive denominators. (..., D+1, D+1), (..., N, D) -> (..., N, D, D)"""
+    """Jacobians of the map at points, times the positive denominators. (..., D+1, D+1), (..., N, D) -> (..., N, D, D)"""
     places, _ = apply(matrix, points)
     return matrix[..., None, :-1, :-1] - places[..., :, None] * matrix[..., None, -1:, :-1]
 
 
 def mapped(matrix: Any, points: Any) -> np.ndarray:
-    """Points (N, D) by a homogeneous matrix (D+1, D+1), arrays or lists; NaN where one has no image (behind a horizon)."""
+    """Map points (N, D) by a matrix (D+1, D+1), both arrays or lists. -> (N, D); NaN where a point is behind the horizon"""
     places, in_front = apply(torch.as_tensor(numbers("matrix", matrix)), torch.as_tensor(numbers("points", points)))
     return torch.where(in_front[:, None], places, torch.nan).numpy()
 
 
 def combined(values: Tensor, matrix: Tensor) -> Tensor:
-    """values @ matrixᵀ, (..., N, m) and (..., n, m) -> (..., N, n), for a handful of columns.
+    """values @ matrixᵀ, (..., N, m) and (..., n, m) -> (..., N, n), for few columns (m and n small, N large).
 
-    The result lies in memory column by column, whatever `values` does: loops over a handful of entries are slow.
+    The result is stored column by column, whatever the layout of `values`: inner loops over few entries are slow.
     """
-    if values.is_cuda:  # where products of matrices may be set to fewer digits (TF32) than coordinates need
+    if values.is_cuda:  # matrix products may be set to TF32, which is too imprecise for coordinates
         return (matrix[..., None] * values.mT[..., None, :, :]).sum(-2).mT
     return (matrix @ values.mT).mT

@@ -1,1 +1,1 @@
-"""Pixels on a grid: files, the door where images are checked, pyramids, and what of an image is not of the scene."""
+"""Images on a grid: file formats, input checks (`door`), pyramids, and masks for frames and outliers."""

@@ -1,4 +1,4 @@
-"""`as_image`: the one place where images are checked. Nothing that is given its result checks it again."""
+"""`as_image`: the one place where input images are checked. Code that receives its result does not check it again."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,27 +28,28 @@ def as_image(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Image:
-    """Check and convert one image of 2 or 3 spatial dimensions: a path, an array, a tensor, an `Image`, `Pixels`, or an image
-    of itk, SimpleITK, ANTs, nibabel, xarray, Pillow or numpy.ma; B = 1.
+    """Check one image of 2 or 3 spatial dimensions and convert it to an `Image` with B = 1.
+
+    `data`: a path, array, tensor, `Image`, `Pixels`, or an image of itk, SimpleITK, ANTs, nibabel, xarray, Pillow or numpy.ma.
 
     Args:
-        role: what messages call it.
-        mask: array or path of the image's spatial shape; nonzero counts. With one that the image itself has, both count.
+        role: the name of the image in error messages.
+        mask: array or path, of the image's spatial shape; nonzero is valid. It is intersected with the image's own mask.
         spacing: pixel lengths in array order; by default those of the file or object, else 1.
-        channel_axis: where the channels are; None when there are none; "auto": where the file or object says, else the last
-            axis of an array of three or more axes (the first of a tensor) when its length is 2 to 4, or an empty one.
-        channel: the number of the one channel that is compared; None for all.
-        nan: "error", or "mask" to leave NaN and infinite pixels out.
+        channel_axis: the axis of the channels; None for no channels; "auto": the axis that the file or object states, else
+            the last axis (of a tensor the first) of three or more if its length is 2 to 4, else an axis of length 1.
+        channel: the number of the one channel to compare; None for all.
+        nan: "error", or "mask" to mask NaN and infinite pixels.
 
     Raises:
-        InputError: anything that cannot be registered, in one sentence.
+        InputError: the data cannot be registered; the message gives the reason in one sentence.
     """
-    channel_axis = "auto" if isinstance(data, Image) else channel_axis  # an Image knows
+    channel_axis = "auto" if isinstance(data, Image) else channel_axis  # an Image has its own channel axis
     source = arranged(load(data, role), channel_axis, role, isinstance(data, Tensor), SMALLEST_SIDE)
     array = chosen(source.channels, channel, role)
     grid = _grid(array.shape[1:], spacing, source.grid, role)
-    with np.errstate(over="ignore"):  # what overflows is infinite, and said to be so below
-        array = np.array(array, dtype=np.float64 if dtype == torch.float64 else np.float32, order="C")  # a copy, always
+    with np.errstate(over="ignore"):  # values that overflow become infinite and are reported below
+        array = np.array(array, dtype=np.float64 if dtype == torch.float64 else np.float32, order="C")  # always a copy
     pixels = torch.as_tensor(array, device=device)[None]
     inside = _mask(mask, array.shape[1:], role)
     if isinstance(data, Image) and data.mask is not None:
@@ -58,7 +59,7 @@ def as_image(
     if own is not None:
         inside = own if inside is None else inside & own
     finite = np.isfinite(array).all(0)
-    if own is not None:  # what the image's own mask leaves out may hold anything
+    if own is not None:  # pixels outside the image's own mask may hold any value
         pixels = torch.where(torch.as_tensor(own, device=device), pixels, 0)
         finite |= ~own
     if not finite.all():
@@ -76,8 +77,12 @@ def as_image(
 
 
 def load(data: Any, role: str, labels: bool = False) -> Pixels:
-    """The pixels behind a path, array, tensor, `Image` or an image of another package, of a numeric dtype."""
-    data = _pixels(data, role) if isinstance(data, Image) else data
+    """The pixels of a path, array, tensor, `Image` or image of another package.
+
+    Raises:
+        InputError: it cannot be read, or its dtype is not bool, integer or real.
+    """
+    data = _from_image(data, role) if isinstance(data, Image) else data
     pixels = read_image(data, labels) if isinstance(data, (str, Path)) else from_object(data, role, labels)
     if pixels.array.dtype.kind not in "buif":
         raise InputError(
@@ -86,8 +91,8 @@ def load(data: Any, role: str, labels: bool = False) -> Pixels:
     return pixels
 
 
-def _pixels(image: Image, role: str) -> Pixels:
-    """What one prepared image holds, but for its mask, which hides no values as that of a masked array does."""
+def _from_image(image: Image, role: str) -> Pixels:
+    """The pixels and grid of an `Image` with B = 1, without its mask: values outside it are checked like all others."""
     if len(image.data) != 1:
         raise InputError(f"{role} image: expected an Image of one, got a batch of {len(image.data)}. Pass a list of images.")
     pixels = image.data[0].detach().cpu()

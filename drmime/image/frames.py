@@ -1,10 +1,11 @@
-"""Frames: flat surroundings that say where a picture ends, and show less of the scene than what they surround.
+"""Find frames (flat regions at the border of an image that are not part of the scene) and mask them.
 
-Black corners of a turned image, the surroundings of a fundus camera's disc, the air around a head: their outline would be taken
-for the strongest edge of all, and agrees best where frame lies on frame. The flat ground of nuclei, spots, labels or fibres
-touches the border too, but there the outlines are most of what there is to see. So a flat region is left out if it surrounds a
-picture, which is filled and has straight sides or is a disc, or a specimen with many edges inside. Of a volume only frames with
-flat sides are: there is more outline to each edge inside, it fixes the rotation, and a ball is a head and no frame.
+Examples are the black corners of a rotated image, the area around the disc of a fundus camera and the air around a head. The
+outline of a frame is often the strongest edge of the image, so that a metric is highest where the two frames overlap. The flat
+background of nuclei, spots, labels or fibres touches the border too, but there the outlines are most of the content. A flat
+region is therefore masked only if it surrounds a picture (a filled region with straight sides, or a disc) or a specimen with
+many edges inside. In a volume only frames with flat sides are masked: there the outline has more voxels for each edge inside,
+it determines the rotation, and a ball is a head rather than a picture.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,29 +29,29 @@ from torch import Tensor
 from drmime.geometry.grid import border
 from drmime.image.image import Image
 
-GROUND, PICTURE_FRAME = 1, 2  # kinds of frames
-CELLS = {2: 256, 3: 64}  # along the longest side, by dimension
-FLAT = 0.02  # of the intensity range: a frame varies less
-SMALLEST = 0.02  # share of the image; a smaller region is no frame
-LARGEST = 0.9  # share of the image; what fills less than the rest is an object, and not content in a frame
-INSIDE, OUTSIDE = 3, 2  # cells on either side of a frame's outline whose edges are the outline's
-LITTLE = 0.05  # edges inside by edges along the outline, below which the outline is all there is to see
-RICH = 0.3  # edges inside by edges along the outline: heads and specimens have 0.4 to 50
-AROUND = 0.4  # share of a ground that lies outside the convex hull of a specimen: 0.5 and more; of nuclei or fibres 0
-PICTURE = 0.95  # share of its convex hull that a picture in a frame fills
-EXPLAINED = 0.75  # share of a picture's outline that lies on long flat sides, or on one circle and such sides
-SIDE = {2: 0.2, 3: 0.4}  # of the longest side, by dimension: shorter pieces of an outline, or the caps of a ball, are not sides
-ROUND = 0.4  # share of the outline, of which less on one circle is no disc
-CLOSE = 1.0  # cells from a fitted side
-TRIALS = 200  # fits of a side through points drawn at random
-POINTS = 1000  # of an outline that are compared with a fit
+GROUND, PICTURE_FRAME = 1, 2  # kinds of frame: the background of a specimen, the surroundings of a picture
+CELLS = {2: 256, 3: 64}  # cells along the longest side, by dimension
+FLAT_TOLERANCE = 0.02  # largest deviation of intensities within a frame, as a share of the intensity range
+MIN_SHARE = 0.02  # share of the image; a smaller region is not a frame
+MAX_SHARE = 0.9  # share of the image; if a region is larger, the rest is an object and not content in a frame
+OUTLINE_INSIDE, OUTLINE_OUTSIDE = 3, 2  # cells on either side of a frame's outline whose gradients belong to the outline
+MIN_RICHNESS = 0.05  # ratio of squared gradients inside to those along the outline; below it the outline is the only content
+SPECIMEN_RICHNESS = 0.3  # the same ratio, above which the content is a specimen: heads and specimens have 0.4 to 50
+OUTSIDE_HULL = 0.4  # share of a background outside the convex hull of the content: specimens 0.5 and more, nuclei or fibres 0
+PICTURE_FILL = 0.95  # share of its convex hull that a picture in a frame fills at least
+REGULAR_SHARE = 0.75  # share of a picture's outline on long flat sides, or on one circle and such sides, at least
+MIN_SIDE = {2: 0.2, 3: 0.4}  # least length of a flat side, as a share of the longest: excludes arcs and the caps of a ball
+DISC_SHARE = 0.4  # share of the outline of a disc that lies on one circle at least
+FIT_TOLERANCE = 1.0  # cells; largest distance of an inlier from the fitted side or circle
+TRIALS = 200  # fits through points drawn at random (RANSAC)
+POINTS = 1000  # points of an outline that are compared with a fit, at most
 
 
 def without_frames(fixed: Image, moving: Image) -> tuple[Image, Image]:
-    """Both images, normalised, with their frames masked; as they are where they have none.
+    """Mask the frames of both images, which are normalised; an image without a frame is returned unchanged.
 
-    The ground of a specimen is left out in both or in neither: where one image shows little but the specimen's outline, the
-    outline of the other is what it can be compared with.
+    The background of a specimen is masked in both images or in neither: if one image shows little but the specimen's outline,
+    it can only be compared with the outline in the other.
     """
     found = [frame(image) for image in (fixed, moving)]
     both = torch.stack([kinds.cpu().flatten(1).amax(1) > 0 for kinds in found]).all(0)
@@ -58,21 +59,21 @@ def without_frames(fixed: Image, moving: Image) -> tuple[Image, Image]:
 
 
 def _masked(image: Image, found: Tensor, grounds: Tensor) -> Image:
-    """`image` without what `frame` found, grounds for those of the batch of which `grounds` (B,) says so."""
+    """Mask what `frame` found in `image`; `GROUND` only for those images of the batch where `grounds` (B,) is true."""
     grounds = grounds.to(found.device).view(-1, *[1] * (found.ndim - 1))
     out = ((found == PICTURE_FRAME) | ((found == GROUND) & grounds)).to(image.data)
     if not out.any():
         return image
     content = 1 - F.interpolate(out, size=image.grid.shape, mode="nearest")
     content = content if image.mask is None else content * image.mask
-    some = content.flatten(1).any(1).view(-1, *[1] * (content.ndim - 1))  # a frame is never all that a mask leaves
+    some = content.flatten(1).any(1).view(-1, *[1] * (content.ndim - 1))  # never mask all that is left of an image
     return replace(image, mask=torch.where(some, content, torch.ones_like(content) if image.mask is None else image.mask))
 
 
 def frame(image: Image) -> Tensor:
-    """`PICTURE_FRAME` in the frame of a picture, `GROUND` in that of a specimen, 0 elsewhere, for each image.
+    """Frames of each image: `PICTURE_FRAME` around a picture, `GROUND` around a specimen, 0 elsewhere. (B, 1, *cells)
 
-    On cells that `torch.nn.functional.interpolate` spreads over the image, which is normalised. shape: (B, 1, *cells)
+    The image is normalised. Cells are a coarse grid over it, as `torch.nn.functional.interpolate` with mode "nearest" reads it.
     """
     shape, ndim = image.grid.shape, image.grid.ndim
     cells = [max(1, round(length * min(1, CELLS[ndim] / max(shape)))) for length in shape]
@@ -81,11 +82,11 @@ def frame(image: Image) -> Tensor:
     found = np.zeros((len(mean), 1, *cells), np.float32)
     for number in range(len(mean)):
         edges = _edges(mean[number])
-        regions = {region.tobytes(): region for region in _candidates(mean[number], exact[number])}  # some are the same
+        regions = {region.tobytes(): region for region in _candidates(mean[number], exact[number])}  # without duplicates
         for region in regions.values():
-            if kind := _kind(region, edges):
+            if kind := _classified(region, edges):
                 part = found[number, 0]
-                wide = binary_dilation(region, _box(ndim))  # with cells that the outline crosses
+                wide = binary_dilation(region, _box(ndim))  # includes cells that the outline crosses
                 part[wide] = np.maximum(part[wide], kind)
     return torch.as_tensor(found).to(image.data)
 
@@ -101,10 +102,10 @@ def _edges(mean: np.ndarray) -> np.ndarray:
 
 
 def _candidates(mean: np.ndarray, exact: np.ndarray) -> Iterator[np.ndarray]:
-    """Flat regions (*cells) that touch the border: as the border mostly is, or as dark as it gets, to the bit or nearly."""
+    """Flat regions (*cells) at the border, of its median or the image's lowest value, exactly or within `FLAT_TOLERANCE`."""
     outer = border(mean.shape[1:]).numpy()
-    smooth = uniform_filter(mean, (0, *[3] * outer.ndim))  # noise must not keep parts of one ground from each other
-    for pixels, tolerance in ((exact, 1e-6), (smooth, FLAT)):
+    smooth = uniform_filter(mean, (0, *[3] * outer.ndim))  # so that noise does not split a background
+    for pixels, tolerance in ((exact, 1e-6), (smooth, FLAT_TOLERANCE)):
         flat = pixels.reshape(len(pixels), -1)
         for value in (np.median(pixels[:, outer], 1), flat.min(1)):
             away = np.abs(pixels - value.reshape(-1, *[1] * outer.ndim)).max(0)
@@ -112,26 +113,26 @@ def _candidates(mean: np.ndarray, exact: np.ndarray) -> Iterator[np.ndarray]:
             yield binary_opening(np.pad(region, 2, "edge"), _box(outer.ndim))[(slice(2, -2),) * outer.ndim]
 
 
-def _kind(region: np.ndarray, edges: np.ndarray) -> int:
-    """What `region` (*cells) is: `PICTURE_FRAME`, `GROUND` of a specimen that shows more than its outline, or 0, no frame."""
-    if not SMALLEST < region.mean() < LARGEST:
+def _classified(region: np.ndarray, edges: np.ndarray) -> int:
+    """Classify `region` (*cells): `PICTURE_FRAME`, `GROUND` of a specimen that shows more than its outline, or 0 (no frame)."""
+    if not MIN_SHARE < region.mean() < MAX_SHARE:
         return 0
     content, box = ~region, _box(region.ndim)
-    inner = ~binary_dilation(region, box, iterations=INSIDE)
-    outline = ~inner & ~binary_erosion(region, box, iterations=OUTSIDE, border_value=True)
+    inner = ~binary_dilation(region, box, iterations=OUTLINE_INSIDE)
+    outline = ~inner & ~binary_erosion(region, box, iterations=OUTLINE_OUTSIDE, border_value=True)
     richness = edges[inner].sum() / max(edges[outline].sum(), 1e-30)
-    if richness <= LITTLE:
+    if richness <= MIN_RICHNESS:
         return 0
     hull = _hull(content)
-    if content.sum() > PICTURE * hull.sum() and _regular(hull):
+    if content.sum() > PICTURE_FILL * hull.sum() and _regular(hull):
         return PICTURE_FRAME
-    if region.ndim == 2 and richness > RICH and (region & ~hull).sum() > AROUND * region.sum():
+    if region.ndim == 2 and richness > SPECIMEN_RICHNESS and (region & ~hull).sum() > OUTSIDE_HULL * region.sum():
         return GROUND
     return 0
 
 
 def _hull(content: np.ndarray) -> np.ndarray:
-    """The cells whose middle lies in the convex hull of those that are set; all where they do not span the space."""
+    """The cells whose centre lies in the convex hull of the set cells; all cells if the set cells do not span the space."""
     edge = np.argwhere(content & ~binary_erosion(content, _box(content.ndim)))
     try:
         sides = ConvexHull(edge).equations
@@ -147,39 +148,39 @@ def _hull(content: np.ndarray) -> np.ndarray:
 def _regular(hull: np.ndarray) -> bool:
     """Whether most of the outline of `hull` (*cells) lies on few long flat sides or, in 2-D, on one circle and such sides.
 
-    That of the hull, not of the content, in which dark parts and compression leave notches.
+    The outline is that of the hull, not of the content: dark parts and compression make the outline of the content irregular.
     """
     random, ndim = np.random.default_rng(0), hull.ndim
     outline = np.argwhere(~hull & binary_dilation(hull, generate_binary_structure(ndim, 1))).astype(float)
     points = outline[random.permutation(len(outline))[:POINTS]]
     if len(points) <= ndim + 1:
         return False
-    shortest = (SIDE[ndim] * max(hull.shape)) ** (ndim - 1) * len(points) / len(outline)  # points of a side
+    shortest = (MIN_SIDE[ndim] * max(hull.shape)) ** (ndim - 1) * len(points) / len(outline)  # in points
     rests = [points]
-    if ndim == 2 and (disc := _closest(points, ndim + 1, _from_circle, random)).sum() > ROUND * len(points):
+    if ndim == 2 and (disc := _inliers(points, ndim + 1, _from_circle, random)).sum() > DISC_SHARE * len(points):
         rests.append(points[~disc])
-    return any(len(_beside_sides(rest, shortest, random)) < (1 - EXPLAINED) * len(points) for rest in rests)
+    return any(len(_without_flat_sides(rest, shortest, random)) < (1 - REGULAR_SHARE) * len(points) for rest in rests)
 
 
-def _beside_sides(points: np.ndarray, shortest: float, random: np.random.Generator) -> np.ndarray:
-    """What of an outline is left without its flat sides of at least `shortest` points."""
+def _without_flat_sides(points: np.ndarray, shortest: float, random: np.random.Generator) -> np.ndarray:
+    """The points of an outline that are not on flat sides of at least `shortest` points."""
     ndim = points.shape[1]
     while len(points) > max(ndim, shortest):
-        side = _closest(points, ndim, _from_plane, random)
+        side = _inliers(points, ndim, _from_plane, random)
         if side.sum() < shortest:
             break
         points = points[~side]
     return points
 
 
-def _closest(
+def _inliers(
     points: np.ndarray,
     needed: int,
     distances: Callable[[np.ndarray, np.ndarray], np.ndarray],
     random: np.random.Generator,
 ) -> np.ndarray:
-    """Which points (N, D) are close to the one fit, of many through points drawn at random, that has most of them. (N,)"""
-    close = distances(points[random.integers(0, len(points), (TRIALS, needed))], points) <= CLOSE
+    """The inliers among points (N, D) of the best of `TRIALS` fits through `needed` points drawn at random. -> (N,), bool"""
+    close = distances(points[random.integers(0, len(points), (TRIALS, needed))], points) <= FIT_TOLERANCE
     return close[close.sum(1).argmax()]
 
 

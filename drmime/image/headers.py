@@ -1,6 +1,6 @@
-"""What headers declare: it fits into memory, it is there, and it lies in the header's own folder.
+"""Check headers before ITK reads a file: the declared pixels fit into memory, are complete, and lie in the header's own folder.
 
-ITK reads what is missing as zeros, goes on where a compressed stream is broken, and follows a header to any file.
+ITK itself reads missing pixels as zeros, ignores errors in a compressed stream, and opens any file that a header names.
 """
 
 import math
@@ -12,17 +12,25 @@ from pathlib import Path
 
 from drmime.errors import InputError
 
-LONGEST = 2**24  # bytes of a header, its pixels aside
-DEFLATE = 1100  # the most that a compressed file can grow
-CHUNK = 2**20
-GZIP = b"\x1f\x8b"  # how a member of a gzip file begins
-META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG_LONG": 8, "LONG": 4, "FLOAT": 4, "DOUBLE": 8}  # of MET_UCHAR and so on
+MAX_HEADER = 2**24  # bytes; largest header that is read, without pixels
+MAX_COMPRESSION = 1100  # largest ratio of decompressed to compressed size
+CHUNK = 2**20  # bytes read or decompressed at a time
+GZIP_MAGIC = b"\x1f\x8b"  # first bytes of each member of a gzip file
+META_BYTES = {
+    "CHAR": 1,
+    "SHORT": 2,
+    "INT": 4,
+    "LONG_LONG": 8,
+    "LONG": 4,
+    "FLOAT": 4,
+    "DOUBLE": 8,
+}  # ElementType without "MET_" and "U"
 NRRD_BYTES = {"float": 4, "double": 8, "char": 1, "short": 2, "int": 4, "longlong": 8, "long": 8}
 META, NRRD = (".mha", ".mhd"), (".nrrd", ".nhdr")
 
 
 def memory() -> int:
-    """Bytes of this machine's memory."""
+    """The memory of this machine in bytes; 16 GiB where the system does not state it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not POSIX
@@ -30,39 +38,39 @@ def memory() -> int:
 
 
 def fits(path: Path, size: int, packed: bool = False) -> None:
-    """Compare the bytes that a header declares with the memory and, of a `packed` file, with what it can hold.
+    """Check that the `size` in bytes that a header declares fits into memory and, if the file is `packed`, into the file.
 
     Raises:
-        InputError: more than either.
+        InputError: it is larger than the memory, or than a compressed file of this size can hold.
     """
     if size > memory():
         raise InputError(f"{path}: declares {size / 2**30:.3g} GiB of pixels, this machine has {memory() / 2**30:.3g} GiB")
-    if packed and size > DEFLATE * path.stat().st_size + 2**16:
+    if packed and size > MAX_COMPRESSION * path.stat().st_size + 2**16:
         raise InputError(f"{path}: truncated or damaged: {path.stat().st_size} bytes cannot hold the {size} it declares")
 
 
 def check_meta(path: Path) -> None:
-    """A MetaImage file (.mha, .mhd).
+    """Check a MetaImage file (.mha, .mhd).
 
     Raises:
-        InputError: it points elsewhere, or ends before its pixels do.
+        InputError: it refers to a file outside its folder, or its pixels are incomplete or damaged.
     """
     fields, data, offset = _header(path)
     sizes = [int(word) for word in fields.get("dimsize", "").split()]
     kind = fields.get("elementtype", "").removeprefix("MET_").removeprefix("U").removesuffix("_ARRAY")
     expected = math.prod([*sizes, int(fields.get("elementnumberofchannels", "1"))]) * META_BYTES.get(kind, 1)
     offset = offset if data == path else max(0, int(fields.get("headersize", "0")))
-    if fields.get("binarydata", "true").lower() == "false":  # numbers as text
+    if fields.get("binarydata", "true").lower() == "false":  # pixels are stored as text
         return
     compressed = fields.get("compresseddata", "false").lower() == "true"
-    _whole(path, data, offset, expected, compressed)
+    _check_complete(path, data, offset, expected, compressed)
 
 
 def check_nrrd(path: Path) -> None:
-    """An NRRD file (.nrrd, .nhdr).
+    """Check an NRRD file (.nrrd, .nhdr).
 
     Raises:
-        InputError: it points elsewhere, or ends before its pixels do.
+        InputError: it refers to a file outside its folder, or its pixels are incomplete or damaged.
     """
     fields, data, offset = _header(path)
     kind = re.sub(r"unsigned|signed|u(?=int)|_t|\s|\d+", "", fields.get("type", ""))
@@ -71,11 +79,11 @@ def check_nrrd(path: Path) -> None:
     expected = math.prod([int(word) for word in fields.get("sizes", "").split()]) * size
     encoding = fields.get("encoding", "raw").lower()
     if encoding in ("raw", "gzip", "gz") and not {"line skip", "lineskip", "byte skip", "byteskip"} & {*fields}:
-        _whole(path, data, offset, expected, encoding != "raw")
+        _check_complete(path, data, offset, expected, encoding != "raw")
 
 
 def companion(path: Path) -> Path | None:
-    """The file beside a header that holds its pixels; None where there is none."""
+    """The other file of a header and its pixels that are stored in two files; None if there is no other file."""
     ending = path.suffix.lower()
     if ending in (".hdr", ".img"):
         other = path.with_suffix(".img" if ending == ".hdr" else ".hdr")
@@ -87,10 +95,10 @@ def companion(path: Path) -> Path | None:
 
 
 def neighbour(header: Path, name: str) -> Path:
-    """A file that a header names, in the header's own folder.
+    """The path of the file `name` that a header refers to.
 
     Raises:
-        InputError: elsewhere, a list, or not there.
+        InputError: it is not in the header's own folder, does not exist, or is a list of files.
     """
     if not name or Path(name).name != name or "\\" in name or "%" in name or name.split()[0].upper() == "LIST":
         raise InputError(
@@ -102,7 +110,7 @@ def neighbour(header: Path, name: str) -> Path:
 
 
 def _header(path: Path) -> tuple[dict[str, str], Path, int]:
-    """The fields of a header, the file that holds its pixels, and where in it they begin, as far as the header's end tells."""
+    """The fields of a header, the file of its pixels, and their offset there: the header's end, or 0 in a second file."""
     meta = path.suffix.lower() in META
     fields, end = _fields(path, "=" if meta else ":", "elementdatafile" if meta else "")
     place = fields.get("elementdatafile", "local") if meta else fields.get("data file", fields.get("datafile", ""))
@@ -111,10 +119,10 @@ def _header(path: Path) -> tuple[dict[str, str], Path, int]:
 
 
 def _fields(path: Path, sign: str, last: str) -> tuple[dict[str, str], int]:
-    """The keys, in small letters, and values of a text header, and where it ends: after the key `last` or an empty line."""
+    """The keys (lower case) and values of a text header, and its end in bytes: after the key `last` or an empty line."""
     fields: dict[str, str] = {}
     with path.open("rb") as file:
-        while file.tell() < LONGEST and (line := file.readline(LONGEST)):
+        while file.tell() < MAX_HEADER and (line := file.readline(MAX_HEADER)):
             text = line.decode("utf-8", "replace").strip()
             if not text:
                 break
@@ -126,29 +134,29 @@ def _fields(path: Path, sign: str, last: str) -> tuple[dict[str, str], int]:
         return fields, file.tell()
 
 
-def _whole(path: Path, data: Path, offset: int, expected: int, compressed: bool) -> None:
-    """An InputError where a file ends before its pixels do, or its compressed stream is broken."""
+def _check_complete(path: Path, data: Path, offset: int, expected: int, compressed: bool) -> None:
+    """Raise an InputError if the pixels are incomplete or their compressed stream is damaged."""
     if not compressed:
         found = data.stat().st_size - offset
     else:
         try:
-            found = sum(map(len, _inflated(data, offset)))
+            found = sum(map(len, _decompressed(data, offset)))
         except (zlib.error, EOFError) as error:
             raise InputError(f"{path}: damaged: its compressed pixels cannot be read ({error})") from error
     if found < expected:
         raise InputError(f"{path}: truncated: expected {expected} bytes of pixels, got {found}")
 
 
-def _inflated(path: Path, offset: int) -> Iterator[bytes]:
-    """The content of a zlib or gzip stream, whose checksum is compared at its end."""
-    stream = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either kind
+def _decompressed(path: Path, offset: int) -> Iterator[bytes]:
+    """The decompressed content of a zlib or gzip stream, in chunks; zlib checks the checksum at the end."""
+    stream = zlib.decompressobj(zlib.MAX_WBITS | 32)  # zlib or gzip
     with path.open("rb") as file:
         file.seek(offset)
         while chunk := file.read(CHUNK):
             while chunk:
                 yield stream.decompress(chunk, CHUNK)
                 chunk = stream.unconsumed_tail
-                if stream.eof and stream.unused_data.startswith(GZIP):  # another member
+                if stream.eof and stream.unused_data.startswith(GZIP_MAGIC):  # another member follows
                     chunk, stream = stream.unused_data, zlib.decompressobj(zlib.MAX_WBITS | 32)
                 elif stream.eof:
                     return

@@ -1,4 +1,4 @@
-"""`Image`: pixels on a grid, with a mask; how they are interpolated and normalised."""
+"""`Image`: pixels on a grid, with a mask; interpolation, normalisation and batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,50 +12,52 @@ from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply
 
-SMALLEST_SIDE = 8  # pixels; below this no level holds anything to align
-VALID = 0.999  # a point counts when this share of the pixels it is interpolated from is inside the mask
+SMALLEST_SIDE = 8  # pixels; smaller images hold too little to align
+VALID = 0.999  # a point is inside the mask if the mask interpolated there is larger
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A batch of images on one grid; `mask` is 1 where a pixel counts, None when all do."""
+    """A batch of images on one grid; `mask` is 1 at valid pixels and 0 elsewhere, None if all pixels are valid."""
 
     data: Tensor  # shape: (B, C, *grid.shape), floating point
     grid: Grid
     mask: Tensor | None = None  # shape: (B, 1, *grid.shape), same dtype as data
-    coarser: list["Image"] = field(default_factory=list, init=False, repr=False)  # made once, by `Pyramid.of`
+    coarser: list["Image"] = field(
+        default_factory=list, init=False, repr=False
+    )  # levels of the pyramid, cached by `Pyramid.of`
 
     def at(self, points: Tensor, world_from_points: Tensor) -> tuple[Tensor, Tensor]:
         """Linear interpolation at `points` (B, N, D) of any frame: values (B, N, C), inside (B, N) of data's dtype.
 
-        `world_from_points` (B or 1, D+1, D+1) is float64 and is joined with the image's own geometry before it meets
-        the points, on their device, so that large world coordinates cost no precision. Outside the image, outside the mask and
-        behind a projective horizon `inside` is 0.
+        `world_from_points` (B or 1, D+1, D+1), float64, is multiplied with the image's own matrix before it is applied to the
+        points, on its device, so that large world coordinates lose no precision. `inside` is 0 outside the image, outside the
+        mask and behind a projective horizon.
         """
         unit_from_points = (self.grid.unit_from_world.to(world_from_points.device) @ world_from_points).to(points)
         values, inside = read_unit([self], *(part[None] for part in apply(unit_from_points, points)))
         return values[0], inside[0]
 
     def pair(self, number: int) -> "Image":
-        """One of the batch, B = 1."""
+        """The image `number` of the batch, with B = 1."""
         return Image(self.data[number, None], self.grid, None if self.mask is None else self.mask[number, None])
 
     def copies(self, count: int) -> "Image":
-        """The one image `count` times, without copying it; B = 1 before."""
+        """A batch that repeats this image (B = 1) `count` times without copying its data."""
         mask = None if self.mask is None else self.mask.expand(count, *self.mask.shape[1:])
         return Image(self.data.expand(count, *self.data.shape[1:]), self.grid, mask)
 
     def normalised(self, reference: "Image | None" = None) -> "Image":
-        """Each channel mapped to [0, 1] between its 0.1 % and 99.9 % quantiles inside the mask, and clipped there.
+        """Map each channel linearly so that its 0.1 % and 99.9 % quantiles inside the mask become 0 and 1, and clip to [0, 1].
 
-        Quantiles, because one hot pixel ruins a minimum and maximum. With a `reference` of as many channels its
-        quantiles are used, so that intensities stay comparable.
+        Quantiles are robust to hot pixels, unlike the minimum and maximum. With a `reference` (an image with as many
+        channels) its quantiles are used, so that intensities stay comparable.
         """
         low, high = (reference or self)._range()
         return replace(self, data=((self.data - low) / torch.where(high > low, high - low, 1)).clamp_(0, 1))
 
     def _range(self) -> tuple[Tensor, Tensor]:
-        """Robust minimum and maximum of each channel; the true ones where nearly all pixels are equal. (B, C, 1, ...)"""
+        """The 0.1 % and 99.9 % quantiles of each channel; minimum and maximum if these are equal. (B, C, 1, ...) each"""
         shape = (*self.data.shape[:2], *[1] * self.grid.ndim)
         low, high = self.data.new_empty(shape), self.data.new_empty(shape)
         for b, c in np.ndindex(*shape[:2]):
@@ -68,13 +70,13 @@ class Image:
 
 
 def read_unit(images: Sequence[Image], unit: Tensor, in_front: Tensor) -> tuple[Tensor, Tensor]:
-    """`Image.at` on L images, at unit coordinates (L, B, N, D) that have an image where `in_front` (L, B, N) says so.
+    """`Image.at` on L images, at unit coordinates (L, B, N, D); points where `in_front` (L, B, N) is false are outside.
 
-    Returns values (L, B, N, C), which lie in memory channel by channel, and inside (L, B, N).
+    Returns values (L, B, N, C), stored channel by channel, and inside (L, B, N).
     """
     inside = in_front & (unit.detach().abs() <= 1).all(-1)
-    if unit.device.type != "cpu" or not unit.detach().sum().isfinite():  # a quick look; elsewhere it would be a wait
-        unit = unit.nan_to_num()  # outside as anywhere else; torch 2.13 on the CPU ends the process at a NaN on its way back
+    if unit.device.type != "cpu" or not unit.detach().sum().isfinite():  # a fast test for NaN; on a GPU it would synchronise
+        unit = unit.nan_to_num()  # these are outside already; torch 2.13 on the CPU crashes in the backward pass at NaN
     values = torch.stack([_sample(image.data, places) for image, places in zip(images, unit, strict=True)])
     for image, places, part in zip(images, unit.detach(), inside, strict=True):
         if image.mask is not None:
@@ -83,9 +85,9 @@ def read_unit(images: Sequence[Image], unit: Tensor, in_front: Tensor) -> tuple[
 
 
 def _sample(data: Tensor, unit: Tensor) -> Tensor:
-    """(B, C, *shape) at unit coordinates (B, N, D), linear, edge pixels continued. -> (B, C, N)
+    """Interpolate (B, C, *shape) linearly at unit coordinates (B, N, D), edge pixels replicated. -> (B, C, N)
 
-    The only place that knows `align_corners` of images.
+    This is the only place where `align_corners` of images is set.
     """
     batch, count, ndim = unit.shape
     grid = unit.view(batch, *[1] * (ndim - 1), count, ndim)
@@ -94,7 +96,7 @@ def _sample(data: Tensor, unit: Tensor) -> Tensor:
 
 
 def batch(images: Sequence[Image], role: str) -> Image:
-    """Put single images of equal grid and channels in one batch.
+    """Join single images with equal grids and channels into one batch; `role` is their name in messages.
 
     Raises:
         InputError: shapes, spacings or channel counts differ.

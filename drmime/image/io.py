@@ -1,4 +1,4 @@
-"""Files: images in, pictures and results out. Whatever is written appears whole or not at all."""
+"""Read and write images, text and landmarks. Writing is atomic: a file appears complete or not at all."""
 
 import contextlib
 import csv
@@ -18,20 +18,21 @@ from drmime.image.pixels import MOST_CHANNELS, Pixels
 from drmime.image.readers import MEDICAL, PICTURES, READERS, read_picture
 from drmime.image.writers import WRITERS, channels_last
 
-TWO_FILES = (".mhd", ".nhdr", ".img", ".hdr")  # header and pixels: they cannot appear whole or not at all
-DRAFT = ".part-"  # how the name begins of what is being written
-PROBED = 2**20  # bytes that are written at once to see whether there is room
-STALE = 3600  # seconds after which a draft is nobody's
+TWO_FILES = (".mhd", ".nhdr", ".img", ".hdr")  # header and pixels in separate files, which cannot be written atomically
+DRAFT_PREFIX = ".part-"  # prefix of the name of a file while it is being written
+PROBE_BYTES = 2**20  # bytes written at a time to test for free space
+STALE_SECONDS = 3600  # seconds after which a draft counts as abandoned
 
 
 def read_image(path: str | Path, labels: bool = False) -> Pixels:
-    """Pixels in array order and what the file states of their axes; world is the file's own, LPS millimetres of medical ones.
+    """Read an image file: pixels in array order, their axes and grid as the file states them.
 
-    NumPy's .npy, TIFF (axes and pixel lengths by OME or ImageJ metadata), every picture that Pillow reads, upright as EXIF
-    says, and medical formats by nibabel and SimpleITK (extra `medical`). With `labels` a palette's entries stay as they are.
+    Formats: NumPy (.npy), TIFF (axes and pixel lengths from OME or ImageJ metadata), every picture that Pillow reads (rotated
+    as EXIF states), and medical formats by nibabel and SimpleITK (extra `medical`; world in LPS millimetres). With `labels`
+    a palette image gives its indices instead of colours.
 
     Raises:
-        InputError: no such file, not an image, empty, truncated or damaged, larger than the memory.
+        InputError: the file does not exist, is no image, is empty, truncated or damaged, or is larger than the memory.
     """
     path = existing_file(path, "an image file")
     if path.stat().st_size == 0:
@@ -41,7 +42,7 @@ def read_image(path: str | Path, labels: bool = False) -> Pixels:
     except InputError as error:
         text = str(error)
         raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from error
-    except Exception as error:  # readers raise nearly anything on a broken file
+    except Exception as error:  # readers raise many kinds of errors on a damaged file
         if "imagecodecs" in str(error):
             raise InputError(f"{path}: this compression needs imagecodecs: pip install 'drmime[tiff]'") from error
         raise InputError(
@@ -50,12 +51,13 @@ def read_image(path: str | Path, labels: bool = False) -> Pixels:
 
 
 def write_image(path: str | Path, array: np.ndarray, grid: Grid | None = None) -> None:
-    """Write pixels in the format of the ending; medical formats and TIFF keep the lengths of `grid`, medical ones its place.
+    """Write pixels in the format of the file's ending.
 
-    `array` has the axes of `grid`, and at most one more, for channels.
+    Medical formats and TIFF store the spacing of `grid`, medical formats also its origin and direction. `array` has the axes
+    of `grid`, and at most one more, for channels.
 
     Raises:
-        InputError: an ending that no writer knows, pixels the format cannot hold, or a place that cannot be written.
+        InputError: an unknown ending, pixels that the format cannot hold, or a path that cannot be written.
     """
     path, array = Path(path), np.asarray(array)
     suffix = _ending(path)
@@ -67,7 +69,7 @@ def write_image(path: str | Path, array: np.ndarray, grid: Grid | None = None) -
     if suffix in PICTURES and pixels.ndim > 2 + (pixels.shape[-1] in (3, 4)):
         raise InputError(f"{path}: {suffix} holds 2-D images, got shape {array.shape}. Use .tif, .npy or a medical format.")
     write = WRITERS[suffix]
-    several = pixels.ndim > 2 and 2 <= pixels.shape[-1] <= MOST_CHANNELS  # as `register` takes it
+    several = pixels.ndim > 2 and 2 <= pixels.shape[-1] <= MOST_CHANNELS  # the rule by which `register` finds channels
     place = Grid.regular(pixels.shape[:-1] if several else pixels.shape) if grid is None else grid
     try:
         write_atomically(path, lambda file: write(file, pixels, place), suffix, pixels.nbytes)
@@ -90,48 +92,48 @@ def _first_line(error: Exception) -> str:
 
 
 def write_atomically(path: Path, write: Callable[[Path], None], suffix: str = "", size: int = 0) -> None:
-    """Let `write` fill a neighbour of `path`, then put it in place in one step; folders are made as needed.
+    """Let `write` fill a temporary file in the folder of `path`, then rename it to `path`; folders are made as needed.
 
-    `size`: bytes that it is about to take, so that a full disk is told from other troubles of a writer.
+    `size`: bytes that it will need at least; after an error, free space is tested to distinguish a full disk from other errors.
 
     Raises:
-        InputError: the place cannot be written.
+        InputError: `path` cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f"{DRAFT}{_here()}-{os.getpid()}-", suffix=suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{DRAFT_PREFIX}{_machine_id()}-{os.getpid()}-", suffix=suffix, dir=path.parent)
         os.close(handle)
         draft = Path(name)
         try:
             try:
                 write(draft)
-            except Exception:  # many writers do not tell a full disk from pixels that they cannot hold
-                _probe(draft, size)
+            except Exception:  # many writers raise the same error for a full disk and for pixels that they cannot hold
+                _check_space(draft, size)
                 raise
             with draft.open("rb+") as file:
-                os.fsync(file.fileno())  # or a power cut could leave the name without its content
+                os.fsync(file.fileno())  # so that after a power failure the renamed file has its content
             draft.chmod(0o666 & ~_umask())
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
-        if error.errno is None:  # not the system's word: a writer that refuses the pixels
+        if error.errno is None:  # not from the operating system: the writer refuses the pixels
             raise
         raise InputError(f"cannot write {path}: {error.strerror}. Choose another place.") from error
 
 
-def _probe(draft: Path, size: int) -> None:
-    """Raises: OSError: so many bytes cannot be written there."""
-    with draft.open("wb") as file:  # buffered: a bare write would be cut without a word
-        for _ in range(0, size, PROBED):
-            file.write(bytes(PROBED))
+def _check_space(draft: Path, size: int) -> None:
+    """Write `size` bytes to `draft`. Raises: OSError: there is not enough space."""
+    with draft.open("wb") as file:  # buffered: an unbuffered write may write fewer bytes without an error
+        for _ in range(0, size, PROBE_BYTES):
+            file.write(bytes(PROBE_BYTES))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8; half of a character, as in the name of a file that is no text, becomes its escape.
+    """Write text in UTF-8; lone surrogates, as in file names that are not UTF-8, are written as escapes.
 
     Raises:
-        InputError: the place cannot be written.
+        InputError: `path` cannot be written.
     """
 
     def fill(draft: Path) -> None:
@@ -141,25 +143,26 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sweep(folder: Path, below: bool = False) -> None:
-    """Delete what writers that were killed have left in `folder`, or anywhere below it: of this machine at once, else once it
-    is an hour old.
+    """Delete drafts that killed writers have left in `folder`, or anywhere `below` it.
+
+    Drafts of ended processes of this machine are deleted at once, others when they are an hour old.
     """
-    for draft in folder.rglob(f"{DRAFT}*") if below else folder.glob(f"{DRAFT}*"):
+    for draft in folder.rglob(f"{DRAFT_PREFIX}*") if below else folder.glob(f"{DRAFT_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if draft.stat().st_mtime < time.time() - STALE or _left(draft.name):
+            if draft.stat().st_mtime < time.time() - STALE_SECONDS or _is_abandoned(draft.name):
                 draft.unlink()
 
 
-def _here() -> str:
-    """A word for this machine, which names of files can hold."""
+def _machine_id() -> str:
+    """An identifier of this machine that is valid in file names."""
     return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
-def _left(name: str) -> bool:
-    """Whether the process of this machine that wrote a draft is gone."""
-    machine, _, rest = name.removeprefix(DRAFT).partition("-")
+def _is_abandoned(name: str) -> bool:
+    """Whether a draft is from this machine and the process that wrote it has ended."""
+    machine, _, rest = name.removeprefix(DRAFT_PREFIX).partition("-")
     number = rest.partition("-")[0]
-    if machine != _here() or not number.isdecimal() or os.name != "posix":
+    if machine != _machine_id() or not number.isdecimal() or os.name != "posix":
         return False
     try:
         os.kill(int(number), 0)
@@ -175,10 +178,10 @@ def _umask() -> int:
 
 
 def read_landmarks(path: str | Path) -> np.ndarray:
-    """Points of a CSV with columns x, y[, z], or X, Y[, Z]: pixels, 0-based, pixel centres. -> (N, D)
+    """Read a CSV with columns x, y[, z] or X, Y[, Z]: pixel centres, 0-based, in pixels. -> points (N, D)
 
     Raises:
-        InputError: no such file, no such columns, or something that is not a number.
+        InputError: the file does not exist, a column is missing, or a value is not a finite number.
     """
     path = existing_file(path, "a landmark file")
     try:

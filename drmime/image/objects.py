@@ -1,6 +1,6 @@
-"""Images of other packages: their pixels, geometry and masks, taken by what the objects offer.
+"""Convert image objects of other packages to `Pixels`: values, geometry and mask.
 
-No package is imported for it: whoever has such an object has imported its package already.
+Objects are recognised by their attributes. No package is imported: a caller that has such an object has imported it already.
 """
 
 import sys
@@ -15,15 +15,15 @@ from drmime.errors import InputError
 from drmime.image.pixels import Pixels
 from drmime.image.readers import from_nifti, from_picture, from_simpleitk, placed
 
-CHANNELS = ("c", "channel", "channels", "band", "bands", "rgb", "rgba", "component")  # names of a dimension, in small letters
-EVEN = 1e-3  # share of a step by which coordinates may be off a regular grid
+CHANNELS = ("c", "channel", "channels", "band", "bands", "rgb", "rgba", "component")  # lower-case names of a channel dimension
+SPACING_TOLERANCE = 1e-3  # largest deviation of a coordinate step from the mean step, as a share of it
 
 
 def from_object(data: Any, role: str, labels: bool = False) -> Pixels:
-    """Pixels of an array, a tensor, or an image of itk, SimpleITK, ANTs, nibabel, xarray, Pillow or numpy.ma.
+    """Convert an array, a tensor, or an image of itk, SimpleITK, ANTs, nibabel, xarray, Pillow or numpy.ma.
 
     Raises:
-        InputError: none of these, or one that cannot be taken.
+        InputError: the object is none of these or cannot be converted; the message begins with `role`.
     """
     try:
         if isinstance(data, Pixels):
@@ -41,7 +41,7 @@ def from_object(data: Any, role: str, labels: bool = False) -> Pixels:
     except InputError as error:
         text = str(error)
         raise InputError(text if text.startswith(role) else f"{role} image: {text}") from error
-    except Exception as error:  # whatever another package's object raises
+    except Exception as error:  # objects of other packages may raise any error
         raise InputError(f"{role} image: a {type(data).__name__} that cannot be taken as an array ({error})") from error
 
 
@@ -53,7 +53,7 @@ def _array(data: Any) -> np.ndarray:
 
 
 def _of_tensor(tensor: Tensor) -> np.ndarray:
-    """Raises: InputError: a tensor without values, or of another than a dense layout."""
+    """Raises: InputError: the tensor has no values (device meta) or is not dense."""
     if tensor.is_meta:
         raise InputError("expected a tensor with values, got one on the device meta")
     if tensor.layout != torch.strided:
@@ -78,7 +78,7 @@ def _of_itk(image: Any) -> Pixels:
 
 
 def _of_ants(image: Any) -> Pixels:
-    """Arrays of ANTs have x first, channels last."""
+    """ANTs stores arrays with x first and channels last."""
     array, ndim = np.asarray(image.numpy()), image.dimension
     several = array.ndim > ndim
     axes = [*reversed(range(ndim)), *range(ndim, array.ndim)]
@@ -88,12 +88,12 @@ def _of_ants(image: Any) -> Pixels:
 
 
 def _of_xarray(data: Any) -> Pixels:
-    """Dimensions by name; pixel lengths and place by their coordinates, where they have some."""
+    """Channels are found by the name of their dimension; spacing and origin by coordinates, where there are any."""
     array = np.asarray(data.values)
     named = [at for at, name in enumerate(data.dims) if str(name).lower() in CHANNELS]
     space = [at for at in range(array.ndim) if at not in named]
     for at in [at for at in space if array.shape[at] == 1][: max(0, len(space) - 2)]:
-        space.remove(at)  # an empty one, such as a single time
+        space.remove(at)  # of length 1, such as a single time point
     steps, firsts, stated = [], [], False
     for at in space:
         name = data.dims[at]
@@ -102,7 +102,7 @@ def _of_xarray(data: Any) -> Pixels:
             values = np.asarray(data.coords[name].values, dtype=np.float64)
             gaps = np.diff(values)
             step, first, stated = float(gaps.mean()), float(values[0]), True
-            if step == 0 or np.abs(gaps - step).max() > EVEN * abs(step):
+            if step == 0 or np.abs(gaps - step).max() > SPACING_TOLERANCE * abs(step):
                 raise InputError(f"the coordinates of dimension {name!r} are not evenly spaced: resample it to a regular grid")
         steps.append(step)
         firsts.append(first)
@@ -113,7 +113,7 @@ def _of_xarray(data: Any) -> Pixels:
     return Pixels(array, grid, tuple(space) if grid is not None else (), channel_axis)
 
 
-OBJECTS = (  # what an object must offer, and who takes it then
+OBJECTS = (  # the attributes of a kind of object, and its converter
     (("GetNumberOfComponentsPerPixel", "GetPixelIDTypeAsString", "GetDirection"), _of_simpleitk),
     (("GetLargestPossibleRegion", "GetSpacing", "GetDirection"), _of_itk),
     (("numpy", "spacing", "origin", "direction", "dimension"), _of_ants),

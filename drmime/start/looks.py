@@ -9,7 +9,7 @@ from torch import Tensor
 
 from drmime.geometry import lie
 from drmime.geometry.grid import Grid
-from drmime.start.propose import Proposer
+from drmime.start.propose.base import Proposer
 from drmime.start.propose.features import Features
 from drmime.start.propose.search import Search
 from drmime.start.refine import QUICK_ROUNDS, ROUNDS, Round

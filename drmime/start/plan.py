@@ -13,9 +13,10 @@ from drmime.errors import InputError, numbers, shown, switch
 from drmime.geometry.grid import scaled
 from drmime.geometry.matrices import apply
 from drmime.image.image import Image
+from drmime.parts import PROPOSERS
 from drmime.registry import build, name_of, options_as
 from drmime.start.choose import starts_of
-from drmime.start.propose import PROPOSERS, Proposer
+from drmime.start.propose.base import Proposer
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Plan:
 class Start:
     """
     Args:
-        given: a name of `drmime.start.propose.PROPOSERS`, of which the first proposal is taken ("centre": image centre on
+        given: a name of `drmime.parts.PROPOSERS`, of which the first proposal is taken ("centre": image centre on
             image centre), or a homogeneous matrix (D+1, D+1) from fixed to moving world coordinates, x first; for lists of
             images, one matrix for all or one each.
         propose: what proposes further starts: "auto", a search over every rotation, shift and scale that the transform allows;

@@ -34,7 +34,7 @@ from drmime.start.doubts import Doubt, Doubts
 from drmime.start.inputs import Inputs
 from drmime.start.looks import Look, holds, looks, suited, without_spacing
 from drmime.start.plan import Plan
-from drmime.start.propose import Proposer
+from drmime.start.propose.base import Proposer
 from drmime.start.propose.search import Search
 from drmime.start.refine import ROUNDS, Candidate, Round, polished, refined
 from drmime.start.residuals import residuals

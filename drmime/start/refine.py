@@ -14,7 +14,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from drmime.compare import MINE, GradientAngle, Similarity
+from drmime.compare.angle import GradientAngle
+from drmime.compare.base import Similarity
+from drmime.compare.mine import MINE
 from drmime.geometry.grid import scale_of, unravel
 from drmime.image.pyramid import Pyramid
 from drmime.optimise import Stop, maximise

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from drmime.compare import GradientAngle
+from drmime.compare.angle import GradientAngle
 from drmime.compare.base import shares
 from drmime.compare.histogram import entropies
 from drmime.geometry.grid import linear_part

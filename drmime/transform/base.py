@@ -40,7 +40,15 @@ class Transform(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """What it consists of, as JSON holds it."""
+        """What it consists of, as JSON holds it: a mapping that `of` takes, with the `kind` by which it is saved.
+
+        Kinds are listed in `drmime.parts.SAVED_TRANSFORMS`.
+        """
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], ndim: int) -> "Transform":
+        """The transform that `state` describes; InputError or ValueError where it describes none."""
+        raise NotImplementedError
 
     def joined(self, other: "Transform") -> "Transform | None":
         """`self @ other` as one transform of its kind, or None where there is none."""
@@ -100,6 +108,18 @@ class Places(NamedTuple):
     points: Tensor  # shape: (L, B, N, D), of the moving frame
     valid: Tensor  # shape: (L, B, N), bool; False where a point has no image
     jacobian: Tensor  # shape: (L, B, N or 1, D, D), of the moving point by the fixed one, up to a positive factor
+
+
+class Family(ABC):
+    """What a `Model` is made of: which maps `register` may find, as options of its `transform`."""
+
+    @abstractmethod
+    def basis(self, ndim: int) -> dict[str, Tensor]:
+        """Generators of the linear maps among them, by name, (D+1, D+1) float64 each: what starts are searched for in."""
+
+    @abstractmethod
+    def model(self, start: Tensor, fixed: Grid, moving: Grid) -> "Model":
+        """The model that begins at `start` (B, D+1, D+1), moving_from_fixed in the world, for images on these grids."""
 
 
 class Model(nn.Module, ABC):

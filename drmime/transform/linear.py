@@ -1,5 +1,6 @@
 """Transforms that are one homogeneous matrix, and the model that makes them: the exponential of weighted generators."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 from drmime.errors import InputError, switch
 from drmime.geometry import lie
 from drmime.geometry.grid import Grid, linear_part, scaled
-from drmime.geometry.matrices import apply, slopes
+from drmime.geometry.matrices import apply, invertible, slopes, square
 from drmime.registry import known
-from drmime.transform.base import Model, Places, Transform
+from drmime.saved import fields
+from drmime.transform.base import Family, Model, Places, Transform
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,11 @@ class MatrixTransform(Transform):
         return _in_words(self, fixed)
 
     def state(self) -> dict[str, Any]:
-        return {"matrix": self.matrix.tolist()}
+        return {"kind": "matrix", "matrix": self.matrix.tolist()}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], ndim: int) -> "MatrixTransform":
+        return cls(invertible(fields(state, {"matrix": [[float]]})["matrix"], ndim))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +68,14 @@ class LieTransform(MatrixTransform):
 
     def state(self) -> dict[str, Any]:
         basis = {name: generator.tolist() for name, generator in self.generators.items()}
-        return {**super().state(), "generators": basis, "coefficients": dict(self.coefficients)}
+        return {**super().state(), "kind": "lie", "generators": basis, "coefficients": dict(self.coefficients)}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], ndim: int) -> "LieTransform":
+        kinds = {"matrix": [[float]], "generators": {str: [[float]]}, "coefficients": {str: float}}
+        matrix, generators, coefficients = fields(state, kinds).values()
+        basis = {name: square(rows, ndim) for name, rows in generators.items()}
+        return cls(invertible(matrix, ndim), basis, {name: float(value) for name, value in coefficients.items()})
 
 
 class LieModel(Model):
@@ -144,8 +157,8 @@ class LieModel(Model):
 
 
 @dataclass(frozen=True)
-class LieGroup:
-    """What `LieModel` is made of.
+class LieGroup(Family):
+    """Exponentials of weighted generators.
 
     Args:
         generators: a name of `drmime.geometry.lie.GROUPS`; a list of blocks ("rotation") or single generators ("scale",
@@ -170,12 +183,17 @@ class LieGroup:
             self.basis(3)  # which has every name that 2-D has
 
     def basis(self, ndim: int) -> dict[str, Tensor]:
-        """The generators by name, (D+1, D+1) float64 each."""
         return lie.generators(self.generators, ndim)
 
     def model(self, start: Tensor, fixed: Grid, moving: Grid) -> LieModel:
-        """The model that begins at `start` (B, D+1, D+1), for images on these grids."""
         return LieModel(self.basis(fixed.ndim), start, fixed, moving, self.finest_vector, self.parametrisation)
+
+
+translation = functools.partial(LieGroup, "translation")
+rigid = functools.partial(LieGroup, "rigid")
+similarity = functools.partial(LieGroup, "similarity")
+affine = functools.partial(LieGroup, "affine")
+projective = functools.partial(LieGroup, "projective")
 
 
 def matrix_of(transform: Transform) -> Tensor:

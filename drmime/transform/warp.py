@@ -14,11 +14,11 @@ from drmime.geometry.grid import Grid
 from drmime.image.door import load
 from drmime.image.headers import memory
 from drmime.image.pixels import arranged
+from drmime.parts import INTERPOLATIONS
 from drmime.registry import known
 from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
 
-ORDERS = {"nearest": 0, "linear": 1, "cubic": 3}
 NARROW = tuple(map(np.dtype, ("bool", "uint8", "int8", "uint16", "int16", "float16", "float32")))  # exact in float32
 CHUNK = 2**20  # output pixels at a time, which bounds the memory for coordinates
 
@@ -37,7 +37,7 @@ def resample(
 
     `labels`: a palette's entries are read and not its colours.
     """
-    order = ORDERS[known("interpolation", interpolation, ORDERS)]
+    order = INTERPOLATIONS[known("interpolation", interpolation, INTERPOLATIONS)]
     source = arranged(load(moving, "moving", labels), channel_axis, "moving", tensor=isinstance(moving, Tensor))
     channels, axis = source.channels, source.axis
     if channels.shape[1:] != moving_grid.shape:

@@ -11,6 +11,7 @@ from drmime.geometry.matrices import apply, homogeneous, translation
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid, possible_levels
 
+Proposer = Callable[[Image, Image], Tensor]  # fixed and moving, B = 1, to matrices (K, D+1, D+1), the best first
 THIN = 8  # pixels along an axis, of which pixels of one length leave fewer where slices are few
 
 

@@ -8,22 +8,26 @@ from drmime.image.image import Image
 from drmime.start.propose.base import mass_of
 
 
-def identity(fixed: Image, moving: Image) -> Tensor:
+class Identity:
     """The two worlds as they are."""
-    return torch.eye(fixed.grid.ndim + 1, dtype=torch.float64).repeat(fixed.data.shape[0], 1, 1)
+
+    def __call__(self, fixed: Image, moving: Image) -> Tensor:
+        return torch.eye(fixed.grid.ndim + 1, dtype=torch.float64).repeat(fixed.data.shape[0], 1, 1)
 
 
-def centre(fixed: Image, moving: Image) -> Tensor:
-    """The middle of one image onto the middle of the other."""
-    start = identity(fixed, moving)
-    start[:, :-1, -1] = moving.grid.centre - fixed.grid.centre
-    return start
+class Centre:
+    """The centre of one image onto the centre of the other."""
+
+    def __call__(self, fixed: Image, moving: Image) -> Tensor:
+        return translation(moving.grid.centre - fixed.grid.centre).repeat(fixed.data.shape[0], 1, 1)
 
 
-def mass(fixed: Image, moving: Image) -> Tensor:
+class Mass:
     """Centre of mass onto centre of mass, where mass is the distance of a pixel from the background (`base.mass_of`)."""
-    shifts = [to - origin for origin, to in zip(_centres_of_mass(fixed), _centres_of_mass(moving), strict=True)]
-    return torch.stack([translation(shift) for shift in shifts])
+
+    def __call__(self, fixed: Image, moving: Image) -> Tensor:
+        shifts = [to - origin for origin, to in zip(_centres_of_mass(fixed), _centres_of_mass(moving), strict=True)]
+        return torch.stack([translation(shift) for shift in shifts])
 
 
 def _centres_of_mass(image: Image) -> list[Tensor]:

@@ -1,0 +1,73 @@
+"""Every part of a registration that has a name, and where its class is: one dict for each kind.
+
+Names are known without importing torch, so the command line reports a misspelt one at once; a part is imported when it is
+first used.
+"""
+
+from drmime.registry import Parts
+
+METRICS = Parts(
+    {
+        "mine": "drmime.compare.mine:MINE",
+        "mattes": "drmime.compare.histogram:MattesMI",
+        "nmi": "drmime.compare.histogram:NormalisedMI",
+        "jhmi": "drmime.compare.histogram:JointHistogramMI",
+        "ncc": "drmime.compare.moments:NCC",
+        "mse": "drmime.compare.moments:MSE",
+        "angle": "drmime.compare.angle:GradientAngle",
+    }
+)
+TRANSFORMS = Parts(
+    {
+        "translation": "drmime.transform.linear:translation",
+        "rigid": "drmime.transform.linear:rigid",
+        "similarity": "drmime.transform.linear:similarity",
+        "affine": "drmime.transform.linear:affine",
+        "projective": "drmime.transform.linear:projective",
+        "lie": "drmime.transform.linear:LieGroup",
+    }
+)
+SAMPLERS = Parts(
+    {
+        "uniform": "drmime.sampling:Uniform",
+        "jittered": "drmime.sampling:Jittered",
+        "all": "drmime.sampling:EveryPixel",
+        "edges": "drmime.sampling:Edges",
+    }
+)
+PROPOSERS = Parts(  # of starts
+    {
+        "identity": "drmime.start.propose.simple:Identity",
+        "centre": "drmime.start.propose.simple:Centre",
+        "mass": "drmime.start.propose.simple:Mass",
+        "moments": "drmime.start.propose.moments:Moments",
+        "search": "drmime.start.propose.search:Search",
+        "phase": "drmime.start.propose.phase:PhaseCorrelation",
+        "fourier_mellin": "drmime.start.propose.phase:FourierMellin",
+        "features": "drmime.start.propose.features:Features",
+        "sift": "drmime.start.propose.sift:SIFT",
+        "landmarks": "drmime.start.propose.landmarks:Landmarks",
+    }
+)
+OBSERVERS = Parts(
+    {
+        "history": "drmime.observers:History",
+        "progress": "drmime.observers:Progress",
+        "tensorboard": "drmime.observers:TensorBoard",
+    }
+)
+SAVED_TRANSFORMS = Parts(  # kinds of result that `Registration.save` writes
+    {
+        "matrix": "drmime.transform.linear:MatrixTransform",
+        "lie": "drmime.transform.linear:LieTransform",
+    }
+)
+INTERPOLATIONS = {"nearest": 0, "linear": 1, "cubic": 3}  # orders of the spline
+
+NAMES = {  # of options that the command line checks
+    "transform": tuple(TRANSFORMS),
+    "metric": tuple(METRICS),
+    "sampler": tuple(SAMPLERS),
+    "start": ("auto", "none", *PROPOSERS),
+    "interpolation": tuple(INTERPOLATIONS),
+}
