@@ -16,10 +16,11 @@ from typing import Any, NoReturn
 from drmime.errors import InputError
 from drmime.parts import NAMES
 from drmime.registry import known
+from drmime.settings import MATRIX_FILES
 from drmime.version import __version__
 
 CTRL_C, PIPE = 130, 141  # 128 and the number of the signal, as shells have it
-FILES = ("fixed", "moving", "fixed_mask", "moving_mask", "transform", "image", "config")  # arguments that name one
+FILES = ("fixed", "moving", "fixed_mask", "moving_mask", "transform_file", "image", "config")  # arguments that name one
 GIVEN = argparse.SUPPRESS  # as default: an option not given leaves no trace, and the library's default holds
 
 
@@ -65,7 +66,7 @@ def _check_without_torch(args: argparse.Namespace) -> None:
     for kind, names in NAMES.items():
         value = getattr(args, kind, None)
         name = value.get("name") if isinstance(value, Mapping) else value
-        if isinstance(name, str) and ":" not in name:
+        if isinstance(name, str) and ":" not in name and not name.endswith(MATRIX_FILES):
             known(kind, name, names)
 
 
@@ -135,7 +136,12 @@ def _add_register(commands: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for transform, warped image, overlay")
 
     add = parser.add_argument_group("what to do (by default what drmime.register does)").add_argument
-    add("--transform", type=_value, default=GIVEN, help="translation, rigid, similarity, affine or projective")
+    add(
+        "--transform",
+        type=_value,
+        default=GIVEN,
+        help="translation, rigid, similarity, affine, projective, or '{name: lie, generators: [...]}'",
+    )
     add("--metric", type=_value, default=GIVEN, help="mine, mattes, nmi, jhmi, ncc, mse, angle, or '{name: mine, hidden: 64}'")
     add("--sampler", type=_value, default=GIVEN, help="uniform, jittered, all, edges, or '{name: uniform, points: 2048}'")
     add("--levels", type=int, default=GIVEN, metavar="N", help="of the pyramid")
@@ -144,8 +150,15 @@ def _add_register(commands: Any) -> None:
     add("--schedule", type=_value, default=GIVEN, help="'{steps: 70, rate: 0.0007, ...}'")
     add("--device", type=_value, default=GIVEN, help="cpu, cuda, ... (a GPU if there is one), or '{name: cpu, threads: 2}'")
     add("--seed", type=int, default=GIVEN, metavar="N", help="of every random number")
-    add("--set", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="one option, as in schedule.steps=250")
-    add("--config", type=Path, metavar="FILE", help="YAML with options of drmime.register; what is given here goes first")
+    add(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one option in one of these, as in schedule.steps=250",
+    )
+    add("--config", type=Path, metavar="FILE", help="YAML with options of drmime.register; flags replace what it says")
     add("--allow-code", action="store_true", help="with --config: import parts given as 'module:attribute'")
 
     add = parser.add_argument_group("the images").add_argument
@@ -168,7 +181,7 @@ def _add_warp(commands: Any) -> None:
   drmime warp out/transform.json channel2.png --out channel2_warped.png
   drmime warp out/transform.json labels.png --labels --out labels_warped.png"""
     parser = _command(commands, "warp", "carry another image along a saved transform", example)
-    parser.add_argument("transform", metavar="TRANSFORM", type=Path, help="transform.json of 'drmime register'")
+    parser.add_argument("transform_file", metavar="TRANSFORM", type=Path, help="transform.json of 'drmime register'")
     parser.add_argument("image", metavar="IMAGE", type=Path, help="of the shape of the moving image")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     parser.add_argument("--labels", action="store_true", help="IMAGE is a label map: values are never blended")

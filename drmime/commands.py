@@ -1,6 +1,7 @@
 """What each command of the command line does: it returns a `Report`, and `cli` prints it."""
 
 import csv
+import inspect
 import json
 import tempfile
 from argparse import Namespace
@@ -28,6 +29,8 @@ from drmime.registry import known, names_only, options_of
 from drmime.result import Registration
 from drmime.transform.linear import MatrixTransform
 
+DEFAULTS = {one.name: one.default for one in inspect.signature(align).parameters.values()}
+NAMED = ("transform", "metric", "sampler", "device")  # options that a name stands for
 GOOD = 1.0  # pixels; a demo that ends further off has failed
 
 
@@ -103,7 +106,7 @@ def warp(args: Namespace) -> Report:
     if args.out.is_dir():
         raise InputError(f"--out: expected a file, got {str(args.out)!r}, which is a folder")
     writable(args.out.parent)
-    registration = Registration.load(args.transform)
+    registration = Registration.load(args.transform_file)
     registration = registration.inverse() if args.inverse else registration
     if args.labels:
         if "interpolation" in args or "channel_axis" in args:
@@ -184,7 +187,10 @@ def _options(args: Namespace) -> dict[str, Any]:
     options = settings.config(args.config, names) if args.config else {}
     options |= {name: value for name, value in vars(args).items() if name in names}
     for key, value in args.set:  # last: one option of what a flag or the file gives
-        known("option", key.partition(".")[0], names)
+        part, dot, _ = key.partition(".")
+        known("option", part, names)
+        if dot and part in NAMED and not isinstance(options.get(part), Mapping):
+            options[part] = {"name": options.get(part, DEFAULTS[part])}
         settings.put(options, key, value)
     if "start" in options:
         options["start"] = _start(options["start"])

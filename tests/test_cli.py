@@ -220,7 +220,9 @@ MISTAKES = {
     "set without value": (("PAIR", "--set", "seed"), "KEY=VALUE"),
     "set unknown": (("PAIR", "--set", "sede=1"), "did you mean 'seed'?"),
     "set unknown inside": (("PAIR", "--set", "schedule.raet=1"), "did you mean 'rate'?"),
-    "set inside a name": (("PAIR", "--metric", "mine", "--set", "metric.hidden=3"), "expected 'name: value' pairs"),
+    "set inside a name": (("PAIR", "--metric", "mine", "--set", "metric.hiden=3"), "did you mean 'hidden'?"),
+    "set inside the default": (("PAIR", "--set", "metric.hiden=3"), "did you mean 'hidden'?"),
+    "set inside a number": (("PAIR", "--seed", "1", "--set", "seed.one=3"), "expected 'name: value' pairs"),
     "config key": (("PAIR", "--config", "IMAGES/typo.yaml"), "did you mean 'schedule'?"),
     "config missing": (("PAIR", "--config", "IMAGES/nowhere.yaml"), "does not exist"),
     "config not a mapping": (("PAIR", "--config", "IMAGES/list.yaml"), "list"),
@@ -448,7 +450,7 @@ def test_options_of_the_device_go_to_the_registration(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("drmime.commands.align", align)
     assert main(["register", str(image), str(image), "--out", str(tmp_path / "out"), "--set", "device.threads=3"]) == 2
-    assert asked["device"] == {"threads": 3}
+    assert asked["device"] == {"name": None, "threads": 3}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other systems have no limit of a file's size")

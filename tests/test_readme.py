@@ -1,22 +1,25 @@
 """What the documents promise: snippets run, commands exist, configurations are accepted."""
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from drmime import settings
-from drmime.cli import main
+from drmime import Start, settings
+from drmime.cli import _parser, main
+from drmime.lab import experiment
 from drmime.registration import register
 from drmime.registry import options_of
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 
 
-def snippets(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def snippets(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def test_the_python_example_runs_and_finds_the_shift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,6 +40,53 @@ def test_every_command_of_the_readme_is_one_of_ours(capsys: pytest.CaptureFixtur
             main([command, "--help"])
         assert stop.value.code == 0
         assert "example" in capsys.readouterr().out
+
+
+def test_every_command_line_is_accepted() -> None:
+    text = "\n".join(part for page in (README, *PAGES.values()) for part in snippets("sh", page))
+    lines = [shlex.split(line.partition(" > ")[0], comments=True) for line in re.findall(r"^drmime .*", text, re.MULTILINE)]
+    assert len(lines) > 10
+    for _, *words in lines:
+        assert _parser().parse_args(words).command == words[0]
+
+
+@pytest.mark.parametrize("page", [name for name, text in PAGES.items() if snippets("python", text)])
+def test_the_python_of_a_page_runs(page: str) -> None:
+    """Its names stand for small images and a quick registration."""
+    rows, columns = np.mgrid[:64, :64]
+    fixed = np.hypot(rows - 20, columns - 30) + 20 * np.sin(rows / 5)
+
+    def quick(*images: object, **options: object) -> object:
+        return register(*images, **{"start": None, **options, "schedule": {"steps": 5}})
+
+    names = {"np": np, "register": quick, "fixed": fixed, "moving": 100 - np.roll(fixed, (2, 3), axis=(0, 1))}
+    names["result"] = quick(fixed, names["moving"])
+    for code in snippets("python", PAGES[page]):
+        exec(compile(code, f"docs/{page}.md", "exec"), names)  # noqa: S102 - the snippet is ours
+
+
+def test_every_start_of_the_table_is_accepted() -> None:
+    points = [[1, 1], [30, 2], [5, 40]]
+    names = {"matrix": np.eye(3), "points": points, "other_points": points}
+    starts = re.findall(r"`start=([^`]+)`", PAGES["starts"])
+    assert len(starts) > 10
+    for start in starts:
+        assert Start.of(eval(start, names))  # noqa: S307 - the table is ours
+
+
+def test_the_experiment_of_the_page_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = snippets("yaml", PAGES["experiments"])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    for name in ("mine.yaml", "images/1.png", "images/2.png"):
+        (tmp_path / name).write_text(text, encoding="utf-8")  # a picture is only listed
+    assert len(experiment.load(tmp_path / "mine.yaml").tasks()) == 4 * 3
+
+
+def test_every_link_leads_to_a_file() -> None:
+    for folder, text in ((ROOT, README), *((ROOT / "docs", text) for text in PAGES.values())):
+        for link in re.findall(r"\]\(([^)#]+)", text):
+            assert link.startswith("https://") or (folder / link).exists(), link
 
 
 def test_ci_runs_the_command_of_the_readme() -> None:

@@ -16,15 +16,7 @@ MAX_HEADER = 2**24  # bytes; largest header that is read, without pixels
 MAX_COMPRESSION = 1100  # largest ratio of decompressed to compressed size
 CHUNK = 2**20  # bytes read or decompressed at a time
 GZIP_MAGIC = b"\x1f\x8b"  # first bytes of each member of a gzip file
-META_BYTES = {
-    "CHAR": 1,
-    "SHORT": 2,
-    "INT": 4,
-    "LONG_LONG": 8,
-    "LONG": 4,
-    "FLOAT": 4,
-    "DOUBLE": 8,
-}  # ElementType without "MET_" and "U"
+META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG_LONG": 8, "LONG": 4, "FLOAT": 4, "DOUBLE": 8}  # for MET_CHAR, MET_UCHAR
 NRRD_BYTES = {"float": 4, "double": 8, "char": 1, "short": 2, "int": 4, "longlong": 8, "long": 8}
 META, NRRD = (".mha", ".mhd"), (".nrrd", ".nhdr")
 

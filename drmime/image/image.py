@@ -23,9 +23,7 @@ class Image:
     data: Tensor  # shape: (B, C, *grid.shape), floating point
     grid: Grid
     mask: Tensor | None = None  # shape: (B, 1, *grid.shape), same dtype as data
-    coarser: list["Image"] = field(
-        default_factory=list, init=False, repr=False
-    )  # levels of the pyramid, cached by `Pyramid.of`
+    coarser: list["Image"] = field(default_factory=list, init=False, repr=False)  # levels cached by `Pyramid.of`
 
     def at(self, points: Tensor, world_from_points: Tensor) -> tuple[Tensor, Tensor]:
         """Linear interpolation at `points` (B, N, D) of any frame: values (B, N, C), inside (B, N) of data's dtype.

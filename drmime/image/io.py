@@ -62,7 +62,7 @@ def write_image(path: str | Path, array: np.ndarray, grid: Grid | None = None) -
     path, array = Path(path), np.asarray(array)
     suffix = _ending(path)
     if suffix in TWO_FILES:
-        raise InputError(f"{path}: {suffix} is one of two files that belong together. Use .mha, .nii.gz or .nrrd.")
+        raise InputError(f"{path}: {suffix} stores header and pixels in two files. Use .mha, .nii.gz or .nrrd.")
     if suffix not in WRITERS:
         raise InputError(f"{path}: expected an image ending ({', '.join(WRITERS)}), got {suffix!r}")
     pixels = channels_last(array, grid) if grid is not None and suffix != ".npy" else array
@@ -94,7 +94,7 @@ def _first_line(error: Exception) -> str:
 def write_atomically(path: Path, write: Callable[[Path], None], suffix: str = "", size: int = 0) -> None:
     """Let `write` fill a temporary file in the folder of `path`, then rename it to `path`; folders are made as needed.
 
-    `size`: bytes that it will need at least; after an error, free space is tested to distinguish a full disk from other errors.
+    `size`: expected bytes; after an error that much free space is tested for, to distinguish a full disk from other errors.
 
     Raises:
         InputError: `path` cannot be written.

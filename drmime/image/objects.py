@@ -42,7 +42,7 @@ def from_object(data: Any, role: str, labels: bool = False) -> Pixels:
         text = str(error)
         raise InputError(text if text.startswith(role) else f"{role} image: {text}") from error
     except Exception as error:  # objects of other packages may raise any error
-        raise InputError(f"{role} image: a {type(data).__name__} that cannot be taken as an array ({error})") from error
+        raise InputError(f"{role} image: a {type(data).__name__} that cannot be converted to an array ({error})") from error
 
 
 def _array(data: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""`Pixels`: an array with what is known of its axes; which of them are space, which one holds channels."""
+"""`Pixels`: an array and what is known of its axes; find out which axes are spatial and which one holds channels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,27 +8,27 @@ import numpy as np
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 
-FEWEST_SLICES = 4  # of a volume, along one of its axes
-MOST_AXES = 4  # of an image, channels among them
-MOST_CHANNELS = 4  # on an axis that is taken for channels without being told
+FEWEST_SLICES = 4  # slices of a volume, along one axis
+MOST_AXES = 4  # axes of an image, channels included
+MOST_CHANNELS = 4  # length of an axis that is taken for channels although nothing states it
 
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """What a file or an object holds; `register` takes one as an image.
+    """The array of a file or an object, its grid and its axes; `register` accepts it as an image.
 
-    Of axes that are neither space nor channels, those of length 1 go; where no channels are stated, one of up to 4 entries is
-    taken for them; longer ones (time, say) are an error.
+    Axes that are neither spatial nor channels are removed if their length is 1. If no channel axis is stated, one of up to 4
+    entries is taken as channels. Any other such axis (time, for example) is an error.
 
     Raises:
-        InputError: a grid of other axes than `space`.
+        InputError: `grid` does not have the shape of the axes in `space`.
     """
 
     array: np.ndarray
-    grid: Grid | None = None  # of the axes in `space`; None where nothing is stated
-    space: tuple[int, ...] = ()  # axes of `array` that `grid` is of, in their order
-    channel_axis: int | str | None = "auto"  # "auto" where nothing is stated
-    mask: np.ndarray | None = None  # of the shape of `array`; True counts
+    grid: Grid | None = None  # grid of the axes in `space`; None if the source states none
+    space: tuple[int, ...] = ()  # the spatial axes of `array`, in the order of `grid`
+    channel_axis: int | str | None = "auto"  # None for no channels; "auto" if the source does not state it
+    mask: np.ndarray | None = None  # shape: that of `array`; True is valid
 
     def __post_init__(self) -> None:
         if self.grid is not None and self.grid.shape != tuple(np.shape(self.array)[at] for at in self.space):
@@ -40,26 +40,27 @@ class Pixels:
 
 @dataclass(frozen=True, eq=False)
 class Arranged:
-    """Channels in front, space behind them."""
+    """An array with the channels on its first axis, followed by the spatial axes."""
 
     channels: np.ndarray  # shape: (C, *shape), C = 1 without channels
-    axis: int | None  # of the array without its empty axes, where channels were; None without
-    grid: Grid | None  # of the spatial axes, where the source states one
+    axis: int | None  # channel axis of the source after axes of length 1 were removed; None without channels
+    grid: Grid | None  # grid of the spatial axes; None if the source states none
     mask: np.ndarray | None  # shape: that of `channels`
 
 
 def arranged(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False, least: int = 1) -> Arranged:
-    """The array with its channels in front, on the spatial axes that are left; empty axes go.
+    """Move the channels to the front and remove axes of length 1.
 
     Args:
-        channel_axis: an axis; None for no channels; "auto" for what the source says, else by the shape: where it says which
-            axes are space, another one of up to 4 entries; else the last axis (of a tensor the first) where it has 2 to 4
-            entries, or one of length 1.
-        tensor: whether channels are looked for in front.
-        least: pixels that every spatial axis must have, but that a volume may have `FEWEST_SLICES` along one.
+        channel_axis: an axis; None for no channels; "auto" for the axis that the source states, else by the shape: if the
+            source states the spatial axes, another axis of up to 4 entries; else the last axis (of a tensor the first) if it
+            has 2 to 4 entries, else an axis of length 1.
+        role: the name of the image in error messages.
+        tensor: whether channels are expected on the first axis.
+        least: pixels that every spatial axis must have; one axis of a volume may have only `FEWEST_SLICES`.
 
     Raises:
-        InputError: no such axis, no channels, not 2 or 3 spatial axes, too few pixels.
+        InputError: there is no such axis, it is empty, there are not 2 or 3 spatial axes, or an axis has too few pixels.
     """
     array = pixels.array
     axis = _channel_axis(pixels, channel_axis, role, tensor)
@@ -85,7 +86,11 @@ def arranged(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False,
 
 
 def each(option: str, value: Any) -> tuple[Any, Any]:
-    """What an option says of the fixed and of the moving image: one value for both, or a pair."""
+    """The values of an option for the fixed and for the moving image: `value` is one value for both, or a pair.
+
+    Raises:
+        InputError: a list or tuple that does not have two values.
+    """
     if not isinstance(value, (list, tuple)):
         return value, value
     if len(value) != 2:
@@ -94,10 +99,10 @@ def each(option: str, value: Any) -> tuple[Any, Any]:
 
 
 def chosen(channels: np.ndarray, channel: Any, role: str) -> np.ndarray:
-    """One of the channels (C, *shape), negative numbers from the last, or all where `channel` is None.
+    """Select one of the channels (C, *shape), negative numbers from the last; all if `channel` is None. -> (1 or C, *shape)
 
     Raises:
-        InputError: no such channel.
+        InputError: there is no such channel.
     """
     if channel is None:
         return channels
@@ -118,7 +123,7 @@ def _channel_axis(pixels: Pixels, asked: Any, role: str, tensor: bool) -> int | 
         axis = asked
     else:
         raise InputError(f'channel_axis: expected an integer, None or "auto", got {asked!r}')
-    if axis is None or (array.ndim == 2 and -MOST_AXES <= axis < MOST_AXES):  # one option may be meant for the other image
+    if axis is None or (array.ndim == 2 and -MOST_AXES <= axis < MOST_AXES):  # the option may be meant for the other image
         return None
     axis = int(axis)
     if not -array.ndim <= axis < array.ndim:
@@ -129,7 +134,7 @@ def _channel_axis(pixels: Pixels, asked: Any, role: str, tensor: bool) -> int | 
 
 
 def _by_shape(shape: tuple[int, ...], space: tuple[int, ...], tensor: bool) -> int | None:
-    """Where channels are likely: on an axis that is not said to be space, of few entries."""
+    """The likely channel axis: one with few entries that is not known to be spatial; None if there is none."""
     if len(shape) < 3:
         return None
     if len(space) > 1:
@@ -144,7 +149,7 @@ def _by_shape(shape: tuple[int, ...], space: tuple[int, ...], tensor: bool) -> i
 
 
 def _spatial(shape: tuple[int, ...], axis: int | None) -> list[int]:
-    """The axes beside the channels that are space: without the first empty ones, as far as two are left."""
+    """The spatial axes: all but the channels, without the first axes of length 1 as long as more than two are left."""
     kept = [at for at in range(len(shape)) if at != axis]
     for at in [at for at in kept if shape[at] == 1]:
         if len(kept) > 2:
@@ -153,7 +158,7 @@ def _spatial(shape: tuple[int, ...], axis: int | None) -> list[int]:
 
 
 def _in_front(array: np.ndarray, axis: int | None, gone: list[int]) -> np.ndarray:
-    """The array with its channels in front, one if it has none, and without empty axes."""
+    """The array with its channels in front (one if it has none), without the axes `gone`, whose length is 1."""
     channels = array[None] if axis is None else np.moveaxis(array, axis, 0)
     return channels.squeeze(tuple(at + 1 if axis is None or at < axis else at for at in gone))
 

@@ -1,7 +1,7 @@
-"""Readers of image files by their endings: pixels, which axes are what, and where they lie.
+"""Readers of image files by their endings: pixels, their axes and their grid.
 
-What a file promises must be there: a damaged one is refused, not read in part. Sizes are compared with the memory before any
-is taken. No header leads to another folder.
+A truncated or damaged file raises an error instead of being read in part. Declared sizes are checked against the memory before
+memory is allocated. A header may not refer to a file in another folder.
 """
 
 import math
@@ -20,26 +20,26 @@ from drmime.image.headers import check_meta, check_nrrd, fits
 from drmime.image.pixels import Pixels
 from drmime.image.tiff import read_tiff
 
-Reader = Callable[[Path, bool], Pixels]  # of a path, and whether it holds labels
+Reader = Callable[[Path, bool], Pixels]  # arguments: the path, and whether the file holds labels
 
-FLOAT = 4  # bytes of a number as it is worked on
-ORTHOGONAL = 1e-3  # the largest cosine of an angle between axes that are taken for orthogonal
-LPS = np.diag([-1.0, -1.0, 1.0])  # ITK's and DICOM's world from NIfTI's
+FLOAT_BYTES = 4  # bytes of a float32, the dtype of images in memory
+MAX_COSINE = 1e-3  # largest cosine of the angle between axes that count as orthogonal
+LPS = np.diag([-1.0, -1.0, 1.0])  # world_from_world: LPS (ITK, DICOM) from RAS (NIfTI)
 
 
 # ---- NumPy and pictures
 
 
 def read_npy(path: Path, labels: bool) -> Pixels:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped, so that a size that is not there takes no memory
+    array = np.load(path, mmap_mode="r", allow_pickle=False)  # memory-mapped, so that a wrong declared size allocates nothing
     fits(path, array.nbytes)
     return Pixels(np.array(array))
 
 
 def read_picture(path: Path, labels: bool) -> Pixels:
-    """Whatever Pillow reads, upright as EXIF says; several frames are a stack."""
+    """Every format of Pillow, rotated as EXIF states; several frames become a stack."""
     with Image.open(path) as picture:
-        # further frames of MPO are previews, gain maps, the other eye
+        # further frames of MPO are previews, gain maps or the other stereo image
         frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
         if frames > 1 and labels:
             raise InputError(f"{path}: expected one frame of labels, got {frames}. Save each by itself.")
@@ -51,14 +51,14 @@ def read_picture(path: Path, labels: bool) -> Pixels:
             found.append(from_picture(picture, labels))
     if frames == 1:
         return found[0]
-    if len({one.array.shape for one in found}) > 1:  # frames that are gray by chance
+    if len({one.array.shape for one in found}) > 1:  # some frames of a colour stack are gray
         found = [one if one.array.ndim == 3 else Pixels(np.repeat(one.array[..., None], 3, -1)) for one in found]
     array = np.stack([one.array[..., :3] if one.array.ndim == 3 else one.array for one in found])
     return Pixels(array, channel_axis=-1 if array.ndim == 4 else None)
 
 
 def from_picture(picture: Image.Image, labels: bool = False) -> Pixels:
-    """A picture of Pillow's; a palette stands for its colours, gray ones in one channel, or with `labels` for its entries."""
+    """Convert a Pillow image. A palette image gives its colours (one channel if all are gray), or with `labels` its indices."""
     mode = picture.mode
     upright = ImageOps.exif_transpose(picture)
     if mode in ("P", "PA") and not labels:
@@ -78,28 +78,28 @@ def from_picture(picture: Image.Image, labels: bool = False) -> Pixels:
 
 
 def read_nifti(path: Path, labels: bool) -> Pixels:
-    """NIfTI and Analyze; world is LPS, as in ITK and DICOM. Axes beyond the third are time and channels."""
+    """NIfTI and Analyze, by nibabel; world is LPS, as in ITK and DICOM. Axes after the third are time and channels."""
     nibabel = package("nibabel")
     return from_nifti(nibabel.load(path), path)
 
 
 def from_nifti(image: Any, path: Path | None = None) -> Pixels:
-    """An image of nibabel's, its scale factors applied."""
+    """Convert a nibabel image, with its scale factors applied; `path`, if given, is checked for its declared size."""
     shape = tuple(map(int, image.shape))
     if path is not None:
         fits(path, math.prod(shape) * image.get_data_dtype().itemsize, packed=path.suffix == ".gz")
     array = np.asanyarray(image.dataobj).T
-    if array.dtype.names:  # of RGB
+    if array.dtype.names:  # RGB
         array = np.stack([array[name] for name in array.dtype.names], -1)
         return Pixels(array, _lps(image.affine, shape), tuple(range(array.ndim - 1))[-3:], -1)
     space = tuple(range(array.ndim))[-3:]
-    if array.ndim == 5 and array.shape[1] == 1:  # vectors are on the fifth axis, and none on that of time
+    if array.ndim == 5 and array.shape[1] == 1:  # vectors are on the fifth axis; the fourth, of time, has length 1
         return Pixels(np.moveaxis(array[:, 0], 0, -1), _lps(image.affine, shape), (0, 1, 2), -1)
     return Pixels(array, _lps(image.affine, shape), space, "auto" if array.ndim > 3 else None)
 
 
 def _lps(affine: np.ndarray, shape: Sequence[int]) -> Grid:
-    """The grid of the first three axes, or of two."""
+    """The grid (LPS) of the first three axes, or of two axes."""
     world = np.array(affine, dtype=np.float64)
     world[:3] = LPS @ world[:3]
     sides = (*shape, 1)[:3]
@@ -108,10 +108,10 @@ def _lps(affine: np.ndarray, shape: Sequence[int]) -> Grid:
 
 
 def placed(shape: tuple[int, ...], linear: np.ndarray, origin: Any) -> Grid:
-    """A grid (array order) whose index axes, x first, are columns of `linear`.
+    """A grid of `shape` (array order) with world_from_index of columns `linear` (D, D), x first, and `origin` (D,).
 
     Raises:
-        InputError: sheared axes, or pixels without a length.
+        InputError: the axes are not orthogonal, or a pixel length is zero or not finite.
     """
     matrix = np.eye(len(shape) + 1)
     matrix[:-1, :-1], matrix[:-1, -1] = linear, origin
@@ -119,7 +119,7 @@ def placed(shape: tuple[int, ...], linear: np.ndarray, origin: Any) -> Grid:
     if not np.isfinite(matrix).all() or not (lengths > 0).all():
         raise InputError(f"expected pixels of positive length, got {lengths.tolist()}")
     cosines = (linear / lengths).T @ (linear / lengths) - np.eye(len(shape))
-    if np.abs(cosines).max() > ORTHOGONAL:
+    if np.abs(cosines).max() > MAX_COSINE:
         raise InputError(
             "its axes are sheared (not orthogonal): expected an orthonormal direction. Resample it, or save it without the "
             "shear of its affine (NIfTI: sform)"
@@ -128,11 +128,11 @@ def placed(shape: tuple[int, ...], linear: np.ndarray, origin: Any) -> Grid:
 
 
 def read_itk(path: Path, labels: bool) -> Pixels:
-    """MetaImage, NRRD and DICOM, by SimpleITK."""
+    """Read MetaImage, NRRD and DICOM by SimpleITK, after checks of the header."""
     sitk = simpleitk()
     try:
         os.fsencode(path).decode("utf-8")
-    except UnicodeDecodeError as error:  # ITK ends the process
+    except UnicodeDecodeError as error:  # ITK would abort the process
         raise InputError("its name is not UTF-8: rename it") from error
     check = CHECKS.get(path.suffix.lower())
     if check is not None:
@@ -140,12 +140,12 @@ def read_itk(path: Path, labels: bool) -> Pixels:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    fits(path, math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * FLOAT)
+    fits(path, math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * FLOAT_BYTES)
     return from_simpleitk(reader.Execute(), sitk)
 
 
 def from_simpleitk(image: Any, sitk: Any) -> Pixels:
-    """An image of SimpleITK's; `sitk` is its module."""
+    """Convert a SimpleITK image; `sitk` is the module SimpleITK."""
     array = sitk.GetArrayFromImage(image)
     ndim, several = image.GetDimension(), image.GetNumberOfComponentsPerPixel() > 1
     direction = np.array(image.GetDirection()).reshape(ndim, ndim)[:3, :3]
@@ -159,7 +159,7 @@ CHECKS = {".mha": check_meta, ".mhd": check_meta, ".nrrd": check_nrrd, ".nhdr": 
 
 
 def simpleitk() -> Any:
-    """The module, or an InputError that says how to install it."""
+    """The module SimpleITK. Raises: InputError: it is not installed."""
     return package("SimpleITK")
 
 
@@ -179,4 +179,4 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys(ITK, read_itk),
     **dict.fromkeys((".tif", ".tiff"), read_tiff),
     ".npy": read_npy,
-}  # every other ending is a picture's
+}  # files with any other ending are read by `read_picture`

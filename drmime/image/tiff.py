@@ -1,4 +1,4 @@
-"""TIFF: axes and pixel lengths by OME or ImageJ metadata, and every page that is promised."""
+"""Read TIFF: axes and pixel lengths from OME or ImageJ metadata, and a check that all declared pages are in the file."""
 
 import contextlib
 import logging
@@ -19,26 +19,29 @@ UNITS = {  # micrometres
     **{"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "\\u00b5m": 1.0},
     **{"mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0, "Å": 1e-4},
 }
-DAMAGE = ("invalid page offset", "corrupted", "invalid value offset", "invalid tag offset")  # what tifffile warns of
+DAMAGE_WARNINGS = ("invalid page offset", "corrupted", "invalid value offset", "invalid tag offset")  # of tifffile, in parts
 
 
 def read_tiff(path: Path, labels: bool) -> Pixels:
-    """The first series of a TIFF file; axes and pixel lengths, in micrometres, are those that OME or ImageJ metadata state.
+    """Read the first series of a TIFF file; axes and pixel lengths (micrometres) are those of the OME or ImageJ metadata.
 
-    Rows and columns are taken as stored; a palette stands for its colours, or with `labels` for its entries.
+    Rows and columns are not rotated. A palette image gives its colours, or with `labels` its indices.
+
+    Raises:
+        InputError: the file is truncated or damaged, larger than the memory, or refers to planes in other files.
     """
-    with _heard() as warnings, tifffile.TiffFile(path, _multifile=False) as file:
+    with _collected_warnings() as warnings, tifffile.TiffFile(path, _multifile=False) as file:
         series = file.series[0]
         fits(path, series.nbytes)
         stated = _ome_pixels(file) if file.is_ome else {}
         _check_tiff(path, file, series, stated, warnings)
         array, axes = series.asarray(), series.axes
         colours = series.keyframe.colormap
-        if colours is not None and not labels:  # 16 bits in the file
+        if colours is not None and not labels:  # colour maps of TIFF have 16 bits
             array, axes = np.moveaxis(colours[:, array] // 256, 0, -1).astype(np.uint8), axes + "S"
         lengths = _lengths(file, stated)
     named = [at for at, axis in enumerate(axes) if axis in "SC"]
-    if len([at for at in named if array.shape[at] > 1]) > 1:  # RGB planes of several channels: the planes are the channels
+    if len([at for at in named if array.shape[at] > 1]) > 1:  # several channels of RGB each: every plane becomes a channel
         array = np.moveaxis(array, (axes.index("C"), axes.index("S")), (-2, -1))
         axes = axes.replace("C", "").replace("S", "") + "C"
         array = array.reshape(*array.shape[:-2], -1)
@@ -46,9 +49,9 @@ def read_tiff(path: Path, labels: bool) -> Pixels:
     named = [at for at in named if array.shape[at] > 1] or named
     unnamed = set(axes) & set("QI")
     if unnamed and not named:
-        return Pixels(array)  # nothing is stated
+        return Pixels(array)  # the metadata do not state the axes
     space = tuple(at for at, axis in enumerate(axes) if axis in ("ZYXQI" if unnamed else "ZYX"))
-    channel_axis = named[0] if named else "auto" if len(space) < array.ndim else None  # "auto": an axis of time, say
+    channel_axis = named[0] if named else "auto" if len(space) < array.ndim else None  # "auto": for example an axis of time
     grid = None
     if lengths and not unnamed:
         grid = Grid.regular([array.shape[at] for at in space], [lengths.get(axes[at], 1.0) for at in space])
@@ -56,24 +59,24 @@ def read_tiff(path: Path, labels: bool) -> Pixels:
 
 
 @contextlib.contextmanager
-def _heard() -> Iterator[list[str]]:
-    """What tifffile warns of, instead of the screen."""
-    logger, said = logging.getLogger("tifffile"), list[str]()
+def _collected_warnings() -> Iterator[list[str]]:
+    """Collect the warnings of tifffile in a list instead of printing them."""
+    logger, messages = logging.getLogger("tifffile"), list[str]()
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     before = logger.propagate
     logger.addHandler(handler)
     logger.propagate = False
     try:
-        yield said
+        yield messages
     finally:
         logger.removeHandler(handler)
         logger.propagate = before
 
 
 def _check_tiff(path: Path, file: Any, series: Any, stated: Mapping[str, Any], warnings: Sequence[str]) -> None:
-    """An InputError where pages, or parts of them, are not there: they would be left out, or zeros."""
-    if damage := next((line for line in warnings if any(words in line for words in DAMAGE)), None):
+    """Raise an InputError if pages or parts of them are missing; tifffile would omit them or read zeros."""
+    if damage := next((line for line in warnings if any(words in line for words in DAMAGE_WARNINGS)), None):
         raise InputError(f"{path}: truncated or damaged ({damage})")
     size = path.stat().st_size
     for page in series.pages:
@@ -88,29 +91,29 @@ def _check_tiff(path: Path, file: Any, series: Any, stated: Mapping[str, Any], w
 
 
 def _stated_size(file: Any, stated: Mapping[str, Any]) -> int:
-    """Values that OME (`stated`) or ImageJ metadata promise; 0 where they promise nothing."""
+    """The number of values that OME (`stated`) or ImageJ metadata declare; 0 if they declare none."""
     if file.is_ome:
         return math.prod(int(stated.get(f"Size{axis}", 1)) for axis in "XYZCT")
-    told = file.imagej_metadata or {}
-    return int(told.get("images", 0)) * math.prod(file.pages.first.shape)
+    metadata = file.imagej_metadata or {}
+    return int(metadata.get("images", 0)) * math.prod(file.pages.first.shape)
 
 
 def _ome_pixels(file: Any) -> dict[str, Any]:
-    """The attributes of the first image's pixels in OME metadata."""
+    """The attributes of the element Pixels of the first image in OME metadata."""
     state = tifffile.xml2dict(file.ome_metadata).get("OME", {}).get("Image", {})
     state = state[0] if isinstance(state, list) else state
     return dict(state.get("Pixels", {}))
 
 
 def _lengths(file: Any, stated: Mapping[str, Any]) -> dict[str, float]:
-    """Pixel lengths by axis, in micrometres; none where there is no unit of length."""
+    """Pixel lengths by axis, in micrometres; axes without a length or a known unit are absent."""
     if file.is_ome:
         units = {axis: UNITS.get(stated.get(f"PhysicalSize{axis}Unit", "µm"), 0.0) for axis in "XYZ"}
         lengths = {axis: float(stated.get(f"PhysicalSize{axis}") or 0) * unit for axis, unit in units.items()}
     else:
-        told = file.imagej_metadata or {}
-        unit = UNITS.get(str(told.get("unit", "")).lower(), 0.0)
-        lengths = {"Z": float(told.get("spacing") or 0) * unit}
+        metadata = file.imagej_metadata or {}
+        unit = UNITS.get(str(metadata.get("unit", "")).lower(), 0.0)
+        lengths = {"Z": float(metadata.get("spacing") or 0) * unit}
         for axis in "XY":
             tag = file.pages.first.tags.get(f"{axis}Resolution")
             lengths[axis] = unit * tag.value[1] / tag.value[0] if tag is not None and all(tag.value) else 0.0

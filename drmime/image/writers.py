@@ -1,4 +1,4 @@
-"""Writers of image files by their endings. What other programs read back is what was written: axes, lengths, place."""
+"""Writers of image files by their endings, such that other programs read back the same axes, pixel lengths and world."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +10,13 @@ from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.image.readers import LPS, PICTURES, package, read_itk, simpleitk
 
-Writer = Callable[[Path, np.ndarray, Grid], None]  # of pixels with channels, if there are any, last
+Writer = Callable[[Path, np.ndarray, Grid], None]  # arguments: path, pixels (channels last), grid of the spatial axes
 
 OME_KINDS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
 
 def write_nifti(path: Path, array: np.ndarray, grid: Grid) -> None:
-    """World is LPS here and RAS in the file; channels are a vector on the fifth axis."""
+    """Write NIfTI by nibabel: the world is LPS in `grid` and RAS in the file; channels are a vector on the fifth axis."""
     nibabel = package("nibabel")
     affine = np.eye(4)
     ndim = grid.ndim
@@ -39,7 +39,7 @@ def write_nifti(path: Path, array: np.ndarray, grid: Grid) -> None:
 
 
 def write_itk(path: Path, array: np.ndarray, grid: Grid) -> None:
-    """By SimpleITK, which does not notice a full disk: what was written is read back."""
+    """Write MetaImage, NRRD or DICOM by SimpleITK, and read the file back, since SimpleITK does not notice a full disk."""
     sitk = simpleitk()
     pixels = _plain(array)
     image = sitk.GetImageFromArray(pixels, isVector=array.ndim > grid.ndim)
@@ -51,12 +51,12 @@ def write_itk(path: Path, array: np.ndarray, grid: Grid) -> None:
         same = np.array_equal(read_itk(path, False).array.reshape(pixels.shape), pixels, equal_nan=pixels.dtype.kind == "f")
     except (InputError, RuntimeError, ValueError):
         same = False
-    if not same and path.suffix != ".dcm":  # which may be stored with losses
+    if not same and path.suffix != ".dcm":  # DICOM may be stored with lossy conversion
         raise OSError(28, "what was written does not read back the same; the disk may be full")
 
 
 def write_tiff(path: Path, array: np.ndarray, grid: Grid) -> None:
-    """OME-TIFF where pixels have lengths and it holds their dtype, else plain TIFF."""
+    """Write OME-TIFF if the spacing is not 1 and OME knows the dtype, else plain TIFF."""
     pixels = np.asarray(array)
     pixels = pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels
     lengths = dict(zip("XYZ", grid.spacing.tolist(), strict=False))
@@ -78,16 +78,16 @@ def write_npy(path: Path, array: np.ndarray, grid: Grid) -> None:
 
 def write_picture(path: Path, array: np.ndarray, grid: Grid) -> None:
     pixels = array.astype(np.uint8) * 255 if array.dtype == bool else array
-    import imageio.v3 as iio  # here, since a registration of arrays writes nothing and need not wait for it
+    import imageio.v3 as iio  # imported here: a registration of arrays writes no picture and need not load it
 
     iio.imwrite(path, pixels, plugin="pillow")
 
 
 def channels_last(array: np.ndarray, grid: Grid) -> np.ndarray:
-    """An array on the axes of `grid`, and behind them channels if it has some; empty axes go.
+    """Move the channels of an array behind the axes of `grid`; remove an additional axis of length 1.
 
     Raises:
-        InputError: other axes.
+        InputError: the shape of the array without one of its axes is not that of `grid`.
     """
     shape = grid.shape
     if shape in (array.shape, array.shape[:-1]):

@@ -1,1 +1,1 @@
-"""What compares methods: data sets, other programs, experiments, errors and tests, reports."""
+"""Comparison of methods: data sets, other registration programs, experiments, error measures and tests, reports."""

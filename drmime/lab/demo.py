@@ -1,9 +1,9 @@
-"""A real pair whose true alignment is known: a stained tissue section in colour, and one of its stains, moved on purpose.
+"""A real pair with known alignment: a stained tissue section in colour, and one of its stains under a known transform.
 
-The section (colon, immunohistochemistry; it comes with scikit-image) is stained blue for nuclei and brown for a protein
-with DAB. Colour deconvolution (Ruifrok and Johnston 2001) takes out the DAB alone: one channel, bright on dark as in
-fluorescence, where the section has three, dark on bright. The two stains by themselves would make a prettier pair, but
-they share so little (0.08 nats when aligned, 0.075 when one pixel off) that no metric can align them to a pixel.
+The section (colon, immunohistochemistry, from scikit-image) is stained blue for nuclei and brown (DAB) for a protein. Colour
+deconvolution (Ruifrok and Johnston 2001) extracts the DAB: one channel, bright on dark as in fluorescence, while the section
+has three, dark on bright. The two stains alone are not used as the pair: their mutual information is so small (0.08 nats when
+aligned, 0.075 with one pixel of error) that no metric can align them to a pixel.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
 
-SIDE = 384  # pixels of both images, cut from 512 so that the moved window never leaves the section
+SIDE = 384  # pixels; side of both images, cut from 512 so that the transformed window stays inside the section
 TURN = 7.0  # degrees
 SCALES = (1.04, 0.98)  # along x and y
 SHEAR = 0.02
@@ -28,21 +28,21 @@ NOISE = 3.0  # standard deviation in gray values of 255
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two images and the truth between them."""
+    """Two images and the true transform between them."""
 
     fixed: np.ndarray  # shape: (SIDE, SIDE, 3), uint8; the section
-    moving: np.ndarray  # shape: (SIDE, SIDE), uint8; its DAB, moved
+    moving: np.ndarray  # shape: (SIDE, SIDE), uint8; its DAB, transformed
     truth: Transform  # from fixed to moving pixels, x first
 
     def error(self, transform: Transform) -> float:
-        """Mean distance in pixels between where a transform and the truth send a grid of points of the fixed image."""
+        """Mean distance in pixels between the images of a grid of fixed points under `transform` and under the truth."""
         axis = torch.linspace(0, SIDE - 1, 25, dtype=torch.float64)
         points = torch.cartesian_prod(axis, axis)
         return float((transform(points) - self.truth(points)).norm(dim=-1).mean())
 
 
 def pair(seed: int = 0) -> Pair:
-    """The section, its DAB moved, and the transform between them; `seed` is that of the noise.
+    """Make the pair: the section, its transformed DAB with noise drawn from `seed`, and the true transform.
 
     Raises:
         InputError: scikit-image is not installed.
@@ -59,7 +59,7 @@ def pair(seed: int = 0) -> Pair:
 
 
 def _section() -> tuple[np.ndarray, np.ndarray]:
-    """The section in colour (512, 512, 3), and the amount of DAB at each of its pixels (512, 512)."""
+    """The section in colour (512, 512, 3), and the amount of DAB at each pixel (512, 512)."""
     try:
         from skimage import color, data
     except ImportError as error:
@@ -69,7 +69,7 @@ def _section() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _truth() -> np.ndarray:
-    """Shear, scale and turn about the middle of the image, then shift."""
+    """Moving from fixed pixels: shear, scaling and rotation about the centre of the image, then a shift. -> (3, 3)"""
     angle, middle = np.radians(TURN), (SIDE - 1) / 2
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     linear = np.eye(3)

@@ -1,7 +1,7 @@
-"""How good an alignment is: errors of landmarks, overlap of labels, and whether one method beats another.
+"""Measures of alignment: landmark errors, overlap of labels, and statistical comparison of two methods.
 
-Points are in pixels, x first, one a row; shapes and spacings are in array order. An error is never NaN: a point that has no
-image, because it lies behind the horizon of a projective map, is infinitely far off.
+Points are in pixels, x first, one per row; shapes and spacings are in array order. An error is never NaN: it is infinite for a
+point without an image, that is, behind the horizon of a projective map.
 """
 
 import math
@@ -21,12 +21,12 @@ from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
 
-RESAMPLES = 9999
-BATCH = 256  # resamples at a time, which bounds the memory
+RESAMPLES = 9999  # of the bootstrap
+BATCH = 256  # resamples computed at a time, to limit memory
 
 
 class Known(Protocol):
-    """A pair with what is known of it: a `drmime.lab.datasets.Case`, or anything with these."""
+    """A pair with known landmarks or labels: a `drmime.lab.datasets.Case`, or any object with these attributes."""
 
     @property
     def fixed(self) -> np.ndarray: ...  # only its shape is read, spatial axes first
@@ -43,14 +43,14 @@ class Known(Protocol):
     @property
     def moving_labels(self) -> np.ndarray | None: ...
     @property
-    def extent(self) -> tuple[int, ...] | None: ...  # shape that errors are shares of, instead of the moving image's
+    def extent(self) -> tuple[int, ...] | None: ...  # shape that relative errors refer to, if not the moving image's
 
 
 def tre(found: Any, expected: Any, spacing: Sequence[float] | None = None) -> np.ndarray:
-    """Target registration error: distances (N,) between points (N, D), in pixels times `spacing`. NaN found -> inf.
+    """Target registration error: distances (N,) between points (N, D), in pixels times `spacing`; inf where `found` is NaN.
 
     Raises:
-        InputError: points of different shapes, expected ones that are not finite, or another number of spacings.
+        InputError: points of different shapes, `expected` not finite, or a spacing of the wrong length.
     """
     found, expected = _points(found, expected)
     steps = _sides("spacing", spacing, expected.shape[1])
@@ -60,10 +60,12 @@ def tre(found: Any, expected: Any, spacing: Sequence[float] | None = None) -> np
 
 
 def rtre(found: Any, expected: Any, shape: Sequence[int], spacing: Sequence[float] | None = None) -> np.ndarray:
-    """`tre` over the diagonal of the moving image of this `shape` (N,), as ANHIR has it (doi 10.1109/TMI.2020.2986331).
+    """Relative TRE (N,): `tre` divided by the diagonal of the moving image of this `shape`.
+
+    Source: ANHIR, Borovec et al. 2020, doi 10.1109/TMI.2020.2986331.
 
     Raises:
-        InputError: as `tre`; another number of sides.
+        InputError: as `tre`; a shape of the wrong length.
     """
     errors = tre(found, expected, spacing)
     ndim = np.shape(expected)[1]
@@ -73,12 +75,12 @@ def rtre(found: Any, expected: Any, shape: Sequence[int], spacing: Sequence[floa
 def naed(found: Any, expected: Any, shape: Sequence[int]) -> float:
     """Normalised Average Euclidean Distance of points (N, D) in an image of this `shape`; NaN without points.
 
-    DRMIME (arXiv 2001.09865) gives the name and says that coordinates are normalised, not how. Our reading: each coordinate
-    is divided by the image's side in pixels along its axis, so that the image is the unit square (cube), and the Euclidean
-    distances there are averaged. In frames of [-1, 1] every value would be twice as large.
+    DRMIME (arXiv 2001.09865) introduces it for normalised coordinates but does not define the normalisation. Here each
+    coordinate is divided by the image's side in pixels along its axis, so that the image is the unit square (cube), and
+    Euclidean distances are averaged. With coordinates in [-1, 1] every value would be twice as large.
 
     Raises:
-        InputError: as `tre`; another number of sides.
+        InputError: as `tre`; a shape of the wrong length.
     """
     found, expected = _points(found, expected)
     sides = _sides("shape", shape, expected.shape[1])
@@ -86,7 +88,7 @@ def naed(found: Any, expected: Any, shape: Sequence[int]) -> float:
 
 
 def robustness(before: Any, after: Any) -> float:
-    """ANHIR's robustness: the share of landmarks whose error (N,) got smaller; NaN without any.
+    """ANHIR's robustness: the share of landmarks whose error (N,) has decreased; NaN without landmarks.
 
     Source: Borovec et al. 2020, doi 10.1109/TMI.2020.2986331.
 
@@ -98,12 +100,12 @@ def robustness(before: Any, after: Any) -> float:
 
 
 def success_rate(errors: Any, threshold: float) -> float:
-    """The share of `errors` (N,) below `threshold`; NaN and infinity are failures. NaN without any."""
+    """The share of `errors` (N,) below `threshold`; NaN and infinity count as not below. NaN without errors."""
     return _mean(numbers("errors", errors) < threshold)
 
 
 def dice(first: Any, second: Any) -> dict[int, float]:
-    """Dice overlap 2|A∩B| / (|A| + |B|) of each label but 0; a label in neither map is absent.
+    """Dice overlap 2|A∩B| / (|A| + |B|) by label, except 0, of two label maps of one shape.
 
     Raises:
         InputError: maps of different shapes, or values that are not whole numbers.
@@ -116,18 +118,18 @@ def dice(first: Any, second: Any) -> dict[int, float]:
 
 
 def scores(transform: Transform | Any, case: Known, start: Transform | Any) -> dict[str, float]:
-    """Every score of a transform that the case has the truth for.
+    """All scores of a transform that the landmarks and labels of `case` allow.
 
     With landmarks: naed, tre_mean, tre_median, tre_max (pixels times the moving spacing), rtre_mean, rtre_median, rtre_max,
-    start_rtre_median and robustness, which compare with `start`. With both label maps, and a label in one: dice, the mean
-    over labels after the moving map is warped by the nearest neighbour.
+    start_rtre_median (of `start`) and robustness (relative to `start`). With both label maps and at least one label: dice, the
+    mean over labels after the moving map is warped with nearest-neighbour interpolation.
 
     Args:
         transform: from fixed to moving pixels, x first; or its matrix (D+1, D+1), which may be projective.
-        start: the same before the registration.
+        start: likewise, the transform before the registration.
 
     Raises:
-        InputError: a transform, points or label maps that do not fit the images.
+        InputError: the transform, points or label maps do not fit the images.
     """
     grids = [Grid.regular(image.shape[: len(case.moving_spacing)]) for image in (case.fixed, case.moving)]
     found, begun = (_transform(name, value, grids[0]) for name, value in (("transform", transform), ("start", start)))
@@ -160,17 +162,17 @@ def _landmark_scores(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods on the same pairs: differences are first - second, so that a negative one says the first errs less."""
+    """Comparison of two methods on the same pairs. Differences are first - second: negative if the first has smaller errors."""
 
     count: int  # pairs compared
     left_out: int  # pairs where either error is not finite
-    mean_difference: float  # NaN where no pair is left
-    t_test: float  # two-sided p of Student's paired t-test; NaN below two pairs
-    wilcoxon: float  # two-sided p of Wilcoxon's signed-rank test; NaN where no pair is left
+    mean_difference: float  # NaN if no pair is left
+    t_test: float  # two-sided p-value of Student's paired t-test; NaN for fewer than two pairs
+    wilcoxon: float  # two-sided p-value of Wilcoxon's signed-rank test; NaN if no pair is left
 
 
 def compare(first: Any, second: Any) -> Comparison:
-    """Compare the errors (N,) of two methods on the same N pairs. Without any difference both p are 1.
+    """Compare the errors (N,) of two methods on the same N pairs. If all differences are 0, both p-values are 1.
 
     Raises:
         InputError: errors of different lengths.
@@ -185,7 +187,7 @@ def compare(first: Any, second: Any) -> Comparison:
         return Comparison(len(first), left_out, 0.0, 1.0 if len(first) > 1 else math.nan, 1.0)
     size = max(np.abs(first).max(), np.abs(second).max())  # neither test depends on the unit
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of few, equal or nearly equal differences: p is what the test makes of them
+        warnings.simplefilter("ignore")  # about few, equal or nearly equal differences; the p-value is used as it is
         t_test = stats.ttest_rel(first / size, second / size).pvalue if len(first) > 1 else math.nan
         wilcoxon = stats.wilcoxon(first / size, second / size).pvalue
         difference = float(np.mean(first - second))
@@ -193,9 +195,9 @@ def compare(first: Any, second: Any) -> Comparison:
 
 
 def interval(values: Any, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Bootstrap interval of the mean of finite `values` (N,), whatever their order; (mean, mean) where they do not differ.
+    """Bootstrap confidence interval of the mean of `values` (N,), in any order; (mean, mean) if all are equal.
 
-    Bias-corrected and accelerated (Efron 1987, doi 10.1080/01621459.1987.10478410); by percentiles where that is undefined.
+    Bias-corrected and accelerated (Efron 1987, doi 10.1080/01621459.1987.10478410); percentiles if undefined.
 
     Raises:
         InputError: a value that is not finite.
@@ -208,7 +210,7 @@ def interval(values: Any, confidence: float = 0.95, seed: int = 0) -> tuple[floa
         return mean, mean
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # says that BCa is undefined, which the next method answers
+            warnings.simplefilter("ignore")  # about an undefined BCa interval, for which the next method is used
             options = {"confidence_level": confidence, "n_resamples": RESAMPLES, "batch": BATCH, "method": method}
             found = stats.bootstrap((values,), np.mean, random_state=np.random.default_rng(seed), **options)
         low, high = map(float, found.confidence_interval)
@@ -223,7 +225,7 @@ def _transform(name: str, value: Any, fixed: Grid) -> Transform:
     array = numbers(name, value, "a matrix of real numbers")
     if array.shape != (fixed.ndim + 1, fixed.ndim + 1):
         raise InputError(f"{name}: expected a ({fixed.ndim + 1}, {fixed.ndim + 1}) matrix, got shape {array.shape}")
-    return MatrixTransform(scaled(torch.as_tensor(array), fixed))  # a homography means the same in any scale and sign
+    return MatrixTransform(scaled(torch.as_tensor(array), fixed))  # scale and sign of a homography are arbitrary
 
 
 def _points(found: Any, expected: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -236,7 +238,7 @@ def _points(found: Any, expected: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sides(name: str, value: Any, ndim: int) -> np.ndarray:
-    """One positive length an axis, given in array order (1 each by default) and returned x first. shape: (D,)"""
+    """One positive length per axis, given in array order (1 each by default) and returned x first. shape: (D,)"""
     sides = np.ones(ndim) if value is None else numbers(name, value)
     if sides.shape != (ndim,) or not ((sides > 0) & (sides < np.inf)).all():
         raise InputError(f"{name}: expected {ndim} positive numbers in array order, got {value!r}")

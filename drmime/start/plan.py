@@ -36,8 +36,8 @@ class Start:
             image centre), or a homogeneous matrix (D+1, D+1) from fixed to moving world coordinates, x first; for lists of
             images, one matrix for all or one each.
         propose: what proposes further starts: "auto", a search over every rotation, shift and scale that the transform allows;
-            a name or mapping of `PROPOSERS`; a function of two images; a list of these; None for nothing. The proposals and
-            the given start are refined and compared.
+            a name or mapping of `PROPOSERS`; a function of two images; a list of these; None or "none" for nothing. The
+            proposals and the given start are refined and compared.
         refine: False gives the given start to the metric as it is, and nothing is proposed. More steps and a higher rate of the
             schedule (250 and 0.005) then reach further.
 
@@ -107,7 +107,8 @@ def _proposers(spec: Any) -> tuple[list[tuple[str, Proposer]], bool]:
     table: dict[str, Callable[..., Any]] = {**PROPOSERS, "auto": lambda: "auto"}
     asked: list[tuple[str, Proposer]] = []
     search = False
-    for one in [] if spec is None else spec if isinstance(spec, (list, tuple)) else [spec]:
+    nothing = spec is None or (isinstance(spec, str) and spec == "none")
+    for one in [] if nothing else spec if isinstance(spec, (list, tuple)) else [spec]:
         part = build("start", table, one)
         if isinstance(part, str) and part == "auto":
             search = True

@@ -1,4 +1,4 @@
-"""Where pairs come from: one function for each kind of dataset, whose keyword arguments are its options in a config."""
+"""Datasets of image pairs: one function for each kind; its keyword arguments are its options in a configuration."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +13,9 @@ DATASETS: dict[str, Callable[..., Dataset]] = FILES | {"synthetic": synthetic}
 
 
 def dataset(spec: Any) -> tuple[Pair, ...]:
-    """The pairs of the dataset that `spec` describes: {"name": a name of `DATASETS`, option: …}, or one made elsewhere.
+    """The pairs of the dataset `spec`: {"name": a name in `DATASETS`, option: …}, or a `Dataset` object.
 
     Raises:
-        InputError: an unknown name or option; no such files; no pairs, or two of one name.
+        InputError: an unknown name or option, a missing file, no pairs, or two pairs of one name.
     """
     return checked(build("dataset", DATASETS, spec), "dataset")

@@ -1,4 +1,4 @@
-"""What every dataset gives: pairs by name and path, each read only when it is its turn."""
+"""`Pair` and `Dataset`: pairs of images by name and path, which are read only when a pair is loaded."""
 
 import hashlib
 from collections import Counter
@@ -24,38 +24,38 @@ PATHS = ("fixed", "moving", "fixed_landmarks", "moving_landmarks", "fixed_labels
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images to align and what is known of them. Text alone, so that it can travel to another process as JSON."""
+    """Two images to align and their ground truth, as paths. Holds text only, so that it can be sent to a process as JSON."""
 
-    name: str  # unique in its dataset; also a path: "histology/kidney"
+    name: str  # unique in its dataset; may have folders: "histology/kidney"
     fixed: str  # a path
     moving: str
     domain: str = ""
-    fixed_landmarks: str = ""  # a path, or "" where there is none
-    moving_landmarks: str = ""  # that of the fixed ones, but no .csv: a text file with the columns of both, fixed first
+    fixed_landmarks: str = ""  # a path, or "" for none
+    moving_landmarks: str = ""  # if equal to fixed_landmarks and not .csv: a text file with the columns of both, fixed first
     fixed_labels: str = ""
     moving_labels: str = ""
     truth: str = ""  # a text file with the (D+1, D+1) matrix from fixed pixels to moving pixels, an ITK .tfm, or "identity"
     change: Change | None = None
 
     def files(self) -> tuple[str, ...]:
-        """The paths of everything that `load` reads, each once."""
+        """The paths of all files that `load` reads, without duplicates."""
         paths = [path for name in PATHS if (path := getattr(self, name)) and path != IDENTITY]
-        return tuple(dict.fromkeys(path for one in paths for path in (one, *_beside(one))))
+        return tuple(dict.fromkeys(path for one in paths for path in (one, *_companions(one))))
 
     @property
     def judged(self) -> bool:
-        """Whether it tells where points of the fixed image belong, by landmarks or a truth, if they can be read."""
+        """Whether errors can be measured: the pair names landmarks or a truth, or its change defines one."""
         return bool(self.fixed_landmarks or self.truth or (self.change and self.change.recoloured))
 
     def load(self) -> Case:
-        """Read everything, and make the change if there is one.
+        """Read all files, and apply the change if there is one.
 
-        Points are the landmarks, or where there are none but a truth, a regular grid over the fixed image that the truth
-        maps into the moving one.
+        The points of the case are the landmarks; without landmarks but with a truth, they are those points of a regular grid
+        over the fixed image that the truth maps into the moving image.
 
         Raises:
-            InputError: a file is missing or broken, landmarks do not match or lie outside, labels or a truth do not fit
-                the images, or the change cannot be made of them; the message names the pair and the file.
+            InputError: a file is missing or damaged, landmarks do not match or lie outside their image, labels or a truth do
+                not fit the images, or the change cannot be applied; the message names the pair and the file.
         """
         try:
             case = read_case(**{name: getattr(self, name) for name in PATHS})
@@ -64,15 +64,15 @@ class Pair:
             raise InputError(f"pair {self.name!r}: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Values as JSON holds them; `from_dict` makes the same pair of them."""
+        """The pair as values for JSON; the inverse of `from_dict`."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Pair":
-        """The pair that `to_dict` told of.
+        """The pair from the values of `to_dict`.
 
         Raises:
-            InputError: an unknown or missing key, or a value of another kind.
+            InputError: an unknown or missing key, or a value of the wrong type.
         """
         texts = _known_keys("pair", values, cls, ("name", "fixed", "moving"))
         change = texts.pop("change", None)
@@ -82,8 +82,8 @@ class Pair:
         return cls(**texts, change=None if change is None else _change(change))
 
 
-def _beside(path: str) -> Iterator[str]:
-    """The file of pixels that goes with a header."""
+def _companions(path: str) -> Iterator[str]:
+    """The second file of an image that is stored as header and pixels in two files."""
     with suppress(InputError, OSError, ValueError):
         if other := companion(Path(path)):
             yield str(other)
@@ -109,16 +109,16 @@ def _known_keys(kind: str, values: Any, of: type[Any], required: Iterable[str]) 
 
 
 class Dataset(Protocol):
-    """A dataset is anything that gives pairs in a fixed order; it has read no image when it does."""
+    """An iterable of pairs in a fixed order, which reads no image."""
 
     def __iter__(self) -> Iterator[Pair]: ...
 
 
 def checked(pairs: Iterable[Any], what: str) -> tuple[Pair, ...]:
-    """The pairs of a dataset, of which `what` tells the user the source.
+    """The pairs of a dataset as a tuple, checked; `what` names the source in error messages.
 
     Raises:
-        InputError: none, something that is no pair, a name twice, or one that is no path below a folder.
+        InputError: there are no pairs, an item is not a `Pair`, or a name is duplicate or not a relative path.
     """
     try:
         found = tuple(pairs)
@@ -140,7 +140,7 @@ def checked(pairs: Iterable[Any], what: str) -> tuple[Pair, ...]:
 
 
 def spread(pairs: tuple[Pair, ...], limit: int | None) -> tuple[Pair, ...]:
-    """At most `limit` of them, evenly taken from all, the first and the last among them; all if it is None."""
+    """At most `limit` pairs, evenly spaced, with the first and the last (if `limit` > 1); all pairs if it is None."""
     if limit is None:
         return pairs
     count = min(whole("limit", limit, 1), len(pairs))
@@ -148,7 +148,7 @@ def spread(pairs: tuple[Pair, ...], limit: int | None) -> tuple[Pair, ...]:
 
 
 def digests(paths: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Of each file its size in bytes and SHA-256, which tell whether it is still the same: {path: {"size", "sha256"}}.
+    """Size in bytes and SHA-256 of each file, to detect changes: {path: {"size", "sha256"}}.
 
     Raises:
         InputError: a file is missing or cannot be read.

@@ -1,4 +1,4 @@
-"""Datasets that are a folder of images: which go together follows from their names."""
+"""Datasets that are a folder of images, paired by their file names."""
 
 import re
 from pathlib import Path
@@ -17,11 +17,13 @@ FIRE_POINTS = re.compile(r"control_points_(([A-Z])\d+)_1_2\.txt", re.IGNORECASE)
 
 
 def folder(folder: str, *, fixed: str | None = None, pattern: str | None = None) -> tuple[Pair, ...]:
-    """All images of a folder onto one. Landmarks are CSV of the same name beside them, used where both images have them.
+    """Pairs of one fixed image with every other image of a folder.
+
+    Landmarks are CSV files of the same name beside the images, used if both images have one.
 
     Args:
-        folder: where the images lie.
-        fixed: the file's name of the fixed one; the first if None, where image 2 comes before image 10.
+        folder: the folder with the images.
+        fixed: the file name of the fixed image; if None, the first in natural order (image 2 before image 10).
         pattern: a glob, such as "*.tif"; every image that can be read if None.
 
     Raises:
@@ -36,16 +38,16 @@ def folder(folder: str, *, fixed: str | None = None, pattern: str | None = None)
 def stack(
     folder: str, *, to: str = "neighbour", reference: int | str | None = None, pattern: str | None = None
 ) -> tuple[Pair, ...]:
-    """Serial sections: each slice onto its neighbour, the one before, or all onto one. Order: slice 2 before slice 10.
+    """Pairs of serial sections in natural order (slice 2 before slice 10): each with the slice before it, or all with one.
 
     Args:
-        folder: where the slices lie; landmarks as for `folder`.
-        to: "neighbour" or "reference".
-        reference: the number of the slice that all others go to, the first being 0, or its file's name; the middle if None.
+        folder: the folder with the slices; landmarks as for `folder`.
+        to: what is fixed: "neighbour", the slice before, or "reference", one slice for all.
+        reference: the number of the reference slice, from 0, or its file name; the middle slice if None.
         pattern: a glob, such as "*.tif"; every image that can be read if None.
 
     Raises:
-        InputError: no such folder, image or way, fewer than two images, or two of one name.
+        InputError: no such folder or image, an unknown `to`, fewer than two images, or two of one name.
     """
     paths = images(folder, pattern)
     if known("way to align a stack", to, ("neighbour", "reference")) == "neighbour":
@@ -72,14 +74,14 @@ def fire(folder: str, *, classes: str | list[str] | None = None, limit: int | No
     """FIRE as it is distributed (Hernandez-Matas et al. 2017, DOI 10.35119/maio.v1i4.42): Images/A01_1.jpg (fixed),
     Images/A01_2.jpg (moving), "Ground Truth"/control_points_A01_1_2.txt with rows x1 y1 x2 y2.
 
-    Its authors do not say where pixels begin: taken as 0-based, pixel centres. If they are 1-based, both images' points are
-    off by the same pixel, which only a rotation or scale turns into an error: below 0.1 pixel at 5 degrees.
+    The authors do not state the origin of pixel coordinates; 0-based pixel centres are assumed. If they are 1-based, points of
+    both images are off by the same pixel, which causes an error only under rotation or scaling: below 0.1 pixel at 5 degrees.
 
     Args:
-        folder: where Images and Ground Truth lie.
-        classes: letters to take of A (anatomical change), P (small overlap) and S (large overlap); all if None. The letter is
-            the domain.
-        limit: at most so many pairs, evenly taken from all; all if None.
+        folder: the folder that holds Images and Ground Truth.
+        classes: classes to use: A (anatomical change), P (small overlap), S (large overlap); all if None. The letter is the
+            domain.
+        limit: the largest number of pairs, evenly spaced over all; all if None.
 
     Raises:
         InputError: no such folders or classes, or no pairs.
@@ -105,14 +107,14 @@ def fire(folder: str, *, classes: str | list[str] | None = None, limit: int | No
     return spread(checked((pair(*eye) for eye in eyes), what), limit)
 
 
-# ---- what all folders share
+# ---- shared by all folders
 
 
 def images(folder: str, pattern: str | None) -> list[Path]:
-    """The images of a folder in the order in which people number them: image 2 before image 10.
+    """The images of a folder in natural order: image 2 before image 10.
 
     Raises:
-        InputError: no such folder, fewer than two images, or no pattern.
+        InputError: no such folder, fewer than two images, or an invalid pattern.
     """
     root = existing_folder(folder)
     try:
@@ -132,7 +134,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _natural(name: str) -> tuple[list[Any], str]:
-    """Texts and numbers by turns, so that they compare; the name itself where that is no difference (1 and 01)."""
+    """A sort key for natural order: text and numbers in turn, then the name itself, for names such as 1 and 01."""
     return [int(part) if at % 2 else part.lower() for at, part in enumerate(re.split(r"(\d+)", name))], name
 
 

@@ -1,4 +1,4 @@
-"""Files of one pair to a `Case`: each file read once, and everything that can be wrong with it said with its name."""
+"""Read the files of one pair into a `Case`. Each file is read once; error messages name the file."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ from drmime.image.readers import simpleitk
 from drmime.lab.datasets.case import Case, regular_points, within
 from drmime.settings import rows_of_numbers
 
-IDENTITY = "identity"  # the truth of images that overlay as they are
-ITK = (".tfm", ".xfm")  # endings of ITK's transforms
-OUTSIDE = 0.5  # pixels that a landmark may lie beyond the edge of its image: rounding, not a mistake
+IDENTITY = "identity"  # the truth of images whose pixels are aligned already
+ITK = (".tfm", ".xfm")  # file endings of ITK transforms
+OUTSIDE = 0.5  # pixels by which a landmark may lie outside its image, because of rounding
 
 
 def read_case(
@@ -30,10 +30,10 @@ def read_case(
     moving_labels: str = "",
     truth: str = "",
 ) -> Case:
-    """Read what the paths name ("" where there is none); the fields mean what those of `Pair` do.
+    """Read the files of a pair; the arguments are the fields of `Pair` ("" for none).
 
     Raises:
-        InputError: a file is missing or broken, or does not go with the others.
+        InputError: a file is missing or damaged, or does not fit the others.
     """
     first, fixed_grid = read_pixels(fixed, "fixed")
     second, moving_grid = read_pixels(moving, "moving")
@@ -74,7 +74,7 @@ def read_case(
 
 
 def read_pixels(path: str, role: str) -> tuple[np.ndarray, Grid]:
-    """Pixels in array order, channels last, a constant alpha channel left out; and their grid, regular if none is stated."""
+    """Pixels in array order, channels last, without a constant alpha channel; and their grid, regular if none is stated."""
     source = arranged(load(path, f"{role} image {path}: the"), "auto", f"{path}: the {role}")
     channels = source.channels
     grid = Grid.regular(channels.shape[1:]) if source.grid is None else source.grid
@@ -84,17 +84,17 @@ def read_pixels(path: str, role: str) -> tuple[np.ndarray, Grid]:
 
 
 def spacing_of(grid: Grid) -> tuple[float, ...]:
-    """Array order."""
+    """The spacing of `grid` in array order."""
     return tuple(grid.spacing.flip(0).tolist())
 
 
 def read_points(
     fixed: str, moving: str, fixed_shape: tuple[int, ...], moving_shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Landmarks of both images; of one file with both where the paths are the same and no CSV. -> (N, D), (N, D)
+    """Read the landmarks of both images, from one file if the paths are equal and not CSV. -> (N, D), (N, D)
 
     Raises:
-        InputError: a file is missing or broken, none or not as many landmarks, of another dimension, or outside their image.
+        InputError: a file is missing or damaged, or landmarks are none, unequal in number, of another dimension or outside.
     """
     both = fixed == moving and not fixed.lower().endswith(".csv")
     points = read_both(fixed, len(fixed_shape)) if both else (read_landmarks(fixed), read_landmarks(moving))
@@ -108,7 +108,7 @@ def read_points(
 
 
 def read_both(path: str, ndim: int) -> tuple[np.ndarray, np.ndarray]:
-    """A text file with a row for each landmark: its place in the fixed image, then in the moving one. -> (N, D), (N, D)"""
+    """Read a text file with one row per landmark: its position in the fixed, then in the moving image. -> (N, D), (N, D)"""
     text = existing_file(path, "a landmark file").read_text(encoding="utf-8", errors="replace")
     try:
         rows = rows_of_numbers(text)
@@ -138,7 +138,7 @@ def _check_points(path: str, points: np.ndarray, shape: tuple[int, ...]) -> None
 
 
 def read_labels(path: str, image: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Raises: InputError: missing, broken, or of another shape than its image."""
+    """Read a label map. Raises: InputError: it is missing or damaged, or its shape is not that of the image."""
     labels = arranged(load(path, f"{path}: the label", labels=True), None, f"{path}: the label").channels[0]
     if labels.shape != shape:
         raise InputError(f"{path}: expected labels of shape {shape}, as {image} has, got {labels.shape}")
@@ -146,10 +146,10 @@ def read_labels(path: str, image: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def read_truth(path: str, fixed: Grid, moving: Grid) -> np.ndarray:
-    """moving_from_fixed in pixels (D+1, D+1): of a text file, of an ITK transform (in the world), or the identity.
+    """Read moving_from_fixed in pixels (D+1, D+1) from a text file or an ITK transform (in world units), or the identity.
 
     Raises:
-        InputError: missing, not such a matrix, or one that cannot be inverted.
+        InputError: the file is missing, is no such matrix or transform, or the matrix is not invertible.
     """
     size = fixed.ndim + 1
     if path == IDENTITY:
@@ -170,7 +170,7 @@ def read_truth(path: str, fixed: Grid, moving: Grid) -> np.ndarray:
 
 
 def _read_itk(path: str, fixed: Grid, moving: Grid) -> np.ndarray:
-    """ITK's transforms map points of the fixed world to the moving one: LPS millimetres, or pixels where a file has none."""
+    """Read an ITK transform, which maps fixed to moving world points (LPS millimetres; pixels if a file states no unit)."""
     existing_file(path, "an ITK transform")
     sitk = simpleitk()
     try:
@@ -190,7 +190,7 @@ def _read_itk(path: str, fixed: Grid, moving: Grid) -> np.ndarray:
 def expected_points(
     matrix: np.ndarray, fixed_shape: tuple[int, ...], moving_shape: tuple[int, ...], points: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`points`, or a regular grid over the fixed image, mapped by the truth; those that land inside. -> (N, D), (N, D)"""
+    """`points` (default: a regular grid over the fixed image) and their true positions, if inside. -> (N, D), (N, D)"""
     points = regular_points(fixed_shape) if points is None else points
     targets = mapped(matrix, points)
     inside = within(targets, moving_shape)

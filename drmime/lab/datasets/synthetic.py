@@ -1,4 +1,4 @@
-"""Pairs of another dataset under motions of which the answer is known. The motions are made when a pair is loaded."""
+"""Pairs of another dataset with known motions, which are applied when a pair is loaded."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +13,7 @@ from drmime.registry import build, known
 
 __all__ = ["FILES", "MOTIONS", "synthetic"]
 
-MOST = 10_000  # repeats
+MOST = 10_000  # largest number of repeats
 FILES: dict[str, Callable[..., Dataset]] = {
     "pairs": pairs,
     "birl": birl,
@@ -32,21 +32,21 @@ def synthetic(
     recoloured: bool = False,
     seed: int = 0,
 ) -> tuple[Pair, ...]:
-    """Pairs whose images overlay, or of which something else is known, with the moving image moved; each motion several times.
+    """Pairs with known alignment, with the moving image under random known motions, each motion `repeats` times.
 
-    A pair is called after the one it is made of, its motion and number: kidney/small-0.
+    A pair is named after its source pair, motion and number: kidney/small-0.
 
     Args:
         of: the specification of another dataset, {"name": "pairs", "file": …, "where": {"already_aligned": 1}}.
-        motions: names of `MOTIONS`: small, medium and large (affine; errors at a regular grid of points where the truth is
-            known as a matrix, else at the landmarks), turned (0 to 360 degrees, on a grown canvas), crop (half the area,
-            turned), volume (3-D, any rotation).
-        repeats: how often each.
-        recoloured: put the fixed image, its intensities through a map that is not monotone, in the moving one's place.
-        seed: of the motions.
+        motions: names of `MOTIONS`: small, medium and large (affine; errors are measured at a regular grid of points if the
+            truth is known as a matrix, else at the landmarks), turned (0 to 360 degrees, on a larger canvas), crop (half the
+            area, rotated), volume (3-D, any rotation).
+        repeats: the number of pairs for each source pair and motion.
+        recoloured: replace the moving image by the fixed image under a non-monotone map of intensities.
+        seed: of the random motions.
 
     Raises:
-        InputError: an unknown dataset or motion, or what the inner dataset raises.
+        InputError: an unknown dataset or motion, source pairs that are changed already, or an error of the source dataset.
     """
     inner = checked(build("dataset", FILES, of), "of")
     names = [motions] if isinstance(motions, str) else motions

@@ -1,4 +1,4 @@
-"""Datasets that are a CSV with one row for each pair. Only the table is read here; a file that is absent is told by `load`."""
+"""Datasets that are a CSV with one row per pair. Only the table is read here; missing files are reported by `Pair.load`."""
 
 import csv
 import os
@@ -14,14 +14,14 @@ from drmime.registry import known
 Row = dict[str, str]
 
 FILES = ("fixed", "moving", "fixed_landmarks", "moving_landmarks", "fixed_labels", "moving_labels")
-BIRL = {  # their word for each of our fields; they call the fixed image the target
+BIRL = {  # their columns for the fields of `Pair`; the fixed image is their target
     "fixed": "Target image",
     "moving": "Source image",
     "fixed_landmarks": "Target landmarks",
     "moving_landmarks": "Source landmarks",
 }
 ALIGNED = {"": False, "0": False, "no": False, "false": False, "1": True, "yes": True, "true": True}
-LISTED = 20  # values of a column in a message
+LISTED = 20  # largest number of values listed in a message
 
 
 def pairs(
@@ -32,20 +32,21 @@ def pairs(
     skip: Mapping[str, Any] | None = None,
     limit: int | None = None,
 ) -> tuple[Pair, ...]:
-    """A CSV with the columns fixed and moving, and any of pair, dataset, domain, fixed_landmarks, moving_landmarks,
-    fixed_labels, moving_labels, fixed_to_moving (a file with the truth) and already_aligned (1 where the images overlay).
+    """Pairs from a CSV with the columns fixed and moving, and any of pair, dataset, domain, fixed_landmarks,
+    moving_landmarks, fixed_labels, moving_labels, fixed_to_moving (a file with the truth) and already_aligned (1 if the
+    images are aligned).
 
-    A pair is called dataset/pair, as far as it has these; without a pair column, after its files.
+    A pair is named dataset/pair, or pair without a dataset; without a value for pair, it is named after its files.
 
     Args:
         file: the table.
-        root: the folder that its paths start from; that of the table if None.
-        where: rows to take: {column: value or [values]}.
-        skip: rows to leave out, likewise; "" stands for an empty cell.
-        limit: at most so many pairs, evenly taken from all; all if None.
+        root: the folder that paths are relative to; that of the table if None.
+        where: rows to use: {column: value or [values]}.
+        skip: rows to omit, likewise; "" is an empty cell.
+        limit: the largest number of pairs, evenly spaced over all; all if None.
 
     Raises:
-        InputError: no such table or columns, a filter that fits no row, two pairs of one name.
+        InputError: no such table or columns, a filter that leaves no row, or two pairs of one name.
     """
     rows, folder = read_table(file, ("fixed", "moving"), root)
     rows = filtered(rows, {"where": where, "skip": skip}, file)
@@ -55,17 +56,17 @@ def pairs(
 def birl(
     file: str, *, root: str | None = None, status: str | list[str] | None = None, limit: int | None = None
 ) -> tuple[Pair, ...]:
-    """A CSV in the style of BIRL (Borovec et al. 2018, DOI 10.1109/IPTA.2018.8608619): columns Target image (fixed), Source
-    image (moving), Target landmarks, Source landmarks.
+    """Pairs from a CSV in the format of BIRL (Borovec et al. 2018, DOI 10.1109/IPTA.2018.8608619): columns Target image
+    (fixed), Source image (moving), Target landmarks, Source landmarks.
 
-    Pairs are called after their files, below the first folder if there is one: COAD_01/S1-S2; that folder without its number
-    is the domain. Landmarks, columns X and Y, are taken as 0-based and of pixel centres.
+    Pairs are named after their files, with the first folder of the path if there is one: COAD_01/S1-S2. That folder without
+    its number is the domain. Landmarks (columns X and Y) are assumed to be 0-based pixel centres.
 
     Args:
         file: the table.
-        root: the folder that its paths start from; that of the table if None.
-        status: values of the column status to take, such as "training"; all if None.
-        limit: at most so many pairs, evenly taken from all; all if None.
+        root: the folder that paths are relative to; that of the table if None.
+        status: values of the column status to use, such as "training"; all if None.
+        limit: the largest number of pairs, evenly spaced over all; all if None.
 
     Raises:
         InputError: as `pairs`.
@@ -83,16 +84,16 @@ def anhir(
     status: str | list[str] | None = "training",
     limit: int | None = None,
 ) -> tuple[Pair, ...]:
-    """ANHIR as it is distributed (Borovec et al. 2020, DOI 10.1109/TMI.2020.2986331): a table in the style of BIRL beside
+    """ANHIR as it is distributed (Borovec et al. 2020, DOI 10.1109/TMI.2020.2986331): a table in the format of BIRL beside
     the unpacked images and landmarks. The domain is the tissue.
 
     Args:
-        folder: where the table lies.
-        file: its name.
-        images: the folder with the images' tissue folders; `folder`/images if there is one, else `folder`.
-        landmarks: that of the landmarks, likewise.
-        status: rows to take; only those of "training" have the landmarks of both images. All if None.
-        limit: at most so many pairs, evenly taken from all; all if None.
+        folder: the folder with the table.
+        file: the name of the table.
+        images: the folder with the tissue folders of the images; `folder`/images if it exists, else `folder`.
+        landmarks: likewise, of the landmarks; `folder`/landmarks if it exists, else `folder`.
+        status: rows to use; only those of "training" have landmarks of both images. All if None.
+        limit: the largest number of pairs, evenly spaced over all; all if None.
 
     Raises:
         InputError: as `pairs`.
@@ -125,7 +126,7 @@ def _birl(file: str, images: Path, landmarks: Path, status: str | list[str] | No
 
 
 def _subject(path: str) -> str:
-    """The first folder of a relative path, which in these tables is the tissue and its number."""
+    """The first folder of a relative path, which in these tables is the tissue with its number; "" for none."""
     parts = [part for part in Path(path).parent.parts if part not in (".", "..")]
     return parts[0] if parts and not Path(path).is_absolute() else ""
 
@@ -140,14 +141,14 @@ def _pair(row: Row, folder: Path, file: str) -> Pair:
     return Pair(name="/".join(filter(None, (row.get("dataset"), name))), domain=row.get("domain", ""), truth=truth, **files)
 
 
-# ---- what all tables share
+# ---- shared by all tables
 
 
 def read_table(file: str, required: tuple[str, ...], root: str | None) -> tuple[list[Row], Path]:
-    """The rows of a CSV, every cell a stripped text, and the folder that its paths start from.
+    """The rows of a CSV, with stripped text in every cell, and the folder that its paths are relative to.
 
     Raises:
-        InputError: no such table or folder, no CSV, columns missing, no row.
+        InputError: no such table or folder, not a CSV, missing columns, or no rows.
     """
     path = existing_file(file, "a CSV with a row for each pair")
     folder = path.parent if root is None else existing_folder(root)
@@ -168,10 +169,10 @@ def read_table(file: str, required: tuple[str, ...], root: str | None) -> tuple[
 
 
 def filtered(rows: list[Row], filters: Mapping[str, Mapping[str, Any] | None], file: str) -> list[Row]:
-    """The rows that every filter leaves, {"where": …, "skip": …} of {column: value or [values]}; only "skip" leaves out.
+    """The rows that pass all filters: {"where": …, "skip": …}, each {column: value or [values]}; "skip" omits rows.
 
     Raises:
-        InputError: an unknown column, a value to take that no row has, or no row left, with the filter that took the last.
+        InputError: an unknown column, a value to use that no row has, or a filter, which is named, that leaves no row.
     """
     left = rows
     for option, columns in filters.items():
@@ -180,7 +181,7 @@ def filtered(rows: list[Row], filters: Mapping[str, Mapping[str, Any] | None], f
         for column, wanted in (columns or {}).items():
             known(f"column of {file} in {option}", column, rows[0])
             values = {_text(value) for value in (wanted if isinstance(wanted, (list, tuple)) else [wanted])}
-            if option != "skip":  # what is not there is left out already: "those without landmarks" may be none
+            if option != "skip":  # values to omit need not be present: there may be no row without landmarks, for example
                 _expect_values(values, {row[column] for row in rows}, f"{file}: {option}: {column}")
             left = [row for row in left if (row[column] in values) != (option == "skip")]
             if not left:
@@ -198,19 +199,19 @@ def _expect_values(values: set[str], present: set[str], where: str) -> None:
 
 
 def _text(value: Any) -> str:
-    """A value of a config as a table has it: true is 1."""
+    """A value of a configuration as text of a table: true is 1."""
     return str(int(value) if isinstance(value, bool) else value)
 
 
 def _filled(row: Row, column: str, file: str) -> str:
     if not row[column]:
-        told = {key: value for key, value in row.items() if value}
-        raise InputError(f"{file}: expected a path in column {column!r} of every row, got none in {told}")
+        given = {key: value for key, value in row.items() if value}
+        raise InputError(f"{file}: expected a path in column {column!r} of every row, got none in {given}")
     return row[column]
 
 
 def existing_folder(path: str | Path) -> Path:
-    """`path` if a folder is there, else an InputError."""
+    """`path`. Raises: InputError: it is not a folder."""
     if not os.path.isdir(path):
         found = "is a file" if os.path.isfile(path) else "does not exist"
         raise InputError(f"expected a folder, got {str(path)!r}, which {found}")
@@ -218,15 +219,15 @@ def existing_folder(path: str | Path) -> Path:
 
 
 def located(cell: str, folder: Path) -> str:
-    """The absolute path of a cell, "" for an empty one: another process may work in another folder."""
+    """The absolute path of a cell, valid in processes with another working folder; "" for an empty cell."""
     return os.path.abspath(folder / cell) if cell else ""
 
 
 def pair_name(fixed: str, moving: str) -> str:
-    """A name of two files, of theirs without endings."""
+    """The name of a pair from its files: both names without endings."""
     return f"{stem(fixed)}-{stem(moving)}"
 
 
 def stem(path: str | Path) -> str:
-    """A file's name without its ending, of which .nii.gz is one."""
+    """A file's name without its ending; .nii.gz counts as one ending."""
     return Path(Path(path).name.removesuffix(".gz")).stem

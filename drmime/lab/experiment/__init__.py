@@ -1,4 +1,4 @@
-"""Experiments: methods on pairs with seeds, from a YAML file to rows that are never lost. `report` makes pages of them."""
+"""Experiments: run methods on pairs with seeds as a YAML file states, and save each result at once as a row (a JSON file)."""
 
 import json
 import os
@@ -18,20 +18,20 @@ from drmime.lab.experiment.task import Outputs, Task
 __all__ = ["Experiment", "Judging", "Outputs", "Results", "Row", "Task"]
 __all__ += ["example", "finished", "load", "path", "results", "run", "schema"]
 
-INDEX = "experiment.json"  # in a run's folder: what its rows are, in order, and how to judge them
+INDEX = "experiment.json"  # in a run's folder: the names of its rows, in order, and the settings of the report
 
 
 def run(experiment: Experiment, workers: int = 1, scheduler: str = "", retry: bool = False) -> list[Row]:
-    """Run what has not been run yet, and give the rows of all, as `results` does.
+    """Run the tasks that are not finished yet, and return the rows of all tasks.
 
     Args:
-        experiment: of `load`.
+        experiment: as returned by `load`.
         workers: processes on this machine, which share its cores.
-        scheduler: the address of a Dask scheduler, whose workers run the tasks instead, each with one core.
-        retry: whether to run again what failed before.
+        scheduler: the address of a Dask scheduler whose workers run the tasks instead, with one core each; "" for none.
+        retry: whether to run failed tasks again.
 
     Raises:
-        InputError: the dataset cannot be listed, rows cannot be written, or there is no such scheduler.
+        InputError: rows cannot be written, or the scheduler cannot be reached or has no workers.
     """
     tasks = experiment.tasks(1 if scheduler else max(1, _cores() // workers))
     folder = Path(experiment.outputs.folder)
@@ -50,19 +50,19 @@ def run(experiment: Experiment, workers: int = 1, scheduler: str = "", retry: bo
 
 @dataclass(frozen=True)
 class Results:
-    """What there is of a run, finished or not."""
+    """The results of a run, which need not be finished."""
 
     rows: list[Row]
     methods: list[str]  # their names, in order
     report: Judging
-    unreadable: list[str]  # why rows that are there cannot be read, in sentences
+    unreadable: list[str]  # for each row that exists but cannot be read, the reason
 
 
 def results(folder: Path) -> Results:
-    """What there is of the last run in a folder.
+    """Read the results of the last run in a folder.
 
     Raises:
-        InputError: there is no run, or its list of rows cannot be read.
+        InputError: the folder holds no run, or its list of rows cannot be read.
     """
     if not os.path.isfile(folder / INDEX):
         raise InputError(f"{folder}: expected the folder of 'drmime run', with {INDEX} in it")
@@ -83,10 +83,10 @@ def results(folder: Path) -> Results:
 
 
 def _cores() -> int:
-    """Those that this process may use, where the system tells."""
+    """The number of cores that this process may use; all cores of the machine where the system does not state it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def example() -> str:
-    """A configuration to begin from, every key explained."""
+    """An example configuration in YAML, with comments on every key."""
     return (resources.files("drmime.lab.experiment") / "example.yaml").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
-"""An experiment as text: which methods on which pairs with which seeds, and where the results go.
+"""Experiment configurations: methods, pairs, seeds and outputs, read from YAML.
 
-Everything that can be wrong without looking at an image is found here, before anything runs.
+All errors that can be detected without reading an image are raised here, before anything runs.
 """
 
 import functools
@@ -21,13 +21,13 @@ from drmime.lab.peers import settings as peer_settings
 from drmime.registration import register
 from drmime.registry import known, names_only, options_of
 
-NUMBER = re.compile(r"[Tt]rue|[Ff]alse|-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")  # but 007, 1:30 and no are words
+NUMBER = re.compile(r"[Tt]rue|[Ff]alse|-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")  # 007, 1:30 and no stay text
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 FROM_THE_PAIR = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_spacing", "moving_spacing", "channel_axis", "channel")
 OPTIONS = tuple(name for name in options_of(register) if name not in (*FROM_THE_PAIR, "observers", "seed"))
-TIMEOUT = 600  # seconds, unless the file says otherwise
-SHARED = "x-"  # how a top-level key begins that is there only to be referred to by anchors
-KEYS = {  # of a configuration, and what each is
+TIMEOUT = 600  # seconds, by default
+ANCHOR_PREFIX = "x-"  # prefix of top-level keys that only hold YAML anchors
+KEYS = {  # keys of a configuration and their meaning
     "dataset": "the pairs: a name of drmime.lab.datasets.DATASETS and its options",
     "methods": "name: keyword arguments of drmime.register, or 'peer' and the options of another program",
     "seeds": "every method runs once with each",
@@ -39,16 +39,16 @@ KEYS = {  # of a configuration, and what each is
 
 @dataclass(frozen=True)
 class Judging:
-    """How the report judges."""
+    """Settings of the report."""
 
     title: str = "Registration experiment"
-    reference: str = ""  # by default the first method
-    threshold: float = 0.01  # of the median rTRE, below which a pair is aligned
+    reference: str = ""  # the method that others are compared with; by default the first
+    threshold: float = 0.01  # median rTRE below which a pair counts as aligned
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a configuration says, checked."""
+    """A checked configuration."""
 
     pairs: Sequence[Pair]
     methods: Mapping[str, Mapping[str, Any]]
@@ -57,33 +57,32 @@ class Experiment:
     report: Judging
     timeout: float  # seconds
     code: bool = False  # whether "module:attribute" stands for a part
-    text: str = ""  # its dataset, methods and seeds as YAML, overrides resolved, variables by name: a run's folder keeps it
-    hidden: Mapping[str, str] = field(default_factory=dict)  # values of the environment, which no row shows, and their names
+    text: str = ""  # dataset, methods and seeds as YAML with overrides, variables by name; saved in the run's folder
+    hidden: Mapping[str, str] = field(default_factory=dict)  # values of environment variables, not to be shown, and names
 
     def tasks(self, threads: int = 1) -> list[Task]:
-        """One for each pair, method and seed: pair by pair, so that a process reads a pair but once."""
+        """One task for each pair, method and seed, ordered by pair, so that a process reads each pair once."""
         every = product(self.pairs, self.methods.items(), self.seeds)
         outputs = replace(self.outputs, folder=os.path.abspath(self.outputs.folder))  # workers may be elsewhere
         return [Task(name, block, pair, seed, outputs, threads, self.code) for pair, (name, block), seed in every]
 
 
 def load(path: Path, overrides: Iterable[tuple[str, Any]] = (), allow_code: bool = False) -> Experiment:
-    """The experiment in a YAML file, after `overrides`: values by dotted keys, such as "methods.drmime.levels".
+    """Load an experiment from a YAML file and apply `overrides`: values by dotted keys, such as "methods.drmime.levels".
 
-    `${NAME}` and `${NAME:-default}` in values stand for environment variables. `allow_code`: "module:attribute" stands for a
-    part, here and wherever the experiment runs; only for files that you would run as a program.
+    `${NAME}` and `${NAME:-default}` in values are replaced by environment variables. With `allow_code`, "module:attribute" is
+    imported as a part, here and in every process of the experiment; use it only for files that you would run as a program.
 
     Raises:
-        InputError: no such file, no such YAML, a key, name or option that is not known, a value that cannot be, code that is
-            not allowed.
+        InputError: a missing or invalid file, an unknown key, name or option, an invalid value, or code that is not allowed.
     """
     state = settings.document(path)
     for key, value in overrides:
         parts = key.split(".")
-        if parts[0] == "methods" and len(parts) > 2:  # no option makes a method of a name mistyped
+        if parts[0] == "methods" and len(parts) > 2:  # an override must not create a method from a mistyped name
             known(f"method in {key!r}:", parts[1], map(str, _mapping("methods", state.get("methods"))))
         settings.put(state, key, value)
-    given = {str(name): value for name, value in state.items() if not str(name).startswith(SHARED)}
+    given = {str(name): value for name, value in state.items() if not str(name).startswith(ANCHOR_PREFIX)}
     hidden: dict[str, str] = {}
     state = {name: _expanded(value, hidden) for name, value in given.items()}
     for name in state:
@@ -92,11 +91,11 @@ def load(path: Path, overrides: Iterable[tuple[str, Any]] = (), allow_code: bool
         if name not in state:
             raise InputError(f"{path}: expected the key {name!r}: {KEYS[name]}")
     with names_only(not allow_code):
-        return replace(_experiment(state), code=allow_code, text=_kept(given), hidden=hidden)
+        return replace(_experiment(state), code=allow_code, text=_as_written(given), hidden=hidden)
 
 
-def _kept(given: Mapping[str, Any]) -> str:
-    """What an experiment is, as it was written, variables by name."""
+def _as_written(given: Mapping[str, Any]) -> str:
+    """Dataset, methods and seeds as YAML, as written, with variables by name."""
     return settings.text({"seeds": [0]} | {name: given[name] for name in ("dataset", "methods", "seeds") if name in given})
 
 
@@ -127,7 +126,7 @@ def _experiment(state: Mapping[str, Any]) -> Experiment:
 
 
 def _method(name: str, block: Any) -> dict[str, Any]:
-    """A method's block, its names checked against what it is for."""
+    """The options of a method, checked against `register` or the peer."""
     block = dict(_mapping(f"methods.{name}", {} if block is None else block))
     if "peer" in block:
         try:
@@ -156,7 +155,7 @@ def _mapping(name: str, value: Any) -> Mapping[str, Any]:
 
 
 def _expanded(value: Any, hidden: dict[str, str]) -> Any:
-    """Values with environment variables in place of their names; those go to `hidden`."""
+    """Replace environment variables in `value` and add their values and names to `hidden`."""
     if isinstance(value, Mapping):
         return {name: _expanded(item, hidden) for name, item in value.items()}
     if isinstance(value, list):
@@ -172,7 +171,7 @@ def _variable(hidden: dict[str, str], found: re.Match[str]) -> str:
     value = os.environ.get(name)
     if value and not NUMBER.fullmatch(value):
         hidden[value] = f"${{{name}}}"
-    if not value and default is not None:  # as in a shell, what is empty takes the default
+    if not value and default is not None:  # as in a shell, an empty variable takes the default
         value = default
     if value is None:
         raise InputError(f"${{{name}}}: the environment variable {name} is not set; set it, or write ${{{name}:-default}}")
@@ -180,7 +179,7 @@ def _variable(hidden: dict[str, str], found: re.Match[str]) -> str:
 
 
 def schema() -> dict[str, Any]:
-    """A JSON Schema of configurations, for editors that complete and check."""
+    """The JSON Schema of configurations, for completion and checks in editors."""
 
     def block(names: Iterable[str], defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
         properties: dict[str, Any] = {name: {"default": defaults[name]} if defaults else {} for name in names}
@@ -211,7 +210,7 @@ def schema() -> dict[str, Any]:
         "title": "A drmime experiment",
         "type": "object",
         "properties": {name: details[name] | {"description": text} for name, text in KEYS.items()},
-        "patternProperties": {f"^{SHARED}": {}},
+        "patternProperties": {f"^{ANCHOR_PREFIX}": {}},
         "required": ["dataset", "methods"],
         "additionalProperties": False,
     }

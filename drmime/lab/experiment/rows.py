@@ -1,4 +1,4 @@
-"""The record of one registration: what was run on what, and what came out. A JSON file each, which is whole or not there."""
+"""`Row`, the record of one registration: its input, settings and results. Each is one JSON file, written atomically."""
 
 import json
 import math
@@ -13,22 +13,22 @@ from drmime.errors import InputError, shown
 from drmime.image.io import write_text
 from drmime.saved import fields
 
-SHORTEST = 4  # characters of a hidden text: shorter ones are in every word
+SHORTEST_HIDDEN = 4  # characters; shorter hidden texts occur in ordinary words and are not replaced
 
 
 @dataclass(frozen=True)
 class Row:
-    """One finished (method, pair, seed); every value is plain, as JSON holds it."""
+    """The result of one method on one pair with one seed; all values can be written as JSON."""
 
     method: str
     pair: str
     seed: int
     domain: str = ""
-    error: str = ""  # why there is no result; "" where there is one
+    error: str = ""  # why there is no result; "" if there is one
     matrix: list[list[float]] | None = None  # moving_from_fixed in pixels, x first
-    landmarks: bool = False  # whether the pair has landmarks, even where there is no result to judge by them
-    scores: Mapping[str, float] = field(default_factory=dict)  # of `evaluate`; similarity, seconds, memory (MB it added)
-    stop: str = ""  # the sentence of why it ended
+    landmarks: bool = False  # whether the pair has landmarks, also if there is no result
+    scores: Mapping[str, float] = field(default_factory=dict)  # of `evaluate`; similarity, seconds, memory (MB added)
+    stop: str = ""  # why the optimisation ended, a sentence
     doubts: list[str] = field(default_factory=list)  # names of `Doubt`
     notes: list[str] = field(default_factory=list)
     curves: Mapping[str, list[float]] = field(default_factory=dict)  # "step", "total", "level0", …, thinned
@@ -40,15 +40,15 @@ class Row:
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # path: size, sha256
 
     def to_json(self) -> str:
-        """Standard JSON: what is not finite is null."""
+        """The row as standard JSON; values that are not finite become null."""
         return json.dumps(_finite(asdict(self)), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Row":
-        """The row of `to_json`; a score that is null was not finite.
+        """The row from text of `to_json`; scores that are null become infinite.
 
         Raises:
-            InputError: not such text.
+            InputError: the text is not a row.
         """
         try:
             state = json.loads(text)
@@ -58,7 +58,7 @@ class Row:
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> "Row":
-        """The row of checked values."""
+        """The row from a dict of checked values."""
         scores = {name: math.inf if value is None else float(value) for name, value in state.get("scores", {}).items()}
         return cls(**dict(state) | {"scores": scores})
 
@@ -81,33 +81,33 @@ OTHERS = {
 
 
 def write(row: Row, path: Path, hidden: Mapping[str, str] | None = None) -> None:
-    """Write a row, and in place of `hidden` texts their names: in settings, messages and paths.
+    """Write a row; `hidden` texts in settings, messages and paths are replaced by their names.
 
     Raises:
-        InputError: the place cannot be written.
+        InputError: `path` cannot be written.
     """
     shown = {name: without(getattr(row, name), hidden or {}) for name in ("error", "stop", "notes", "settings")}
-    inputs = {without(file, hidden or {}): told for file, told in row.inputs.items()}
+    inputs = {without(file, hidden or {}): digest for file, digest in row.inputs.items()}
     write_text(path, replace(row, **shown, inputs=inputs).to_json())
 
 
 def without(value: Any, hidden: Mapping[str, str]) -> Any:
-    """A value with names in place of hidden texts, the longest first, which may hold others."""
+    """`value` with hidden texts replaced by their names, longest first, since a text may contain another."""
     if isinstance(value, Mapping):
         return {name: without(item, hidden) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [without(item, hidden) for item in value]
     if isinstance(value, str):
         for text in sorted(hidden, key=len, reverse=True):
-            value = value.replace(text, hidden[text]) if len(text) >= SHORTEST else value
+            value = value.replace(text, hidden[text]) if len(text) >= SHORTEST_HIDDEN else value
     return value
 
 
 def read(path: Path) -> Row | None:
-    """The row in a file; None where there is none.
+    """Read the row in a file; None if the file does not exist.
 
     Raises:
-        InputError: something else is in it.
+        InputError: the file is not a row.
     """
     return Row.of(saved.read(path, "a row of 'drmime run'", NEEDED, OTHERS)) if os.path.isfile(path) else None
 

@@ -1,6 +1,6 @@
-"""Runs the tasks of an experiment over any `concurrent.futures.Executor`: threads of this machine, or a Dask cluster.
+"""Run the tasks of an experiment on a `concurrent.futures.Executor`: threads of this machine, or a Dask cluster.
 
-Each finished task is a row in a file of its own, so that a run that was stopped, however, goes on where it was.
+Each finished task is saved at once as a row in its own file, so that an interrupted run continues where it stopped.
 """
 
 import functools
@@ -23,10 +23,10 @@ from drmime.lab.experiment.rows import Row
 from drmime.lab.experiment.task import Task, in_a_line
 from drmime.lab.experiment.worker import Child
 
-IN_FLIGHT = 2  # tasks for each worker, one running and one waiting
-CONNECT = 10  # seconds to wait for a scheduler
+IN_FLIGHT = 2  # submitted tasks per worker: one running and one waiting
+CONNECT = 10  # seconds to wait for a connection to the scheduler
 GONE = "the scheduler is gone; the same command goes on from here"
-_own = threading.local()  # of each thread that runs tasks: its child process, which outlives a task to save the imports
+_thread_local = threading.local()  # the child process of each thread that runs tasks; it is reused, since imports take long
 
 
 def perform(
@@ -37,18 +37,18 @@ def perform(
     retry: bool = False,
     hidden: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the row of every task that is not `finished`.
+    """Run every task that is not `finished` and write its row.
 
     Args:
         tasks: each writes below the folder of its outputs.
-        executor: where they run.
-        workers: how many it has now; never more than a few tasks for each are in its hands.
-        timeout: seconds after which a task has failed.
-        retry: whether rows that hold an error are run again.
-        hidden: texts that rows do not show, and what they show instead.
+        executor: where tasks run.
+        workers: returns the current number of workers; at most `IN_FLIGHT` tasks per worker are submitted at a time.
+        timeout: seconds after which a task counts as failed.
+        retry: whether to run tasks again whose row holds an error.
+        hidden: texts that rows must not show, and their replacements.
 
     Raises:
-        InputError: a row cannot be written, or the executor is gone; what was finished stays.
+        InputError: a row cannot be written, or the executor is closed; rows that are written stay.
         KeyboardInterrupt: likewise.
     """
     left = [task for task in tasks if not finished(task, retry)]
@@ -67,25 +67,25 @@ def perform(
 
 
 def path(task: Task) -> Path:
-    """Where the row of a task is."""
+    """The path of the row of a task."""
     return Path(task.outputs.folder) / "rows" / f"{task.name}.json"
 
 
 def execute(task: Task, timeout: float) -> Row:
     """Run a task in the child process of this thread."""
-    if not hasattr(_own, "child"):
-        _own.child = Child()
-    return _own.child.run(task, timeout)
+    if not hasattr(_thread_local, "child"):
+        _thread_local.child = Child()
+    return _thread_local.child.run(task, timeout)
 
 
 @contextmanager
 def threads(workers: int) -> Iterator[tuple[Executor, Callable[[], int]]]:
-    """Workers of this machine: as many threads, each with a process."""
+    """An executor of `workers` threads, each with one child process, and a function that returns their number."""
     children: list[Child] = []
 
     def begin() -> None:
-        _own.child = Child()
-        children.append(_own.child)
+        _thread_local.child = Child()
+        children.append(_thread_local.child)
 
     executor = ThreadPoolExecutor(workers, initializer=begin)
     try:
@@ -93,7 +93,7 @@ def threads(workers: int) -> Iterator[tuple[Executor, Callable[[], int]]]:
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
         for child in children:
-            child.stop()  # after which no thread waits for an answer
+            child.stop()  # so that no thread waits for an answer any more
         executor.shutdown()
         for child in children:
             child.close()
@@ -101,8 +101,9 @@ def threads(workers: int) -> Iterator[tuple[Executor, Callable[[], int]]]:
 
 @contextmanager
 def cluster(address: str) -> Iterator[tuple[Executor, Callable[[], int]]]:
-    """The workers of a Dask scheduler. They have drmime installed and see the same files as this machine; the tasks of one
-    that is lost go to another, and one that joins later gets its share.
+    """The workers of a Dask scheduler, as an executor and a function that returns their number.
+
+    Workers need drmime and the same files as this machine. Tasks of a lost worker go to another; workers may join later.
 
     Raises:
         InputError: Dask is not installed, no scheduler answers, or it has no workers.
@@ -119,31 +120,31 @@ def cluster(address: str) -> Iterator[tuple[Executor, Callable[[], int]]]:
     def workers() -> int:
         try:
             return sum(client.nthreads().values())
-        except Exception as error:  # of a connection that is closed, or of a client that has closed itself
+        except Exception as error:  # raised by a closed connection or a closed client
             raise InputError(GONE) from error
 
     with client:
         if not workers():
             raise InputError(f"scheduler {address}: it has no workers; start some first, such as 'dask worker {address}'")
-        executor = client.get_executor(pure=False)  # a task is not the same as another, though its arguments are
+        executor = client.get_executor(pure=False)  # tasks with equal arguments are run again, not taken from a cache
         try:
             yield executor, workers
         finally:
-            with suppress(Exception):  # of a client that has closed itself
+            with suppress(Exception):  # raised by a closed client
                 executor.shutdown(wait=False)
 
 
 def finished(task: Task, retry: bool = False) -> bool:
-    """Whether a task need not run again: it has a row, of the inputs as they are, with what it is asked to write beside it."""
+    """Whether a task need not run: its row exists, its inputs have not changed, and the outputs it asks for exist."""
     try:
         row = rows.read(path(task))
-    except InputError:  # half a row, say
+    except InputError:  # for example an incomplete row
         return False
     if row is None or (retry and row.error):
         return False
     files = task.pair.files()
     here = [path for path in files if Path(path).is_file()]
-    if row.error or len(here) < len(files):  # images that are no longer here do not undo a result
+    if row.error or len(here) < len(files):  # a result stays valid if its images were removed
         return True
     if task.outputs.pictures and not row.pictures:
         return False
@@ -153,29 +154,29 @@ def finished(task: Task, retry: bool = False) -> bool:
 
 
 def _same(path: str, was: Mapping[str, Any]) -> bool:
-    """Whether an input is what it was, to the last bit: times of files say little."""
+    """Whether an input file has not changed, by its size and digest; file times are not reliable."""
     now = Path(path).stat()
     return now.st_size == was["size"] and _digest(path, now.st_mtime_ns, now.st_ino) == was
 
 
 @functools.cache
 def _digest(path: str, changed: int, number: int) -> dict[str, Any]:
-    """That of a file which was `changed` then, read once: every method and seed asks for it."""
+    """The digest of a file, cached by its time of change and inode number: every method and seed needs it."""
     return digests([path])[path]
 
 
 def _submitted(executor: Executor, task: Task, timeout: float) -> Future[Row]:
     try:
         return executor.submit(execute, task, timeout)
-    except Exception as error:  # each executor raises another when it is closed
+    except Exception as error:  # closed executors raise different errors
         raise InputError(GONE) from error
 
 
 def _row(task: Task, future: Future[Row]) -> Row:
-    """What a future holds, or a row that tells what became of it: whatever kills a worker costs no more than a row.
+    """The row of a future, or a row with the error; an error in a worker affects only one row.
 
     Raises:
-        InputError: it was cancelled, which says nothing of the task.
+        InputError: the future was cancelled, which does not mean that the task failed.
     """
     error = CancelledError() if future.cancelled() else future.exception()
     if isinstance(error, CancelledError):

@@ -1,7 +1,7 @@
-"""A process of its own for registrations: other programs' code may crash it, and only the row that it was at is lost.
+"""Run registrations in a child process: if code of another program crashes it, only the current row is lost.
 
-`Child` is its owner's side. The process reads a task a line and answers with a row a line, both JSON. When its owner is gone,
-however it went, it ends as well: Linux kills it, elsewhere it ends once its input has ended and its interpreter is not held.
+`Child` is the parent's side. The process reads one task per line and answers with one row per line, both JSON. When its parent
+ends, it ends too: on Linux it is killed, elsewhere it exits when its input ends and its interpreter is not blocked.
 """
 
 import json
@@ -22,24 +22,24 @@ from drmime.errors import InputError
 from drmime.lab.experiment.rows import Row
 from drmime.lab.experiment.task import Task, run
 
-# what is printed is not an answer, not even what is printed while modules are imported
+# printed text must not be read as an answer, even if printed during imports: stdout is redirected to stderr first
 START = (
     "import os, sys; answers = os.dup(1); os.dup2(2, 1); from drmime.owner import end_with; end_with(int(sys.argv[1])); "
     "from drmime.lab.experiment.worker import main; main(answers)"
 )
-LAST_WORDS = 300  # characters of what a process said before it died
-TAIL = 4096  # bytes of it that are read
+OUTPUT_LENGTH = 300  # characters of the last output of a process that are kept in an error
+OUTPUT_BYTES = 4096  # bytes of this output that are read
 
 
 class Child:
-    """Runs one task after the other in a process of its own, which is replaced when it dies."""
+    """Runs tasks one after the other in a child process, which is replaced if it ends."""
 
     def __init__(self) -> None:
         self._process: _Process | None = None
         self._stopped = False
 
     def run(self, task: Task, timeout: float) -> Row:
-        """The row of `task`; a process that dies, or takes more than `timeout` seconds, gives a row that says so.
+        """The row of `task`; if the process ends or takes more than `timeout` seconds, a row with this error.
 
         Raises:
             CancelledError: `stop` was called.
@@ -50,7 +50,7 @@ class Child:
         timer.start()
         row = _row(process.ask(json.dumps(task.to_dict())), task)
         timer.cancel()
-        timer.join()  # from here on it has fired or never will
+        timer.join()  # from here on the timer has either fired or never will
         late = time.monotonic() - began >= timeout
         if row is not None and not late:
             return row
@@ -59,40 +59,40 @@ class Child:
         return replace(task.unfinished(), error=f"took more than {timeout:g} seconds" if late else end)
 
     def _ready(self) -> "_Process":
-        """A process that waits for a task: the last one, if it has not died meanwhile."""
+        """A process that waits for a task: the current one, or a new one if that has ended."""
         if self._process is not None and self._process.ended():
             self._process.end()
             self._process = None
         process = self._process = self._process or _Process()
-        if self._stopped:  # asked for only now, since `stop` kills what it sees
+        if self._stopped:  # tested after the process is assigned, since `stop` kills only an assigned process
             process.kill()
             raise CancelledError
         return process
 
     def stop(self) -> None:
-        """End the process, whatever it is at; any thread may call this."""
+        """Kill the process, even during a task. Any thread may call this."""
         self._stopped = True
         if (process := self._process) is not None:
             process.kill()
 
     def close(self) -> None:
-        """Clear away what is left, once no thread runs a task."""
+        """Release the process. Call this when no thread runs a task."""
         if self._process is not None:
             self._process.end()
 
 
 class _Process:
     def __init__(self) -> None:
-        self._said = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115, closed in `end`
+        self._output = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115, closed in `end`
         pipe = subprocess.PIPE
         self._popen = subprocess.Popen(
-            [sys.executable, "-P", "-c", START, str(os.getpid())],  # -P: a file of the working folder is no module
+            [sys.executable, "-P", "-c", START, str(os.getpid())],  # -P: do not import files of the working folder
             stdin=pipe,
             stdout=pipe,
-            stderr=self._said,
+            stderr=self._output,
             encoding="utf-8",
             env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-            start_new_session=True,  # Ctrl-C is its owner's to handle; and `kill` ends all that it has started
+            start_new_session=True,  # Ctrl-C reaches only the parent, and `kill` ends all descendants
         )
         self._to, self._from = cast(IO[str], self._popen.stdin), cast(IO[str], self._popen.stdout)
 
@@ -100,17 +100,17 @@ class _Process:
         return self._popen.poll() is not None
 
     def kill(self) -> None:
-        """It, and on POSIX all that it has started."""
-        with suppress(OSError):  # gone already
+        """Kill the process, and on POSIX all processes that it has started."""
+        with suppress(OSError):  # it has ended already
             if hasattr(os, "killpg"):
                 os.killpg(self._popen.pid, signal.SIGKILL)
             else:
                 self._popen.kill()
 
     def ask(self, question: str) -> str:
-        """The answer, a line; less than a line where the process ended."""
-        self._said.seek(0)  # of both processes, which share the place
-        self._said.truncate()
+        """Send a question and return the answer, one line; it lacks the line end if the process ended."""
+        self._output.seek(0)  # both processes share the position in this file
+        self._output.truncate()
         try:
             self._to.write(question + "\n")
             self._to.flush()
@@ -119,21 +119,21 @@ class _Process:
             return ""
 
     def end(self) -> str:
-        """Have it end, and tell how it came."""
-        self.kill()  # which does nothing to one that is ending, but to what it has left
+        """Kill the process, release its files and return how it ended, a sentence."""
+        self.kill()  # no effect on a process that has ended, but on the processes that it started
         for stream in (self._to, self._from):
             with suppress(OSError):
                 stream.close()
         status = self._popen.wait()
-        with self._said as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
-            words = " ".join(file.read().decode(errors="replace").split())[-LAST_WORDS:]
+        with self._output as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - OUTPUT_BYTES))
+            words = " ".join(file.read().decode(errors="replace").split())[-OUTPUT_LENGTH:]
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         return f"the process {how}" + (f"; it had said: {words}" if words else "")
 
 
 def _row(answer: str, task: Task) -> Row | None:
-    """The row of `task` in an answer; None where it is something else."""
+    """The row of `task` in an answer; None if the answer is anything else."""
     with suppress(InputError):
         row = Row.from_json(answer)
         if answer.endswith("\n") and (row.method, row.pair, row.seed) == (task.method, task.pair.name, task.seed):
@@ -142,12 +142,12 @@ def _row(answer: str, task: Task) -> Row | None:
 
 
 def main(answers: int) -> None:
-    """Answer tasks, in the file `answers`, until the input ends."""
+    """The loop of the child process: read tasks from stdin and write rows to the file descriptor `answers`."""
     asked = os.fdopen(os.dup(0), encoding="utf-8")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what libraries read is not a task
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # so that libraries cannot read tasks from stdin
     tasks: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(asked, tasks), daemon=True).start()
-    file = os.fdopen(answers, "w", encoding="utf-8", closefd=False)  # its end is the end of the process, and not before
+    file = os.fdopen(answers, "w", encoding="utf-8", closefd=False)  # it stays open until the process ends
     while True:
         file.write(run(Task.from_dict(json.loads(tasks.get()))).to_json() + "\n")
         file.flush()
@@ -156,4 +156,4 @@ def main(answers: int) -> None:
 def _listen(asked: IO[str], tasks: "queue.Queue[str]") -> None:
     for line in asked:
         tasks.put(line)
-    os._exit(0)  # the owner is gone: nobody waits for what the main thread may be at
+    os._exit(0)  # the parent has ended: the current task is abandoned

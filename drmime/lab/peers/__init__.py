@@ -1,4 +1,4 @@
-"""Other people's registrations behind one interface, so that a table compares like with like."""
+"""Registration programs of others ("peers") behind one interface, for fair comparisons."""
 
 from collections.abc import Mapping
 from inspect import signature
@@ -29,9 +29,9 @@ PEERS: dict[str, Peer] = {
 
 
 def settings(peer: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Every option of a peer with the value it will have, its own default where `options` names none.
+    """All options of a peer with their values: those in `options`, else the defaults.
 
-    Only names are checked here, and no package is imported; the peer checks values.
+    Only names are checked here, and no package is imported; the peer itself checks values.
 
     Raises:
         InputError: no such peer, or it has no such option; the message names the nearest.
@@ -43,9 +43,9 @@ def settings(peer: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ready(problem: Problem, peer: str, options: Mapping[str, Any]) -> Run:
-    """A peer with its imports done and its images converted: what is left is to be timed.
+    """Prepare a peer: import its package and convert the images. The function returned is what is timed.
 
     Raises:
-        InputError: no such peer or option, a value or a dimension it cannot do, or its package is not installed.
+        InputError: no such peer or option, an invalid value or dimension, or its package is not installed.
     """
     return PEERS[known("peer", peer, PEERS)](problem, **settings(peer, options))

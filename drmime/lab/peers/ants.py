@@ -1,4 +1,4 @@
-"""ANTs by ANTsPy: its affine registrations in one stage, and TRSAA in five."""
+"""ANTs by ANTsPy: its linear registrations in one stage, and TRSAA in five stages."""
 
 import os
 import tempfile
@@ -13,7 +13,7 @@ from drmime.lab.peers.base import Problem, Run, counts, package, probed
 from drmime.registry import known
 
 METRICS = {"mattes": "mattes", "mse": "meansquares", "ncc": "GC"}
-ITERATIONS = {  # ANTsPy's own for one stage; for TRSAA it asks for others than its own, which hardly move the affine stages
+ITERATIONS = {  # ANTsPy's defaults for one stage; for TRSAA others, since its defaults hardly move the affine stages
     "Translation": (2100, 1200, 1200, 10),
     "Rigid": (2100, 1200, 1200, 10),
     "Similarity": (2100, 1200, 1200, 10),
@@ -32,22 +32,23 @@ def ants(
     bins: int = 32,
     iterations: Sequence[int] | None = None,
 ) -> Run:
-    """antsRegistration on gray, 2-D or 3-D, from the start as it is.
+    """antsRegistration on gray images, 2-D or 3-D, from the start of the problem.
 
     ANTs (Avants et al. 2011, DOI 10.1016/j.neuroimage.2010.09.025) by ANTsPy (Tustison et al. 2021, DOI
-    10.1038/s41598-021-87564-6). Its seconds include the two images that it always resamples at its end. The threads
-    are those of the first use in a process: ITK reads them once. With more than one a seed repeats to about 0.01 pixels only.
+    10.1038/s41598-021-87564-6). The time includes the two images that it always resamples at the end. The number of threads
+    is that of the first use in a process, since ITK reads it once. With several threads, runs with the same seed differ by
+    about 0.01 pixels.
 
     Args:
-        transform: "Translation", "Rigid", "Similarity", "Affine", or "TRSAA": these four in turn and affine again.
+        transform: "Translation", "Rigid", "Similarity", "Affine", or "TRSAA": these four in turn, then affine again.
         metric: "mattes", "mse" or "ncc" (global correlation).
-        sampling: share of the pixels, on a regular grid, each moved at random.
-        bins: of the histogram of "mattes".
-        iterations: at most, of four levels, coarse first; by default ANTsPy's, for TRSAA 1000, 500, 250 and 100. ANTsPy
-            gives the last two of TRSAA's levels to the affine stages alone, and 2000 on others to the stages before.
+        sampling: share of the pixels that is used, on a regular grid with random perturbation.
+        bins: bins of the histogram of "mattes".
+        iterations: the largest numbers for four levels, coarse first; by default ANTsPy's, for TRSAA 1000, 500, 250, 100.
+            For TRSAA, ANTsPy uses the last two only in the affine stages, and 2000 on the other levels of the stages before.
 
     Raises:
-        InputError: an unknown option or one that cannot be used, or ANTsPy is not installed.
+        InputError: an unknown or invalid option, or ANTsPy is not installed.
     """
     known("transform of ants", transform, ITERATIONS)
     known("metric of ants", metric, METRICS)
@@ -71,7 +72,7 @@ def ants(
     )
 
     def run(seed: int) -> np.ndarray:
-        os.environ[SEED] = str(seed + 1)  # 0 would be the clock
+        os.environ[SEED] = str(seed + 1)  # with 0 ANTs takes the clock as seed
         with tempfile.TemporaryDirectory() as folder:
             return problem.in_pixels(_registered(module, images, start, Path(folder), options))
 
@@ -79,7 +80,7 @@ def ants(
 
 
 def _registered(module: Any, images: list[Any], start: Any, folder: Path, options: dict[str, Any]) -> np.ndarray:
-    """moving_from_fixed in world units, from the one file that ANTs writes of start and stages together. (D+1, D+1)"""
+    """Run ANTs. -> moving_from_fixed in world units (D+1, D+1), from the file in which ANTs combines start and stages"""
     first = str(folder / "start.mat")
     module.write_transform(start, first)
     outcome = module.registration(*images, initial_transform=first, outprefix=str(folder / "found"), **options)
