@@ -56,5 +56,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """What there is, imported or not."""
+    """All public names, imported already or not."""
     return sorted({*globals(), *__all__})

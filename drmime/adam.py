@@ -1,6 +1,7 @@
-"""Adam with AMSGrad (Reddi, Kale and Kumar 2018, arXiv 1904.09237), by torch's own function of one step.
+"""Adam (Kingma and Ba 2015, arXiv 1412.6980) with AMSGrad (Reddi, Kale and Kumar 2018, arXiv 1904.09237).
 
-`torch.optim.Adam`, the class around that function, imports torch's compiler on its first step: two seconds of every process.
+It calls torch's function for one step. The class `torch.optim.Adam` imports torch's compiler on its first step, which takes two
+seconds in every process.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ BETAS, EPS = (0.9, 0.999), 1e-8  # torch's defaults
 
 
 class Adam:
-    """Minimises over groups of parameters, each with a rate of its own, which may be changed between steps."""
+    """Minimises over groups of parameters, each with its own learning rate; `rates` may be changed between steps."""
 
     def __init__(self, groups: Sequence[tuple[Sequence[Tensor], float]]) -> None:
         self.groups = [list(parameters) for parameters, _ in groups]
@@ -22,7 +23,7 @@ class Adam:
         self._steps = [[torch.zeros(()) for _ in group] for group in self.groups]
 
     def step(self) -> None:
-        """One step by the gradients, which are dropped; a parameter without one stays as it is."""
+        """Take one step and reset the gradients to None; a parameter without a gradient is not changed."""
         parts = zip(self.groups, self.rates, *self._moments, self._steps, strict=True)
         for group, rate, means, squares, largest, steps in parts:
             used = [number for number, one in enumerate(group) if one.grad is not None]

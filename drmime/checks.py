@@ -1,4 +1,4 @@
-"""Every option of `register`, checked and made ready. `image.door.as_image` does so for images."""
+"""Checks of the options of `register`, and construction of the parts they name. For images see `image.door.as_image`."""
 
 import copy
 import math
@@ -32,7 +32,7 @@ Watcher = Observer | Callable[[Step], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What can be made of the options of `register` before an image is read."""
+    """The options of `register`, checked, with parts constructed, before any image is read."""
 
     levels: int
     transform: Family
@@ -47,10 +47,10 @@ class Options:
 
 
 def options(given: Mapping[str, Any]) -> Options:
-    """Every option by its name, checked as far as it can be without images.
+    """Check the options of `register`, `given` by name, as far as possible without images.
 
     Raises:
-        InputError: one that cannot be, by its name.
+        InputError: an option that cannot be used; the message names it.
     """
     nan = known("nan", given["nan"], ("error", "mask"))
     axes, channels = (each(name, given[name]) for name in ("channel_axis", "channel"))
@@ -69,7 +69,7 @@ def options(given: Mapping[str, Any]) -> Options:
 
 
 def resolved(asked: Options, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `register` as they were used, as JSON holds them: defaults are written out."""
+    """The options of `register` as they were used, as values that JSON can hold; defaults are included."""
     settings = {name: plain(value) for name, value in given.items() if name != "observers"}
     start = {"given": asked.start.given, "propose": asked.start.propose, "refine": asked.start.refine}
     device = asdict(asked.device) | {"name": str(asked.device.place)}
@@ -77,7 +77,11 @@ def resolved(asked: Options, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_this_run(kind: str, part: Part) -> Part:
-    """A copy, so that what a run learns stays in that run and the caller's object can serve another."""
+    """A copy of a part, so that the state of a run does not change the caller's object.
+
+    Raises:
+        InputError: the object cannot be copied.
+    """
     try:
         return copy.deepcopy(part)
     except (TypeError, RuntimeError) as error:
@@ -85,14 +89,14 @@ def _of_this_run(kind: str, part: Part) -> Part:
 
 
 def device(value: Any) -> Device:
-    """A name, a `torch.device`, None, a mapping of options, or a `Device`."""
+    """The `Device` for a name, a `torch.device`, None, a mapping of options, or a `Device`."""
     if value is None or isinstance(value, (str, torch.device)):
         return Device(None if value is None else str(value))
     return options_as("device", Device, value)
 
 
 def observers(specs: Any) -> Sequence[Watcher]:
-    """One or several specifications of observers, or functions of a `Step`."""
+    """The observers for one or several specifications, or functions of a `Step`."""
     form = "names of observers, observers, or functions of a step"
     if isinstance(specs, (str, Mapping)) or callable(specs):
         specs = [specs]
@@ -118,7 +122,7 @@ def images(data: Any, mask: Any, role: str, options: Mapping[str, Any]) -> Image
 
 
 def pair(fixed: Image, moving: Image) -> None:
-    """Both images of the same dimension, both batches of the same length."""
+    """Check that both images have the same dimension and both batches the same length; InputError if not."""
     if fixed.grid.ndim != moving.grid.ndim:
         raise InputError(
             f"expected images of the same dimension, got fixed {fixed.grid.ndim}-D {fixed.grid.shape} and moving "
@@ -129,7 +133,7 @@ def pair(fixed: Image, moving: Image) -> None:
 
 
 def levels(asked: int, fixed: Image, moving: Image) -> tuple[int, tuple[str, ...]]:
-    """How many levels both images allow, and a note when that is fewer than asked for."""
+    """The number of levels, at most `asked`, that both images allow, and a note if it is smaller than `asked`."""
     count = min(asked, possible_levels(fixed.grid), possible_levels(moving.grid))
     if count == asked:
         return count, ()
@@ -137,7 +141,7 @@ def levels(asked: int, fixed: Image, moving: Image) -> tuple[int, tuple[str, ...
 
 
 def plain(value: Any) -> Any:
-    """A setting as JSON can hold it: numbers, names and lists stay, images and objects become a word."""
+    """A setting as JSON can hold it: numbers, text and lists are kept, large arrays and objects become a short text."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):

@@ -1,8 +1,8 @@
-"""The command line: arguments in, exit status out; `commands` does what is asked.
+"""The command line: parses the arguments, calls a function of `drmime.commands`, and returns the exit status.
 
-Exit status: 0 done; 1 the registration failed, and what there is has been written; 2 something given cannot be used, in one
-line on stderr; 130 Ctrl-C; 141 nobody reads what is printed. Results go to stdout, the bar and problems to stderr, so that
-a pipe stays quiet.
+Exit status: 0 success; 1 a registration failed, its results were written; 2 an argument or input cannot be used, which one line
+on stderr explains; 130 Ctrl-C; 141 the reader of stdout closed the pipe. Results go to stdout, the progress bar and problems to
+stderr, so that a pipe receives only results.
 """
 
 import argparse
@@ -19,21 +19,21 @@ from drmime.registry import known
 from drmime.settings import MATRIX_FILES
 from drmime.version import __version__
 
-CTRL_C, PIPE = 130, 141  # 128 and the number of the signal, as shells have it
-FILES = ("fixed", "moving", "fixed_mask", "moving_mask", "transform_file", "image", "config")  # arguments that name one
-GIVEN = argparse.SUPPRESS  # as default: an option not given leaves no trace, and the library's default holds
+CTRL_C, PIPE = 130, 141  # 128 plus the number of the signal, as in shells
+FILES = ("fixed", "moving", "fixed_mask", "moving_mask", "transform_file", "image", "config")  # arguments that are files
+UNSET = argparse.SUPPRESS  # an option that is not given is absent from the namespace, so the library's default applies
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. -> exit status"""
+    """Run one command and return its exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has a ±
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal can print ±
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     try:
         parser.refuse(args.command, rest)
         _check_without_torch(args)
-        from drmime import commands  # here, so that --help and a typing mistake need not wait for torch
+        from drmime import commands  # here, so that --help and a misspelt option do not wait for torch
 
         report = getattr(commands, args.command)(args)
         if report.text:
@@ -49,15 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"drmime: interrupted, {kept}", file=sys.stderr)
         return CTRL_C
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python reports the closed pipe again at exit
         return PIPE
 
 
 def _check_without_torch(args: argparse.Namespace) -> None:
-    """Names and files that can be told to be wrong before anything slow is imported.
+    """Check names and files before torch is imported, which is slow.
 
     Raises:
-        InputError: a file that is not there, a name that is not known.
+        InputError: a file that does not exist, an unknown name.
     """
     for option in FILES:
         path = getattr(args, option, None)
@@ -77,7 +77,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"drmime: error: {message}. See {self.prog} --help\n")
 
     def refuse(self, command: str, rest: Sequence[str]) -> None:
-        """Say of words that a command did not take which is nearest to them."""
+        """Report arguments that the command does not know, with the nearest known option."""
         for word in rest:
             if word.startswith("-"):
                 known(f"option of drmime {command}", word.partition("=")[0], self.commands[command]._option_string_actions)
@@ -119,10 +119,10 @@ def _command(commands: Any, name: str, summary: str, example: str) -> argparse.A
 def _add_demo(commands: Any) -> None:
     parser = _command(commands, "demo", "align a real pair whose answer is known", "  drmime demo --out out/demo")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="folder for results (out/demo)")
-    parser.add_argument("--seed", type=int, default=GIVEN, metavar="N", help="of every random number (0)")
-    parser.add_argument("--device", type=_value, default=GIVEN, help="as in 'drmime register'")
-    parser.add_argument("--metric", type=_value, default=GIVEN, help="as in 'drmime register' (mine)")
-    parser.add_argument("--levels", type=int, default=GIVEN, metavar="N", help="of the pyramid (4)")
+    parser.add_argument("--seed", type=int, default=UNSET, metavar="N", help="seed of every random number (0)")
+    parser.add_argument("--device", type=_value, default=UNSET, help="as in 'drmime register'")
+    parser.add_argument("--metric", type=_value, default=UNSET, help="as in 'drmime register' (mine)")
+    parser.add_argument("--levels", type=int, default=UNSET, metavar="N", help="levels of the pyramid (4)")
 
 
 def _add_register(commands: Any) -> None:
@@ -135,44 +135,40 @@ def _add_register(commands: Any) -> None:
     parser.add_argument("moving", metavar="MOVING", type=Path)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for transform, warped image, overlay")
 
-    add = parser.add_argument_group("what to do (by default what drmime.register does)").add_argument
-    add(
-        "--transform",
-        type=_value,
-        default=GIVEN,
-        help="translation, rigid, similarity, affine, projective, or '{name: lie, generators: [...]}'",
-    )
-    add("--metric", type=_value, default=GIVEN, help="mine, mattes, nmi, jhmi, ncc, mse, angle, or '{name: mine, hidden: 64}'")
-    add("--sampler", type=_value, default=GIVEN, help="uniform, jittered, all, edges, or '{name: uniform, points: 2048}'")
-    add("--levels", type=int, default=GIVEN, metavar="N", help="of the pyramid")
-    start = "auto, none, search, sift, moments, ..., a list of these, a file with a matrix (.txt) or a saved transform (.json)"
-    add("--start", type=_value, default=GIVEN, help=f"{start}, or '{{given: mass, propose: auto}}'")
-    add("--schedule", type=_value, default=GIVEN, help="'{steps: 70, rate: 0.0007, ...}'")
-    add("--device", type=_value, default=GIVEN, help="cpu, cuda, ... (a GPU if there is one), or '{name: cpu, threads: 2}'")
-    add("--seed", type=int, default=GIVEN, metavar="N", help="of every random number")
+    add = parser.add_argument_group("registration (defaults are those of drmime.register)").add_argument
+    own = "'{name: lie, generators: [...]}'"
+    add("--transform", type=_value, default=UNSET, help=f"{_names('transform')}, or {own}")
+    add("--metric", type=_value, default=UNSET, help=f"{_names('metric')}, or '{{name: mine, hidden: 64}}'")
+    add("--sampler", type=_value, default=UNSET, help=f"{_names('sampler')}, or '{{name: uniform, points: 2048}}'")
+    add("--levels", type=int, default=UNSET, metavar="N", help="levels of the pyramid")
+    start = f"{_names('start')}, a list of these, a file with a matrix (.txt) or a saved transform (.json)"
+    add("--start", type=_value, default=UNSET, help=f"{start}, or '{{given: mass, propose: auto}}'")
+    add("--schedule", type=_value, default=UNSET, help="'{steps: 70, rate: 0.0007, ...}'")
+    add("--device", type=_value, default=UNSET, help="cpu, cuda, ... (a GPU if there is one), or '{name: cpu, threads: 2}'")
+    add("--seed", type=int, default=UNSET, metavar="N", help="seed of every random number")
     add(
         "--set",
         type=_setting,
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="one option in one of these, as in schedule.steps=250",
+        help="set one value inside one of these, as in schedule.steps=250",
     )
-    add("--config", type=Path, metavar="FILE", help="YAML with options of drmime.register; flags replace what it says")
+    add("--config", type=Path, metavar="FILE", help="YAML file with options of drmime.register; flags override it")
     add("--allow-code", action="store_true", help="with --config: import parts given as 'module:attribute'")
 
-    add = parser.add_argument_group("the images").add_argument
-    add("--fixed-mask", default=GIVEN, metavar="FILE", help="nonzero pixels count")
-    add("--moving-mask", default=GIVEN, metavar="FILE")
-    add("--fixed-spacing", type=_lengths, default=GIVEN, metavar="A,B", help="pixel lengths, slowest axis first")
-    add("--moving-spacing", type=_lengths, default=GIVEN, metavar="A,B")
+    add = parser.add_argument_group("images").add_argument
+    add("--fixed-mask", default=UNSET, metavar="FILE", help="mask of FIXED; nonzero pixels are used")
+    add("--moving-mask", default=UNSET, metavar="FILE", help="mask of MOVING")
+    add("--fixed-spacing", type=_lengths, default=UNSET, metavar="A,B", help="pixel lengths of FIXED, slowest axis first")
+    add("--moving-spacing", type=_lengths, default=UNSET, metavar="A,B", help="pixel lengths of MOVING")
     each = "; two for FIXED and MOVING, as in =0,none"
-    add("--channel-axis", type=_axes, default=GIVEN, metavar="AXIS", help=f"auto, none, or the number of an axis{each}")
-    add("--channel", type=_axes, default=GIVEN, metavar="N", help=f"the one channel to compare, or none for all{each}")
-    add("--nan", default=GIVEN, help="error, or mask to leave out pixels that are not finite")
+    add("--channel-axis", type=_axes, default=UNSET, metavar="AXIS", help=f"auto, none, or the number of an axis{each}")
+    add("--channel", type=_axes, default=UNSET, metavar="N", help=f"the one channel to compare, or none for all{each}")
+    add("--nan", default=UNSET, help="error, or mask to leave out pixels that are not finite")
 
-    add = parser.add_argument_group("what to write").add_argument
-    add("--interpolation", default="linear", metavar="HOW", help="of the warped image: nearest, linear or cubic (linear)")
+    add = parser.add_argument_group("output").add_argument
+    add("--interpolation", default="linear", metavar="HOW", help="for the warped image: nearest, linear or cubic (linear)")
     add("--tensorboard", nargs="?", type=Path, const=Path(), metavar="DIR", help="curves and pictures (OUT/tensorboard)")
 
 
@@ -180,15 +176,15 @@ def _add_warp(commands: Any) -> None:
     example = """\
   drmime warp out/transform.json channel2.png --out channel2_warped.png
   drmime warp out/transform.json labels.png --labels --out labels_warped.png"""
-    parser = _command(commands, "warp", "carry another image along a saved transform", example)
+    parser = _command(commands, "warp", "warp another image by a saved transform", example)
     parser.add_argument("transform_file", metavar="TRANSFORM", type=Path, help="transform.json of 'drmime register'")
-    parser.add_argument("image", metavar="IMAGE", type=Path, help="of the shape of the moving image")
+    parser.add_argument("image", metavar="IMAGE", type=Path, help="image of the same shape as the moving image")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     parser.add_argument("--labels", action="store_true", help="IMAGE is a label map: values are never blended")
-    parser.add_argument("--interpolation", default=GIVEN, metavar="HOW", help="nearest, linear or cubic (linear)")
-    parser.add_argument("--fill", type=float, default=0.0, metavar="VALUE", help="where IMAGE has no pixel (0)")
-    parser.add_argument("--inverse", action="store_true", help="carry an image of the fixed side to the moving one")
-    parser.add_argument("--channel-axis", type=_axis, default=GIVEN, metavar="AXIS", help="auto, none, or a number")
+    parser.add_argument("--interpolation", default=UNSET, metavar="HOW", help="nearest, linear or cubic (linear)")
+    parser.add_argument("--fill", type=float, default=0.0, metavar="VALUE", help="value where IMAGE has no pixel (0)")
+    parser.add_argument("--inverse", action="store_true", help="warp an image on the fixed grid to the moving grid")
+    parser.add_argument("--channel-axis", type=_axis, default=UNSET, metavar="AXIS", help="auto, none, or a number")
 
 
 def _add_run(commands: Any) -> None:
@@ -196,29 +192,33 @@ def _add_run(commands: Any) -> None:
   drmime run configs/pairs.yaml --workers 2
   drmime run mine.yaml --out runs/mine --set methods.drmime.levels=5 --dry-run
 
-A run that was stopped goes on where it was when the same command is given again."""
+To continue a run that was stopped, give the same command again."""
     parser = _command(commands, "run", "run the experiment of a YAML file: methods on pairs with seeds", example)
     parser.add_argument("config", metavar="CONFIG", type=Path, help="see 'drmime config --example'")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for rows, tables, report (that of the file)")
-    parser.add_argument("--set", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="dotted keys of it")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for rows, tables, report (default: as in CONFIG)")
+    parser.add_argument("--set", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="value of a dotted key")
     parser.add_argument("--dry-run", action="store_true", help="list what would run")
-    parser.add_argument("--allow-code", action="store_true", help="import parts that the file gives as 'module:attribute'")
+    parser.add_argument("--allow-code", action="store_true", help="import parts that CONFIG gives as 'module:attribute'")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share this machine's cores (1)")
-    parser.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a Dask scheduler, whose workers run it instead")
+    parser.add_argument("--scheduler", default="", metavar="ADDRESS", help="a Dask scheduler whose workers run it instead")
     parser.add_argument("--retry", action="store_true", help="run again what failed before")
 
 
 def _add_report(commands: Any) -> None:
-    parser = _command(commands, "report", "make tables and page of a run anew, finished or not", "  drmime report runs/pairs")
-    parser.add_argument("folder", metavar="DIR", type=Path, help="where 'drmime run' wrote")
+    parser = _command(commands, "report", "rebuild tables and page of a run, finished or not", "  drmime report runs/pairs")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="folder written by 'drmime run'")
 
 
 def _add_config(commands: Any) -> None:
     example = "  drmime config --example > mine.yaml\n  drmime run mine.yaml --dry-run"
-    parser = _command(commands, "config", "print how an experiment is written", example)
+    parser = _command(commands, "config", "print an example or the schema of an experiment file", example)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--example", action="store_true", help="a file to begin from, every key explained")
-    what.add_argument("--schema", action="store_true", help="JSON Schema, for editors that complete and check")
+    what.add_argument("--example", action="store_true", help="an example that explains every key")
+    what.add_argument("--schema", action="store_true", help="the JSON Schema, for completion and checks in editors")
+
+
+def _names(kind: str) -> str:
+    return ", ".join(NAMES[kind])
 
 
 def _value(text: str) -> Any:
@@ -246,7 +246,7 @@ def _lengths(text: str) -> list[float]:
 
 
 def _axes(text: str) -> Any:
-    """One for both images, or one for each."""
+    """One axis for both images, or one for each."""
     axes = [_axis(part.strip()) for part in text.split(",")]
     return axes[0] if len(axes) == 1 else axes
 

@@ -1,4 +1,4 @@
-"""What each command of the command line does: it returns a `Report`, and `cli` prints it."""
+"""One function for each command of the command line; it returns a `Report`, which `cli` prints."""
 
 import csv
 import inspect
@@ -30,13 +30,13 @@ from drmime.result import Registration
 from drmime.transform.linear import MatrixTransform
 
 DEFAULTS = {one.name: one.default for one in inspect.signature(align).parameters.values()}
-NAMED = ("transform", "metric", "sampler", "device")  # options that a name stands for
-GOOD = 1.0  # pixels; a demo that ends further off has failed
+NAMED = ("transform", "metric", "sampler", "device")  # options that can be a name alone
+GOOD = 1.0  # pixels; a demo with a larger error has failed
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a command has to say: `text` for stdout, `problem` for stderr, and the exit status."""
+    """The result of a command: `text` for stdout, `problem` for stderr, and the exit status."""
 
     text: str
     problem: str = ""
@@ -44,7 +44,7 @@ class Report:
 
 
 def demo(args: Namespace) -> Report:
-    """Align the demo's pair and compare with the truth."""
+    """Align the demo's pair and compare the result with the known transform."""
     writable(args.out)
     pair = example.pair()
     options = {name: value for name, value in vars(args).items() if name in ("seed", "device", "metric", "levels")}
@@ -95,14 +95,14 @@ def register(args: Namespace) -> Report:
 
 
 def _interrupted(error: Interrupted, folder: Path) -> Report:
-    """Keep the best so far."""
+    """Save the best result so far."""
     best = error.registrations[0]
     _save(best, folder)
     return Report(str(best), f"interrupted; the best so far is in {folder / 'transform.json'}", 130)
 
 
 def warp(args: Namespace) -> Report:
-    """Carry an image along a saved transform."""
+    """Warp an image by a saved transform."""
     if args.out.is_dir():
         raise InputError(f"--out: expected a file, got {str(args.out)!r}, which is a folder")
     writable(args.out.parent)
@@ -122,8 +122,8 @@ def warp(args: Namespace) -> Report:
 
 
 def run(args: Namespace) -> Report:
-    """Run an experiment; its tables and page are made of whatever is there when it ends."""
-    from drmime.lab.report import write  # before anything runs: its packages are an extra
+    """Run an experiment; its tables and page are made from the rows that exist when it ends."""
+    from drmime.lab.report import write  # before anything runs: its packages are optional
 
     if args.out is not None:
         args.set.append(("outputs.folder", str(args.out)))
@@ -137,20 +137,20 @@ def run(args: Namespace) -> Report:
     writable(folder)
     try:
         experiment.run(plan, workers, args.scheduler, args.retry)
-        return _told(folder, *write(folder))
+        return _run_report(folder, *write(folder))
     except KeyboardInterrupt:
         kept = "interrupted, finished rows are kept; the same command goes on from here"
-        return Report(_told(folder, *write(folder)).text, kept, 130)
+        return Report(_run_report(folder, *write(folder)).text, kept, 130)
 
 
 def report(args: Namespace) -> Report:
-    """Make tables and page of a run's folder."""
+    """Rebuild the tables and the page of a run."""
     from drmime.lab.report import write
 
-    return _told(args.folder, *write(args.folder))
+    return _run_report(args.folder, *write(args.folder))
 
 
-def _told(folder: Path, text: str, failed: int, unreadable: Sequence[str]) -> Report:
+def _run_report(folder: Path, text: str, failed: int, unreadable: Sequence[str]) -> Report:
     lines = [text, f"report: {folder / 'report.html'}"]
     if (logs := folder / "tensorboard").is_dir():
         lines.append(f"curves: tensorboard --logdir {logs}")
@@ -161,12 +161,12 @@ def _told(folder: Path, text: str, failed: int, unreadable: Sequence[str]) -> Re
 
 
 def config(args: Namespace) -> Report:
-    """Print what an experiment's file may say."""
+    """Print an example or the JSON Schema of an experiment file."""
     return Report(json.dumps(experiment.schema(), indent=2) if args.schema else experiment.example())
 
 
 def writable(folder: Path) -> None:
-    """Make sure that files can be written to `folder`, which may not exist yet, and leave no trace.
+    """Check that files can be written to `folder`, which may not exist yet; nothing is left there.
 
     Raises:
         InputError: they cannot.
@@ -182,11 +182,11 @@ def writable(folder: Path) -> None:
 
 
 def _options(args: Namespace) -> dict[str, Any]:
-    """Keyword arguments of `register`: those of the file, over them the flags, over them those of --set."""
+    """Keyword arguments of `register`: those of --config, overridden by flags, overridden by --set."""
     names = [name for name in options_of(align) if name not in ("fixed", "moving", "observers")]
     options = settings.config(args.config, names) if args.config else {}
     options |= {name: value for name, value in vars(args).items() if name in names}
-    for key, value in args.set:  # last: one option of what a flag or the file gives
+    for key, value in args.set:  # last: changes one value in what a flag or the file gives
         part, dot, _ = key.partition(".")
         known("option", part, names)
         if dot and part in NAMED and not isinstance(options.get(part), Mapping):
@@ -198,11 +198,12 @@ def _options(args: Namespace) -> dict[str, Any]:
 
 
 def _start(value: Any) -> Any:
-    """`start` with the matrix in place of the name of its file."""
+    """`start` with the name of a matrix file replaced by the matrix."""
     if isinstance(value, Mapping) and "given" in value:
         return dict(value) | {"given": _start(value["given"])}
-    is_file = isinstance(value, str) and value.endswith(settings.MATRIX_FILES)
-    return settings.matrix(Path(value)) if is_file else value
+    if not isinstance(value, str) or not value.endswith(settings.MATRIX_FILES):
+        return value
+    return Registration.load(value).matrix if value.endswith(".json") else settings.matrix(Path(value))
 
 
 def _save(registration: Registration, folder: Path) -> None:
@@ -211,7 +212,7 @@ def _save(registration: Registration, folder: Path) -> None:
 
 
 def _write_history(registration: Registration, file: Path) -> None:
-    """One row a step: the similarity of each level, finest first, and their weighted mean."""
+    """One row for each step: the similarity of each level, finest first, and their weighted mean."""
     history = registration.history
     levels = history.shape[1]
     with file.open("w", newline="", encoding="utf-8") as stream:
@@ -222,7 +223,7 @@ def _write_history(registration: Registration, file: Path) -> None:
 
 
 def _write_warped(registration: Registration, args: Namespace, axis: int | str | None) -> Path:
-    """The warped moving image in a format of its kind: medical, TIFF, NumPy, or else PNG where that holds it."""
+    """Write the warped moving image in a similar format: NIfTI for medical ones, TIFF, NumPy, else PNG if it fits."""
     array = registration.warp(args.moving, args.interpolation, channel_axis=axis)
     name = args.moving.name.lower()
     if name.endswith(MEDICAL):

@@ -1,4 +1,4 @@
-"""Where a registration runs, with which numbers, and on how many threads."""
+"""`Device`: the device, the number type and the number of threads of a registration."""
 
 from dataclasses import dataclass
 
@@ -7,20 +7,22 @@ import torch
 from drmime.errors import InputError, whole
 from drmime.registry import known
 
-KINDS = ("cpu", "cuda")  # others lack the float64 that matrices need
+KINDS = ("cpu", "cuda")  # other kinds lack float64, which matrices need
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
 class Device:
-    """
+    """Where a registration runs.
+
     Args:
         name: "cpu", "cuda", "cuda:1"; None for a GPU if torch finds one, else the CPU.
-        dtype: "float32" or "float64", of images and metric; matrices are float64 always.
-        threads: of torch while it runs; the caller's number is restored. More than one gains little.
+        dtype: "float32" or "float64", of images and metric; matrices are always float64.
+        threads: number of torch threads during the registration; afterwards the caller's number is restored. More than one
+            gains little.
 
     Raises:
-        InputError: another kind of device or dtype, no whole number of threads.
+        InputError: another kind of device or dtype, or threads that are not a whole number from 1 to 1024.
     """
 
     name: str | None = None
@@ -35,10 +37,10 @@ class Device:
 
     @property
     def place(self) -> torch.device:
-        """The device itself.
+        """The `torch.device`.
 
         Raises:
-            InputError: it is not there.
+            InputError: it is not available.
         """
         if self.name is None:
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")

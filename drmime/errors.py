@@ -1,4 +1,4 @@
-"""The one error a user meets when something they gave cannot be used, and the checks of plain things that raise it."""
+"""`InputError`, raised when an argument or a file cannot be used, and checks of simple values that raise it."""
 
 import math
 import os
@@ -11,12 +11,15 @@ LARGEST = float(np.finfo(np.float64).max)
 LARGEST_WHOLE = 2**63 - 1
 
 
-LONGEST = 1000  # characters of a message
-SHOWN = 100  # characters of a value in a message
+LONGEST = 1000  # most characters of a message
+SHOWN = 100  # most characters of a value in a message
 
 
 class InputError(ValueError):
-    """Input that cannot be used; the message says what was expected, what came, and what to do. It is never long."""
+    """Input that cannot be used; the message says what was expected, what was given, and what to do.
+
+    Of a message longer than `LONGEST` the middle is left out.
+    """
 
     def __init__(self, message: str) -> None:
         kept = LONGEST // 2
@@ -24,7 +27,7 @@ class InputError(ValueError):
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: on one line, its middle left out where it is long."""
+    """The `repr` of a value for a message: on one line, with the middle left out if it is long."""
     text = " ".join(repr(value).split())
     return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} … {text[-SHOWN // 4 :]}"
 
@@ -67,7 +70,7 @@ def switch(name: str, value: Any) -> bool:
 
 def existing_file(path: str | Path, what: str) -> Path:
     """`path` if a file is there, else an InputError that expected `what`."""
-    if not os.path.isfile(path):  # which, unlike Path.is_file, takes a name that is too long
+    if not os.path.isfile(path):  # unlike Path.is_file, it accepts a name that is too long
         found = "is a folder" if os.path.isdir(path) else "does not exist"
         raise InputError(f"expected {what}, got {str(path)!r}, which {found}")
     return Path(path)

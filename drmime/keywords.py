@@ -1,4 +1,4 @@
-"""The keywords of `register` for type checkers; `register` itself says what they mean and what their defaults are."""
+"""The keyword arguments of `register` for type checkers; `register` documents them and their defaults."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
@@ -13,7 +13,7 @@ from drmime.transform.base import Family
 
 
 class Keywords(TypedDict, total=False):
-    """`tests/test_keywords.py` holds these against the signature."""
+    """Keyword arguments of `register`; `tests/test_keywords.py` compares them with its signature."""
 
     levels: int
     transform: str | Mapping[str, Any] | Family

@@ -1,7 +1,7 @@
-"""Torch's modes and defaults as this library needs them, whatever the caller's are.
+"""Sets torch's modes and defaults as this library needs them, whatever the caller's are.
 
-It needs gradients, all digits of coordinates, and new tensors in float32 on the CPU unless it says otherwise. The default
-dtype is one for the whole process: where a caller has set another, threads beside this one see float32 meanwhile.
+It needs gradients, no autocast (which would round coordinates), and new tensors in float32 on the CPU unless stated otherwise.
+The default dtype belongs to the whole process: if the caller has set another, other threads see float32 in the meantime.
 """
 
 import functools
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def own_modes() -> Iterator[None]:
-    """Inside, gradients are recorded and nothing is cast; torch's defaults are its own."""
+    """Inside, gradients are recorded, autocast is off, and torch's defaults are float32 and the CPU."""
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -30,7 +30,7 @@ def own_modes() -> Iterator[None]:
 
 @contextmanager
 def _own_defaults() -> Iterator[None]:
-    """Only where they differ: a default device costs time with every call."""
+    """Set torch's defaults to float32 and the CPU, only if they differ: a default device slows down every call."""
     with ExitStack() as stack:
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
@@ -41,7 +41,7 @@ def _own_defaults() -> Iterator[None]:
 
 
 def own_defaults(function: Callable[Given, Result]) -> Callable[Given, Result]:
-    """A function or method inside which torch's defaults are its own."""
+    """A function or method that runs with torch's defaults float32 and CPU."""
 
     @functools.wraps(function)
     def wrapped(*args: Given.args, **options: Given.kwargs) -> Result:

@@ -1,7 +1,7 @@
-"""What can watch a run: the similarities kept, a progress bar, every curve and picture in TensorBoard.
+"""Observers of a run: a history of similarities, a progress bar, curves and pictures in TensorBoard.
 
-An observer sees `Run` before the first step, then each `Step`, then the `Outcome`. Steps hold tensors on the device, and
-reading one makes the processor wait for it: each observer reads at its own cadence.
+An observer receives `Run` before the first step, then each `Step`, then the `Outcome`. Steps hold tensors on the device, and
+reading one waits for the device, so most observers read only every few steps.
 """
 
 import sys
@@ -25,8 +25,8 @@ from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import in_pixels
 
-LONGEST = 256  # pixels of a picture's long side in TensorBoard, which are many
-CURVES = {  # what a metric's curves are called; other metrics go by their own name
+LONGEST = 256  # pixels of a picture's long side in TensorBoard; it stores many pictures
+CURVES = {  # names of a metric's curves; those of other metrics have the name of the metric
     "mine": "MI",
     "mattes": "MI",
     "jhmi": "MI",
@@ -54,18 +54,18 @@ class History(Observer):
 
     @property
     def values(self) -> list[np.ndarray]:
-        """One array (levels, B) a step, finest level first; read from the device only here."""
+        """One array (levels, B) for each step, finest level first; copied from the device only here."""
         return [] if not self._steps else list(torch.stack(self._steps).cpu().numpy())
 
 
 class Progress(Observer):
-    """A bar on stderr: what is being done while starts are searched for, then steps and similarity.
+    """A progress bar on stderr: the stages of the search for starts, then steps and similarity.
 
-    Silent where stderr is no terminal.
+    Nothing is shown if stderr is not a terminal.
     """
 
     def __init__(self, every: int = 10) -> None:
-        """`every`: steps between readings of the similarity."""
+        """`every`: steps between updates of the similarity."""
         self.every = whole("progress every", every, 1)
         self.bar: Any = None
         self.what = ""
@@ -95,11 +95,11 @@ class Progress(Observer):
 
 
 class TensorBoard(Observer):
-    """Writes curves, pictures, settings and the reason of the end for TensorBoard; `tensorboard --logdir FOLDER` shows them.
+    """Writes curves, pictures, settings and the reason why a run ended; `tensorboard --logdir FOLDER` shows them.
 
-    Curves of every level and their weighted mean, the coefficients, and how far the corners of the fixed image have
-    drifted. Of a batch, each pair has its own, under `pair0/`, `pair1/`, ... A folder is one run; a second
-    run into the same folder takes the place of the first.
+    Curves: the similarity of each level and the weighted mean, the coefficients, and the displacement of the corners of the
+    fixed image since the first step. Each pair of a batch has its own, under `pair0/`, `pair1/`, ... A folder holds one run; a
+    second run with the same folder replaces the first.
     """
 
     def __init__(
@@ -109,7 +109,15 @@ class TensorBoard(Observer):
         scalars_every: int = 10,
         scores: Callable[[Transform], Mapping[str, float]] | None = None,
     ) -> None:
-        """`scores`: of a final transform, such as errors of landmarks; written beside the settings."""
+        """
+        Args:
+            folder: where the event file is written.
+            images_every, scalars_every: steps between pictures and between points of the curves.
+            scores: computes scores of the final transform, such as errors of landmarks; written with the settings.
+
+        Raises:
+            InputError: a number out of its range.
+        """
         self.folder, self.scores = Path(folder), scores
         self.images_every = whole("tensorboard images_every", images_every, 1)
         self.scalars_every = whole("tensorboard scalars_every", scalars_every, 1)
@@ -133,7 +141,7 @@ class TensorBoard(Observer):
         self.prefixes = [f"pair{pair}/" for pair in range(batch)] if batch > 1 else [""]
         self.curve = curve_name(run.settings["metric"])
         self.corners = run.fixed.grid.corners()
-        self.first: Tensor | None = None  # where the first step sends the corners. shape: (B, 2**D, D)
+        self.first: Tensor | None = None  # corners mapped at the first step. shape: (B, 2**D, D)
         self.view = _View(run.fixed, run.moving)
         rows = "".join(f"| {name} | {value} |\n" for name, value in flat(run.settings).items())
         self.writer.add_text("settings", f"| setting | value |\n|---|---|\n{rows}", 0)
@@ -145,7 +153,7 @@ class TensorBoard(Observer):
             self._overlays(step.transforms, step.index)
 
     def end(self, outcome: Outcome) -> None:
-        """Write the last picture, why each pair ended, and the settings and results as hyperparameters."""
+        """Write the last picture, the reason why each pair stopped, and settings and results as hyperparameters."""
         steps = max(map(len, outcome.history))
         results: dict[str, float] = {}
         for pair, prefix in enumerate(self.prefixes):
@@ -186,7 +194,7 @@ class TensorBoard(Observer):
             self.writer.add_image(f"{prefix}overlay", picture, index, dataformats="HWC")
 
     def _hyperparameters(self, results: Mapping[str, float], index: int) -> None:
-        """Written into this very run: `SummaryWriter.add_hparams` would open a second one beside it."""
+        """Write settings and results into this run; `SummaryWriter.add_hparams` would create a second one."""
         from torch.utils.tensorboard.summary import hparams
 
         for tag, value in results.items():
@@ -206,12 +214,12 @@ class _View:
         self.fixed = self._read(_coarse(fixed), [identity] * len(fixed.data))
 
     def pictures(self, transforms: Sequence[Transform]) -> list[np.ndarray]:
-        """The moving image under the transform of each pair laid over the fixed one; for each pair (H, W, 3) uint8."""
+        """Blends of the fixed image and the moving image warped by each pair's transform; for each (H, W, 3) uint8."""
         moving = self._read(self.moving, transforms)
         return [blend(still, mover) for still, mover in zip(self.fixed, moving, strict=True)]
 
     def _read(self, image: Image, transforms: Sequence[Transform]) -> np.ndarray:
-        """Mean of the channels, black where there is no pixel. -> (B, H, W) uint8"""
+        """The image warped to the picture's grid: mean of the channels, black outside. -> (B, H, W) uint8"""
         points = self.grid.index_points()
         places = torch.stack([in_pixels(transform, self.grid, image.grid)(points) for transform in transforms])
         values, inside = image.at(places.to(image.data), image.grid.world_from_index[None].to(image.data.device))
@@ -220,13 +228,13 @@ class _View:
 
 
 def _coarse(image: Image) -> Image:
-    """The level of the pyramid that is the smallest not below `LONGEST` pixels: what is drawn from it does not alias."""
+    """The coarsest pyramid level of at least `LONGEST` pixels along its longest side, so that pictures do not alias."""
     halvings = int(np.log2(max(1, max(image.grid.shape) / LONGEST)))
     return Pyramid.of(image, min(1 + halvings, possible_levels(image.grid))).levels[-1]
 
 
 def _picture_grid(grid: Grid) -> Grid:
-    """Square pixels over the first two axes of `grid`, at most `LONGEST` a side, in the middle of the third."""
+    """A grid of square pixels over the x and y axes of `grid`, at most `LONGEST` along each, in the middle of the third."""
     extent = grid.extent[:2]
     size = (extent / max(grid.spacing[:2].min(), extent.max() / LONGEST)).round().clamp(min=1)
     size = torch.cat([size, size.new_ones(grid.ndim - 2)])
@@ -236,7 +244,7 @@ def _picture_grid(grid: Grid) -> Grid:
 
 
 def curve_name(metric: Any) -> str:
-    """What the curves of a metric, as the settings hold it, are called."""
+    """The name of the curves of a metric, which is given as in the settings."""
     name = str(metric.get("name") if isinstance(metric, Mapping) else metric).rpartition(":")[-1]
     return CURVES.get(name, name)
 

@@ -1,7 +1,7 @@
-"""The one loop: all levels of the pyramid jointly, Adam on the model's parameters (DRMIME, arXiv 2001.09865).
+"""The optimisation loop: all pyramid levels jointly, Adam on the model's parameters (DRMIME, arXiv 2001.09865).
 
-The pairs of a batch do not influence each other: each has its own parameters, network weights and stopping, and none of Adam,
-the decay or the checks mixes them.
+The pairs of a batch do not influence each other: each has its own parameters, network weights and stopping criteria, and Adam,
+the decay of the rate and the checks treat each pair separately.
 """
 
 import copy
@@ -19,20 +19,20 @@ from drmime.compare.base import Similarity
 from drmime.geometry.matrices import apply
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
-from drmime.sampling import Overlap, Sampler, Seen, read, seen
+from drmime.sampling import FixedSamples, Overlap, Sampler, fixed_samples, read
 from drmime.schedule import Schedule, cosine, stage_of
 from drmime.transform.base import Model, Transform
 
-LAST_STEPS = 20  # over which the similarity of a result is averaged
-CHECK_EVERY = 10  # steps between looks at overlap and finiteness, each of which waits for the device
-WINDOW = 50  # steps over which a transform that stands still has converged
-SMOOTHING = 0.1  # rate of the averages from which the best transform is taken
+LAST_STEPS = 20  # last steps over which the similarity of a result is averaged
+CHECK_EVERY = 10  # steps between checks of overlap and finiteness, each of which waits for the device
+WINDOW = 50  # steps; a transform that moves less than the tolerance in them has converged
+SMOOTHING = 0.1  # rate of the running averages from which the best transform is taken
 
 
 class Stop(enum.Enum):
-    """Why a run ended; each value is the sentence a user reads."""
+    """Why a run ended; each value is a sentence for the user."""
 
-    CONVERGED = "Converged: the transform stood still."
+    CONVERGED = "Converged: the transform no longer changes."
     STEPS = "Finished: all planned steps were taken."
     NO_OVERLAP = "Failed: the images or their masks do not overlap at the start. Give another start."
     OVERLAP_LOST = "Failed: the moving image drifted out of the fixed one. Give a closer start or a smaller transform."
@@ -46,7 +46,7 @@ class Stop(enum.Enum):
 
 @dataclass(frozen=True)
 class Step:
-    """What an observer sees after each step; tensors are detached and stay on the device."""
+    """What an observer receives after each step; tensors are detached and on the device."""
 
     index: int
     similarity: Tensor  # shape: (levels, B), at the step's start
@@ -55,13 +55,13 @@ class Step:
 
     @property
     def transforms(self) -> list[Transform]:
-        """The transform of each pair at the step's start; made on every call."""
+        """The transform of each pair at the step's start; computed at every access."""
         return self.model.result()
 
 
 @dataclass(frozen=True)
 class Run:
-    """What an observer sees before the first step."""
+    """What an observer receives before the first step."""
 
     fixed: Image  # normalised, finest level
     moving: Image
@@ -70,10 +70,13 @@ class Run:
 
 
 class Observer:
-    """Watches a run; every method may be left out. A plain function of a `Step` is an observer too."""
+    """Observes a run. All methods are optional. A function of a `Step` can be used instead of an observer.
+
+    `begin` is called before the first step, the observer itself after each step, and `end` after the last one.
+    """
 
     def starting(self, what: str, share: float) -> None:
-        """Before `begin`, while starts are searched for: what is being done, and how much of it is."""
+        """Called before `begin`, during the search for starts: the current stage and the share of it that is done."""
 
     def begin(self, run: Run) -> None: ...
 
@@ -84,13 +87,13 @@ class Observer:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a run, per pair."""
+    """The result of a run, for each pair."""
 
     transforms: list[Transform]
     history: list[Tensor]  # per pair (steps taken, levels), on the CPU
     totals: list[Tensor]  # per pair (steps taken,), weighted means of the levels
     stops: list[Stop]
-    overlap: Tensor  # shape: (B,), share of the fixed image or its mask that lies on the moving one or its mask
+    overlap: Tensor  # shape: (B,), see `drmime.sampling.Overlap`
 
 
 def maximise(
@@ -103,12 +106,20 @@ def maximise(
     overlap: Overlap,
     observe: Callable[[Step], None],
 ) -> Outcome:
-    """Maximise the similarity of all levels, weighted as the schedule says, less the model's penalty.
+    """Maximise the similarity of all levels, weighted by the schedule, less the model's penalty.
 
-    `fixed` and `moving` have as many levels; `metric` and
-    `sampler` have begun. The result is the best of the running averages of similarity and parameters in the last
-    part and the second half of the steps, since a single step of a stochastic metric is noise. On Ctrl-C the outcome
-    so far is returned with `Stop.INTERRUPTED`.
+    Args:
+        fixed, moving: pyramids described by the metric, with equal numbers of levels.
+        model: maps the fixed to the moving frame; its parameters are changed.
+        metric, sampler: `begin` has been called on both.
+        schedule: steps, rate, weights of the levels and stopping criteria.
+        overlap: computes the overlap, which must not fall below `schedule.least_overlap`.
+        observe: called after each step.
+
+    Returns:
+        The outcome. Its transforms are running averages of the parameters, taken where the running average of the similarity
+        was highest in the last stage and the second half of the steps, since the similarity of a single step is noisy. After
+        Ctrl-C it is the outcome so far, with `Stop.INTERRUPTED`.
     """
     parameters = list(metric.parameters())
     optimiser = Adam([(list(model.parameters()), schedule.rate), (parameters, metric.rate)])
@@ -117,7 +128,7 @@ def maximise(
     tracker = Tracker(model, fixed.levels[0], moving.levels[0], schedule, metric.warmup, levels, overlap)
     try:
         steps = metric.warmup + schedule.steps
-        for index, points in enumerate(seen(fixed, sampler, steps)):
+        for index, points in enumerate(fixed_samples(fixed, sampler, steps)):
             model.requires_grad_(index >= metric.warmup)
             similarity = _score(points, moving, model, metric)
             stage = stage_of(index - metric.warmup, schedule.steps, stages)
@@ -127,7 +138,7 @@ def maximise(
             observe(Step(index, similarity.detach(), total.detach(), model))
             if done:
                 break
-            # The model's rate alone decays: a network goes on learning what the alignment shows.
+            # Only the model's rate decays: the metric's network continues to learn as the alignment improves.
             optimiser.rates[0] = schedule.rate * cosine(index - metric.warmup, schedule.steps)
             optimiser.step()
         return tracker.outcome(Stop.STEPS)
@@ -135,7 +146,7 @@ def maximise(
         return tracker.outcome(Stop.INTERRUPTED)
 
 
-def _score(points: Sequence[Seen], moving: Pyramid, model: Model, metric: Similarity) -> Tensor:
+def _score(points: Sequence[FixedSamples], moving: Pyramid, model: Model, metric: Similarity) -> Tensor:
     """Similarity at the points of a step. shape: (levels, B)"""
     scores = []
     for some in points:
@@ -146,9 +157,9 @@ def _score(points: Sequence[Seen], moving: Pyramid, model: Model, metric: Simila
 
 
 class Tracker:
-    """Keeps, for each pair, the best parameters so far and whether and why it has stopped.
+    """Keeps, for each pair, the best parameters so far, and whether and why it has stopped.
 
-    A pair that has stopped keeps its result while others of the batch go on, so that it ends as it would alone.
+    A pair that has stopped keeps its result while others of the batch continue, so that the result is the same as alone.
     """
 
     def __init__(
@@ -165,7 +176,7 @@ class Tracker:
         self.overlap = overlap
         world_from_frame = fixed.grid.world_from_frame
         self.corners = apply(torch.linalg.inv(world_from_frame), fixed.grid.corners())[0][None, None].to(fixed.data.device)
-        self.pixels = float(moving.grid.world_from_frame[0, 0] / moving.grid.spacing.min())  # in one unit of the moving frame
+        self.pixels = float(moving.grid.world_from_frame[0, 0] / moving.grid.spacing.min())  # per unit of the moving frame
         self.average, self.best = copy.deepcopy(model), copy.deepcopy(model)  # running averages of parameters, and their best
         places = self._corners()
         batch = len(places)
@@ -179,7 +190,7 @@ class Tracker:
         self.anchor = places
 
     def update(self, index: int, similarity: Tensor, total: Tensor, stage: int, stages: int) -> bool:
-        """Note one step, before the optimiser moves; True when no pair is left running."""
+        """Record one step, before the optimiser's step; True if all pairs have stopped."""
         self.history.append(similarity)
         self.totals.append(total)
         self._average(total.to(self.average_score), index, fresh=index == self.warmup or stage > self.stage)
@@ -198,7 +209,7 @@ class Tracker:
         return not any(stop is None for stop in self.stops)
 
     def outcome(self, reason: Stop) -> Outcome:
-        """The result of every pair; `reason` for those still running."""
+        """The result of every pair; `reason` is why those stop that are still running."""
         steps = len(self.history)
         lengths = [steps if stop is None else length for stop, length in zip(self.stops, self.lengths, strict=True)]
         history = torch.stack(self.history).cpu() if steps else torch.zeros(0, self.levels, len(lengths))
@@ -217,8 +228,8 @@ class Tracker:
         rate = SMOOTHING if index > self.warmup else 1.0
         self.average_score = total if rate == 1 or fresh else self.average_score.lerp(total, rate)
         better = self.running & (self.average_score > self.best_score)
-        arrived = index == self.warmup + self.schedule.steps // 2  # a lucky score on the way is no better place
-        if fresh or arrived:  # the network of a warm-up only learns, and weights have changed: scores before do not compare
+        arrived = index == self.warmup + self.schedule.steps // 2  # an earlier high score may be noise: compare anew
+        if fresh or arrived:  # earlier scores are not comparable: network in warm-up, or other weights
             better = self.running & self.average_score.isfinite()
         self.best_score = torch.where(better, self.average_score, self.best_score)
         three = (part.parameters() for part in (self.model, self.average, self.best))
@@ -233,5 +244,5 @@ class Tracker:
 
     @torch.no_grad()
     def _corners(self) -> Tensor:
-        """Where the smoothed transform takes the corners of the fixed image. shape: (B, 2**D, D), of the moving frame"""
+        """Corners of the fixed image under the averaged transform. shape: (B, 2**D, D), in the moving frame"""
         return self.average(self.corners, slice(0, 1)).points[0]

@@ -1,15 +1,15 @@
-"""A process that ends when the one that started it is gone, from its first line on: nothing slow is imported here."""
+"""Ends a process when the process that started it ends. Nothing slow is imported, so that it can be called first."""
 
 import ctypes
 import os
 import signal
 import sys
 
-PR_SET_PDEATHSIG = 1  # of prctl
+PR_SET_PDEATHSIG = 1  # option of prctl
 
 
 def end_with(owner: int) -> None:
-    """Have Linux kill this process when its owner, whose number that is, ends; end it now if that has happened."""
+    """Make Linux kill this process when its parent, with process id `owner`, ends; exit now if it has ended already."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != owner:

@@ -1,4 +1,4 @@
-"""Every part of a registration that has a name, and where its class is: one dict for each kind.
+"""The named parts of a registration and the location of their classes: one dict for each kind.
 
 Names are known without importing torch, so the command line reports a misspelt one at once; a part is imported when it is
 first used.
@@ -35,7 +35,7 @@ SAMPLERS = Parts(
         "edges": "drmime.sampling:Edges",
     }
 )
-PROPOSERS = Parts(  # of starts
+PROPOSERS = Parts(  # what proposes starts
     {
         "identity": "drmime.start.propose.simple:Identity",
         "centre": "drmime.start.propose.simple:Centre",
@@ -60,11 +60,12 @@ SAVED_TRANSFORMS = Parts(  # kinds of result that `Registration.save` writes
     {
         "matrix": "drmime.transform.linear:MatrixTransform",
         "lie": "drmime.transform.linear:LieTransform",
+        "chain": "drmime.transform.base:Chain",
     }
 )
 INTERPOLATIONS = {"nearest": 0, "linear": 1, "cubic": 3}  # orders of the spline
 
-NAMES = {  # of options that the command line checks
+NAMES = {  # known names of the options that the command line checks before torch is imported
     "transform": tuple(TRANSFORMS),
     "metric": tuple(METRICS),
     "sampler": tuple(SAMPLERS),

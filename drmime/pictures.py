@@ -1,7 +1,7 @@
 """Pictures that show whether two images are aligned: pure functions from arrays to 8-bit RGB.
 
 A blend has the fixed image in magenta and the moving one in green, so that structure both share turns gray; a checkerboard
-puts tiles of both side by side, so that edges run on across tiles where they are aligned. Volumes are shown as three
+puts tiles of both side by side, so that edges continue across tiles where they are aligned. Volumes are shown as three
 orthogonal middle slices side by side.
 """
 
@@ -22,9 +22,9 @@ from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
 
-QUANTILES = (0.002, 0.998)  # become black and white: one hot pixel must not darken a picture
-LONGEST = 800  # pixels of a tile's long side; enough to judge by, small enough to open anywhere
-ENOUGH = {2: 1600, 3: 256}  # pixels along any side of what a picture is made of, by dimension
+QUANTILES = (0.002, 0.998)  # shown as black and white, so that one hot pixel does not darken a picture
+LONGEST = 800  # pixels of a tile's long side: a compromise between detail and file size
+ENOUGH = {2: 1600, 3: 256}  # most pixels along any side of the images that a picture is made from, by dimension
 SEPARATOR = 4  # pixels of white between tiles
 WHITE = 255
 
@@ -35,12 +35,12 @@ def gray(array: Any, channel_axis: int | str | None = "auto") -> np.ndarray:
 
 
 def blend(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
-    """Two 8-bit gray pictures as one in colour, fixed in magenta and moving in green. (H, W) twice -> (H, W, 3)"""
+    """Blend two 8-bit gray pictures, fixed in magenta and moving in green. (H, W) twice -> (H, W, 3)"""
     return np.stack([fixed, moving, fixed], -1)
 
 
 def checkerboard(first: np.ndarray, second: np.ndarray, tiles: int = 8) -> np.ndarray:
-    """Tiles of two pictures in turn, `tiles` of them along the longer side. (H, W[, 1 or 3]) twice -> (H, W, 3)"""
+    """Alternating tiles of two pictures, `tiles` of them along the longer side. (H, W[, 1 or 3]) twice -> (H, W, 3)"""
     first, second = _rgb(first), _rgb(second)
     side = max(first.shape[:2]) / tiles
     row, column = (np.arange(length) // side for length in first.shape[:2])
@@ -60,7 +60,7 @@ def overlay(
     Checkerboards keep the colours of RGB images. -> (H, W, 3) uint8
     """
     still, *movers = (shrink(_flat(image, channel_axis, spacing), LONGEST) for image in (fixed, before, after))
-    limits = _limits(np.stack([mover.mean(0) for mover in movers]))  # one scale, so that the two sides compare
+    limits = _limits(np.stack([mover.mean(0) for mover in movers]))  # one intensity scale for both sides
     hues = _limits(np.stack(movers)) if len(movers[0]) == 3 else limits
     blends = [blend(_gray(still), _gray(mover, limits)) for mover in movers]
     boards = [checkerboard(_coloured(still), _coloured(mover, hues)) for mover in movers]
@@ -75,7 +75,11 @@ def compare(
     moving_grid: Grid,
     channel_axis: int | str | None = "auto",
 ) -> np.ndarray:
-    """The `overlay` of a registration: before is centre on centre without rotation, after is `transform`."""
+    """The `overlay` of a registration: before is centre on centre without rotation, after is `transform`.
+
+    Raises:
+        InputError: an image whose shape is not that of its grid.
+    """
     axes = each("channel_axis", channel_axis)
     still, mover = (_finite(_load(image, axis)) for image, axis in zip((fixed, moving), axes, strict=True))
     if still.shape[1:] != fixed_grid.shape:
@@ -84,13 +88,13 @@ def compare(
         raise InputError(f"overlay: expected the moving image's shape {moving_grid.shape}, got {mover.shape[1:]}")
     (still, fixed_grid), (mover, moving_grid) = (_few_pixels(*one) for one in ((still, fixed_grid), (mover, moving_grid)))
     start = MatrixTransform(translation(moving_grid.centre - fixed_grid.centre))
-    dark = float(mover.min())  # where the moving image has no pixel, and it shifts no quantile
+    dark = float(mover.min())  # fills pixels outside the moving image without changing the quantiles
     sides = [resample(mover, one, moving_grid, fixed_grid, fill=dark, channel_axis=0) for one in (start, transform)]
     return overlay(still, sides[0], sides[1], channel_axis=0, spacing=fixed_grid.spacing.flip(0).tolist())
 
 
 def _few_pixels(channels: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
-    """The image and its grid with no more pixels than a picture shows, by averaging areas."""
+    """The image and its grid, reduced by area averaging to at most `ENOUGH` pixels along each side."""
     shape = tuple(min(length, ENOUGH[grid.ndim]) for length in grid.shape)
     if shape == grid.shape:
         return channels, grid
@@ -104,12 +108,12 @@ def _few_pixels(channels: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
 def thumbnail(
     image: Any, longest: int, channel_axis: int | str | None = "auto", spacing: Sequence[float] | None = None
 ) -> np.ndarray:
-    """A small 8-bit picture of an image of any kind, RGB in colour; a volume as three slices. -> (H, W, 3)"""
+    """A small 8-bit picture of any image: RGB in colour, a volume as three slices, `longest` pixels. -> (H, W, 3)"""
     return _rgb(_coloured(shrink(_flat(image, channel_axis, spacing), longest)))
 
 
 def shrink(channels: np.ndarray, longest: int) -> np.ndarray:
-    """(C, H, W) with its long side cut to `longest` pixels by averaging areas; smaller images stay as they are."""
+    """(C, H, W) reduced by area averaging so that its long side has `longest` pixels; smaller images are unchanged."""
     factor = longest / max(channels.shape[1:])
     if factor >= 1:
         return channels
@@ -126,7 +130,7 @@ def shrink(channels: np.ndarray, longest: int) -> np.ndarray:
 
 
 def _flat(image: Any, channel_axis: int | str | None, spacing: Sequence[float] | None = None) -> np.ndarray:
-    """Pixels to look at, finite, channels in front: a 2-D image as it is, a volume as slices. -> (C, H, W)"""
+    """Finite pixels of a picture, channels first: a 2-D image, or three slices of a volume side by side. -> (C, H, W)"""
     channels = _finite(_load(image, channel_axis))
     lengths = [1.0] * (channels.ndim - 1) if spacing is None else spacing
     if channels.ndim == 3:
@@ -145,7 +149,7 @@ def _load(image: Any, channel_axis: int | str | None) -> np.ndarray:
 
 
 def _finite(array: np.ndarray) -> np.ndarray:
-    """NaN and infinity become the darkest of the other values."""
+    """The array with NaN and infinity replaced by the lowest finite value."""
     finite = np.isfinite(array)
     return array if finite.all() else np.where(finite, array, array[finite].min() if finite.any() else 0)
 

@@ -1,4 +1,4 @@
-"""Images made ready for a registration: checked, without values that are none of the scene, at a size that is worked on."""
+"""Prepares images for a registration: checks, removal of no-data values and hot or dead pixels, and limits of size."""
 
 import hashlib
 import math
@@ -17,12 +17,12 @@ from drmime.image.image import SMALLEST_SIDE, Image
 from drmime.image.outliers import mended
 from drmime.image.pyramid import halved
 
-LARGEST = {2: 2**23, 3: 2**24}  # pixels of the finest level, by dimension: the few points compared need no more
+LARGEST = {2: 2**23, 3: 2**24}  # most pixels of the finest level, by dimension; the sampled points need no more
 
 
 @dataclass(frozen=True)
 class Images:
-    """What is to be aligned, of one dimension, both batches of one length."""
+    """The fixed and the moving images: of the same dimension, in batches of the same length."""
 
     fixed: Image
     moving: Image
@@ -40,11 +40,11 @@ class Images:
 
 @dataclass(frozen=True)
 class Given:
-    """What the images were before they were made ready."""
+    """Properties of the images as they were given, and notes on what was changed."""
 
     grids: tuple[Grid, Grid]
-    masks: Mapping[str, Sequence[str | None]]  # by option and pair: SHA-256 of the pixels that count; None where all do
-    notes: tuple[str, ...]  # what was done
+    masks: Mapping[str, Sequence[str | None]]  # by option and pair: SHA-256 of the mask; None if it excludes nothing
+    notes: tuple[str, ...]  # what was changed, in sentences
 
 
 def read_images(
@@ -56,7 +56,14 @@ def read_images(
     moving_spacing: Sequence[float] | None,
     asked: Options,
 ) -> tuple[Images, Given]:
-    """Both images, checked, without values that are not of the scene, at a size that is worked on; and what they were."""
+    """Read and prepare both images of `register`, whose arguments these are; `asked` are its other options.
+
+    Returns:
+        the prepared images, and the properties of the given ones.
+
+    Raises:
+        InputError: an image, mask or spacing that cannot be used, or images that do not fit each other.
+    """
     images, grids, masks, notes = [], [], {}, []
     common = {"device": asked.device.place, "dtype": DTYPES[asked.device.dtype]}
     for role, data, mask, spacing, options in zip(
@@ -84,7 +91,7 @@ def read_images(
 
 
 def _hash(image: Image) -> str | None:
-    """SHA-256 of the bits of a mask, packed by `numpy.packbits` in C order; what the image's own mask or NaN leave out is 0."""
+    """SHA-256 of the mask's bits, packed by `numpy.packbits` in C order; 0 also where NaN or the image's own mask exclude."""
     if image.mask is None or image.mask.all():
         return None
     return hashlib.sha256(np.packbits(image.mask.cpu().numpy() > 0).tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Parts of a registration as plain values, as JSON holds them, and back."""
+"""Converts parts of a registration to values that JSON can hold, and back."""
 
 import math
 from collections.abc import Mapping
@@ -7,17 +7,15 @@ from typing import Any
 from drmime.errors import whole
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import invertible
-from drmime.parts import SAVED_TRANSFORMS
 from drmime.start.doubts import Doubt, Doubts
 from drmime.start.refine import Candidate
-from drmime.transform.base import Transform
 
 MATRIX = [[float]]
-GRID = {"shape": [int], "world_from_index": MATRIX}  # kinds, as `saved` takes them
+GRID = {"shape": [int], "world_from_index": MATRIX}  # kinds, as in `drmime.saved`
 CANDIDATE = {"source": str, "evidence": float, "matrix": MATRIX}
 DOUBTS = {str: {str: (str, float, [float])}}
 
-KINDS: dict[str, Any] = {  # of what a saved registration holds beside its format
+KINDS: dict[str, Any] = {  # of the values in a saved registration, except its format
     **{"transform": {str: object}, "fixed": GRID, "moving": GRID, "stop": str, "similarity": float, "overlap": float},
     **{"history": [[float]], "totals": [float], "levels": int, "notes": [str], "settings": {str: object}, "version": str},
     **{"candidates": [CANDIDATE], "peak_ratio": float, "doubts": DOUBTS},
@@ -25,11 +23,12 @@ KINDS: dict[str, Any] = {  # of what a saved registration holds beside its forma
 
 
 def null(value: float) -> float | None:
-    """JSON has no NaN and no infinity."""
+    """`value`, or None if it is NaN or infinite, which JSON cannot hold."""
     return value if math.isfinite(value) else None
 
 
 def number(value: float | None) -> float:
+    """The inverse of `null`: NaN for None."""
     return math.nan if value is None else float(value)
 
 
@@ -42,11 +41,6 @@ def grid(state: Mapping[str, Any]) -> Grid:
     if len(shape) not in (2, 3):
         raise ValueError(f"a grid of {len(shape)} dimensions")
     return Grid(shape, invertible(state["world_from_index"], len(shape)))
-
-
-def transform(state: Mapping[str, Any], ndim: int) -> Transform:
-    """Raises KeyError where there is no such kind, InputError or ValueError where the rest is no transform of that kind."""
-    return SAVED_TRANSFORMS[state["kind"]].of(state, ndim)  # type: ignore[attr-defined]
 
 
 def candidate_state(candidate: Candidate) -> dict[str, Any]:
@@ -70,7 +64,7 @@ def doubts_state(doubts: Doubts) -> dict[str, Any]:
 
 
 def doubts(state: Mapping[str, Mapping[str, Any]]) -> Doubts:
-    """Raises KeyError, TypeError or ValueError where there is no such doubt, or its figures are not those it needs."""
+    """The inverse of `doubts_state`; KeyError, TypeError or ValueError for an unknown doubt or unsuitable figures."""
     found = {Doubt[name]: {key: number(v) if v is None else v for key, v in figures.items()} for name, figures in state.items()}
     for doubt, figures in found.items():
         doubt.sentence(figures)

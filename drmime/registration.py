@@ -64,7 +64,7 @@ def register(
     device: str | torch.device | Mapping[str, Any] | Device | None = None,
     observers: Any = (),
 ) -> Registration | list[Registration]:
-    """Align `moving` to `fixed`: find the transform that takes points of the fixed image to the moving image.
+    """Align `moving` to `fixed`: find the transform that maps points of the fixed image to the moving image.
 
     Images have two or three spatial dimensions, gray or with channels, of any sizes and spacings: paths, NumPy arrays, torch
     tensors, `drmime.Image`, or images of itk, SimpleITK, ANTs, nibabel, xarray, Pillow and numpy.ma, whose geometry and masks
@@ -74,25 +74,26 @@ def register(
     `{"name": "mine", "hidden": 64}`, by `"module:attribute"`, or as an object.
 
     Args:
-        levels: of the Gaussian pyramid, all optimised jointly; capped where the coarsest would fall under 16 pixels.
+        levels: number of levels of the Gaussian pyramid, all optimised jointly; fewer if the coarsest would have a side of less
+            than 16 pixels.
         transform: "translation", "rigid", "similarity", "affine", "projective", with the options `parametrisation` and
-            `finest_vector`, or generators of one's own: `{"name": "lie", "generators": ["translation", "scale"]}`
+            `finest_vector`, or any generators: `{"name": "lie", "generators": ["translation", "scale"]}`
             (`drmime.transform.linear.LieGroup`).
         metric: "mine", "mattes", "nmi", "jhmi", "ncc", "mse" or "angle".
-        sampler: of the points that are compared: "uniform", "jittered", "all", "edges"; `{"name": "uniform", "points": 2048}`.
+        sampler: how points are drawn: "uniform", "jittered", "all", "edges"; `{"name": "uniform", "points": 2048}`.
         start: "auto": a search over every rotation, shift and scale that the transform allows. A matrix (D+1, D+1) from fixed
-            to moving world coordinates, x first: one start beside those of the search. What proposes starts instead of the
-            search ("sift", "landmarks", …), or a list of these. None: centre on centre goes to the metric as it is. A mapping
-            with any of `given`, `propose` and `refine` says more (`drmime.Start`).
-        fixed_mask, moving_mask: arrays or paths of the spatial shape; nonzero pixels count. For lists, lists.
+            to moving world coordinates, x first: one start in addition to those of the search. A name of what proposes starts
+            instead of the search ("sift", "landmarks", …), or a list of these. None: the optimisation begins at centre on
+            centre. Or a mapping with any of `given`, `propose` and `refine` (`drmime.Start`).
+        fixed_mask, moving_mask: arrays or paths, of the spatial shape; nonzero pixels are used. For lists of images, lists.
         fixed_spacing, moving_spacing: pixel lengths in array order; by default those of the file, else 1.
         channel_axis: where channels are, None for none, or two of these, of the fixed and of the moving image; "auto" is what
-            the file or object says, else the last axis (the first of a tensor) when its length is 2 to 4. The opacity of an
-            RGBA picture is a channel like the others: leave it out where it says nothing.
+            the file or object states, else the last axis (the first of a tensor) if its length is 2 to 4. The opacity of an
+            RGBA picture is a channel like the others: leave it out if it carries no information.
         channel: number of the one channel to compare, None for all, or two of these.
         nan: "error", or "mask" to leave out pixels that are not finite.
         schedule: a mapping with any of `steps`, `rate`, `level_weights`, `tolerance`, `least_overlap` (`drmime.Schedule`).
-        seed: of every random number; the same seed gives the same result.
+        seed: seed of every random number; the same seed gives the same result.
         device: "cpu", "cuda", …; by default a GPU if torch finds one; or a mapping with any of `name`, `dtype` ("float32",
             "float64") and `threads` (`drmime.Device`).
         observers: "progress" for a bar on stderr (where that is a terminal), `{"name": "tensorboard", "folder": …}`, objects of
@@ -102,8 +103,8 @@ def register(
         the `Registration` of the pair; for lists, a list of them.
 
     Raises:
-        InputError: input that cannot be used; nothing has been computed then.
-        Interrupted: Ctrl-C; carries the results so far, which are the best starts while these are still searched for.
+        InputError: input that cannot be used; it is checked before anything is computed.
+        Interrupted: Ctrl-C; holds the results so far, which are the best starts if the search has not ended.
 
     The method is DRMIME (Nan, Tennant, Rubin, Ray, MIDL 2020, arXiv 2001.09865).
 
@@ -121,7 +122,7 @@ def register(
         count, capped = checks.levels(asked.levels, read.fixed, read.moving)
         asked.schedule.weights(count)
         normalised = read.normalised(asked.metric.common_scale)
-        overlap = Overlap(normalised.fixed, normalised.moving)  # of the images, whatever their frames
+        overlap = Overlap(normalised.fixed, normalised.moving)  # of the images with their frames
         pair = normalised.without_frames()
         del read, normalised
         first = asked.start.matrices(pair.fixed, pair.moving)
@@ -142,7 +143,7 @@ def register(
 
 
 def _starts(pair: Images, given: Tensor, asked: Options) -> list[Ranking]:
-    """The starts of each pair; after Ctrl-C the best so far, and the given ones alone of the pairs that are left."""
+    """The starts of each pair. After Ctrl-C: the best so far of the current pair, the given one of each later pair."""
     here, there = _singles(pair.fixed), _singles(pair.moving)
     ranked: list[Ranking] = []
     basis = asked.transform.basis(pair.fixed.grid.ndim)
@@ -162,7 +163,7 @@ def _starts(pair: Images, given: Tensor, asked: Options) -> list[Ranking]:
 
 
 def _not_begun(model: Model, levels: int, overlap: Overlap) -> Outcome:
-    """The outcome of Ctrl-C before the first step: the starts."""
+    """The outcome of Ctrl-C before the first step: the transforms are the starts."""
     transforms = model.result()
     count = len(transforms)
     return Outcome(
@@ -175,21 +176,21 @@ def _not_begun(model: Model, levels: int, overlap: Overlap) -> Outcome:
 
 
 def _singles(images: Image) -> list[Image]:
-    """The images of a batch one by one, on the CPU, where starts are compared: they are reduced to little there."""
+    """The images of a batch one by one, on the CPU: the search for starts runs there, on reduced images."""
     if len(images.data) == 1 and images.data.device.type == "cpu":
-        return [images]  # whose levels serve the last stage as well
+        return [images]  # the same object, so that its cached pyramid is used by the optimisation as well
     there = Image(images.data.cpu(), images.grid, None if images.mask is None else images.mask.cpu())
     return [there.pair(number) for number in range(len(there.data))]
 
 
 def _solve(run: Run, model: Model, asked: Options, levels: int, overlap: Overlap) -> Outcome:
-    """Build the pyramids, let every part begin, and maximise."""
+    """Build the pyramids, call `begin` of every part, and maximise."""
     metric, sampler = asked.metric, asked.sampler
     random = torch.Generator().manual_seed(asked.seed)
     plain = Pyramid.of(run.fixed, levels)
     fixed = plain.described(metric.describe)
-    sampler.begin(plain.masked_as(fixed), random)  # points are drawn where the metric sees something
-    del plain  # what was described is no longer held
+    sampler.begin(plain.masked_as(fixed), random)  # points are drawn where the described image is valid
+    del plain  # frees its memory
     moving = Pyramid.of(run.moving, levels).described(metric.describe)
     channels = fixed.levels[0].data.shape[1], moving.levels[0].data.shape[1]
     metric.begin(levels, len(run.fixed.data), channels, random, run.fixed.data)

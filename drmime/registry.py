@@ -1,6 +1,6 @@
-"""Names to parts: every kind of part (metric, sampler, proposer) is one dict of `drmime.parts`, and `build` reads it.
+"""Builds parts (metrics, samplers, proposers, …) from specifications and the dicts of `drmime.parts`, one for each kind.
 
-A specification is a name, a mapping with a `name` and options, `"module:attribute"`, or a finished object.
+A specification is a name, a mapping with a `name` and options, `"module:attribute"`, or an object.
 """
 
 import difflib
@@ -18,7 +18,7 @@ _code = ContextVar("code", default=True)  # whether "module:attribute" is import
 
 
 class Parts(Mapping[str, Callable[..., Any]]):
-    """Names to what makes a part, imported on first use from "module:attribute"."""
+    """A mapping of names to classes or functions that make parts, imported on first use from "module:attribute"."""
 
     def __init__(self, places: Mapping[str, str]) -> None:
         self._places = dict(places)
@@ -36,7 +36,7 @@ class Parts(Mapping[str, Callable[..., Any]]):
 
 @contextmanager
 def names_only(on: bool = True) -> Iterator[None]:
-    """While `on`, parts are made of names alone and "module:attribute" is an error: a file must not choose what code runs."""
+    """While `on`, "module:attribute" is an error and nothing is imported for it: a file must not choose what code runs."""
     token = _code.set(_code.get() and not on)
     try:
         yield
@@ -45,14 +45,15 @@ def names_only(on: bool = True) -> Iterator[None]:
 
 
 def build(kind: str, table: Mapping[str, Callable[..., Any]], spec: Any, of: type = object) -> Any:
-    """Make the part that `spec` describes from `table`; it must be an instance of `of`.
+    """The part that `spec` describes, made from `table`; it must be an instance of `of`.
 
-    `kind` is the word used in messages. A specification is a name of the table, `{"name": …, option: …}`, an
+    `kind` is the name of the kind in messages. A specification is a name of the table, `{"name": …, option: …}`, an
     importable `"module:attribute"` (only ever from the caller, never from a file; see `names_only`), or an object,
     which is returned as it is.
 
     Raises:
-        InputError: an unknown name or option; the message lists the known ones and the nearest.
+        InputError: an unknown name or option; the message lists the known ones and the nearest. Also an option that is missing,
+            code that cannot be imported, or a part that is no instance of `of`.
     """
     part = _built(kind, table, spec)
     if isinstance(part, of):
@@ -85,10 +86,10 @@ def _built(kind: str, table: Mapping[str, Callable[..., Any]], spec: Any) -> Any
 
 
 def options_as(kind: str, form: type[Form], value: Any) -> Form:
-    """`value` if it is of the class `form`, else one that is made of a mapping of options.
+    """`value` if it is an instance of `form`, else an instance made from `value` as a mapping of options.
 
     Raises:
-        InputError: something else, an unknown option.
+        InputError: neither of these, or an unknown option.
     """
     if isinstance(value, form):
         return value
@@ -101,13 +102,13 @@ def options_as(kind: str, form: type[Form], value: Any) -> Form:
 
 
 def name_of(spec: Any) -> str:
-    """What reports call a part: the name that was asked for, else that of the function or of the object's class."""
+    """The name of a part in reports: that of the specification, else that of the function or of the object's class."""
     spec = spec["name"] if isinstance(spec, Mapping) else spec
     return spec if isinstance(spec, str) else getattr(spec, "__name__", type(spec).__name__)
 
 
 def known(kind: str, name: str, names: Iterable[str]) -> str:
-    """Return `name` if it is one of `names`, else raise an InputError with the list and the nearest."""
+    """`name` if it is one of `names`, else an InputError that lists them and suggests the nearest."""
     names = sorted(names)
     if isinstance(name, str) and name in names:
         return name
@@ -128,7 +129,7 @@ def _needed(factory: Callable[..., Any]) -> list[str]:
 
 
 def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
-    """None of a builtin that keeps them to itself."""
+    """The parameters of `factory`; empty for a builtin without a signature."""
     try:
         return list(inspect.signature(factory).parameters.values())
     except ValueError:

@@ -1,4 +1,4 @@
-"""`Registration`: everything needed to use, read, save, reload and repeat a result."""
+"""`Registration`: a result with everything needed to use, describe, save, reload and repeat it."""
 
 import json
 import math
@@ -16,10 +16,12 @@ from drmime.geometry.grid import Grid
 from drmime.image.io import write_image, write_text
 from drmime.modes import own_defaults
 from drmime.optimise import Stop
+from drmime.parts import SAVED_TRANSFORMS
 from drmime.pictures import compare
+from drmime.registry import known
 from drmime.start.doubts import Doubts
 from drmime.start.refine import Candidate
-from drmime.transform.base import Transform
+from drmime.transform.base import Transform, from_state
 from drmime.transform.linear import MatrixTransform, matrix_of
 from drmime.transform.warp import in_pixels, resample
 from drmime.version import __version__
@@ -29,34 +31,34 @@ FORMAT = "drmime registration 3"
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """The transform that takes points of the fixed image to points of the moving image, and how it was found.
+    """The transform that maps points of the fixed image to points of the moving image, and how it was found.
 
     World coordinates are x first, in the units of the spacing, or pixels (0-based, pixel centres) when none was given.
     """
 
-    transform: Transform  # of fixed world points to moving world points
+    transform: Transform  # maps fixed world points to moving world points
     fixed_grid: Grid
     moving_grid: Grid
     stop: Stop
-    similarity: float  # of the metric, weighted mean of the levels, mean of the last steps
-    overlap: float  # share of the fixed image (or its mask) that has a moving partner
+    similarity: float  # value of the metric: weighted mean over the levels, mean over the last steps
+    overlap: float  # share of the fixed image (or its mask) that lies on the moving image (or its mask)
     history: np.ndarray = field(repr=False)  # shape: (steps, levels), finest level first
-    settings: Mapping[str, Any] = field(repr=False)  # as used, after defaults and caps
+    settings: Mapping[str, Any] = field(repr=False)  # as used, including defaults and the reduced number of levels
     totals: np.ndarray = field(repr=False)  # shape: (steps,), weighted mean of the levels
-    candidates: tuple[Candidate, ...] = ()  # the starts of the last look, the one used first, others by `evidence`
-    peak_ratio: float = math.nan  # agreement of edges at the start by that at the best other place; NaN where not counted
-    doubts: Doubts = field(default_factory=dict)  # why it may be wrong, with figures; none found where it is empty
+    candidates: tuple[Candidate, ...] = ()  # starts of the last look; the one used first, others by `evidence`
+    peak_ratio: float = math.nan  # agreement of edges at the start, divided by that at the best other place; NaN if unknown
+    doubts: Doubts = field(default_factory=dict)  # reasons why it may be wrong, with figures; empty if none was found
     notes: tuple[str, ...] = ()  # what was done differently from what was asked, in sentences
-    version: str = __version__  # of the drmime that made it
+    version: str = __version__  # of drmime when the registration was made
 
     @property
     def success(self) -> bool:
-        """Whether the run ended as planned. It does not promise that the images are aligned: look at `overlay`."""
+        """Whether the run ended as planned. The images may still not be aligned: look at `overlay` and `doubts`."""
         return self.stop.success
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """`doubts` in sentences."""
+        """`doubts` as sentences."""
         return tuple(doubt.sentence(figures) for doubt, figures in self.doubts.items())
 
     @property
@@ -71,29 +73,33 @@ class Registration:
     @property
     @own_defaults
     def pixel_matrix(self) -> np.ndarray:
-        """moving_from_fixed in pixels, x first: what `matrix` is when there is no spacing. shape: (D+1, D+1), float64
+        """moving_from_fixed in pixels, x first; equal to `matrix` if no spacing was given. shape: (D+1, D+1), float64
 
         Raises:
             InputError: the transform is not one matrix.
         """
-        return matrix_of(in_pixels(self.transform, self.fixed_grid, self.moving_grid)).numpy()
+        world = MatrixTransform(matrix_of(self.transform))
+        return matrix_of(in_pixels(world, self.fixed_grid, self.moving_grid)).numpy()
 
     @own_defaults
     def to_moving(self, points: Any) -> np.ndarray:
-        """Points of the fixed image to where they lie in the moving image. (N, D) -> (N, D), world, x first
+        """Map points of the fixed image to the moving image. (N, D) -> (N, D), world, x first
 
-        A point that a projective transform sends behind the horizon becomes NaN.
+        A point on or behind the horizon of a projective transform becomes NaN.
+
+        Raises:
+            InputError: points that are not an array of numbers of shape (N, D).
         """
         return _map(self.transform, points)
 
     @own_defaults
     def to_fixed(self, points: Any) -> np.ndarray:
-        """Points of the moving image to where they lie in the fixed image. (N, D) -> (N, D), world, x first"""
+        """Map points of the moving image to the fixed image. (N, D) -> (N, D), world, x first; otherwise as `to_moving`"""
         return _map(self.transform.inverse(), points)
 
     @own_defaults
     def inverse(self) -> "Registration":
-        """The same alignment seen from the other side: fixed and moving change places."""
+        """The same alignment with the fixed and the moving image exchanged."""
         starts = tuple(replace(start, matrix=MatrixTransform(start.matrix).inverse().matrix) for start in self.candidates)
         turned = replace(self, fixed_grid=self.moving_grid, moving_grid=self.fixed_grid)
         return replace(turned, transform=self.transform.inverse(), candidates=starts)
@@ -102,11 +108,11 @@ class Registration:
     def warp(
         self, moving: Any, interpolation: str = "linear", fill: float = 0, channel_axis: int | str | None = "auto"
     ) -> np.ndarray:
-        """The moving image on the grid of the fixed one.
+        """Warp the moving image to the grid of the fixed one.
 
         Args:
-            moving: an image as `register` takes it, of the registered moving image's spatial shape; any channels, any dtype.
-            interpolation: "nearest", "linear" or "cubic"; values never leave the range of the image.
+            moving: an image as for `register`, with the spatial shape of the registered moving image; any channels and dtype.
+            interpolation: "nearest", "linear" or "cubic"; values are limited to the range of the image.
             fill: value where the moving image has no pixel.
             channel_axis: as in `register`, of this image.
 
@@ -120,20 +126,23 @@ class Registration:
 
     @own_defaults
     def warp_labels(self, labels: Any, fill: int = 0) -> np.ndarray:
-        """A label map of the moving image on the grid of the fixed one; labels are never blended, there are no channels."""
+        """Warp a label map of the moving image to the grid of the fixed one; labels are never blended.
+
+        `labels` has no channel axis; otherwise as `warp`.
+        """
         grids = self.moving_grid, self.fixed_grid
         return resample(labels, self.transform, *grids, "nearest", fill, channel_axis=None, labels=True)
 
     @own_defaults
     def overlay(self, fixed: Any, moving: Any, path: str | Path | None = None, channel_axis: Any = "auto") -> np.ndarray:
-        """A picture to judge the alignment by, 8-bit RGB; written to `path` if one is given.
+        """A picture that shows the alignment, 8-bit RGB; written to `path` if one is given.
 
         Above, blends of the fixed image (magenta) and the moving one (green): what is aligned turns gray. Below,
-        checkerboards of both. Left, before: the moving image centre on centre, not turned, whatever the initial transform
-        was. Right, after. Volumes are shown as three middle slices.
+        checkerboards of both. Left, before: the moving image centre on centre without rotation, whatever the start was.
+        Right, after: the result. Volumes are shown as three middle slices.
 
         Raises:
-            InputError: images of other shapes than the registered ones, or a place that cannot be written.
+            InputError: images of other shapes than the registered ones, or a path that cannot be written.
         """
         picture = compare(fixed, moving, self.transform, self.fixed_grid, self.moving_grid, channel_axis)
         if path is not None:
@@ -142,7 +151,7 @@ class Registration:
 
     @own_defaults
     def describe(self) -> str:
-        """The transform in words: shift of the image centre, rotation, scales, shear, perspective."""
+        """The transform as text: shift of the fixed image's centre, rotation, scales, perspective."""
         return self.transform.describe(self.fixed_grid)
 
     def __str__(self) -> str:
@@ -164,12 +173,14 @@ class Registration:
         """Write everything to a JSON file, which `load` and other programs can read.
 
         Raises:
-            InputError: the place cannot be written.
+            InputError: the path cannot be written, or the transform is of a kind that `load` does not know.
         """
+        transform = self.transform.state()
+        known("kind of transform", transform["kind"], SAVED_TRANSFORMS)
         state = {
             "format": FORMAT,
             "direction": "the transform takes fixed world points (x first) to moving world points",
-            "transform": self.transform.state(),
+            "transform": transform,
             "description": self.describe(),
             "fixed": record.grid_state(self.fixed_grid),
             "moving": record.grid_state(self.moving_grid),
@@ -202,7 +213,7 @@ class Registration:
         state = saved.read(path, "a registration saved by drmime", {"format": str}, record.KINDS)
         try:
             found = cls(**_read_state(state))
-            if not all(_usable(one) for one in (found, found.inverse())):
+            if not _usable(found):
                 raise ValueError("numbers too large to be used")
             return found
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -210,7 +221,7 @@ class Registration:
 
 
 def _read_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a `Registration` from values of the right kinds; raises ValueError and the like where they do not fit."""
+    """The fields of a `Registration` from values of the right kinds; ValueError and similar errors if they are inconsistent."""
     if state["format"] != FORMAT:
         raise ValueError(f"format: expected {FORMAT!r}, got {shown(state['format'])}")
     fixed, moving = record.grid(state["fixed"]), record.grid(state["moving"])
@@ -219,7 +230,7 @@ def _read_state(state: Mapping[str, Any]) -> dict[str, Any]:
     history = np.array([[record.number(value) for value in row] for row in state["history"]]).reshape(-1, int(state["levels"]))
     totals = np.array([record.number(value) for value in state["totals"]]).reshape(len(history))
     return {
-        "transform": record.transform(state["transform"], fixed.ndim),
+        "transform": from_state(state["transform"], fixed.ndim),
         "fixed_grid": fixed,
         "moving_grid": moving,
         "stop": Stop[state["stop"]],
@@ -237,9 +248,10 @@ def _read_state(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _usable(registration: Registration) -> bool:
-    """Whether the middle of the fixed image has a place among the moving image's pixels; what overflows has none."""
+    """Whether the middle of the fixed image is mapped to finite pixels of the moving image and back; what overflows is not."""
     mapping = in_pixels(registration.transform, registration.fixed_grid, registration.moving_grid)
-    return bool(mapping((registration.fixed_grid.size[None] - 1) / 2).isfinite().all())
+    there = mapping((registration.fixed_grid.size[None] - 1) / 2)
+    return bool(there.isfinite().all() and mapping.inverse()(there).isfinite().all())
 
 
 def _map(transform: Transform, points: Any) -> np.ndarray:

@@ -1,7 +1,6 @@
-"""Where the images are compared: points drawn anew each step, inside the fixed mask, on every level.
+"""Samplers: draw new points in each step, inside the fixed mask, on every level, in the frame of the fixed grid.
 
-A sampler draws points in the frame of the fixed grid. All pairs of a batch share one stream of random numbers, each
-reading it against its own mask: so a pair sees the same draws in a batch as it does alone.
+All pairs of a batch use one stream of random numbers, each with its own mask, so a pair has the same points as it has alone.
 """
 
 import math
@@ -19,22 +18,22 @@ from drmime.image.orientation import widened
 from drmime.image.pyramid import Pyramid
 from drmime.transform.base import Model, Places
 
-POINTS = 2048  # of a level
-OVERLAP_SIDE = {2: 100, 3: 24}  # points along each axis by which the overlap is told, by dimension
-EDGE = 1e-6  # pixels beyond the outer edge: rounding must not cost an image its border
-AHEAD = 2**16  # points of one pair that are drawn and read together, for several steps: a call then costs less than its work
+POINTS = 2048  # on each level
+OVERLAP_SIDE = {2: 100, 3: 24}  # points along each axis at which the overlap is computed, by dimension
+EDGE = 1e-6  # pixels beyond the outer edge that count as inside: keeps border pixels inside despite rounding
+AHEAD = 2**16  # points of one pair drawn and read in one call, for several steps, since every call has a fixed cost
 
 
 class Sampler:
-    """Draws points for every level. `begin` once for a run, then `draw` for some steps at a time."""
+    """Draws points for every level. `begin` is called once in a run, then `draw` for several steps at a time."""
 
     def __init__(self, points: int | float = POINTS) -> None:
-        """`points` a level: a whole number, or a fraction of the level's pixels when below 1."""
+        """`points` on each level: a whole number of at least 16, or a fraction of the level's pixels if below 1."""
         is_share = isinstance(points, float) and points < 1
         self.points = number("sampler points", points, 0, 1) if is_share else whole("sampler points", points, 16, 2**24)
 
     def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
-        """Look at the fixed pyramid; `generator` (on the CPU) is the source of every draw."""
+        """Prepare for a run with this fixed pyramid; `generator` (on the CPU) is the source of all random numbers."""
         levels, self.generator = fixed.levels, generator
         self.grids, self.like = [level.grid for level in levels], levels[0].data.new_empty(0)
         frame_from_world = torch.linalg.inv(self.grids[0].world_from_frame)
@@ -46,13 +45,13 @@ class Sampler:
         self.ahead = max(1, AHEAD // sum(counts))
 
     def choose(self, level: Image) -> Tensor | None:
-        """The pixels to draw from, (B, 1, *shape) nonzero; None for all of them."""
+        """The pixels to draw from, nonzero in (B, 1, *shape); None for all pixels."""
         return level.mask
 
     def draw(self, steps: int) -> list[tuple[slice, Tensor]]:
-        """Points of the fixed frame, finest level first, for some steps: (L, B or 1, steps * N, D), one step after the other.
+        """Points in the fixed frame for some steps, by slices of levels, finest first: (L, B or 1, steps * N, D), step by step.
 
-        All levels come together if each has as many points.
+        All levels are in one slice if they have equal numbers of points, else each is in its own.
         """
         drawn = []
         for group in self.groups:
@@ -61,15 +60,15 @@ class Sampler:
         return drawn
 
     def count(self, grid: Grid) -> int:
-        """Points drawn on a level."""
+        """The number of points drawn on a level in each step."""
         return int(self.points) if self.points >= 1 else max(16, round(self.points * math.prod(grid.shape)))
 
     def index(self, level: int, steps: int) -> Tensor:
-        """Index coordinates of fresh points on one level. (B or 1, steps * N, D)"""
+        """Index coordinates, x first, of new points on one level. shape: (B or 1, steps * N, D)"""
         grid, table = self.grids[level], self.tables[level]
         count = self.count(grid)
         order = torch.cat([step * count + torch.randperm(count, generator=self.generator) for step in range(steps)])
-        draws = self.spread(count, grid.ndim + 1, steps)[:, order]  # a metric may take neighbours in the list for strangers
+        draws = self.spread(count, grid.ndim + 1, steps)[:, order]  # shuffled: MINE treats neighbours in the list as unrelated
         if table is None:
             chosen = (draws[..., 0] * math.prod(grid.shape)).long()
         else:
@@ -78,14 +77,17 @@ class Sampler:
         return unravel(chosen, grid.shape).flip(-1) + draws[..., 1:] - 0.5
 
     def spread(self, count: int, columns: int, steps: int) -> Tensor:
-        """`uniform`, the first column in each step with one number in each of `count` equal parts of [0, 1), ascending: what
-        is drawn from a list by it comes evenly from all of it, with less noise in what is averaged over the points.
+        """Random numbers as `uniform`, but stratified in the first column. shape: (1, steps * count, columns)
+
+        In each step it has one number in each of `count` equal parts of [0, 1), ascending. Points chosen from a list by it
+        cover the list evenly, which lowers the noise of averages over the points.
         """
         draws = self.uniform(steps * count, columns)
         draws[..., 0] = (draws[..., 0] + torch.arange(count).repeat(steps)) / count
         return draws
 
     def uniform(self, count: int, columns: int) -> Tensor:
+        """Uniform random numbers in [0, 1). shape: (1, count, columns), float64"""
         return torch.rand(1, count, columns, dtype=torch.float64, generator=self.generator)
 
 
@@ -94,7 +96,7 @@ class Uniform(Sampler):
 
 
 class Jittered(Sampler):
-    """One point at random in every cell of a regular grid of about `points` cells; even cover, less noise."""
+    """One random point in each cell of a regular grid of about `points` cells; covers evenly, with less noise."""
 
     def choose(self, level: Image) -> Tensor | None:
         return None
@@ -143,7 +145,7 @@ class Edges(Sampler):
     """
 
     def __init__(self, points: int | float = POINTS, dilation: int = 2) -> None:
-        """`dilation`: pixels by which edges are widened on every side."""
+        """`points`: as for `Sampler`. `dilation`: pixels by which edges are widened on every side."""
         super().__init__(points)
         self.dilation = whole("sampler dilation", dilation, 0, 1024)
 
@@ -171,13 +173,13 @@ def _steepest(gray: Tensor) -> Tensor:
 
 
 def _table(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Flat numbers of the nonzero pixels of each pair, padded to the longest, and how many: (B, most), (B, 1)."""
+    """Flat numbers of the nonzero pixels of each pair, padded to equal length, and their count: (B, most), (B, 1)."""
     lists = [row.flatten().nonzero()[:, 0].cpu() for row in chosen]
     return torch.nn.utils.rnn.pad_sequence(lists, batch_first=True), torch.tensor([[len(row)] for row in lists])
 
 
-class Seen(NamedTuple):
-    """Points of one step on some levels, and what the fixed image shows there; one fixed image serves all pairs."""
+class FixedSamples(NamedTuple):
+    """Points of one step on some levels, with the values of the fixed image there; with B = 1 it is used for all pairs."""
 
     levels: slice
     points: Tensor  # shape: (L, B or 1, N, D), of the fixed frame
@@ -185,24 +187,24 @@ class Seen(NamedTuple):
     inside: Tensor  # shape: (L, B or 1, N), 1 where the fixed image has a valid pixel
 
 
-def seen(fixed: Pyramid, sampler: Sampler, steps: int) -> Iterator[list[Seen]]:
-    """The points of one step after the other, on all levels. Several steps are drawn and read at once: that is less work.
+def fixed_samples(fixed: Pyramid, sampler: Sampler, steps: int) -> Iterator[list[FixedSamples]]:
+    """Yield the samples of one step after the other, on all levels. Several steps are drawn and read at once, which is faster.
 
-    How many are left decides on the last draw, so that runs of unlike length have the same points in all draws but that one.
+    Only the size of the last draw depends on `steps`, so runs of different length have the same points in all other draws.
     """
     for start in range(0, steps, sampler.ahead):
         some = min(sampler.ahead, steps - start)
         yield from zip(*(_read_fixed(fixed, *drawn, some) for drawn in sampler.draw(some)), strict=True)
 
 
-def _read_fixed(fixed: Pyramid, levels: slice, points: Tensor, steps: int) -> Iterator[Seen]:
+def _read_fixed(fixed: Pyramid, levels: slice, points: Tensor, steps: int) -> Iterator[FixedSamples]:
     values, inside = fixed.at(points.expand(-1, len(fixed.levels[0].data), -1, -1), levels=levels)
     each_step = (of_all.unflatten(2, (steps, -1)).unbind(2) for of_all in (points, values, inside))
-    return (Seen(levels, *parts) for parts in zip(*each_step, strict=True))
+    return (FixedSamples(levels, *parts) for parts in zip(*each_step, strict=True))
 
 
-def read(here: Seen, moving: Pyramid, there: Places) -> tuple[Tensor, Tensor, Tensor]:
-    """Both images at the points `here` of the fixed one, which lie `there` in the moving one.
+def read(here: FixedSamples, moving: Pyramid, there: Places) -> tuple[Tensor, Tensor, Tensor]:
+    """Values of both images at the fixed points `here`, which are mapped to `there` in the moving image.
 
     Returns fixed values (L, B, N, Cf), moving values (L, B, N, Cm), and weights (L, B, N) that are 1 where both images
     have a valid pixel.
@@ -213,7 +215,7 @@ def read(here: Seen, moving: Pyramid, there: Places) -> tuple[Tensor, Tensor, Te
 
 
 class Overlap:
-    """The share of the fixed image, or of its mask, that lies on the moving image or its mask: geometry alone."""
+    """The share of the fixed image, or of its mask, that lies on the moving image or its mask; values play no role."""
 
     def __init__(self, fixed: Image, moving: Image) -> None:
         grid, cells = fixed.grid, [min(length, OVERLAP_SIDE[fixed.grid.ndim]) for length in fixed.grid.shape]
@@ -225,7 +227,7 @@ class Overlap:
 
     @torch.no_grad()
     def __call__(self, model: Model) -> Tensor:
-        """Under each of a model's transforms. shape: (B,), float64, on the CPU"""
+        """The overlap under each pair's transform. shape: (B,), float64, on the CPU"""
         there = model(self.points[None, None], slice(0, 1))
         places, _ = apply(self.index_from_frame, there.points[0].cpu(), is_affine=True)
         both = self.inside & there.valid[0].cpu() & _at_nearest(self.moving, places)
@@ -233,7 +235,7 @@ class Overlap:
 
 
 def _at_nearest(image: Image, places: Tensor) -> Tensor:
-    """Whether index coordinates (B or 1, P, D) lie on a pixel that counts. (B or 1, P), on the CPU"""
+    """Whether index coordinates (B or 1, P, D) lie on a pixel inside the mask. shape: (B or 1, P), on the CPU"""
     inside = ((places >= -0.5 - EDGE) & (places <= image.grid.size - 0.5 + EDGE)).all(-1)
     if image.mask is None:
         return inside

@@ -1,7 +1,7 @@
-"""One reader for what this library writes as JSON: every value is of its kind, or one error names the file and the key.
+"""Reads JSON files of this library and checks the kind of every value; an error names the file and the key.
 
 A kind is `str`, `int`, `bool`, `float` (null where a number is not finite), `object` (anything), `[kind]`, `{str: kind}` (any
-keys), `{"key": kind, …}` (these keys), or a tuple of kinds, of which one holds; `None` in it is null.
+keys), `{"key": kind, …}` (exactly these keys), or a tuple of alternatives; `None` is null.
 """
 
 import json
@@ -13,14 +13,14 @@ from typing import Any
 from drmime.errors import LARGEST, InputError, existing_file, shown
 
 Kind = Any
-MOST = 2**30  # bytes of a file that is read
+MOST = 2**30  # most bytes of a file that is read
 
 
 def read(path: str | Path, what: str, kinds: Mapping[str, Kind], optional: Mapping[str, Kind] | None = None) -> dict[str, Any]:
-    """The mapping in a JSON file, checked; keys beside `kinds` and `optional` are left out.
+    """The mapping in a JSON file, checked; keys other than those of `kinds` and `optional` are ignored.
 
     Raises:
-        InputError: no such file, or something else in it.
+        InputError: no such file, or other contents.
     """
     path = existing_file(path, what)
     try:
@@ -38,17 +38,17 @@ def read(path: str | Path, what: str, kinds: Mapping[str, Kind], optional: Mappi
 
 
 def _finite(text: str) -> float:
-    """The number that JSON states, which knows no infinity and no NaN."""
+    """The number of a JSON text; ValueError if it is infinite or NaN, which JSON does not allow."""
     if not math.isfinite(number := float(text)):
         raise ValueError(f"expected a finite number, got {text}")
     return number
 
 
 def fields(state: Any, kinds: Mapping[str, Kind], optional: Mapping[str, Kind] | None = None) -> dict[str, Any]:
-    """The values of a mapping by `kinds`, all of which are there, and by `optional`.
+    """The values of a mapping for the keys of `kinds`, all required, and of `optional`, with their kinds checked.
 
     Raises:
-        InputError: no mapping, a key that is missing, a value of another kind.
+        InputError: not a mapping, a key that is missing, a value of another kind.
     """
     if not isinstance(state, Mapping):
         raise InputError(f"expected keys and values, got {shown(state)}")
@@ -60,7 +60,7 @@ def fields(state: Any, kinds: Mapping[str, Kind], optional: Mapping[str, Kind] |
 
 
 def checked(value: Any, kind: Kind, key: str) -> Any:
-    """`value`, if it is of a kind, else an InputError that names `key`."""
+    """`value` if it is of the kind, else an InputError that names `key`."""
     if isinstance(kind, tuple):
         for one in kind:
             try:

@@ -1,4 +1,4 @@
-"""How long and how fast a run goes, and which levels count when."""
+"""`Schedule`: steps, learning rate and stopping criteria of a run, and the weights of the levels over its steps."""
 
 import math
 from dataclasses import dataclass
@@ -10,22 +10,24 @@ from torch import Tensor
 
 from drmime.errors import InputError, number, numbers, shown, whole
 
-FINAL_RATE = 0.02  # of the first rate, at the end of the cosine decay
+FINAL_RATE = 0.02  # rate at the end of the cosine decay, as a share of the first rate
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """
+    """Steps, learning rate, level weights and stopping criteria of a run.
+
     Args:
-        steps: of the transform, after the metric's warm-up.
-        rate: Adam's first rate for the coefficients, about the share of half the fixed image's longest side moved in a step.
-        level_weights: of the levels in the loss, finest first; equal by default. A list of such lists, each for an equal part
-            of the steps: `[[0, 0, 1], [0, 1, 0], [1, 0, 0]]` takes three levels one after the other, coarsest first.
-        tolerance: pixels of the moving image; a transform that drifts less over 50 steps has converged.
-        least_overlap: share of the fixed points that must have a moving partner; below it a run has failed.
+        steps: number of steps of the transform, after the metric's warm-up.
+        rate: Adam's first learning rate for the coefficients; about the displacement in a step, in units of half the fixed
+            image's longest side.
+        level_weights: weights of the levels in the loss, finest first; equal by default. Or a list of such lists, each for an
+            equal part of the steps: `[[0, 0, 1], [0, 1, 0], [1, 0, 0]]` uses three levels one after the other, coarsest first.
+        tolerance: pixels of the moving image; a transform that moves less in 50 steps has converged.
+        least_overlap: least share of the fixed image that must lie on the moving image; with less a run has failed.
 
     Raises:
-        InputError: a number out of its range, weights that are none.
+        InputError: a number out of its range, or weights that are negative, all 0 or no numbers.
     """
 
     steps: int = 70
@@ -43,10 +45,10 @@ class Schedule:
             self._stages()
 
     def weights(self, levels: int) -> Tensor:
-        """Weights of the levels, finest first, which sum to 1 in each of S stages; further ones are left out. -> (S, levels)
+        """Weights of the levels, finest first, with sum 1 in each of S stages; surplus weights are ignored. -> (S, levels)
 
         Raises:
-            InputError: fewer weights than levels, or none but 0.
+            InputError: fewer weights than levels, or only weights of 0.
         """
         if self.level_weights is None:
             return torch.full((1, levels), 1 / levels, dtype=torch.float64)
@@ -54,7 +56,7 @@ class Schedule:
         return torch.as_tensor(array / array.sum(1, keepdims=True))
 
     def _stages(self, levels: int | None = None) -> np.ndarray:
-        """A row for each stage, of `levels` columns where these have been counted."""
+        """The level weights as an array: one row for each stage, cut to `levels` columns if given; checked."""
         name = "schedule level_weights"
         array = np.atleast_2d(numbers(name, self.level_weights))
         good = array.ndim == 2 and array.shape[1] >= (levels or 1) and len(array) and ((array >= 0) & (array < 1e12)).all()
@@ -65,7 +67,7 @@ class Schedule:
 
 
 def stage_of(index: int, steps: int, stages: int) -> int:
-    """Which of `stages` equal parts of the steps a step is in; what comes before step 0 is in the first."""
+    """The number of the stage, of `stages` equal parts of the steps, that a step is in; steps before 0 are in the first."""
     return min(max(index, 0) * stages // steps, stages - 1)
 
 

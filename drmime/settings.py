@@ -1,6 +1,5 @@
-"""Options as text: YAML on the command line and in files, matrices in files."""
+"""Reads options from text: YAML on the command line and in files, matrices in files."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,15 +11,15 @@ import yaml
 from drmime.errors import InputError, existing_file
 from drmime.registry import known
 
-EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # YAML 1.1 takes 1e-3, without a point, for a word
-MATRIX_FILES = (".txt", ".json")
-MOST = 100_000  # values in a text: a few lines of aliases of aliases can stand for billions
-MOST_KEYS = 1000  # in a mapping, merged ones included
-MERGE = "tag:yaml.org,2002:merge"  # of the key <<, which may be given more than once
+EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # YAML 1.1 reads 1e-3, without a point, as text
+MATRIX_FILES = (".txt", ".json")  # rows of numbers, or a saved registration
+MOST = 100_000  # most values in a text, since a few lines of nested aliases can expand to billions
+MOST_KEYS = 1000  # most keys in a mapping, including merged ones
+MERGE = "tag:yaml.org,2002:merge"  # tag of the key <<, which may be given more than once
 
 
 def parse(text: str) -> Any:
-    """The value that YAML text stands for; only plain values, never code.
+    """The value of a YAML text; only plain values, never code.
 
     Raises:
         InputError: not YAML.
@@ -50,7 +49,7 @@ def document(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds.
 
     Raises:
-        InputError: no such file, not YAML, a key given twice, aliases that unfold to a flood, not a mapping.
+        InputError: no such file, not YAML, a key given twice, aliases that expand to too many values, not a mapping.
     """
     text = _text(path, "a YAML file")
     try:
@@ -63,44 +62,39 @@ def document(path: Path) -> dict[str, Any]:
 
 
 def put(state: dict[str, Any], key: str, value: Any) -> None:
-    """Set what a dotted key stands for; mappings on the way that are not there are made.
+    """Set the value of a dotted key; missing mappings on its path are created.
 
     Raises:
-        InputError: something else than a mapping is on the way.
+        InputError: a value on the path is not a mapping.
     """
     *way, last = key.split(".")
     for place, part in enumerate(way, 1):
         inner = state.get(part)
         if not (inner is None or isinstance(inner, Mapping)):
             raise InputError(f"{'.'.join(way[:place])}: expected 'name: value' pairs, got {inner!r}")
-        state[part] = inner = dict(inner or {})  # a copy: anchors share
+        state[part] = inner = dict(inner or {})  # a copy, since aliases share one object
         state = inner
     state[last] = value
 
 
 def matrix(path: Path) -> np.ndarray:
-    """A homogeneous matrix from rows of numbers (.txt) or from JSON: rows, or a saved registration.
+    """A homogeneous matrix from a file of rows of numbers.
 
     Raises:
         InputError: no such file, or no matrix in it.
     """
     text = _text(path, "a matrix file")
     try:
-        if path.suffix == ".json":
-            state = json.loads(text)
-            rows = state["transform"]["matrix"] if isinstance(state, dict) else state
-        else:
-            rows = rows_of_numbers(text)
-        values = np.array(rows, dtype=float)
+        values = np.array(rows_of_numbers(text), dtype=float)
         if values.ndim != 2:
             raise ValueError(f"shape {values.shape}")
         return values
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: expected rows of numbers, or a registration saved by drmime ({error!r})") from error
+    except ValueError as error:
+        raise InputError(f"{path}: expected rows of numbers ({error})") from error
 
 
 def rows_of_numbers(text: str) -> list[list[float]]:
-    """The numbers of each line that holds any, commas or blanks between them; raises ValueError on anything else."""
+    """The numbers of each line that is not empty, separated by commas or blanks; ValueError for anything else."""
     return [[float(word) for word in line.replace(",", " ").split()] for line in text.splitlines() if line.strip()]
 
 
@@ -113,7 +107,7 @@ def _text(path: Path, what: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values only, and no key twice in a mapping, where the first would be lost without a word."""
+    """Loads only plain values; a key given twice in a mapping is an error, since the first would be lost silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != MERGE]
@@ -123,7 +117,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Merge what << names, which multiplies as aliases do."""
+        """Merge the mappings given by <<, with a limit on the keys, since nested merges multiply them."""
         for key, value in node.value:
             self._count(value.value if key.tag == MERGE else (), node)
         super().flatten_mapping(node)
@@ -139,10 +133,10 @@ def _loaded(text: str) -> Any:
 
 
 def _plain(value: Any, left: list[int]) -> Any:
-    """Words such as 1e-3 become the numbers they are; aliases are unfolded, up to what is `left` of values.
+    """The value with texts such as 1e-3 as numbers and aliases expanded; `left` counts down the values still allowed.
 
     Raises:
-        ValueError: more than that, or a date or the like, which JSON does not hold.
+        ValueError: more values than that, or one that JSON cannot hold, such as a date.
     """
     left[0] -= 1
     if left[0] < 0:

@@ -1,11 +1,11 @@
-"""How many threads torch takes, for as long as a registration lasts.
+"""Sets the number of torch threads for the duration of a registration.
 
-What is computed in a step is so small that threads spend their time waiting for each other, the more the busier the machine
-is. Torch has a number of threads for each thread of Python, and new ones begin with the number that was set last: a
-registration that begins beside another one restores what there was before both.
+The computations of a step are so small that threads mostly wait for each other, more so on a busy machine. Torch keeps a number
+of threads for each Python thread, and new Python threads begin with the number that was set last. A registration that begins
+while another one runs therefore restores the number from before both.
 
 Threads do not survive a fork: a process that is forked after a registration, as `multiprocessing` does on Linux, would wait
-for them for ever. It has one thread from then on.
+for them forever. Such a process uses one thread from then on.
 """
 
 import os
@@ -16,16 +16,16 @@ from contextlib import contextmanager
 import torch
 
 _lock = threading.Lock()
-_running = 0  # registrations at this moment
-_before_all = 1  # threads before the first of them
-_here = threading.local()  # depth: of registrations in this thread of Python
+_running = 0  # number of running registrations
+_before_all = 1  # torch threads before the first of them
+_here = threading.local()  # depth: nested registrations in this Python thread
 _used = False  # whether there has been a registration in this process
 _forked = False  # whether there had been one when this process was forked
 
 
 def _after_fork() -> None:
     global _lock, _forked, _running
-    _lock, _running = threading.Lock(), 0  # whoever held it is not here
+    _lock, _running = threading.Lock(), 0  # the thread that held the lock is not in this process
     if _used:
         _forked = True
         torch.set_num_threads(1)
@@ -37,7 +37,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """`count` threads inside (one where others were lost in a fork), what the caller had after it."""
+    """Inside, torch has `count` threads (one in a process forked after a registration); then the caller's number again."""
     global _running, _before_all, _used
     depth = getattr(_here, "depth", 0)
     with _lock:

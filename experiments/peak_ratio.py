@@ -76,7 +76,7 @@ def starts(pair: Pair) -> list[Start]:
             here, there = (size * (points + 0.5) - 0.5 for points in (case.fixed_points, case.moving_points))
             off = np.linalg.norm(mapped(one.matrix, here) - there, axis=1)
             small = inputs.reduced(one.matrix)
-            score = float(small.judged(one.matrix[None])[0])
+            score = float(small.score_and_evidence(one.matrix[None])[0])
             error = float(np.median(off)) / math.hypot(*images[1].shape[:2])
             ratio = peak_ratio(small, one.matrix)
             found.append(Start(pair.name, size, rank, error, score, 0.0 if math.isnan(ratio) else ratio))

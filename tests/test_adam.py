@@ -41,7 +41,7 @@ import sys
 import numpy as np
 from drmime import register
 scene = np.random.default_rng(0).random((40, 40)).cumsum(0).cumsum(1)
-register(scene, scene[::-1], steps=2)
+register(scene, scene[::-1], schedule={"steps": 2})
 print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -62,7 +62,7 @@ def test_every_run_has_its_row(tmp_path: Path) -> None:
         assert len(row.inputs) == 4
     still, none, ours = (next(row for row in found if row.method == name) for name in ("still", "none", "ours"))
     assert still.scores["tre_mean"] == pytest.approx(1) == none.scores["tre_mean"]  # the content is a pixel off
-    assert ours.settings["steps"] == 3
+    assert ours.settings["schedule"]["steps"] == 3
     assert ours.settings["schedule"]["rate"] == 0.0007  # defaults are resolved
     assert ours.settings["device"]["threads"] == 1  # however many cores a peer may use
     assert ours.stop

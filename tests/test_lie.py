@@ -202,7 +202,7 @@ def test_a_generator_of_ones_own_must_be_a_finite_matrix_of_the_dimension(matrix
     ("group", "words"),
     [
         ("afine", ["afine", "did you mean 'affine'", *GROUPS]),
-        ("rotation", ["unknown group 'rotation'"]),
+        ("rotation", ["unknown group of generators 'rotation'"]),
         (["sheer"], ["unknown generator 'sheer'", "did you mean 'shear'", "rotation_xy", "translation"]),
         (["rotation_xz"], ["rotation_xz", "rotation_xy"]),
         ([], ["at least one"]),

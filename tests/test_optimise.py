@@ -169,7 +169,7 @@ class TestStop:
         assert not result.success
 
     def test_a_score_that_is_no_number_is_said(self) -> None:
-        from drmime.compare import MSE
+        from drmime.compare.moments import MSE
 
         class Broken(MSE):
             def score(self, fixed: Tensor, moving: Tensor, weight: Tensor) -> Tensor:
@@ -247,7 +247,7 @@ def test_a_pair_that_fails_leaves_the_others_of_its_batch_alone() -> None:
 
 def test_the_best_is_kept_when_the_end_is_worse() -> None:
     """From step 100 on the metric wants the opposite and scores lower: the transform leaves, the result stays."""
-    from drmime.compare import NCC
+    from drmime.compare.moments import NCC
 
     class Fickle(NCC):
         calls = 0

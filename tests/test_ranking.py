@@ -19,8 +19,9 @@ from drmime.start import ranking as starts
 from drmime.start.choose import APART, CHANCE, CLEAR, apart, as_given, doubts, stands_out
 from drmime.start.doubts import Doubt
 from drmime.start.inputs import Inputs
-from drmime.start.looks import Look, Plan, suited
+from drmime.start.looks import Look, suited
 from drmime.start.looks import looks as looks_for
+from drmime.start.plan import Plan
 from drmime.start.propose.base import Proposer, stacked
 from drmime.start.propose.search import SIZE, Search
 from drmime.start.propose.simple import Centre
@@ -222,7 +223,7 @@ def test_a_start_that_stopped_on_the_way_is_passed_by_those_around_it(ndim: int)
     off = case.shifted(degrees=4 if ndim == 2 else 8)
     stopped = Candidate("here", off, 0.7 * truth.evidence)
     looking = starts.Starts(case.inputs("rigid"), case.truth, lambda what, share: None)
-    (best, *rest), enough = looking._settled((stopped, *others))
+    (best, *rest), enough = looking._settle((stopped, *others))
     assert enough
     assert case.error(best) < REFINED[ndim]
     assert [id(one) for one in rest] == [id(one) for one in others]
@@ -233,7 +234,7 @@ def test_what_stays_unclear_is_started_anew_around_its_place(ndim: int, monkeypa
     stopped = Candidate("here", case.shifted(degrees=2 if ndim == 2 else 4), 0.1)
     off = case.error(stopped)
     monkeypatch.setattr(starts, "looks", lambda *_: [Look("the given start")])
-    monkeypatch.setattr(starts.Starts, "_settled", lambda *_: ((stopped,), False))
+    monkeypatch.setattr(starts.Starts, "_settle", lambda *_: ((stopped,), False))
     monkeypatch.setattr(starts.Starts, "_mirrored", lambda *_: {})
     monkeypatch.setattr(starts, "polished", lambda inputs, best: best)
     found = ranking(case.inputs("rigid"), stopped.matrix, Plan())
@@ -253,7 +254,7 @@ def looking(monkeypatch: pytest.MonkeyPatch, *finds: Any, further: bool = False)
     made = [Look(str(number), [("search", find)], further=False) for number, find in enumerate(finds)]
     made[-1] = replace(made[-1], further=further)
     monkeypatch.setattr(starts, "looks", lambda *_: made)
-    monkeypatch.setattr(starts.Starts, "_settled", lambda self, candidates: (candidates, False))
+    monkeypatch.setattr(starts.Starts, "_settle", lambda self, candidates: (candidates, False))
     monkeypatch.setattr(starts.Starts, "_mirrored", lambda *_: {})
     monkeypatch.setattr(starts, "polished", lambda inputs, best: best)
 
@@ -400,10 +401,10 @@ def test_starts_on_two_peaks_of_a_lattice_are_two_whatever_lies_halfway() -> Non
         picture = Image(pixels.view(1, 1, 96, 96), grid).normalised()
         matrices = [about(turn(0), grid.centre, grid.centre + torch.tensor([shift, 0.0])) for shift in shifts]
         inputs = Inputs(picture, picture, generators("translation", 2), 0)
-        evidence = inputs.reduced(matrices[0]).judged(torch.stack(matrices))[1].tolist()
+        evidence = inputs.reduced(matrices[0]).score_and_evidence(torch.stack(matrices))[1].tolist()
         made = tuple(Candidate("one", matrix, value) for matrix, value in zip(matrices, evidence, strict=True))
         looking = starts.Starts(inputs, matrices[0], lambda what, share: None)
-        return looking._peaks(made)
+        return looking._distinct_peaks(made)
 
     lattice = (2 * torch.pi * x / 12).cos() + (2 * torch.pi * y / 12).cos()
     assert [len(starts_on(lattice, 0.0, 12.0 * periods)) for periods in (1, 2, 3)] == [2, 2, 2]

@@ -144,7 +144,7 @@ random = np.random.default_rng(0)
 fixed = np.kron(random.integers(0, 256, (64, 64, 3), dtype=np.uint8), np.ones((32, 32, 1), np.uint8))
 moving = np.roll(255 - fixed, (15, -20), (0, 1))
 assert fixed.shape == (2048, 2048, 3)
-drmime.register(fixed, moving, device="cpu", steps=20)
+drmime.register(fixed, moving, device="cpu", schedule={"steps": 20})
 status = open("/proc/self/status").read()  # not getrusage, whose peak counts that of the process that started this one
 print(1024 * int(status.split("VmHWM:")[1].split()[0]))
 """

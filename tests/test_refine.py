@@ -98,8 +98,8 @@ def test_the_best_is_polished_within_its_group(group: str, ndim: int) -> None:
     found = polished(case.inputs(group), best)
     assert case.error(found) < 0.4 * case.error(best)
     assert found.source == "near"
-    judged = case.inputs(group).reduced(best.matrix).judged(found.matrix[None])[1]
-    assert found.evidence == pytest.approx(float(judged), rel=0.05)
+    evidence = case.inputs(group).reduced(best.matrix).score_and_evidence(found.matrix[None])[1]
+    assert found.evidence == pytest.approx(float(evidence), rel=0.05)
     change = torch.linalg.inv(best.matrix) @ found.matrix
     assert torch.allclose(change[-1], torch.eye(ndim + 1, dtype=torch.float64)[-1], atol=1e-12)
     if group == "rigid":
@@ -108,7 +108,7 @@ def test_the_best_is_polished_within_its_group(group: str, ndim: int) -> None:
 
 def test_a_start_that_polishing_makes_worse_stays(plane: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     best = plane.refined()[0]
-    monkeypatch.setattr(refine, "_moved", lambda *_: plane.shifted(0.2, 0.1)[None])
+    monkeypatch.setattr(refine, "_optimised", lambda *_: plane.shifted(0.2, 0.1)[None])
     assert polished(plane.inputs("rigid"), best) is best
 
 
@@ -147,7 +147,7 @@ def test_a_start_without_overlap_is_last_and_no_crash(plane: Case) -> None:
 def test_the_evidence_for_one_transform_is_highest_at_the_truth(plane: Case) -> None:
     small = plane.inputs().reduced(plane.truth)
     others = [plane.shifted(0.05, 0), plane.shifted(degrees=5), plane.shifted(0, -0.05), plane.shifted(0.2, 0.2)]
-    best, *rest = small.judged(torch.stack([plane.truth, *others]))[1].tolist()
+    best, *rest = small.score_and_evidence(torch.stack([plane.truth, *others]))[1].tolist()
     assert max(rest) < 0.9 * best
 
 
@@ -182,7 +182,9 @@ def test_a_ramp_has_one_direction_and_any_shift_is_as_good() -> None:
     grid = Grid.regular((64, 64))
     image = photograph(linear([0.01, 0.005]), grid=grid, dtype=torch.float32).normalised()
     matrices = torch.stack([about(turn(0), grid.centre, grid.centre + shift) for shift in (0.0, 4.0)])
-    first, second = Inputs(image, image, generators("rigid", 2), 0).reduced(matrices[0]).judged(matrices)[0].tolist()
+    first, second = (
+        Inputs(image, image, generators("rigid", 2), 0).reduced(matrices[0]).score_and_evidence(matrices)[0].tolist()
+    )
     assert first > 20  # standard deviations
     assert second > 0.7 * first
 
@@ -198,7 +200,7 @@ def test_starts_of_far_different_scales_are_refined_apart(monkeypatch: pytest.Mo
         asked.append([float(matrix[0, 0]) for _, matrix in found])
         return [Candidate(source, matrix, float(matrix[0, 0])) for source, matrix in found]
 
-    monkeypatch.setattr(refine, "_together", together)
+    monkeypatch.setattr(refine, "_refined_group", together)
     plane = Case(2)
     scales = [torch.diag(torch.tensor([s, s, 1.0], dtype=torch.float64)) for s in (1.0, 0.7, 1.3, 4.0, 0.2, 5.0)]
     candidates = refined(plane.inputs("affine"), [("search", matrix) for matrix in scales])

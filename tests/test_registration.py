@@ -137,7 +137,9 @@ def test_a_generator_of_ones_own_is_as_good_as_a_named_one() -> None:
     )
 
 
-@pytest.mark.parametrize("spec", ["ncc", {"name": "ncc"}, NCC(), "drmime.compare:NCC", {"name": "drmime.compare:NCC"}], ids=str)
+@pytest.mark.parametrize(
+    "spec", ["ncc", {"name": "ncc"}, NCC(), "drmime.compare.moments:NCC", {"name": "drmime.compare.moments:NCC"}], ids=str
+)
 def test_a_metric_may_be_a_name_a_mapping_an_import_or_an_object(spec: Any) -> None:
     fixed, moving = images()
     assert np.array_equal(
@@ -694,7 +696,7 @@ LOST += [{"observers": value} for value in (5, None, [5], "progres", {"name": "t
 @pytest.mark.parametrize("options", LOST, ids=[f"{number}-{next(iter(options))}" for number, options in enumerate(LOST)])
 def test_an_option_that_cannot_be_used_is_refused_by_name(options: dict) -> None:
     (name,) = options
-    words = {"start": "start|score", "device": "device|dtype"}
+    words = {"start": "start|score", "device": "device|dtype", "observers": "observer"}
     words |= {
         "transform": "transform|generator|parametrisation",
         "fixed_mask": "mask",

@@ -23,6 +23,7 @@ from drmime.compare.moments import MSE
 from drmime.geometry.grid import Grid, scaled
 from drmime.geometry.matrices import mapped
 from drmime.start.refine import Candidate
+from drmime.transform.base import Chain
 from drmime.transform.linear import LieModel, LieTransform, MatrixTransform
 
 register = functools.partial(drmime.register, start=None)
@@ -336,6 +337,41 @@ def test_what_is_saved_comes_back_to_the_bit(ndim: int, grid: Grid, tmp_path: Pa
         result.save(tmp_path / "new" / "result.json")
         same(result, Registration.load(str(tmp_path / "new" / "result.json")))
     assert plain(tmp_path / "new" / "result.json")["description"] == result.describe()
+
+
+def test_a_result_whose_inverse_has_no_place_in_the_moving_middle_comes_back(tmp_path: Path) -> None:
+    """The horizon of the inverse lies across a moving image far larger than what the fixed one shows of it."""
+    tilt = np.eye(3)
+    tilt[2, 0] = 0.01
+    result = made(tilt, Grid.regular((96, 96)), Grid.regular((400, 400)))
+    assert not np.isfinite(result.to_fixed([[199.5, 199.5]])).all()
+    result.save(tmp_path / "result.json")
+    same(result, Registration.load(tmp_path / "result.json"))
+
+
+def test_a_transform_of_a_kind_that_cannot_be_read_is_not_saved(tmp_path: Path) -> None:
+    class Other(MatrixTransform):
+        def state(self) -> dict[str, Any]:
+            return {"kind": "other"}
+
+    with pytest.raises(InputError, match="unknown kind of transform 'other'"):
+        replace(made(np.eye(3)), transform=Other(torch.eye(3))).save(tmp_path / "result.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_transform_that_is_no_matrix_is_used_like_any_other(tmp_path: Path, rng: np.random.Generator) -> None:
+    result = replace(made(np.eye(3)), transform=Chain([MatrixTransform(translation(2.0, 1.0)), MatrixTransform(torch.eye(3))]))
+    moving = rng.random(SHAPES[2])
+    assert np.array_equal(result.warp(moving)[:-1, :-2], moving[1:, 2:])
+    assert result.to_moving([[3, 4]]).tolist() == [[5, 5]]
+    assert result.inverse().to_moving([[5, 5]]).tolist() == [[3, 4]]
+    assert result.overlay(moving, moving).dtype == np.uint8
+    for ask in (lambda: result.matrix, lambda: result.pixel_matrix):
+        with pytest.raises(InputError, match="expected a transform that is one matrix, got a Chain"):
+            ask()
+    result.save(tmp_path / "result.json")
+    same_points = Registration.load(tmp_path / "result.json").to_moving([[3, 4]])
+    assert same_points.tolist() == [[5, 5]]
 
 
 @pytest.mark.parametrize("doubt", Doubt)

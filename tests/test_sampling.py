@@ -17,7 +17,7 @@ from drmime.image.image import Image, batch
 from drmime.image.pyramid import Pyramid
 from drmime.parts import SAMPLERS
 from drmime.registry import build
-from drmime.sampling import AHEAD, Edges, EveryPixel, Jittered, Overlap, Sampler, Seen, Uniform, read, seen
+from drmime.sampling import AHEAD, Edges, EveryPixel, FixedSamples, Jittered, Overlap, Sampler, Uniform, fixed_samples, read
 from drmime.transform.base import Places
 from drmime.transform.linear import LieModel
 
@@ -57,7 +57,7 @@ def index_of(points: torch.Tensor, fixed: Pyramid, level: int) -> torch.Tensor:
     return apply(grid.index_from_world @ fixed.levels[0].grid.world_from_frame, points.double())[0]
 
 
-def seen_at(fixed: Pyramid, levels: slice, points: torch.Tensor) -> Seen:
+def seen_at(fixed: Pyramid, levels: slice, points: torch.Tensor) -> FixedSamples:
     """What the fixed image shows at points of one's own."""
 
     class Given(Sampler):
@@ -66,7 +66,7 @@ def seen_at(fixed: Pyramid, levels: slice, points: torch.Tensor) -> Seen:
         def draw(self, steps: int) -> list[tuple[slice, torch.Tensor]]:
             return [(levels, points)]
 
-    [[found]] = seen(fixed, Given(), 1)
+    [[found]] = fixed_samples(fixed, Given(), 1)
     return found
 
 
@@ -303,7 +303,7 @@ def test_steps_drawn_together_are_as_many_steps_of_fresh_points(name: str, monke
     sampler.ahead, asked = 3, list[int]()
     drawing = sampler.draw
     monkeypatch.setattr(sampler, "draw", lambda steps: asked.append(steps) or drawing(steps))
-    steps = list(seen(fixed, sampler, 8))
+    steps = list(fixed_samples(fixed, sampler, 8))
     assert asked == [3, 3, 2]
     assert len(steps) == 8
     for before, after in itertools.pairwise(steps):

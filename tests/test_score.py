@@ -1,4 +1,4 @@
-"""What speaks for a start: each witness by an answer that can be derived, and all of them where one alone is wrong."""
+"""The evidence of a start: each factor against a derived value, and their product where one factor alone is wrong."""
 
 import math
 from dataclasses import replace
@@ -11,34 +11,34 @@ from torch import Tensor
 
 from drmime.geometry.grid import Grid
 from drmime.image.image import Image
-from drmime.start.score import LEAST, Reduced, correlation, shared, unlikeness
+from drmime.start.score import NMI_FLOOR, Reduced, correlation, distortion, nmi
 
 
 def test_the_same_intensities_share_everything_and_those_without_relation_nothing() -> None:
     steps = torch.arange(16.0).repeat(16)[None] / 15
     other = torch.arange(16.0).repeat_interleave(16)[None] / 15
     weight = torch.ones_like(steps)
-    assert float(shared(steps, steps, weight)) == pytest.approx(1, abs=1e-5)
-    assert float(shared(steps, 1 - steps, weight)) == pytest.approx(1, abs=1e-5)
-    assert float(shared(steps, (6 * steps).sin().abs(), weight)) > 0.8
-    assert float(shared(steps, other, weight)) == pytest.approx(0, abs=1e-5)
+    assert float(nmi(steps, steps, weight)) == pytest.approx(1, abs=1e-5)
+    assert float(nmi(steps, 1 - steps, weight)) == pytest.approx(1, abs=1e-5)
+    assert float(nmi(steps, (6 * steps).sin().abs(), weight)) > 0.8
+    assert float(nmi(steps, other, weight)) == pytest.approx(0, abs=1e-5)
 
 
 def test_shared_information_of_two_values_is_that_of_a_binary_channel() -> None:
     """Equal halves that differ at one place in four: log 2 less the entropy of 1/4, by log 2."""
     first, second = torch.tensor([[0.0] * 4 + [1.0] * 4]), torch.tensor([[0.0, 0, 0, 1, 1, 1, 1, 0]])
     lost = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
-    assert float(shared(first, second, torch.ones_like(first))) == pytest.approx(1 - lost / math.log(2), abs=1e-5)
+    assert float(nmi(first, second, torch.ones_like(first))) == pytest.approx(1 - lost / math.log(2), abs=1e-5)
     doubled = torch.cat([first, first], 1), torch.cat([second, 1 - second], 1)
     weight = torch.tensor([[1.0] * 8 + [0.0] * 8])  # what has no weight is not seen
-    assert float(shared(*doubled, weight)) == pytest.approx(1 - lost / math.log(2), abs=1e-5)
+    assert float(nmi(*doubled, weight)) == pytest.approx(1 - lost / math.log(2), abs=1e-5)
 
 
 def test_what_does_not_vary_or_is_not_there_says_nothing() -> None:
     values, flat = torch.linspace(0, 1, 50)[None], torch.full((1, 50), 0.3)
     for first, second, weight in ((values, flat, 1), (flat, flat, 1), (values, values, 0)):
         weights = torch.full_like(values, weight)
-        assert float(shared(first, second, weights)) == pytest.approx(0, abs=1e-4)
+        assert float(nmi(first, second, weights)) == pytest.approx(0, abs=1e-4)
         assert float(correlation(first, second, weights)) == pytest.approx(0, abs=1e-4)
 
 
@@ -63,7 +63,7 @@ def test_a_rotation_in_an_expected_scale_is_like_and_what_stretches_or_rescales_
             torch.zeros(2, 2).double(),
         ]
     )
-    found = unlikeness(maps, (1.0, 2.0)).tolist()
+    found = distortion(maps, (1.0, 2.0)).tolist()
     assert found[:5] == pytest.approx([1, 1, 1.2, 2, 1.3])
     assert not found[5] <= 1e6  # a map onto a point
 
@@ -79,7 +79,7 @@ def test_intensities_decide_where_edges_lie_alike() -> None:
     fixed = tiles()
     moving = Image(1 - fixed.data, fixed.grid)
     matrices = torch.stack([about(turn(degrees), fixed.grid.centre, fixed.grid.centre) for degrees in (0, 90, 180, 270)])
-    score, evidence = Reduced.of(fixed, moving, 1).judged(matrices)
+    score, evidence = Reduced.of(fixed, moving, 1).score_and_evidence(matrices)
     assert float(score[1:].min()) > 0.5 * float(score[0])
     assert float(evidence[1:].max()) < 0.2 * float(evidence[0])
 
@@ -92,9 +92,9 @@ def test_edges_decide_where_intensities_say_nothing(ndim: int) -> None:
     small = Reduced.of(fixed, moving, 1)
     small = replace(small, grays=(flat, flat))
     starts = torch.stack([torch.eye(ndim + 1, dtype=torch.float64), shift(ndim, 9.0), shift(ndim, 1000.0)])
-    score, evidence = small.judged(starts)
+    score, evidence = small.score_and_evidence(starts)
     assert evidence.argmax() == 0
-    assert float(evidence[0]) >= LEAST * float(score[0])
+    assert float(evidence[0]) >= NMI_FLOOR * float(score[0])
     assert float(score[2]) == float(evidence[2]) == 0
 
 
@@ -111,9 +111,9 @@ def test_starts_are_judged_together_as_they_are_alone(ndim: int) -> None:
     fixed = photograph(busy(grid), grid=grid, dtype=torch.float32).normalised()
     small = Reduced.of(Image(fixed.data, grid, mask), fixed, 1)
     starts = torch.stack([shift(ndim, length) for length in (0.0, 3.0, -8.0)])
-    together = small.judged(starts)
+    together = small.score_and_evidence(starts)
     for number, start in enumerate(starts):
-        for all_, one in zip(together, small.judged(start[None]), strict=True):
+        for all_, one in zip(together, small.score_and_evidence(start[None]), strict=True):
             assert torch.allclose(all_[number], one[0], rtol=1e-5)
     assert together[1].argmax() == 0
 
@@ -123,11 +123,11 @@ def test_what_speaks_for_a_start_does_not_depend_on_where_the_origin_is() -> Non
     image = tiles()
     tilted = torch.eye(3, dtype=torch.float64)
     tilted[2, 0] = 3e-4
-    known = Reduced.of(image, image, 1).judged(tilted[None])
+    known = Reduced.of(image, image, 1).score_and_evidence(tilted[None])
     for length in (1e3, -1e3):
         there, back = shift(2, length), shift(2, -length)
         elsewhere = Image(image.data, Grid(image.grid.shape, there @ image.grid.world_from_index))
-        found = Reduced.of(elsewhere, elsewhere, 1).judged((there @ tilted @ back)[None])
+        found = Reduced.of(elsewhere, elsewhere, 1).score_and_evidence((there @ tilted @ back)[None])
         assert torch.allclose(torch.stack(found), torch.stack(known), rtol=1e-3)
 
 

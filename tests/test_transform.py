@@ -1,17 +1,21 @@
 """Laws that every transform keeps, through one body: matrices, chains, and a map that is no matrix."""
 
+import copy
+import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
 from problems import rotation, translation
-from tolerances import EXACT
+from tolerances import EXACT, TOLERANCE
 from torch import Tensor
 
+from drmime import parts
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
-from drmime.transform.base import Chain, Transform, chain
+from drmime.transform.base import Chain, Model, Transform, chain, from_state
 from drmime.transform.linear import LieTransform, MatrixTransform, matrix_of
 
 
@@ -40,7 +44,11 @@ class Bend(Transform):
         return "a bend"
 
     def state(self) -> dict[str, Any]:
-        return {"amount": self.amount}
+        return {"kind": "bend", "amount": self.amount}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], ndim: int) -> Transform:
+        return cls(ndim, state["amount"])
 
 
 def matrix(ndim: int) -> MatrixTransform:
@@ -116,12 +124,26 @@ def test_neighbours_in_a_chain_are_joined_where_they_make_one(ndim: int) -> None
     assert isinstance(chain([one, one, one]), MatrixTransform)
 
 
-def test_a_chain_is_no_matrix_and_is_not_saved(ndim: int) -> None:
-    mixed = matrix(ndim) @ Bend(ndim)
+def test_a_chain_is_no_matrix(ndim: int) -> None:
     with pytest.raises(InputError, match="expected a transform that is one matrix, got a Chain"):
-        matrix_of(mixed)
-    with pytest.raises(InputError, match="chain of 2"):
-        mixed.state()
+        matrix_of(matrix(ndim) @ Bend(ndim))
+
+
+def test_a_state_makes_the_transform_anew(transform: Transform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(parts.SAVED_TRANSFORMS._places, "bend", f"{__name__}:Bend")
+    again = from_state(json.loads(json.dumps(transform.state())), transform.ndim)
+    here = points(transform.ndim)
+    assert type(again) is type(transform)
+    assert torch.equal(again(here), transform(here))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{}, {"kind": "spline"}, {"kind": 5}, {"kind": "chain"}, {"kind": "chain", "parts": [{"kind": "matrix"}]}, {"kind": "lie"}],
+)
+def test_a_state_of_nothing_known_is_refused(state: dict[str, Any]) -> None:
+    with pytest.raises((InputError, ValueError)):
+        from_state(state, 2)
 
 
 def test_points_without_a_place_stay_so_through_a_chain() -> None:
@@ -129,3 +151,75 @@ def test_points_without_a_place_stay_so_through_a_chain() -> None:
     horizon[2, 0] = -1 / 25
     found = (matrix(2) @ Bend(2) @ MatrixTransform(horizon))(torch.tensor([[30.0, 1.0]], dtype=torch.float64))
     assert all(map(math.isnan, found[0].tolist()))
+
+
+# ---- every transform that `register` takes by name
+
+
+@pytest.fixture(params=parts.TRANSFORMS)
+def model(request: pytest.FixtureRequest, ndim: int) -> Model:
+    """Of two pairs, at their starts."""
+    fixed, moving = Grid.regular((20, 24, 28)[:ndim]), Grid.regular((15, 20, 18)[:ndim], [1.3] * ndim)
+    family = parts.TRANSFORMS[request.param]()
+    assert all(generator.shape == (ndim + 1, ndim + 1) for generator in family.basis(ndim).values())
+    start = torch.stack([matrix(ndim).matrix, torch.eye(ndim + 1, dtype=torch.float64)])
+    return family.model(start, fixed, moving)
+
+
+def moved(model: Model) -> Model:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            assert len(parameter) == 2
+            parameter += 0.02 * torch.randn_like(parameter)
+    return model
+
+
+def in_frames(transform: Transform, ndim: int) -> Transform:
+    """The transform from the fixed frame to the moving frame of the images of `model`."""
+    fixed, moving = Grid.regular((20, 24, 28)[:ndim]), Grid.regular((15, 20, 18)[:ndim], [1.3] * ndim)
+    return MatrixTransform(moving.world_from_frame).inverse() @ transform @ MatrixTransform(fixed.world_from_frame)
+
+
+def test_a_model_begins_at_its_start(model: Model, ndim: int) -> None:
+    here = points(ndim)[0]
+    expected = matrix(ndim)(here), here
+    for transform, there in zip(model.result(), expected, strict=True):
+        assert torch.allclose(transform(here), there, rtol=0, atol=1e3 * EXACT)
+
+
+@pytest.mark.parametrize("levels", [slice(0, 1), slice(0, 3)], ids=str)
+def test_a_model_maps_points_as_its_result_does(model: Model, levels: slice, ndim: int, dtype: torch.dtype) -> None:
+    here = 2 * points(ndim)[0] - 1
+    there = moved(model)(here.to(dtype)[None, None], levels)
+    assert there.points.dtype == dtype
+    for number, transform in enumerate(model.result()):
+        mapping = in_frames(transform, ndim)
+        assert torch.allclose(there.points[0, number].double(), mapping(here), rtol=0, atol=20 * TOLERANCE[dtype])
+        assert there.valid.expand(1, 2, len(here))[0, number].all()
+        slopes = there.jacobian[0, number].double().expand(len(here), -1, -1)
+        true = mapping.jacobian(here)
+        factor = (slopes.det() / true.det()).abs() ** (1 / ndim)
+        assert torch.allclose(slopes, factor[:, None, None] * true, rtol=0, atol=1e3 * TOLERANCE[dtype])
+
+
+def test_gradients_reach_every_parameter_and_no_other_pair(model: Model, ndim: int) -> None:
+    random = torch.randn(1, 1, 30, ndim, dtype=torch.float64)
+    there = moved(model)(random, slice(0, 1)).points
+    (there[:, 0] * torch.randn_like(there[:, 0])).sum().backward()
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad[0].abs().sum() > 0
+        assert not parameter.grad[1].any()
+
+
+def test_a_model_can_be_copied_and_its_result_stays_as_it_is(model: Model, ndim: int) -> None:
+    here = points(ndim)[0]
+    first = model.result()[0]
+    before = first(here)
+    twin = copy.deepcopy(moved(model))
+    assert torch.equal(twin.result()[0](here), model.result()[0](here))
+    assert torch.equal(first(here), before)
+    assert torch.equal(from_state(json.loads(json.dumps(first.state())), ndim)(here), before)
+    assert first.describe(Grid.regular((20, 24, 28)[:ndim]))
+    assert all(value.shape == (2,) for value in model.curves().values())
+    assert torch.as_tensor(model.penalty()).shape in ((), (2,))

@@ -1,1 +1,1 @@
-"""How alike two images are at given points; larger is better, always."""
+"""Metrics: the similarity of two images at given points; larger is always better."""

@@ -1,4 +1,4 @@
-"""Whether edges lie along the same lines: a score that does not care what the intensities are."""
+"""Agreement of gradient directions: a metric that does not depend on the intensities themselves."""
 
 import torch
 from torch import Tensor
@@ -10,18 +10,18 @@ from drmime.image.orientation import agreement, orientation, turned
 
 
 class GradientAngle(Similarity):
-    """Agreement of gradient directions beyond chance, in standard deviations of chance by the square root of the points.
+    """Agreement of gradient directions beyond chance, in standard deviations under chance divided by √N for N points.
 
-    For random directions it is 0 give or take 1/√N. Its numerator is the first term of Couwenberg's expansion (see
-    `drmime.image.orientation` and `drmime.start.propose.angle`); the division by its spread under chance makes few points
-    that agree worth less than many, so that small overlaps are not preferred.
+    For random directions it is 0 with standard deviation 1/√N. The numerator is the first term of Couwenberg's expansion (see
+    `drmime.image.orientation` and `drmime.start.propose.angle`). It is divided by its standard deviation under chance, so that
+    few points that agree count less than many, and small overlaps are not preferred.
     """
 
     def __init__(self, width: float = 1.0, noise: float = 0.5) -> None:
         """
         Args:
-            width: of the derivatives, in pixels of each level.
-            noise: of the gradients, as a share of their mean square.
+            width: width of the derivatives, in pixels of each level.
+            noise: noise of the gradients, as a share of their mean square.
 
         Raises:
             InputError: a number out of its range.
@@ -30,7 +30,7 @@ class GradientAngle(Similarity):
         self.width, self.noise = number("metric width", width, 0), number("metric noise", noise, 0)
 
     def begin(self, levels: int, batch: int, channels: tuple[int, int], generator: torch.Generator, like: Tensor) -> None:
-        """Any channels can be compared: their edges are added up."""
+        """Nothing to prepare; any numbers of channels can be compared, since their orientation tensors are summed."""
 
     def describe(self, image: Image) -> Image:
         return orientation(image, self.width, self.noise)

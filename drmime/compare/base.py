@@ -1,4 +1,4 @@
-"""What every metric is to the loop."""
+"""`Similarity`: the interface between a metric and the optimisation loop."""
 
 import torch
 from torch import Tensor, nn
@@ -8,18 +8,18 @@ from drmime.image.image import Image
 
 
 class Similarity(nn.Module):
-    """Scores sampled intensities of both images, per level and pair. Values arrive in [0, 1], see `Image.normalised`.
+    """Scores sampled values of both images, for each level and pair. Intensities are in [0, 1], see `Image.normalised`.
 
-    A metric of channel by channel implements `score`; one that needs to know levels and pairs overrides `forward`.
-    If it has parameters, they join the optimiser with the rate `rate`, alone for the first `warmup` steps.
+    A metric that compares channel by channel implements `score`; one that depends on levels and pairs overrides `forward`.
+    Parameters of the metric are optimised too; for the first `warmup` steps only they are.
     """
 
-    rate: float = 0.0
-    warmup: int = 0
+    rate: float = 0.0  # learning rate of the metric's parameters
+    warmup: int = 0  # steps before the transform is optimised
     common_scale: bool = False  # True: both images are normalised by the fixed image's range
 
     def begin(self, levels: int, batch: int, channels: tuple[int, int], generator: torch.Generator, like: Tensor) -> None:
-        """Get ready for a run: parameters and state of `like`'s dtype and device, randomness from `generator` (CPU).
+        """Prepare for a run: create parameters and state with dtype and device of `like`, random ones from `generator` (CPU).
 
         Raises:
             InputError: channels (fixed, moving) that cannot be compared one by one.
@@ -31,22 +31,25 @@ class Similarity(nn.Module):
             )
 
     def describe(self, image: Image) -> Image:
-        """What is compared on a level: by default the image itself, else channels made from it, on the same grid."""
+        """The image compared on a level: by default `image` itself, else channels computed from it, on the same grid."""
         return image
 
     def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
-        """Values (L, B, N, C) of the moving image with what has a direction turned into the fixed image's axes.
+        """Values (L, B, N, C) of the moving image, with directional channels rotated to the axes of the fixed image.
 
-        `jacobian` (L, B, 1 or N, D, D): of the moving point by the fixed point, up to a positive factor.
+        `jacobian` (L, B, 1 or N, D, D): derivative of the moving point by the fixed point, up to a positive factor.
         """
         return moving
 
     def forward(self, fixed: Tensor, moving: Tensor, weight: Tensor, levels: slice) -> Tensor:
-        """(L, B, N, Cf), (L, B, N, Cm), (L, B, N) of the pyramid's `levels` -> (L, B)"""
+        """Scores on the pyramid's `levels`: fixed (L, B, N, Cf), moving (L, B, N, Cm), weight (L, B, N) -> (L, B)"""
         return self.score(fixed.flatten(0, 1), moving.flatten(0, 1), weight.flatten(0, 1)).view(weight.shape[:2])
 
     def score(self, fixed: Tensor, moving: Tensor, weight: Tensor) -> Tensor:
-        """(B, N, Cf), (B, N, Cm), (B, N) -> (B,); a single channel is compared with each of the other image's."""
+        """Scores of pairs: fixed (B, N, Cf), moving (B, N, Cm), weight (B, N) -> (B,)
+
+        A single channel is compared with each channel of the other image.
+        """
         raise NotImplementedError
 
 

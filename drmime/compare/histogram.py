@@ -13,13 +13,13 @@ from drmime.errors import number, whole
 
 
 class Histogram(Similarity):
-    """What the histogram metrics share: the joint histogram. B-spline orders 0, 1 and 3."""
+    """Base of the histogram metrics: the joint histogram, with B-spline kernels of order 0, 1 or 3."""
 
     fixed_order = 0
     moving_order = 3
 
     def __init__(self, bins: int = 32) -> None:
-        """`bins` along each intensity axis, the outermost kept for the tails of the kernels."""
+        """`bins`: number along each intensity axis, from 5 to 1024; the outermost hold only the tails of the kernels."""
         super().__init__()
         self.bins = whole("metric bins", bins, 5, 1024)
 
@@ -31,7 +31,7 @@ class Histogram(Similarity):
         return weighted.transpose(-1, -2) @ parzen_moving
 
     def _position(self, values: Tensor) -> Tensor:
-        """[0, 1] to bin coordinates, one bin left free on either side. (B, N, C) -> (B, C, N)"""
+        """Bin coordinates of values in [0, 1], with one bin left free at either end. (B, N, C) -> (B, C, N)"""
         return values.clamp(0, 1).transpose(1, 2) * (self.bins - 3) + 1
 
 
@@ -44,7 +44,7 @@ class MattesMI(Histogram):
 
 
 class NormalisedMI(Histogram):
-    """(H(fixed) + H(moving)) / H(fixed, moving), from 1 to 2, less drawn to small overlaps than MI.
+    """(H(fixed) + H(moving)) / H(fixed, moving), from 1 to 2; prefers small overlaps less than MI does.
 
     Studholme, Hill and Hawkes 1999, doi 10.1016/S0031-3203(98)00091-0.
     """
@@ -87,4 +87,4 @@ def entropies(joint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _entropy(p: Tensor) -> Tensor:
-    return -p * p.clamp(min=1e-12).log()  # unlike torch.special.entr, of finite gradient at an empty bin
+    return -p * p.clamp(min=1e-12).log()  # unlike torch.special.entr, its gradient is finite at an empty bin

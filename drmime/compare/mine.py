@@ -1,10 +1,10 @@
 """Mutual information estimated by a small network (MINE, Belghazi et al. 2018, arXiv 1801.04062).
 
-The network T(x, y) tells pairs of intensities that occur together from pairs put together at random; how well it can is a
-lower bound of their mutual information. It takes any number of channels on either side, which a histogram cannot: here
-intensities, and the directions of edges. Where intensities have little to do with each other the edges decide. One
-network serves all levels (DRMIME), each pair of a batch has its own weights, and all pairs start from the same ones, so
-that a pair gives in a batch what it gives alone.
+The network T(x, y) is trained to separate pairs of values that occur at the same point from pairs combined at random; its
+objective is a lower bound of their mutual information. Unlike a histogram it takes any number of channels on either side: here
+intensities and orientations of edges. If the intensities have little in common, the edges decide. One network serves all
+levels (DRMIME, arXiv 2001.09865). Each pair of a batch has its own weights, and all begin with the same ones, so that a pair
+gives the same result in a batch as alone.
 """
 
 import itertools
@@ -21,11 +21,14 @@ from drmime.image.image import Image
 from drmime.image.orientation import components, local_contrast, orientation, turned
 from drmime.registry import known
 
-AGREEMENT = 4.0  # brings the inner product of two tensors without trace, at most 1/2 in 2-D, to the size of the other inputs
+AGREEMENT = 4.0  # scales the inner product of two trace-free tensors, at most 1/2 in 2-D, to the size of the other inputs
 
 
 class MINE(Similarity):
-    """Neural mutual information in nats (bounds "dv", "nwj", "infonce", "smile"; "js" is a divergence, at most log 2)."""
+    """Neural mutual information in nats (bounds "dv", "nwj", "infonce", "smile"; "js" is a divergence, at most log 2).
+
+    MINE: Belghazi et al. 2018, arXiv 1801.04062; as the metric of a registration: DRMIME, arXiv 2001.09865.
+    """
 
     def __init__(
         self,
@@ -44,14 +47,14 @@ class MINE(Similarity):
         Args:
             bound: a name of `BOUNDS`.
             hidden, depth: units in a hidden layer, and hidden layers.
-            rate: Adam's rate for the network.
-            warmup: steps at the initial transform before the transform moves.
-            negatives: random partners of each point.
+            rate: Adam's learning rate for the network.
+            warmup: steps that train the network alone, before the transform is optimised.
+            negatives: number of random partners of each point.
             average: rate of the moving average that corrects the gradient of "dv" (MINE paper, section 3.2).
             clip: bound on T in "smile".
-            orientation: the network sees how edges lie as well (`drmime.image.orientation`): how strong they are in either
-                image, and the cosine of twice the angle between them.
-            local: intensities are taken relative to the mean and deviation of their neighbourhood.
+            orientation: the network also takes edges (`drmime.image.orientation`): their strength in either image, and the
+                cosine of twice the angle between them.
+            local: intensities are relative to the mean and standard deviation of their neighbourhood.
 
         Raises:
             InputError: an unknown bound, or a number out of its range.
@@ -68,7 +71,7 @@ class MINE(Similarity):
         self.clip = number("metric clip", clip, 0)
         self.orientation = switch("metric orientation", orientation)
         self.local = switch("metric local", local)
-        self.log_average = torch.full((1, 1), math.nan)  # of the mean of exp T over random pairs. shape: (levels, B)
+        self.log_average = torch.full((1, 1), math.nan)  # of mean exp T over random pairs. shape: (levels, B)
 
     def begin(self, levels: int, batch: int, channels: tuple[int, int], generator: torch.Generator, like: Tensor) -> None:
         self.generator = generator
@@ -81,7 +84,7 @@ class MINE(Similarity):
             return nn.Parameter(weights.to(like).repeat(batch, 1, 1))
 
         self.tensors = components(like.ndim - 2) if self.orientation else 0
-        inputs = sum(channels) - 2 * self.tensors + (3 if self.orientation else 0)  # a strength each, and how they agree
+        inputs = sum(channels) - 2 * self.tensors + (3 if self.orientation else 0)  # two edge strengths, one agreement
         widths = [inputs] + [self.hidden] * self.depth + [1]
         self.layers = nn.ParameterList(layer(a, b) for a, b in itertools.pairwise(widths))
         with torch.no_grad():
@@ -93,7 +96,7 @@ class MINE(Similarity):
         if not self.orientation:
             return Image(local_contrast(image), image.grid, image.mask) if self.local else image
         data = image.data.new_empty(len(image.data), image.data.shape[1] + components(image.grid.ndim), *image.grid.shape)
-        values, tensors = data.tensor_split([image.data.shape[1]], 1)  # both are written where they will stay
+        values, tensors = data.tensor_split([image.data.shape[1]], 1)  # views of `data`, filled in place
         local_contrast(Image(image.data, image.grid), out=values) if self.local else values.copy_(image.data)
         return Image(data, image.grid, orientation(image, out=tensors).mask)
 
@@ -114,21 +117,21 @@ class MINE(Similarity):
         inputs = [x[:, :, None].expand(-1, -1, len(shifts), -1, -1), y]
         if self.orientation:
             inputs.append(AGREEMENT * (x_lines[:, :, None] * y_lines).sum(1, keepdim=True))
-        met = torch.cat(inputs, 1).unbind(2)  # one after the other, so that what the network holds stays near at hand
-        t, *t_random = (self._network(pairs.flatten(2)).view(x.shape[0], *x.shape[2:]).transpose(0, 1) for pairs in met)
+        by_partner = torch.cat(inputs, 1).unbind(2)  # one at a time, so that activations stay in the cache
+        t, *t_random = (self._network(pairs.flatten(2)).view(x.shape[0], *x.shape[2:]).transpose(0, 1) for pairs in by_partner)
         w_random = torch.cat([weight * weight.roll(shift, -1) for shift in shifts[1:]], -1)
         value = BOUNDS[self.bound](self, t, shares(weight), torch.cat(t_random, -1), shares(w_random), levels)
-        return torch.where(w_random.sum(-1) > 0, value, 0)  # a level without points says nothing
+        return torch.where(w_random.sum(-1) > 0, value, 0)  # 0 for a level without valid points
 
     def _split(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, L, N) -> intensities and strengths of edges, which the network takes as they are; and how the edges lie."""
+        """(B, C, L, N) -> intensities and edge strengths, which are inputs of the network; and the trace-free tensors."""
         if not self.orientation:
             return values, values[:, :0]
         values, lines, strength = values.tensor_split([-self.tensors, -1], 1)
         return torch.cat([values, strength], 1), lines
 
     def _network(self, values: Tensor) -> Tensor:
-        """T of what each pair of points shows. (B, inputs, pairs) -> (B, pairs)"""
+        """T of the inputs of each pair of points. (B, inputs, pairs) -> (B, pairs)"""
         first, *rest = (layer.mT.tensor_split([-1], 2) for layer in self.layers)
         values = torch.baddbmm(first[1], first[0], values)
         for weights, bias in rest:
@@ -136,10 +139,10 @@ class MINE(Similarity):
         return values[:, 0]
 
     def _shifts(self, count: int) -> list[int]:
-        """How far on in the list each point finds its random partners.
+        """Offsets in the list of points by which the random partners are found.
 
-        One random shift serves all points: over the steps every partner is as likely as any other, and to shift costs
-        a copy where to shuffle costs a gather, and a scatter on the way back.
+        One random offset serves all points: over the steps every partner is equally likely. A shift costs one copy, whereas a
+        permutation costs a gather, and a scatter in the backward pass.
         """
         return [int(shift) for shift in torch.randint(1, count, (self.negatives,), generator=self.generator)]
 
@@ -147,8 +150,8 @@ class MINE(Similarity):
 def donsker_varadhan(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, levels: slice) -> Tensor:
     """E[T] - log E_random[exp T], with the gradient of the logarithm's argument divided by its moving average.
 
-    The batch estimate of that gradient is biased, since the mean in its denominator is of the batch alone; the
-    average over past steps takes the bias away. The value returned is the plain bound.
+    The batch estimate of that gradient is biased, since the mean in its denominator is over the batch only; the average over
+    past steps reduces the bias (MINE, section 3.2). The value returned is the bound without correction.
     """
     log_mean = _log_mean_exp(t_random, w_random)
     with torch.no_grad():
@@ -172,7 +175,7 @@ def jensen_shannon(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random:
 
 
 def info_nce(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, levels: slice) -> Tensor:
-    """Telling the true partner among random ones; at most log(negatives + 1) (van den Oord et al., arXiv 1807.03748)."""
+    """InfoNCE: the true partner against random ones; at most log(negatives + 1) (van den Oord et al., arXiv 1807.03748)."""
     others = torch.where(w_random > 0, t_random, -math.inf)
     against = torch.stack([t, *others.chunk(mine.negatives, -1)])  # shape: (1 + negatives, levels, B, N)
     count = (against > -math.inf).sum(0)
@@ -206,7 +209,7 @@ def _log_mean_exp(t: Tensor, share: Tensor) -> Tensor:
 
 
 def _mean_and_deviation(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each channel. (B, C, L, N), (B, 1, L, N) -> (B, C, 1, 1) twice"""
+    """Weighted mean and standard deviation of each channel. (B, C, L, N), (B, 1, L, N) -> (B, C, 1, 1) twice"""
     share = shares(weight.flatten(2)).view(weight.shape)
     mean = (share * values).sum((2, 3), keepdim=True)
     deviation = (share * (values - mean) ** 2).sum((2, 3), keepdim=True).sqrt()

@@ -1,4 +1,4 @@
-"""Metrics of means and products, for images of one modality."""
+"""Metrics from means, variances and covariances, for images of one modality."""
 
 from torch import Tensor
 
@@ -18,7 +18,10 @@ class NCC(Similarity):
 
 
 class MSE(Similarity):
-    """Minus the mean squared difference, both images on the fixed image's scale; for equal intensities only."""
+    """Negative mean squared difference, mean over the channels; only for images with equal intensities.
+
+    Both images are normalised by the fixed image's range.
+    """
 
     common_scale = True
 

@@ -34,10 +34,10 @@ def affine(linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 
 def square(rows: Any, ndim: int) -> Tensor:
-    """Rows of numbers as a homogeneous matrix (D+1, D+1), float64.
+    """Convert rows of numbers to a homogeneous matrix (D+1, D+1), float64.
 
     Raises:
-        ValueError: another shape, or a number that is not finite.
+        ValueError: the shape is wrong, or a number is not finite.
     """
     matrix = torch.as_tensor(np.array(rows, dtype=float))
     if matrix.shape != (ndim + 1, ndim + 1) or not matrix.isfinite().all():
@@ -46,9 +46,9 @@ def square(rows: Any, ndim: int) -> Tensor:
 
 
 def invertible(rows: Any, ndim: int) -> Tensor:
-    """`square`, if it has an inverse; else a ValueError."""
+    """`square` for invertible matrices. Raises: ValueError: likewise, or the matrix has no inverse."""
     matrix = square(rows, ndim)
-    if np.linalg.det(matrix.numpy()) == 0:  # a rank would depend on units
+    if np.linalg.det(matrix.numpy()) == 0:  # the numerical rank would depend on the units
         raise ValueError("expected an invertible matrix")
     return matrix
 

@@ -27,7 +27,7 @@ from drmime.image.image import Image
 EDGE = 2  # pixels; width of the border where derivatives are invalid (at most a third of a side)
 LOCAL_CELLS = 64  # cells along the longest side of the coarse grid on which local moments are computed
 NEAR = 0.05  # standard deviation of the Gaussian of local moments, as a share of the longest side
-BLURRED = 3  # pixels; likewise along a mask: the reach of the Gaussian whose derivatives are taken
+BLURRED = 3  # pixels; the same along a mask: the reach of the Gaussian whose derivatives are taken
 SIDE_PER_ERODED = 16  # pixels of the shortest side per pixel removed along a mask, so that small images keep valid pixels
 BAND_PIXELS = 2**16  # pixels of an image that are processed at once
 

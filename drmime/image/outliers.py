@@ -25,7 +25,7 @@ RARE_SHARE = 0.05  # share of the pixels below which a value is rare
 SCENE_QUANTILES = (0.05, 0.95)  # quantiles that bound most of the scene's values
 HOT_DISTANCE = 2.0  # smallest distance of a hot or dead pixel from these quantiles, in units of the distance between them
 HOT_SHARE = 0.0005  # smallest share of hot and dead pixels that are replaced: fewer do not change the intensity range
-MAX_CLUSTER = 4  # largest cluster in pixels: at 3 % random outliers hardly any is larger, while optical spots are
+MAX_CLUSTER = 4  # pixels; largest cluster: at 3 % random outliers hardly any is larger, while spots blurred by optics are
 CORRELATED = 0.2  # least correlation of neighbours without the outliers; if less, as for points on noise, these are content
 
 

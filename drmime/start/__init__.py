@@ -1,1 +1,1 @@
-"""Which transform to start from: proposed, refined, scored, chosen."""
+"""The search for a start: transforms are proposed, refined, scored, and one of them is chosen."""

@@ -1,4 +1,4 @@
-"""Which of the starts of one pair goes first, and what speaks against it: comparisons of what has been refined."""
+"""Comparison of refined candidates: which one is used, whether it is clearly the best, and reasons to doubt it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,18 +12,23 @@ from drmime.start.doubts import Doubt, Doubts
 from drmime.start.propose.base import corner_distances
 from drmime.start.refine import Candidate
 
-# peak ratio from which a look may be enough: of 684 right starts 93 %, of 304 wrong ones 3 % (1.3 to 1.5: 95 to 90, 6 to 2)
+# least peak ratio with which a start can be settled; 93 % of 684 right starts and 3 % of 304 wrong ones reach it
+# (1.3 to 1.5: 95 to 90 % and 6 to 2 %)
 CLEAR = 1.4
-RIVAL = 0.5  # share of the best one's evidence that no start elsewhere may have then
-SAME = (0.7, 0.02)  # share of the evidence, and of the diagonal, with which another start has come to the same place
-DOUBTFUL = 0.8  # a start elsewhere for which this share of the best one's evidence speaks
-APART = 0.05  # of the fixed image's diagonal: corners further off, on average, are elsewhere
-NEARBY = 0.25  # of the fixed image's diagonal, likewise: within it a start is one that the given start may have meant
-CHANCE = 1.2  # peak ratio below which a result is doubted: of the same starts 3 % of the right, 86 % of the wrong ones
+RIVAL = 0.5  # share of the best one's evidence; a start is settled only if no start elsewhere has more
+SAME_EVIDENCE = 0.7  # share of the best one's evidence that another start at the same place needs to confirm it
+SAME_PLACE = 0.02  # of the fixed image's diagonal: mean corner distance up to which two starts have reached the same place
+DOUBTFUL = 0.8  # share of the best one's evidence; a start elsewhere with more is a reason to doubt the best one
+APART = 0.05  # of the fixed image's diagonal: a start is elsewhere if its mean corner distance is larger
+NEARBY = 0.25  # of the fixed image's diagonal: a start is near the given one if its mean corner distance is smaller
+CHANCE = 1.2  # peak ratio below which a result is doubted: 3 % of the same right starts and 86 % of the wrong ones are below
 
 
 def as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> tuple[Candidate, ...]:
-    """Where about as much speaks for a start near the given one, that goes first: who gave it may know something."""
+    """Candidates (best first), with one near the given start moved to the front if its evidence is about as high.
+
+    The given start is prior knowledge of the user.
+    """
     for number, one in enumerate(candidates):
         if one.evidence <= DOUBTFUL * candidates[0].evidence:
             break
@@ -33,31 +38,31 @@ def as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> t
 
 
 def stronger(one: Candidate, other: Candidate) -> Candidate:
+    """The candidate with more evidence."""
     return max(one, other, key=lambda candidate: candidate.evidence)
 
 
 def stands_out(candidates: Sequence[Candidate], fixed: Grid) -> bool:
-    """Whether far more speaks for the first candidate than for any elsewhere; false of a single one."""
+    """Whether the first candidate has far more evidence than any elsewhere; False if there is only one candidate."""
     return len(candidates) > 1 and elsewhere(candidates, fixed, RIVAL) is None
 
 
 def agreed(candidates: Sequence[Candidate], fixed: Grid) -> bool:
-    """Whether another has come to the place of the first."""
+    """Whether another candidate with enough evidence was refined to the same place as the first."""
     best, *others = candidates
-    share, near = SAME
-    strong = (other for other in others if other.evidence > share * best.evidence)
-    return any(not apart(best.matrix, other.matrix, fixed, near) for other in strong)
+    strong = (other for other in others if other.evidence > SAME_EVIDENCE * best.evidence)
+    return any(not apart(best.matrix, other.matrix, fixed, SAME_PLACE) for other in strong)
 
 
 def elsewhere(candidates: Sequence[Candidate], fixed: Grid, share: float = DOUBTFUL) -> Candidate | None:
-    """The best start elsewhere, if more than this share of the first one's evidence speaks for it."""
+    """The best candidate elsewhere that has more than `share` of the first one's evidence; None if there is none."""
     best, *others = candidates
     strong = (other for other in others if other.evidence > share * best.evidence)
     return next((other for other in strong if apart(best.matrix, other.matrix, fixed)), None)
 
 
 def doubts(candidates: Sequence[Candidate], fixed: Grid, ratio: float) -> Doubts:
-    """Why the first candidate, with this peak ratio, may be wrong, as other places and the other candidates say."""
+    """Reasons to doubt the first candidate: its peak `ratio`, and the evidence of other candidates."""
     best = candidates[0]
     if ratio < CHANCE:
         return {Doubt.CHANCE: {"ratio": ratio}}
@@ -67,15 +72,17 @@ def doubts(candidates: Sequence[Candidate], fixed: Grid, ratio: float) -> Doubts
 
 
 def apart(one: Tensor, other: Tensor, fixed: Grid, share: float = APART) -> bool:
-    """Whether two transforms take the corners of `fixed` to places more than a share of its diagonal apart."""
+    """Whether the mean distance between the corners of `fixed` under two transforms is more than a share of its diagonal."""
     return float(corner_distances(one, other, fixed).mean()) > share
 
 
 def starts_of(name: str, found: Any, ndim: int) -> Tensor:
-    """What a proposer gave, as float64 on the CPU. shape: (K, D+1, D+1)
+    """The matrices that a proposer returned, checked, as float64 on the CPU. shape: (K, D+1, D+1)
+
+    `name` is that of the proposer in messages.
 
     Raises:
-        InputError: something else than finite matrices that can be inverted.
+        InputError: not finite, invertible matrices of this shape.
     """
     form = f"{name}: expected a tensor of matrices of shape (K, {ndim + 1}, {ndim + 1})"
     if not isinstance(found, Tensor) or found.ndim != 3 or found.shape[1:] != (ndim + 1, ndim + 1) or found.is_complex():

@@ -1,4 +1,4 @@
-"""What is searched for a start: quick and thorough looks for every pair, and further ones where these find nothing clear."""
+"""The looks (stages of the search for a start): a quick and a thorough one, and further ones if no start is settled by then."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,12 @@ from drmime.start.propose.features import Features
 from drmime.start.propose.search import Search
 from drmime.start.refine import QUICK_ROUNDS, ROUNDS, Round
 
-QUICK: dict[int, dict[str, Any]] = {  # a first look, by dimension: so many poses that several candidates lie near the right one
+QUICK: dict[int, dict[str, Any]] = {  # options of `Search`, by dimension; poses are dense, so several come near the right one
     2: {"size": 64, "step": 5.0, "scales": (0.85, 1.0, 1.18), "count": 10, "apart": 0.03},
     3: {"scales": (1.0,)},
 }
-THOROUGH: dict[int, dict[str, Any]] = {2: {}, 3: {"scales": (0.85, 1.0, 1.18), "step": 20.0}}  # most volumes have a spacing
+# few scales in 3-D, since most volumes have a spacing
+THOROUGH: dict[int, dict[str, Any]] = {2: {}, 3: {"scales": (0.85, 1.0, 1.18), "step": 20.0}}
 SMALL_OVERLAP: dict[str, Any] = {"least_overlap": 0.1, "scales": (0.85, 1.0, 1.18)}
 ANY_SCALE: dict[str, Any] = {"size": 128, "least_overlap": 0.3, "scales": tuple(1.25**k for k in range(-9, 10))}
 ANY_PIXELS: dict[str, Any] = {
@@ -33,19 +34,19 @@ ANY_PIXELS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """What proposes starts, and how they are refined."""
+    """One stage of the search: what proposes starts, and how they are refined."""
 
-    name: str
+    name: str  # shown to observers
     proposers: Sequence[tuple[str, Proposer]] = ()
     rounds: Sequence[Round] = ROUNDS
-    further: bool = False  # not taken where edges agree well enough
+    further: bool = False  # skipped if the best start so far is well supported (`Starts._skips_further`)
 
 
 def looks(generators: Mapping[str, Tensor], fixed: Grid, moving: Grid) -> list[Look]:
-    """What "auto" is for a group and images on these grids, the quickest first; none for a group that lacks a shift.
+    """The looks of "auto" for a group and images on these grids, the quickest first; none for a group that lacks a shift.
 
-    Small overlaps, other scales and pixels of unequal sides are searched in two dimensions, the last two where no spacing is
-    given and the group can follow.
+    Small overlaps, other scales and pixels of unequal sides are searched in 2-D only; the last two only if no spacing is given
+    and the group has a scale or a stretch.
     """
     thorough = suited(generators)
     if not thorough:
@@ -54,43 +55,44 @@ def looks(generators: Mapping[str, Tensor], fixed: Grid, moving: Grid) -> list[L
     if fixed.ndim == 2:
         made.append(Look("a search of small overlaps", _searches(generators, SMALL_OVERLAP), further=True))
         unknown = without_spacing(fixed, moving)
-        if unknown and holds(generators, "scale"):
+        if unknown and spans(generators, "scale"):
             made.append(Look("a search of all scales", _searches(generators, ANY_SCALE), further=True))
-        if unknown and holds(generators, "stretch"):
+        if unknown and spans(generators, "stretch"):
             made.append(Look("a search of unequal pixels", _searches(generators, ANY_PIXELS), further=True))
     return made
 
 
 def without_spacing(fixed: Grid, moving: Grid) -> bool:
-    """Whether both images came without spacing, or with one that says nothing: scales and sides of pixels are unknown."""
+    """Whether all spacings are 1, as for images without spacing: their relative scale and pixel shapes are then unknown."""
     return bool((fixed.spacing == 1).all() and (moving.spacing == 1).all())
 
 
 def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool = False) -> list[tuple[str, Proposer]]:
-    """A search without the rotations or scales that a group lacks; where it has both, in 2-D, matched corners as well, which
-    find some of what a search at low resolution misses. Nothing for a group that lacks a shift: a search tries them all.
+    """The proposers that suit a group, by name: a search limited to the rotations and scales that the group has.
 
-    `quick`: the first look, at fewer pixels and without corners. `mirrored`: such a look at reflected poses instead of proper
-    ones.
+    In 2-D, matched corners are added if it has both; they find some starts that a search at low resolution misses. Empty for a
+    group that lacks a shift, since a search tries all shifts.
+
+    `quick`: the first look, at fewer pixels and without corners. `mirrored`: a quick look at reflected poses only.
     """
-    if not holds(generators, "translation"):
+    if not spans(generators, "translation"):
         return []
     ndim = len(next(iter(generators.values()))) - 1
     quick = quick or mirrored
     made = _searches(generators, (QUICK if quick else THOROUGH)[ndim] | {"mirrored": mirrored})
-    if not quick and ndim == 2 and holds(generators, "rotation") and holds(generators, "scale"):
+    if not quick and ndim == 2 and spans(generators, "rotation") and spans(generators, "scale"):
         made.append(("features", Features()))
     return made
 
 
 def _searches(generators: Mapping[str, Tensor], options: Mapping[str, Any]) -> list[tuple[str, Proposer]]:
-    """A search with some options, without the rotations or scales that the group lacks."""
-    scales = {} if holds(generators, "scale") else {"scales": (1.0,)}
-    return [("search", Search(rotate=holds(generators, "rotation"), **(dict(options) | scales)))]
+    """A search with these options, limited to the rotations and scales that the group has."""
+    scales = {} if spans(generators, "scale") else {"scales": (1.0,)}
+    return [("search", Search(rotate=spans(generators, "rotation"), **(dict(options) | scales)))]
 
 
-def holds(generators: Mapping[str, Tensor], block: str) -> bool:
-    """Whether a group moves along all that a block of `lie.GROUPS` does."""
+def spans(generators: Mapping[str, Tensor], block: str) -> bool:
+    """Whether the generators of a group span those of a block of `lie.GROUPS`, such as "rotation"."""
     own = torch.stack(list(generators.values()))
     both = torch.cat([own, torch.stack(list(lie.generators([block], own.shape[-1] - 1).values()))])
     first, second = (torch.linalg.matrix_rank(matrices.flatten(1)) for matrices in (own, both))

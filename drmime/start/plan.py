@@ -1,4 +1,4 @@
-"""`Start`: where a registration starts from, as the user says it; `Plan`, what the search for starts makes of it."""
+"""`Start`: the options of `register` about its start; `Plan`: what the search for a start does with them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,25 +21,26 @@ from drmime.start.propose.base import Proposer
 
 @dataclass(frozen=True)
 class Plan:
-    """What is looked for beside the given start."""
+    """What proposes starts in addition to the given one."""
 
-    asked: Sequence[tuple[str, Proposer]] = ()  # by name
-    search: bool = True  # whether the looks that suit the transform are taken ("auto")
-    refine: bool = True  # False: the given start goes to the metric as it is
+    asked: Sequence[tuple[str, Proposer]] = ()  # proposers that the user asked for, by name
+    search: bool = True  # whether the looks of `drmime.start.looks` are taken ("auto")
+    refine: bool = True  # False: the optimisation begins at the given start as it is
 
 
 @dataclass(frozen=True)
 class Start:
-    """
+    """The given start of a registration, and what proposes further ones.
+
     Args:
-        given: a name of `drmime.parts.PROPOSERS`, of which the first proposal is taken ("centre": image centre on
-            image centre), or a homogeneous matrix (D+1, D+1) from fixed to moving world coordinates, x first; for lists of
-            images, one matrix for all or one each.
+        given: a name of `drmime.parts.PROPOSERS`, whose first proposal is used ("centre": image centre on image centre), or a
+            homogeneous matrix (D+1, D+1) from fixed to moving world coordinates, x first; for lists of images, one matrix for
+            all pairs or one each.
         propose: what proposes further starts: "auto", a search over every rotation, shift and scale that the transform allows;
             a name or mapping of `PROPOSERS`; a function of two images; a list of these; None or "none" for nothing. The
             proposals and the given start are refined and compared.
-        refine: False gives the given start to the metric as it is, and nothing is proposed. More steps and a higher rate of the
-            schedule (250 and 0.005) then reach further.
+        refine: if False, the optimisation begins at the given start as it is, and nothing is proposed. A schedule with more
+            steps and a higher rate (250 and 0.005) then corrects larger displacements.
 
     Raises:
         InputError: an unknown name or option.
@@ -60,8 +61,8 @@ class Start:
 
     @classmethod
     def of(cls, value: Any) -> "Start":
-        """What `register` takes: a `Start`, a mapping of its options, a matrix (given), None ("none": nothing is refined), or
-        what proposes starts.
+        """The `Start` for a value of `register`'s option `start`: a `Start`, a mapping of its options, a matrix (`given`),
+        None or "none" (`refine=False`), or anything that `propose` takes.
         """
         if isinstance(value, cls):
             return value
@@ -72,10 +73,10 @@ class Start:
         return cls(given=value) if _is_matrix(value) else cls(propose=value)
 
     def matrices(self, fixed: Image, moving: Image) -> Tensor:
-        """The given moving_from_fixed of each pair. shape: (B, D+1, D+1)
+        """The given start of each pair, moving_from_fixed in world coordinates. shape: (B, D+1, D+1), float64
 
         Raises:
-            InputError: matrices that do not fit the images, or a name that finds no start for them.
+            InputError: matrices that do not fit the images, or a proposer that finds no start for them.
         """
         of_images = isinstance(self.given, (str, Mapping)) or callable(self.given)
         values = _first(self.given, fixed, moving) if of_images else self.given
@@ -96,14 +97,14 @@ class Start:
 
 
 def _is_matrix(value: Any) -> bool:
-    """Whether a value is meant as numbers: an array, a tensor, or a list that begins with a list of them."""
+    """Whether a value holds numbers: an array, a tensor, a number, or a list whose first element holds numbers."""
     while isinstance(value, (list, tuple)) and value:
         value = value[0]
     return isinstance(value, (np.ndarray, Tensor, int, float, np.number))
 
 
 def _proposers(spec: Any) -> tuple[list[tuple[str, Proposer]], bool]:
-    """What is asked for by name, and whether "auto" is."""
+    """The proposers of a specification, by name, and whether "auto" is among them."""
     table: dict[str, Callable[..., Any]] = {**PROPOSERS, "auto": lambda: "auto"}
     asked: list[tuple[str, Proposer]] = []
     search = False

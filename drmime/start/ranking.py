@@ -1,10 +1,10 @@
-"""Which start: what proposes some, how the first is chosen among them, and why it may be wrong.
+"""The search for a start: looks (`drmime.start.looks`) are taken one after the other until a start is settled.
 
-One look follows another until a start is settled. A quick look at few pixels is enough for two pairs of three: several starts
-have come to the same place then, and none elsewhere is half as good. A thorough look follows, and where edges say little of
-what it found, further ones: at smaller overlaps, at scales from 1/8 to 8, at pixels of unequal sides. What they leave unclear
-is started anew from all around its place and polished by MINE, and what still has a rival, or blocks that agree elsewhere, is
-doubted.
+A quick look at few pixels is enough for two pairs of three: several candidates were refined to the same place, and none
+elsewhere has half of their evidence. Otherwise a thorough look follows, and if its best start is not well supported, further
+looks: at smaller overlaps, at scales from 1/8 to 8, at pixels of unequal sides. If the best start is still not settled, further
+starts around it are refined and the best one is refined by MINE. It is doubted if another place fits about as well or if too
+many blocks of the image agree elsewhere.
 """
 
 import functools
@@ -32,7 +32,7 @@ from drmime.start.choose import (
 )
 from drmime.start.doubts import Doubt, Doubts
 from drmime.start.inputs import Inputs
-from drmime.start.looks import Look, holds, looks, suited, without_spacing
+from drmime.start.looks import Look, looks, spans, suited, without_spacing
 from drmime.start.plan import Plan
 from drmime.start.propose.base import Proposer
 from drmime.start.propose.search import Search
@@ -41,36 +41,38 @@ from drmime.start.residuals import residuals
 from drmime.start.rivals import Rival, peak_ratio, rival
 from drmime.transform.linear import LieModel
 
-AROUND = {2: (0.08,), 3: (0.1,)}  # radians, logarithms of a scale, or half sides, by which starts around one are off it
-CLOSER = {2: (0.02, 0.04), 3: (0.05, 0.1)}  # likewise, around a start that a thorough look left unclear
-BETWEEN = (0.17, 0.38, 0.5, 0.71)  # of the way between two starts: their peak is one if the evidence is nearly the same there
-JOINED = 0.95  # share of the lower one's evidence, everywhere between
-STRETCHED = 1.3  # of one direction against another; affine maps between the real pairs here have up to 1.2
-SURE = 1.8  # peak ratio below which a look at the mirrored image is worth its time however clear the start is
-SETTLED = 0.25  # share of the image's blocks that agree where they lie, without which looks go on; chance is 0.03
+# offsets of starts around another one, by dimension: radians, logarithms of a scale, or halves of the longest side
+AROUND = {2: (0.08,), 3: (0.1,)}
+CLOSER = {2: (0.02, 0.04), 3: (0.05, 0.1)}  # likewise, around a start that is not settled after all looks
+BETWEEN = (0.17, 0.38, 0.5, 0.71)  # positions between two starts, as shares of the way, where the evidence is compared
+JOINED = 0.95  # share of the lower evidence of two starts; they are on one peak if it is higher at all these positions
+STRETCHED = 1.3  # largest to smallest stretch of a start, above which it is suspect; real affine pairs here have up to 1.2
+SURE = 1.8  # peak ratio below which the mirrored image is searched as well, even if the start is settled
+SETTLED = 0.25  # least share of the image's blocks that agree in place for a start to be settled; by chance 0.03
 # likewise, below which a result is doubted; 0.14 to 0.19 doubt the same real pairs (`experiments/README.md`)
 SCATTERED = 0.16
-COARSE = ROUNDS[0].levels  # where proper and mirrored starts are compared before any is refined
+COARSE = ROUNDS[0].levels  # levels on which proper and mirrored starts are compared before any is refined
 
 
-Tell = Callable[[str, float], None]  # what is being done, in a few words, and how much of it is
+Tell = Callable[[str, float], None]  # called with a name of the current stage and the share of it that is done
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The starts of one pair, the one used first, why it may be wrong, and what else to tell, in sentences."""
+    """The starts of one pair, and reasons why the one used may be wrong."""
 
-    candidates: tuple[Candidate, ...]
-    ratio: float  # of the one used, see `peak_ratio`
+    candidates: tuple[Candidate, ...]  # the one used first
+    ratio: float  # peak ratio of the one used, see `peak_ratio`
     doubts: Doubts = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    interrupted: bool = False  # by Ctrl-C: the best so far
+    notes: tuple[str, ...] = ()  # further remarks for the user, in sentences
+    interrupted: bool = False  # by Ctrl-C: `candidates` holds the best start so far
 
 
 def ranking(inputs: Inputs, given: Tensor, plan: Plan, tell: Tell = lambda what, share: None) -> Ranking:
-    """All starts of one pair: the given one (D+1, D+1) and what `plan` asks for.
+    """Search for the start of one pair: the given one (D+1, D+1, moving_from_fixed, world) and those that `plan` asks for.
 
-    `tell` hears what is being done. On Ctrl-C the best so far is all there is.
+    `tell` is called with the name of each stage and the share of it that is done. After Ctrl-C the result holds only the best
+    start so far.
     """
     starts = Starts(inputs, given, tell)
     try:
@@ -80,21 +82,21 @@ def ranking(inputs: Inputs, given: Tensor, plan: Plan, tell: Tell = lambda what,
 
 
 class Starts:
-    """The starts of one pair while they are looked for. `best` is the best so far, whatever happens."""
+    """The search for the start of one pair. `best` is the best start so far, also after an exception."""
 
     def __init__(self, inputs: Inputs, given: Tensor, tell: Tell) -> None:
         self.inputs, self.given, self.tell = inputs, given, tell
         self.grid = inputs.fixed.grid
         self.best = Candidate("given", given)
         self.ratios: dict[Candidate, float] = {}
-        self._held: dict[Candidate, bool] = {}
+        self._support: dict[Candidate, bool] = {}
 
     def ranking(self, plan: Plan) -> Ranking:
         """See `ranking`."""
         if not plan.refine:
             return Ranking((self.best,), self.ratio(self.best))
         taken = looks(self.inputs.generators, self.grid, self.inputs.moving.grid) if plan.search else []
-        found, candidates, enough = self._looked(plan.asked, taken or [Look("the given start")])
+        found, candidates, enough = self._search(plan.asked, taken or [Look("the given start")])
         best, *others = as_given(candidates, self.given, self.grid)
         if taken and not enough:
             self.tell("starts around the best one", 0.0)
@@ -110,37 +112,37 @@ class Starts:
             doubt |= self._mirrored(found, best)
         return Ranking((best, *others), self.ratio(best), doubt, self._stretch_noted(best))
 
-    def _looked(
+    def _search(
         self, asked: Sequence[tuple[str, Proposer]], taken: Sequence[Look]
     ) -> tuple[Sequence[tuple[str, Tensor]], tuple[Candidate, ...], bool]:
-        """Looks until one is enough: what the last one found, that refined, and whether it was enough.
+        """Take looks until a start is settled: the last look's proposals, its candidates (best first), and whether it settled.
 
-        What the user asked for, and the best of each look that was not enough, is among what the next one refines.
+        Each look also refines the proposals that the user asked for and the best starts of the looks before it.
         """
         first = [("given", self.given), *self._proposed(asked)]
         bests: list[Candidate] = []
         found, candidates, enough = first, tuple[Candidate, ...](), False
         for look in taken:
-            if look.further and self._sure(candidates):
+            if look.further and self._skips_further(candidates):
                 break
             found = [*first, *((one.source, one.matrix) for one in bests), *self._proposed(look.proposers, look.name)]
             self.tell(f"{look.name}: refining what it found", 0.0)
-            candidates, enough = self._settled(self._refined(found, look.rounds))
+            candidates, enough = self._settle(self._refined(found, look.rounds))
             self.best = candidates[0]
             enough = enough and (look.further or not self._stretched(self.best))
             if enough:
                 break
-            if self.best.source not in dict(first):  # what comes twice to one place would seem to be confirmed
+            if self.best.source not in dict(first):  # proposed again, it would reach the same place twice and seem confirmed
                 bests = [one for one in bests if apart(one.matrix, self.best.matrix, self.grid)] + [self.best]
         return found, candidates, enough
 
     def _proposed(self, proposers: Sequence[tuple[str, Proposer]], what: str = "") -> list[tuple[str, Tensor]]:
-        """What each of them finds, with its name; `what` is how that is called."""
+        """The proposals of each proposer, with its name; `what` is the stage's name for `tell`, by default the proposer's."""
         found: list[tuple[str, Tensor]] = []
         for name, find in proposers:
             self.tell(what or name, 0.0)
-            heard = [functools.partial(self.tell, what or name)] if isinstance(find, Search) else []
-            matrices = find(self.inputs.fixed, self.inputs.moving, *heard)
+            callback = [functools.partial(self.tell, what or name)] if isinstance(find, Search) else []
+            matrices = find(self.inputs.fixed, self.inputs.moving, *callback)
             checked = starts_of(f"start {name}", matrices, self.grid.ndim)
             found.extend((name, scaled(matrix, self.grid)) for matrix in checked)
         return found
@@ -148,61 +150,61 @@ class Starts:
     def _refined(self, found: Sequence[tuple[str, Tensor]], rounds: Sequence[Round] = ROUNDS) -> tuple[Candidate, ...]:
         return refined(self.inputs, found, rounds)
 
-    def _settled(self, candidates: tuple[Candidate, ...]) -> tuple[tuple[Candidate, ...], bool]:
-        """The candidates, and whether the first is so far above all others, and so well settled, that no search need go on.
+    def _settle(self, candidates: tuple[Candidate, ...]) -> tuple[tuple[Candidate, ...], bool]:
+        """The candidates without duplicates of the first one's peak, and whether the first is settled, so that no look follows.
 
-        Settled: others have come to its place. One alone may have stopped on the way; others a little to all sides of it are
-        started then, and the best of them takes its place.
+        It is settled if it stands out, others were refined to its place, and it is well supported. If it alone reached its
+        place, its refinement may have ended early: starts around it are refined then, and the best of all takes its place.
         """
         count = len(candidates)
-        best, *others = candidates = self._peaks(candidates)
+        best, *others = candidates = self._distinct_peaks(candidates)
         alone = count > len(candidates) == 1
         if not (alone or stands_out(candidates, self.grid)) or not self.ratio(best) >= CLEAR:
             return candidates, False
         if count > len(candidates) or agreed(candidates, self.grid):
-            return candidates, self._holds(best)
+            return candidates, self._supported(best)
         around = self._refined(self._around(best, AROUND))
         better = stronger(best, around[0])
-        return (better, *others), agreed(around, self.grid) and self._holds(better)
+        return (better, *others), agreed(around, self.grid) and self._supported(better)
 
-    def _sure(self, candidates: Sequence[Candidate]) -> bool:
-        """Whether nothing speaks against the first candidate, so that others are not looked for."""
+    def _skips_further(self, candidates: Sequence[Candidate]) -> bool:
+        """Whether further looks are skipped: the first candidate is well supported, without rival or suspect stretch."""
         best = candidates[0]
-        return not self._stretched(best) and elsewhere(candidates, self.grid) is None and self._holds(best)
+        return not self._stretched(best) and elsewhere(candidates, self.grid) is None and self._supported(best)
 
-    def _holds(self, best: Candidate) -> bool:
-        """Whether edges agree far better than at wrong places, no shift fits about as well, and enough of the image's blocks
-        agree where they lie.
+    def _supported(self, best: Candidate) -> bool:
+        """Whether a start is well supported: high peak ratio, no other shift fits about as well, and enough of the image's
+        blocks agree best where the start puts them.
         """
-        if best not in self._held:
+        if best not in self._support:
             clear = self.ratio(best) >= CLEAR and self._rival(best) is None
-            self._held[best] = clear and not residuals(self.inputs.reduced(best.matrix), best.matrix).near < SETTLED
-        return self._held[best]
+            self._support[best] = clear and not residuals(self.inputs.reduced(best.matrix), best.matrix).near < SETTLED
+        return self._support[best]
 
     def ratio(self, best: Candidate) -> float:
-        """Its peak ratio, counted once."""
+        """The peak ratio of a start; computed once for each."""
         if best not in self.ratios:
-            turned = holds(self.inputs.generators, "rotation")
+            turned = spans(self.inputs.generators, "rotation")
             self.ratios[best] = peak_ratio(self.inputs.reduced(best.matrix), best.matrix, turned)
         return self.ratios[best]
 
     def _scattered(self, best: Candidate) -> Doubts:
-        """Whether blocks of the image agree elsewhere."""
+        """The doubt that too few blocks of the image agree best where the start puts them, if so."""
         near = residuals(self.inputs.reduced(best.matrix), best.matrix).near
         return {Doubt.SCATTERED: {"near": near}} if near < SCATTERED else {}
 
     def _stretched(self, best: Candidate) -> bool:
-        """Whether a start has a shape that pixels of unequal sides may be to blame for, of images without spacing."""
+        """Whether a start of 2-D images without spacing stretches so much that unequal pixel sides are a likely cause."""
         unknown = self.grid.ndim == 2 and without_spacing(self.grid, self.inputs.moving.grid)
         return unknown and self._stretch(best) > STRETCHED
 
     def _stretch(self, candidate: Candidate) -> float:
-        """By how much a start stretches one direction against another."""
+        """The ratio of a start's largest to its smallest stretch."""
         stretches = torch.linalg.svdvals(linear_part(candidate.matrix, self.grid))
         return float(stretches[0] / stretches[-1])
 
     def _stretch_noted(self, best: Candidate) -> tuple[str, ...]:
-        """What to tell of a start's shape."""
+        """A note on the stretch of a start, if it is suspect."""
         if not self._stretched(best):
             return ()
         return (
@@ -210,38 +212,38 @@ class Starts:
             "pass fixed_spacing and moving_spacing.",
         )
 
-    def _peaks(self, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
-        """Without those that stand elsewhere on the first one's own peak, which is broad where an image is smooth or small."""
+    def _distinct_peaks(self, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+        """The candidates without those elsewhere on the peak of the first; peaks of smooth or small images are broad."""
         best, *others = candidates
         strong = [one for one in others if one.evidence > RIVAL * best.evidence and apart(best.matrix, one.matrix, self.grid)]
         if not strong:
             return candidates
         between = [torch.lerp(best.matrix, one.matrix, share) for one in strong for share in BETWEEN]
-        judged = self.inputs.reduced(best.matrix).judged(torch.stack(between))[1]
-        evidence = judged.view(len(strong), -1).amin(1).tolist()
-        joined = {one for one, least in zip(strong, evidence, strict=True) if least > JOINED * one.evidence}
+        evidence = self.inputs.reduced(best.matrix).score_and_evidence(torch.stack(between))[1]
+        lowest = evidence.view(len(strong), -1).amin(1).tolist()
+        joined = {one for one, least in zip(strong, lowest, strict=True) if least > JOINED * one.evidence}
         return tuple(one for one in candidates if one not in joined)
 
     def _rival(self, best: Candidate) -> Rival | None:
-        """Another place by a shift, if the group has all shifts."""
-        if not holds(self.inputs.generators, "translation"):
+        """Another place that a shift leads to and that fits about as well, if the group has all shifts."""
+        if not spans(self.inputs.generators, "translation"):
             return None
         return rival(self.inputs.reduced(best.matrix), best.matrix)
 
     def _shifted(self, best: Candidate) -> Doubts:
-        """Whether a shift of the start fits about as well."""
+        """The doubt that a shift of the start fits about as well, if so."""
         if (other := self._rival(best)) is None:
             return {}
         shift = [float(f"{value:.3g}") for value in other.shift.tolist()]
         return {Doubt.SHIFTED: {"by": other.by, "shift": shift, "share": other.share}}
 
     def _mirrored(self, proper: Sequence[tuple[str, Tensor]], best: Candidate) -> Doubts:
-        """Whether a reflected start fits far better than the best of the `proper` ones."""
+        """The doubt that the moving image is mirrored, if a reflected start fits far better than all `proper` ones."""
         found = self._proposed(suited(self.inputs.generators, mirrored=True), "a search of the mirrored image")
         if not found:
             return {}
         matrices = torch.stack([matrix for _, matrix in (*proper, *found)])
-        scores = self.inputs.reduced(best.matrix).coarsest(COARSE).judged(matrices)[0]
+        scores = self.inputs.reduced(best.matrix).coarsest(COARSE).score_and_evidence(matrices)[0]
         if scores[len(proper) :].max() < scores[: len(proper)].max():
             return {}
         other = self._refined(found)[0]
@@ -251,7 +253,7 @@ class Starts:
         return {Doubt.MIRRORED: {"mirrored": mirrored, "ratio": ratio}}
 
     def _around(self, best: Candidate, far: Mapping[int, Sequence[float]]) -> list[tuple[str, Tensor]]:
-        """The start, and others as `far` as that (by dimension) to either side of it along each generator that keeps shapes."""
+        """The start, and others at distances `far` (by dimension), both ways along each generator of `Inputs.similarity`."""
         basis = self.inputs.similarity
         axes = torch.eye(len(basis), dtype=torch.float64)
         steps = [torch.zeros_like(axes[:1]), *(side * length * axes for length in far[self.grid.ndim] for side in (1, -1))]

@@ -1,8 +1,8 @@
-"""Whether a transform holds everywhere: blocks of both images are compared over small shifts.
+"""Whether a transform is right everywhere in the image: blocks of both images are compared over small shifts.
 
-A transform that is right leaves nothing to shift: most blocks agree best where they lie. A wrong one may have a high score over
-the whole image, where strong edges happen to meet; then the best shifts of its blocks scatter like chance. The optimiser sees
-sums over the image alone, so that this is evidence of another kind (`experiments/README.md` has the figures).
+Under the right transform most blocks agree best without a further shift. A wrong transform can have a high score over the whole
+image if strong edges happen to coincide; the best shifts of its blocks are then distributed as by chance. The optimiser uses
+only sums over the image, so this is independent evidence (`experiments/README.md` has the figures).
 """
 
 import math
@@ -17,12 +17,12 @@ from drmime.image.image import Image
 from drmime.start.score import Reduced, moving_edges
 
 BLOCKS = {2: 8, 3: 4}  # along the longest side, by dimension
-SMALLEST = 400  # pixels of a block: of fewer, a right one agrees elsewhere too often
+SMALLEST = 400  # least pixels of a block: smaller blocks agree elsewhere too often under the right transform
 REACH = 0.06  # of the diagonal: the largest shift along each axis
-NEAR = 0.012  # of the diagonal: a best shift within it is none
-COVERED = 0.5  # of a block's pixels that both images must show
-CLEAR = 0.1  # of the mean block's edges that a block must have
-FEWEST = 12  # blocks, with which a share says something
+NEAR = 0.012  # of the diagonal: a block agrees in place if its best shift is not longer
+COVERED = 0.5  # share of a block's pixels that must be valid in both images
+CLEAR = 0.1  # edge energy that a block must have, as a share of the mean over blocks
+FEWEST = 12  # least number of blocks for a meaningful share
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,18 @@ class Residuals:
     """The shifts at which blocks of the fixed image agree best with the warped moving image."""
 
     shifts: Tensor  # shape: (N, D), pixels of the level compared, in array order
-    diagonal: float  # of the fixed image, in the same pixels
+    diagonal: float  # of the fixed image, in pixels of that level
 
     @property
     def near(self) -> float:
-        """The share of blocks that agree best where they lie; NaN of too few. About 0.03 by chance in 2-D, 0.003 in 3-D."""
+        """The share of blocks that agree best in place; NaN for too few blocks. By chance about 0.03 in 2-D, 0.003 in 3-D."""
         if len(self.shifts) < FEWEST:
             return math.nan
         return float((self.shifts.norm(dim=-1) <= NEAR * self.diagonal).double().mean())
 
 
 def residuals(small: Reduced, matrix: Tensor) -> Residuals:
-    """Of a transform (D+1, D+1), on the finest level of a reduced pair."""
+    """The residual shifts under a transform (D+1, D+1), moving_from_fixed, on the finest level of a reduced pair."""
     fixed = small.fixed.levels[0]
     canvas = moving_edges(small, 0, matrix)
     shape, ndim = fixed.grid.shape, fixed.grid.ndim
@@ -67,13 +67,13 @@ def residuals(small: Reduced, matrix: Tensor) -> Residuals:
 
 
 def _masked(edges: Image) -> Tensor:
-    """Directions of edges, 0 where the mask is, and the mask as the last channel. shape: (1, C, *shape)"""
+    """Orientation tensors without their strength, 0 outside the mask, and the mask as last channel. shape: (1, C, *shape)"""
     mask = torch.ones_like(edges.data[:, :1]) if edges.mask is None else edges.mask
     return torch.cat([edges.data[:, :-1] * mask, mask], 1)
 
 
 def _cut(data: Tensor, side: int, margin: int) -> Tensor:
-    """Cubes of `side` pixels that cover (1, C, *shape), each with a margin, zeros outside. shape: (N, C, *sides)"""
+    """Blocks of `side` pixels that cover (1, C, *shape), each with a margin, 0 outside the image. shape: (N, C, *sides)"""
     shape = data.shape[2:]
     ends = [end for length in reversed(shape) for end in (margin, -length % side + margin)]
     parts = F.pad(data, ends)[0]
@@ -83,7 +83,7 @@ def _cut(data: Tensor, side: int, margin: int) -> Tensor:
 
 
 def _correlated(blocks: Tensor, windows: Tensor) -> Tensor:
-    """Sums over blocks (N, C, *sides) times windows (N, C, *longer sides), at every place within them. shape: (N, *places)"""
+    """Cross-correlation of blocks (N, C, *sides) with windows (N, C, *longer sides), summed over C. shape: (N, *places)"""
     sides, longer = blocks.shape[2:], windows.shape[2:]
     axes = tuple(range(1, 1 + len(sides)))
     spectra = torch.fft.rfftn(windows, longer, tuple(axis + 1 for axis in axes))

@@ -1,9 +1,9 @@
-"""Other places for a start that has been chosen: the score of every shift from it, how far it stands above them, and where
-intensities agree better.
+"""Other places that fit about as well as a chosen start: by the score at every shift from it (`peak_ratio` compares them), or
+because intensities correlate better there.
 
-Candidates of a search are kept apart, so that two answers a few pixels from each other (a lattice, a part of the scene that
-moves by itself, a pattern that belongs to the camera) come to one candidate. Here the resolution is that of the score's own
-peak: another peak, however near, that is not joined to the chosen one by places of nearly as high a score, is another answer.
+A search returns only candidates that are well apart, so it cannot separate two poses a few pixels from each other, as with a
+lattice, a part of the scene that moves by itself, or a fixed pattern of the camera. Here every peak of the score counts as
+another place, however near, unless shifts with nearly as high a score connect it to the chosen one.
 """
 
 import math
@@ -21,40 +21,42 @@ from drmime.start.propose.angle import GradientAngle
 from drmime.start.propose.poses import rotations
 from drmime.start.score import Reduced, correlation, moving_edges, paired_values
 
-NEARLY = 0.7  # share of the chosen place's score; 0.6 to 0.8 doubt nearly the same real pairs (`experiments/README.md`)
-PIXELS = 2**16  # of the level that is looked at, at most
-# likewise for the peak ratio, by dimension: at 2**16 voxels right and wrong starts of heads mix (`experiments/README.md`)
+RIVAL_SHARE = 0.7  # of the chosen place's score; 0.6 to 0.8 doubt nearly the same real pairs (`experiments/README.md`)
+PIXELS = 2**16  # most pixels of the level on which shifts are scored
+# likewise for the peak ratio, by dimension: at 2**16 voxels it does not separate right from wrong starts of heads
+# (`experiments/README.md`)
 RATIO_PIXELS = {2: 2**16, 3: 2**18}
-LEAST_OVERLAP = 0.1  # of the most that any shift has
-COVERED = 0.35  # of the most overlap that any shift has, which other places must have, as in a search
-APART = 0.05  # of the longest side: shifts within it are no other place
-TURNS = {2: 60.0, 3: 120.0}  # degrees between the rotations at which other places are looked at, by dimension
-PEAK = 3  # pixels within which the chosen place's peak lies
-FAR = 0.08  # of the longest side: shifts by which intensities are compared
-SCENE = (1 / 32, 3 / 32)  # of the longest side: Gaussians between which a scene is looked at; patterns of pixels are finer
-LINEAR = 0.7  # share of the variance that a linear map explains, from which intensities are those of one modality
-BETTER = 1.5  # times less variance unexplained, or intensities do not contradict
+LEAST_OVERLAP = 0.1  # of the largest overlap of all shifts: shifts with less are ignored
+COVERED = 0.35  # likewise for the peak ratio; as in a search
+APART = 0.05  # of the longest side: smaller shifts are the same place
+TURNS = {2: 60.0, 3: 120.0}  # degrees between the rotations at which other places are scored, by dimension
+PEAK = 3  # pixels; the peak of the chosen place is searched within this distance
+FAR = 0.08  # of the longest side: largest shift at which intensities are compared
+BAND = (1 / 32, 3 / 32)  # of the longest side: Gaussians of the band-pass that keeps the scene; pixel patterns are finer
+LINEAR = 0.7  # share of the variance that a linear map must explain for intensities to be those of one modality
+BETTER = 1.5  # factor by which the unexplained variance must be smaller at another shift for that to be a rival
 
 
 @dataclass(frozen=True)
 class Rival:
     """Another place that fits about as well."""
 
-    share: float  # of the chosen place's score
+    share: float  # its score, divided by that of the chosen place
     shift: Tensor  # shape: (D,), in the fixed image's world
     by: str  # "edges" or "intensities"
 
 
 def rival(small: Reduced, matrix: Tensor) -> Rival | None:
-    """The best other place by a shift of the fixed points before `matrix` (D+1, D+1); None where there is none."""
+    """The best other place, reached by a shift of the fixed points before `matrix` (D+1, D+1); None if there is none."""
     return _by_edges(small, matrix) or _by_intensities(small, matrix)
 
 
 def peak_ratio(small: Reduced, matrix: Tensor, turned: bool = True) -> float:
-    """Agreement of edges at a transform by that at the best other place: elsewhere by a shift, or `turned` as well.
+    """Agreement of edges at a transform (D+1, D+1), divided by that at the best other place.
 
-    It is the pair's own measure of chance, and means the same for images of any size. Known from the correlation of particle
-    images (Keane and Adrian 1990, doi 10.1088/0957-0233/1/11/013). 0 where no edges agree; NaN where there is no other place.
+    Other places are shifts of at least `APART`, and rotations with any shift if `turned`. They show which agreement is due to
+    chance for this pair, so the ratio means the same for images of any size. Such a ratio is known from the correlation of
+    particle images (Keane and Adrian 1990, doi 10.1088/0957-0233/1/11/013). 0 if no edges agree; NaN without other places.
     """
     level = _level(small, RATIO_PIXELS[small.fixed.levels[0].grid.ndim])
     grid = small.fixed.levels[level].grid
@@ -64,7 +66,7 @@ def peak_ratio(small: Reduced, matrix: Tensor, turned: bool = True) -> float:
     others = np.where(overlap >= least, score, -np.inf)
     others[_around(zero, reach)] = -np.inf
     best = others.max()
-    for rotation in rotations(grid.ndim, TURNS[grid.ndim])[1:] if turned else ():  # the first is none
+    for rotation in rotations(grid.ndim, TURNS[grid.ndim])[1:] if turned else ():  # the first is the identity
         about = homogeneous(rotation, grid.centre) @ translation(-grid.centre)
         score, overlap, _ = _maps(small, level, matrix @ about)
         best = max(best, score[overlap >= least].max(initial=-np.inf))
@@ -74,13 +76,13 @@ def peak_ratio(small: Reduced, matrix: Tensor, turned: bool = True) -> float:
 
 
 def _level(small: Reduced, most: int) -> int:
-    """The finest level of at most so many pixels, for a map of every shift."""
+    """The number of the finest level with at most `most` pixels, else the coarsest."""
     sizes = [level.data[0, 0].numel() for level in small.fixed.levels]
     return next((number for number, size in enumerate(sizes) if size <= most), len(sizes) - 1)
 
 
 def _maps(small: Reduced, level: int, matrix: Tensor) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Agreement of edges and overlap at every shift from a transform, and the entry of no shift."""
+    """Agreement of edges and overlap at every shift from a transform, and the entry (array order) of the zero shift."""
     fixed, canvas = small.fixed.levels[level], moving_edges(small, level, matrix)
     maps = GradientAngle()
     maps.begin(fixed, canvas, fixed.grid.shape, LEAST_OVERLAP)
@@ -89,10 +91,12 @@ def _maps(small: Reduced, level: int, matrix: Tensor) -> tuple[np.ndarray, np.nd
 
 
 def _around(place: Sequence[int], reach: int) -> tuple[slice, ...]:
+    """The part of an array within `reach` entries of a place along each axis."""
     return tuple(slice(max(0, at - reach), at + reach + 1) for at in place)
 
 
 def _by_edges(small: Reduced, matrix: Tensor) -> Rival | None:
+    """The highest other peak of the agreement of edges, if it has at least `RIVAL_SHARE` of the chosen one's score."""
     level = _level(small, PIXELS)
     grid = small.fixed.levels[level].grid
     score, overlap, zero = _maps(small, level, matrix)
@@ -104,7 +108,7 @@ def _by_edges(small: Reduced, matrix: Tensor) -> Rival | None:
     own = [
         int(at) + part.start for at, part in zip(np.unravel_index(score[near].argmax(), score[near].shape), near, strict=True)
     ]
-    regions, _ = ndimage.label(score >= NEARLY * peak, np.ones((3,) * score.ndim))
+    regions, _ = ndimage.label(score >= RIVAL_SHARE * peak, np.ones((3,) * score.ndim))
     others = np.where((regions > 0) & (regions != regions[tuple(own)]), score, 0)
     if not others.any():
         return None
@@ -114,12 +118,15 @@ def _by_edges(small: Reduced, matrix: Tensor) -> Rival | None:
 
 
 def _by_intensities(small: Reduced, matrix: Tensor) -> Rival | None:
-    """Where images of one modality correlate far better: a camera's pattern agrees at one place, the scene at another."""
+    """A shift at which images of one modality correlate far better.
+
+    There the scene agrees, while edges agree at the chosen place if a fixed pattern of the camera dominates them.
+    """
     fixed, moving = small.grays
     _, found, weight = paired_values(fixed, moving, matrix[None])
     shape = fixed.grid.shape
     weights = torch.ones(1, 1, *shape) if fixed.mask is None else fixed.mask
-    here, there = (_between(pixels.reshape(1, 1, *shape))[0, 0] for pixels in (fixed.data, found.mT))
+    here, there = (_band_pass(pixels.reshape(1, 1, *shape))[0, 0] for pixels in (fixed.data, found.mT))
     inside = weight.view(shape)
     reach = max(1, round(FAR * max(shape)))
     steps = [range(-min(reach, length // 4), min(reach, length // 4) + 1) for length in shape]
@@ -138,7 +145,7 @@ def _by_intensities(small: Reduced, matrix: Tensor) -> Rival | None:
     return Rival(best / max(at_zero, 1e-6), fixed.grid.world_from_index[:-1, :-1] @ steps_back, "intensities")
 
 
-def _between(pixels: Tensor) -> Tensor:
-    """What of an image (1, 1, *shape) is finer than one Gaussian and coarser than another."""
-    fine, coarse = (gaussian(pixels, share * max(pixels.shape[2:])) for share in SCENE)
+def _band_pass(pixels: Tensor) -> Tensor:
+    """An image (1, 1, *shape) smoothed by the finer Gaussian of `BAND`, less that smoothed by the coarser one."""
+    fine, coarse = (gaussian(pixels, share * max(pixels.shape[2:])) for share in BAND)
     return fine - coarse

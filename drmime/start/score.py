@@ -1,10 +1,11 @@
-"""How much speaks for a start: agreement of directions of edges, of their strengths, and of intensities.
+"""The score of a start (agreement of edge directions) and its evidence, by which the starts of one pair are ranked:
 
-No single factor is right everywhere. Directions alone cannot tell one ring or one grid from another; strong edges lie on
-strong edges where two cameras saw one scene, and hardly so where two scanners did; intensities tell the head from the
-background of a PET image whose edges say little, and mislead in images taken by night. Each alone is wrong on pairs where the
-others are right, so a start is ranked by their product, divided by how far it stretches or rescales: far from the optimum,
-stretch and scale raise the score of wrong places (`experiments/README.md` has the counts).
+    evidence = score * (floor + NMI of intensities) * sqrt(overlap) * (1 + weight * correlation of edge strengths) / distortion
+
+Each factor is there for pairs on which the others fail (`experiments/README.md` has the counts). Edge directions do not
+distinguish one ring or grid from another. Edge strengths are correlated if two cameras took one scene, hardly if two scanners
+did. Intensities separate the head from the background of a PET image that has few edges, but mislead in images taken at night.
+The division is there because far from the optimum stretch and scale raise the score of wrong poses.
 """
 
 import math
@@ -23,25 +24,28 @@ from drmime.image.pyramid import Pyramid, possible_levels
 from drmime.start.propose.base import pyramid, reduced
 
 SIDE = {2: 256, 3: 64}  # pixels along the fixed image's longest side, by dimension
-LEVELS = 3  # of a reduced pair
-BINS = 16  # of intensities
-LEAST = 0.02  # of what intensities say: where they say nothing, the others decide
-STRENGTH = 2.0  # weight of the correlation of strengths; from 1 to 3 the counts are the same
+LEVELS = 3  # pyramid levels of a reduced pair
+BINS = 16  # of the joint histogram of intensities, along each axis
+NMI_FLOOR = 0.02  # added to the NMI of intensities: where they are independent, the other factors decide
+STRENGTH = 2.0  # weight of the correlation of edge strengths; from 1 to 3 the counts are the same
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """Two images at a few coarse levels: their edges as tensors, and at the second level their gray values."""
+    """Two images at a few coarse levels, as orientation tensors of their edges; and their gray values at the second level."""
 
-    fixed: Pyramid
+    fixed: Pyramid  # orientation tensors
     moving: Pyramid
-    plain: tuple[Pyramid, Pyramid]  # both as they are, for other metrics to describe
-    grays: tuple[Image, Image]
-    scales: tuple[float, ...]  # of a moving length by a fixed one, as expected: that of the world, that of the sizes
+    plain: tuple[Pyramid, Pyramid]  # fixed and moving intensities, for other metrics to describe
+    grays: tuple[Image, Image]  # fixed and moving means over the channels
+    scales: tuple[float, ...]  # expected ratios of a moving length to a fixed one: 1 (equal world units), ratio of the sizes
 
     @classmethod
     def of(cls, fixed: Image, moving: Image, scale: float) -> "Reduced":
-        """At most `LEVELS` levels of pixels of one size where `scale` is the moving world's length by the fixed world's."""
+        """Reduce two images (B = 1) to at most `LEVELS` levels with pixels of corresponding size.
+
+        `scale`: world length in the moving image that corresponds to length 1 in the fixed image.
+        """
         finest = [float(image.grid.spacing.min()) for image in (fixed, moving)]
         spacing = max(float(fixed.grid.extent.max()) / SIDE[fixed.grid.ndim], finest[0], finest[1] / scale)
         small = [reduced(pyramid(image), length) for image, length in ((fixed, spacing), (moving, spacing * scale))]
@@ -54,30 +58,34 @@ class Reduced:
         return cls(here.described(describe), there.described(describe), (here, there), grays, (1.0, sizes))
 
     def coarsest(self, count: int) -> "Reduced":
+        """The same pair with its `count` coarsest levels only, or all if it has fewer."""
         chosen = slice(-min(count, len(self.fixed.levels)), None)
         fixed, moving = (Pyramid(levels.levels[chosen]) for levels in (self.fixed, self.moving))
         return replace(self, fixed=fixed, moving=moving)
 
-    def judged(self, matrices: Tensor) -> tuple[Tensor, Tensor]:
-        """Of transforms (K, D+1, D+1), over every pixel of the finest level: how well directions of edges agree, in
-        standard deviations of independent pixels, and the evidence of all factors, in units that only compare. (K,) each
+    def score_and_evidence(self, matrices: Tensor) -> tuple[Tensor, Tensor]:
+        """Score and evidence of transforms (K, D+1, D+1), moving_from_fixed, over every pixel of the finest level.
+
+        Returns the score, agreement of edge directions in standard deviations for independent pixels, and the evidence, which
+        has no unit and is comparable between starts of one pair only. shape: (K,) each
         """
         metric = GradientAngle()
         known, found, weight = paired_values(self.fixed.levels[0], self.moving.levels[0], matrices)
         linear = linear_part(matrices, self.fixed.levels[0].grid)
         found = metric.turn(found, linear[:, None])
         score = metric.score(known, found, weight) * math.sqrt(weight.shape[-1])
-        alike = correlation(known[..., -1], found[..., -1], weight)
+        strengths = correlation(known[..., -1], found[..., -1], weight)
         first, second, weight = paired_values(*self.grays, matrices)
         overlap = weight.mean(-1)
-        said = LEAST + shared(first[..., 0], second[..., 0], weight)
-        change = unlikeness(linear, self.scales).to(score)
-        return score, score * said * overlap.sqrt() * (1 + STRENGTH * alike.clamp(min=0)) / change
+        dependence = NMI_FLOOR + nmi(first[..., 0], second[..., 0], weight)
+        distorted = distortion(linear, self.scales).to(score)
+        return score, score * dependence * overlap.sqrt() * (1 + STRENGTH * strengths.clamp(min=0)) / distorted
 
 
-def unlikeness(linear: Tensor, scales: Sequence[float]) -> Tensor:
-    """The larger of how far maps (K, D, D) stretch one direction against another, and of how far from the nearest of
-    `scales` theirs is, as factors; 1 for a rotation in one of these scales. shape: (K,)
+def distortion(linear: Tensor, scales: Sequence[float]) -> Tensor:
+    """How far linear maps (K, D, D) are from a rotation times one of `scales`, as a factor; 1 for such a map. shape: (K,)
+
+    It is the larger of two ratios: largest to smallest singular value, and mean scale to the nearest of `scales` (or inverse).
     """
     stretches = torch.linalg.svdvals(linear)
     scale = stretches.log().mean(-1, keepdim=True)
@@ -86,15 +94,18 @@ def unlikeness(linear: Tensor, scales: Sequence[float]) -> Tensor:
 
 
 def correlation(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
-    """Of values (K, N) with weights (K, N); 0 where one does not vary. shape: (K,)"""
+    """Weighted correlation coefficients of values (K, N) with weights (K, N); 0 if one side is constant. shape: (K,)"""
     share = shares(weight)
     first, second = (values - (share * values).sum(-1, keepdim=True) for values in (first, second))
     sizes = [(share * values.square()).sum(-1) for values in (first, second)]
     return (share * first * second).sum(-1) / (sizes[0] * sizes[1]).sqrt().clamp(min=1e-6)
 
 
-def shared(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
-    """Mutual information of intensities (K, N) in [0, 1] by the geometric mean of their entropies, from 0 to 1. shape: (K,)"""
+def nmi(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
+    """Mutual information of intensities (K, N) in [0, 1], divided by the geometric mean of their entropies. shape: (K,)
+
+    `weight`: (K, N). The result is between 0 and 1.
+    """
     rows, columns = ((values.clamp(0, 1) * (BINS - 1)).round().long() for values in (first, second))
     joint = weight.new_zeros(len(weight), BINS * BINS).scatter_add_(1, rows * BINS + columns, weight)
     joint = shares(joint)
@@ -108,7 +119,10 @@ def _gray(levels: Pyramid, number: int) -> Image:
 
 
 def moving_edges(small: Reduced, level: int, matrix: Tensor) -> Image:
-    """The moving image's edges at a level as a transform (D+1, D+1) brings them onto the fixed grid; 0 where a mask is."""
+    """Orientation tensors of the moving image at a level, warped by a transform (D+1, D+1) onto the fixed grid.
+
+    0 outside the moving image and outside either mask.
+    """
     fixed = small.fixed.levels[level]
     _, found, weight = paired_values(fixed, small.moving.levels[level], matrix[None])
     found = GradientAngle().turn(found, linear_part(matrix, fixed.grid)[None, None]) * weight[..., None]
@@ -117,7 +131,10 @@ def moving_edges(small: Reduced, level: int, matrix: Tensor) -> Image:
 
 
 def paired_values(fixed: Image, moving: Image, matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Values of both images at every fixed pixel, for each matrix: (K, N, C) twice, and weights (K, N)."""
+    """Values of both images at every fixed pixel, for each moving_from_fixed matrix (K, D+1, D+1).
+
+    Returns fixed values (K, N, C), moving values (K, N, C), and weights (K, N): 0 outside either image or its mask.
+    """
     count = len(matrices)
     points = fixed.grid.index_points()[None].to(fixed.data).expand(count, -1, -1)
     values, inside = moving.copies(count).at(points, matrices @ fixed.grid.world_from_index)

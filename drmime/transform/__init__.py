@@ -1,1 +1,1 @@
-"""Maps of points: the model that is optimised, the transform that is its result, and images warped by it."""
+"""Maps of points: the models that are optimised, the transforms that result, and the warping of images by them."""

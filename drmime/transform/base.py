@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from drmime.errors import InputError
 from drmime.geometry.grid import Grid
+from drmime.parts import SAVED_TRANSFORMS
+from drmime.registry import known
+from drmime.saved import fields
 
 
 class Transform(ABC):
-    """A map from the fixed image's world to the moving image's world. A value: nothing about it changes.
+    """A map of points from the fixed image's world to the moving image's world; immutable.
 
     `first @ second` is the map that applies `second` first.
     """
@@ -24,34 +26,34 @@ class Transform(ABC):
 
     @abstractmethod
     def __call__(self, points: Tensor) -> Tensor:
-        """Points (..., N, D), float64, x first, to where they go; NaN where a point has no image."""
+        """Map points (..., N, D), float64, x first, in world coordinates; NaN for a point without an image."""
 
     @abstractmethod
     def jacobian(self, points: Tensor) -> Tensor:
-        """Derivatives of the mapped points (rows) by the points (columns). (..., N, D) -> (..., N, D, D)"""
+        """Derivatives of the mapped points (rows) with respect to the points (columns). (..., N, D) -> (..., N, D, D)"""
 
     @abstractmethod
     def inverse(self) -> "Transform":
-        """The map from the moving image's world to the fixed image's."""
+        """The map from the moving image's world to the fixed image's world."""
 
     @abstractmethod
     def describe(self, fixed: Grid) -> str:
-        """The map in words, of an image on the grid `fixed`."""
+        """A description of the map for an image on the grid `fixed`, as text."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """What it consists of, as JSON holds it: a mapping that `of` takes, with the `kind` by which it is saved.
+        """The transform as values that JSON can hold: a mapping with its `kind`, which `of` reads.
 
         Kinds are listed in `drmime.parts.SAVED_TRANSFORMS`.
         """
 
     @classmethod
     def of(cls, state: Mapping[str, Any], ndim: int) -> "Transform":
-        """The transform that `state` describes; InputError or ValueError where it describes none."""
+        """The transform that `state` describes; InputError or ValueError if it does not describe one."""
         raise NotImplementedError
 
     def joined(self, other: "Transform") -> "Transform | None":
-        """`self @ other` as one transform of its kind, or None where there is none."""
+        """`self @ other` as one transform of the same kind, or None if that is not possible."""
         return None
 
     def __matmul__(self, other: "Transform") -> "Transform":
@@ -86,11 +88,25 @@ class Chain(Transform):
         return "; then ".join(part.describe(fixed) for part in reversed(self.parts))
 
     def state(self) -> dict[str, Any]:
-        raise InputError(f"expected a transform that can be saved, got a chain of {len(self.parts)}")
+        return {"kind": "chain", "parts": [part.state() for part in self.parts]}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], ndim: int) -> Transform:
+        return cls([from_state(part, ndim) for part in fields(state, {"parts": [{str: object}]})["parts"]])
+
+
+def from_state(state: Mapping[str, Any], ndim: int) -> Transform:
+    """The transform that `Transform.state` described.
+
+    Raises:
+        InputError, ValueError: there is no such kind, or the rest describes no transform of that kind.
+    """
+    kind = known("kind of transform", fields(state, {"kind": str})["kind"], SAVED_TRANSFORMS)
+    return SAVED_TRANSFORMS[kind].of(state, ndim)  # type: ignore[attr-defined]
 
 
 def chain(parts: Sequence[Transform]) -> Transform:
-    """The composition of transforms, of which the last is applied first; neighbours that make one transform are joined."""
+    """The composition of transforms, the last applied first; neighbours are joined into one transform where possible."""
     left: list[Transform] = []
     for part in parts:
         joined = left[-1].joined(part) if left else None
@@ -103,19 +119,21 @@ def _parts(transform: Transform) -> Sequence[Transform]:
 
 
 class Places(NamedTuple):
-    """Where a `Model` takes points; frames are those of the finest levels' grids (`drmime.geometry.grid`)."""
+    """Points mapped by a `Model`; frames are those of the finest levels' grids (`drmime.geometry.grid`)."""
 
-    points: Tensor  # shape: (L, B, N, D), of the moving frame
+    points: Tensor  # shape: (L, B, N, D), of the moving frame, in the dtype of the points given
     valid: Tensor  # shape: (L, B, N), bool; False where a point has no image
-    jacobian: Tensor  # shape: (L, B, N or 1, D, D), of the moving point by the fixed one, up to a positive factor
+    jacobian: (
+        Tensor  # shape: (L or 1, B, N or 1, D, D), any dtype, of the moving point by the fixed one, up to a positive factor
+    )
 
 
 class Family(ABC):
-    """What a `Model` is made of: which maps `register` may find, as options of its `transform`."""
+    """A family of transforms, such as a Lie group, from which `register` makes a `Model`; its option `transform`."""
 
     @abstractmethod
     def basis(self, ndim: int) -> dict[str, Tensor]:
-        """Generators of the linear maps among them, by name, (D+1, D+1) float64 each: what starts are searched for in."""
+        """Generators of the family's linear maps, by name, (D+1, D+1) float64 each; starts are searched among these maps."""
 
     @abstractmethod
     def model(self, start: Tensor, fixed: Grid, moving: Grid) -> "Model":
@@ -123,9 +141,11 @@ class Family(ABC):
 
 
 class Model(nn.Module, ABC):
-    """What the loop optimises: a map from the fixed frame to the moving frame for each of the B pairs of a batch.
+    """What the optimisation loop optimises: a map from the fixed frame to the moving frame for each of the B pairs of a batch.
 
-    Each parameter has the pairs along its first axis, so that the loop can keep the best state of each pair.
+    Rules: each parameter has the pairs along its first axis, so that the loop can keep the best state of each pair; all share
+    the rate of the schedule, so they are in units of the fixed frame. The map is the start before the first step. Tensors that
+    are needed on the device are buffers. A model can be copied (`copy.deepcopy`): no tensor with a gradient is kept.
     """
 
     @abstractmethod
@@ -134,12 +154,12 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def result(self) -> list[Transform]:
-        """The transform of each pair, as the parameters are now."""
+        """The transform of each pair at the current parameters."""
 
     def penalty(self) -> Tensor | float:
-        """What is taken from the similarity of each pair for a map that is not smooth. shape: (B,), or 0"""
+        """Subtracted from the similarity of each pair; for maps that are not smooth. shape: (B,), or 0"""
         return 0.0
 
     def curves(self) -> Mapping[str, Tensor]:
-        """Numbers (B,) worth following from step to step, by name."""
+        """Values (B,) to plot at each step, by name."""
         return {}

@@ -1,4 +1,4 @@
-"""Transforms that are one homogeneous matrix, and the model that makes them: the exponential of weighted generators."""
+"""Transforms that are one homogeneous matrix, and the model that optimises them: the exponential of weighted generators."""
 
 import functools
 import math
@@ -23,7 +23,7 @@ from drmime.transform.base import Family, Model, Places, Transform
 class MatrixTransform(Transform):
     """An affine or projective map, x first."""
 
-    matrix: Tensor  # shape: (D+1, D+1), float64, on the CPU
+    matrix: Tensor  # shape: (D+1, D+1), float64, on the CPU; moving_from_fixed in world coordinates
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "matrix", torch.as_tensor(self.matrix, dtype=torch.float64))
@@ -41,14 +41,14 @@ class MatrixTransform(Transform):
         return slopes(self.matrix, points) / denominator[..., None, None]
 
     def inverse(self) -> "MatrixTransform":
-        inverse = torch.linalg.inv(self.matrix)  # its sign is right: where one denominator is positive so is the other
+        inverse = torch.linalg.inv(self.matrix)  # with the right sign: positive denominators stay positive
         return MatrixTransform(inverse / (inverse[-1, -1].abs() or 1))
 
     def joined(self, other: Transform) -> Transform | None:
         return MatrixTransform(self.matrix @ other.matrix) if isinstance(other, MatrixTransform) else None
 
     def describe(self, fixed: Grid) -> str:
-        """Shift of the image's centre, rotation, scales, perspective."""
+        """Text with the shift of the fixed image's centre, rotation, scales and perspective."""
         return _in_words(self, fixed)
 
     def state(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class MatrixTransform(Transform):
 
 @dataclass(frozen=True, eq=False)
 class LieTransform(MatrixTransform):
-    """A matrix, and the weighted generators that led from the start to it: what `LieModel` was at its end."""
+    """A matrix, with the generators and final coefficients of the `LieModel` that found it."""
 
     generators: Mapping[str, Tensor]  # shape: (D+1, D+1) each, of the fixed frame
     coefficients: Mapping[str, float]
@@ -83,9 +83,9 @@ class LieModel(Model):
 
     moving_from_fixed = start @ world_from_frame @ exp(sum_k theta_k B_k) @ frame_from_world
 
-    The exponential acts in the frame of the fixed grid and the start comes after it. So any invertible start serves
-    any group without a matrix logarithm, and the conditioning does not depend on where the moving image lies in the
-    world. Matrices are float64: they are tiny, and world coordinates can be large. At zero coefficients the map is the start.
+    The exponential acts in the frame of the fixed grid and the start is applied after it. So any invertible start can be used
+    with any group, without a matrix logarithm, and the conditioning does not depend on the position of the moving image in the
+    world. Matrices are float64, since world coordinates can be large. At zero coefficients the map is the start.
     """
 
     basis: Tensor
@@ -108,8 +108,8 @@ class LieModel(Model):
             generators: by name, (D+1, D+1) each, of the fixed frame.
             start: (B, D+1, D+1), moving_from_fixed, world.
             fixed, moving: grids of the finest levels.
-            finest_vector: DRMIME's second vector of coefficients, which acts on the finest level alone.
-            parametrisation: a name of `lie.PARAMETRISATIONS`, which stands for exp above.
+            finest_vector: add DRMIME's second vector of coefficients, which acts on the finest level only.
+            parametrisation: a name of `lie.PARAMETRISATIONS`; the function used as exp above.
         """
         super().__init__()
         self.generators, self.fixed = dict(generators), fixed
@@ -145,11 +145,11 @@ class LieModel(Model):
         return self._moving_from_frame(coefficients) @ self.frame_from_world
 
     def _moving_from_frame(self, coefficients: Tensor) -> Tensor:
-        """World of the moving image from the fixed frame: (..., B, K) -> (..., B, D+1, D+1)"""
+        """Matrices from the fixed frame to the moving world. (..., B, K) -> (..., B, D+1, D+1)"""
         return self.start @ self.world_from_frame @ self.parametrisation(coefficients, self.basis)
 
     def _by_level(self, levels: slice) -> Tensor:
-        """The coefficients that act on each of the levels; one row for all where these are the same. shape: (L or 1, B, K)"""
+        """The coefficients that act on each level; one row if they are the same on all. shape: (L or 1, B, K)"""
         shared, *finest = self.coefficients.unbind(1)
         if not finest:
             return shared[None]
@@ -158,15 +158,15 @@ class LieModel(Model):
 
 @dataclass(frozen=True)
 class LieGroup(Family):
-    """Exponentials of weighted generators.
+    """A Lie group: matrices that are exponentials of weighted generators (DRMIME, arXiv 2001.09865).
 
     Args:
         generators: a name of `drmime.geometry.lie.GROUPS`; a list of blocks ("rotation") or single generators ("scale",
-            "shear_xy"); or a mapping of names to generators of one's own, (D+1, D+1) each, in the fixed frame (centred on the
+            "shear_xy"); or a mapping of names to other generators, (D+1, D+1) each, in the fixed frame (centred on the
             image, in units of half its longest side).
-        parametrisation: "exponential": the matrix exponential of weighted generators; "direct": the identity and weighted
-            generators, so that entries of the matrix are optimised themselves, which may leave the group.
-        finest_vector: DRMIME's second coefficient vector, which acts on the finest level alone.
+        parametrisation: "exponential": the matrix exponential of the weighted sum of generators; "direct": the identity plus
+            that sum, so that entries of the matrix are optimised directly; the matrix may then leave the group.
+        finest_vector: add DRMIME's second coefficient vector, which acts on the finest level only.
 
     Raises:
         InputError: an unknown name.
@@ -180,7 +180,7 @@ class LieGroup(Family):
         known("parametrisation", self.parametrisation, lie.PARAMETRISATIONS)
         switch("transform finest_vector", self.finest_vector)
         if not isinstance(self.generators, Mapping):
-            self.basis(3)  # which has every name that 2-D has
+            self.basis(3)  # raises for unknown names; those of 2-D exist in 3-D as well
 
     def basis(self, ndim: int) -> dict[str, Tensor]:
         return lie.generators(self.generators, ndim)
@@ -197,7 +197,7 @@ projective = functools.partial(LieGroup, "projective")
 
 
 def matrix_of(transform: Transform) -> Tensor:
-    """The homogeneous matrix of a transform that is one. shape: (D+1, D+1), float64
+    """The homogeneous matrix, moving_from_fixed in world coordinates, of a transform. shape: (D+1, D+1), float64
 
     Raises:
         InputError: the transform is not one matrix.
@@ -208,6 +208,7 @@ def matrix_of(transform: Transform) -> Tensor:
 
 
 def _in_words(transform: MatrixTransform, fixed: Grid) -> str:
+    """`MatrixTransform.describe`."""
     centre, perspective = fixed.centre, (transform.matrix[-1, :-1] / (transform.matrix[-1, -1] or 1)).numpy()
     ndim, shift = transform.ndim, (transform(centre[None])[0] - centre).tolist()
     left, scales, right = np.linalg.svd(linear_part(transform.matrix, fixed).numpy())

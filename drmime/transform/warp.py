@@ -1,4 +1,4 @@
-"""Warping with care: dtype, range and channel layout are kept, labels are not blended."""
+"""Warping of arrays by a transform: dtype, value range and channel layout are kept, labels are not blended."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
 
 NARROW = tuple(map(np.dtype, ("bool", "uint8", "int8", "uint16", "int16", "float16", "float32")))  # exact in float32
-CHUNK = 2**20  # output pixels at a time, which bounds the memory for coordinates
+CHUNK = 2**20  # output pixels processed at a time; limits the memory for coordinates
 
 
 def resample(
@@ -33,9 +33,17 @@ def resample(
     channel_axis: int | str | None = "auto",
     labels: bool = False,
 ) -> np.ndarray:
-    """Read `moving` where `transform` takes the pixels of `fixed_grid`. See `Registration.warp`.
+    """Resample `moving` on `fixed_grid`: each pixel takes the value at its place under `transform` (fixed to moving world).
 
-    `labels`: a palette's entries are read and not its colours.
+    `labels`: of an image with a palette, read the indices, not the colours. The other arguments are those of
+    `Registration.warp`.
+
+    Returns:
+        an array of the shape of `fixed_grid`, with dtype and channel axis of `moving`.
+
+    Raises:
+        InputError: an unknown interpolation, another shape than that of `moving_grid`, a fill that the dtype cannot hold, or a
+            result that does not fit the memory.
     """
     order = INTERPOLATIONS[known("interpolation", interpolation, INTERPOLATIONS)]
     source = arranged(load(moving, "moving", labels), channel_axis, "moving", tensor=isinstance(moving, Tensor))
@@ -62,7 +70,7 @@ def in_pixels(transform: Transform, fixed: Grid, moving: Grid) -> Transform:
 
 
 def _fill(fill: float, dtype: np.dtype) -> np.ndarray:
-    """`fill` as the one number of `dtype` that it is, so that no label passes through another type on its way."""
+    """`fill` as a number of `dtype`; InputError if it is not one number that `dtype` holds, integers exactly."""
     try:
         with np.errstate(all="ignore"):
             value = np.asarray(fill)
@@ -91,18 +99,18 @@ def _reader(channel: np.ndarray, order: int) -> Callable[[np.ndarray], np.ndarra
     def read(places: np.ndarray) -> np.ndarray:
         values = ndimage.map_coordinates(work, places, output=np.float64, order=order, mode=edge, prefilter=False)
         values = np.clip(np.rint(values) if channel.dtype.kind in "bui" else values, low, high)
-        if not valid.all():  # a value between pixels of which one is invalid is invalid too
+        if not valid.all():  # a value interpolated from an invalid pixel is invalid
             values[ndimage.map_coordinates((~valid).astype(np.float32), places, order=1, mode="nearest") > 1e-6] = np.nan
         with np.errstate(invalid="ignore"):
             cast = values.astype(channel.dtype)
-        cast[values >= float(high)], cast[values <= float(low)] = high, low  # wide integers: a float may lie beyond them
+        cast[values >= float(high)], cast[values <= float(low)] = high, low  # float64 may exceed wide integers
         return cast
 
     return read
 
 
 def _filled(channel: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """The channel with its invalid pixels replaced by the nearest valid ones, which disturb a spline the least."""
+    """The channel with invalid pixels replaced by the nearest valid ones, which affects a spline least."""
     if valid.all() or not valid.any():
         return np.where(valid, channel, channel.dtype.type(0))
     nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
@@ -110,10 +118,10 @@ def _filled(channel: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def _places(part: np.ndarray, mapping: Transform, fixed: Grid, moving: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Where output pixels of flat numbers `part` (N,) lie in the moving array: (D, N) in array order, and inside (N,)."""
+    """Positions in the moving array of output pixels with flat numbers `part` (N,): (D, N) in array order; inside (N,)."""
     pixels = np.stack(np.unravel_index(part, fixed.shape)[::-1], -1).astype(np.float64)
     places = mapping(torch.as_tensor(pixels)).numpy().T[::-1]
     ends = np.array(moving.shape)[:, None] - 0.5
-    edge = 1e-6  # of a pixel: rounding must not cost an image its border
+    edge = 1e-6  # of a pixel: keeps border pixels inside despite rounding
     inside = np.all((places >= -0.5 - edge) & (places <= ends + edge), axis=0)  # false of NaN
     return np.where(inside, places, 0), inside

@@ -56,7 +56,7 @@ class Experiment:
     outputs: Outputs
     report: Judging
     timeout: float  # seconds
-    code: bool = False  # whether "module:attribute" stands for a part
+    code: bool = False  # whether "module:attribute" is imported as a part
     text: str = ""  # dataset, methods and seeds as YAML with overrides, variables by name; saved in the run's folder
     hidden: Mapping[str, str] = field(default_factory=dict)  # values of environment variables, not to be shown, and names
 

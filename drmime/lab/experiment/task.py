@@ -1,4 +1,4 @@
-"""One registration of an experiment, from its description to its row, in whatever process it is run."""
+"""`Task`, one registration of an experiment, and `run`, which runs it and returns its row."""
 
 import contextlib
 import ctypes
@@ -38,14 +38,14 @@ from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import in_pixels, resample
 
-CURVE = 200  # points of a curve in a row, which is to be looked at
+CURVE = 200  # largest number of points of a curve in a row; enough for a plot
 DEFAULTS = {one.name: one.default for one in inspect.signature(register).parameters.values()}
 PACKAGES = ("drmime", "torch", "numpy", "SimpleITK", "itk-elastix", "antspyx", "opencv-python-headless", "scikit-image")
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a run writes beside its rows, and where."""
+    """The outputs of a run besides its rows, and the folder of all outputs."""
 
     folder: str = "runs"
     pictures: int = 320  # pixels of the long side of each pair's pictures; 0 for none
@@ -54,30 +54,30 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Task:
-    """A method on a pair with a seed. Text alone, so that it can travel to another process as JSON."""
+    """A method, a pair and a seed. Holds text and numbers only, so that it can be sent to a process as JSON."""
 
-    method: str  # as the configuration calls it
+    method: str  # the method's name in the configuration
     block: Mapping[str, Any]  # keyword arguments of `register`; or "peer" and its options
     pair: Pair
     seed: int
     outputs: Outputs = field(default_factory=Outputs)
-    threads: int = 1  # of a peer; `register` has its own option
+    threads: int = 1  # threads of a peer; `register` has an option for this
     code: bool = False  # whether "module:attribute" in `block` is imported
 
     @property
     def name(self) -> str:
-        """A path below the run's folders: the same for the same method, pair and seed, wherever the images lie."""
+        """The relative path of the task's files; it depends on method, options, pair and seed, not on the images' folder."""
         return f"{slug(self.method)}/{self.pair_name}-{self.seed}-{_digest([self.method, self.block, self.seed])}"
 
     @property
     def pair_name(self) -> str:
-        """What the names of files begin with that all methods share."""
+        """The prefix of the names of files that all methods of a pair share."""
         pair = self.pair.to_dict()
         return f"{slug(self.pair.name)}-{_digest([pair['name'], pair['change']])}"
 
     @property
     def curves(self) -> Path:
-        """Where TensorBoard's files go."""
+        """The folder of TensorBoard's files."""
         return Path(self.outputs.folder) / "tensorboard" / self.name
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,23 +89,23 @@ class Task:
         return cls(**dict(state) | {"outputs": outputs, "pair": pair})
 
     def unfinished(self) -> Row:
-        """Its row as far as it is known before it has run."""
+        """The row with the values that are known before the task has run."""
         row = Row(self.method, self.pair.name, self.seed, self.pair.domain, landmarks=self.pair.judged)
         return replace(row, settings=dict(self.block), versions=versions())
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a method has found, and what of its row only it can tell."""
+    """The result of a method, and further values of its row that only the method knows."""
 
     transform: Transform  # from fixed to moving pixels
-    told: Mapping[str, Any] = field(default_factory=dict)
+    row_values: Mapping[str, Any] = field(default_factory=dict)
     similarity: float | None = None
 
 
 def run(task: Task) -> Row:
-    """The row of a task; what goes wrong is told in its `error` and not raised."""
-    row = replace(task.unfinished(), landmarks=False)  # a pair that cannot be read says nothing of a method
+    """Run a task and return its row. Errors are not raised but stored in the row's `error`."""
+    row = replace(task.unfinished(), landmarks=False)  # without landmarks an unreadable pair does not count against a method
     try:
         torch.set_num_threads(1)  # beside other workers
         case, inputs = _load(task.pair)
@@ -123,12 +123,12 @@ def run(task: Task) -> Row:
         scores |= evaluate.scores(found.transform, case, problem.start)
         scores |= {} if found.similarity is None else {"similarity": found.similarity}
         seen, doubts = _pictures(task, case, problem.start, found.transform) if task.outputs.pictures else ({}, [])
-        notes = [*case.notes, *found.told.get("notes", []), *doubts]
+        notes = [*case.notes, *found.row_values.get("notes", []), *doubts]
         matrix = found.transform.matrix.tolist() if isinstance(found.transform, MatrixTransform) else None
-        return replace(row, **dict(found.told) | seen | {"notes": notes, "matrix": matrix, "scores": scores})
+        return replace(row, **dict(found.row_values) | seen | {"notes": notes, "matrix": matrix, "scores": scores})
     except InputError as error:
         return replace(row, error=str(error))
-    except Exception as error:  # whatever another program's registration raises
+    except Exception as error:  # other programs raise any kind of error
         return replace(row, error=in_a_line(error))
 
 
@@ -136,13 +136,13 @@ def in_a_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-@functools.lru_cache(maxsize=1)  # the next task is mostly another method on the same pair
+@functools.lru_cache(maxsize=1)  # the next task is usually another method on the same pair
 def _load(pair: Pair) -> tuple[Case, dict[str, dict[str, Any]]]:
     return pair.load(), digests(file for file in pair.files() if Path(file).is_file())
 
 
 def _problem(case: Case, threads: int = 1) -> Problem:
-    """Centre on centre in the world: images whose axes run other ways are turned to each other."""
+    """The problem for a peer; it starts centre on centre in world coordinates, which also aligns the directions of axes."""
     fixed, moving = case.grids
     start = moving.index_from_world @ translation(moving.centre - fixed.centre) @ fixed.world_from_index
     spacings = case.fixed_spacing, case.moving_spacing
@@ -150,14 +150,14 @@ def _problem(case: Case, threads: int = 1) -> Problem:
 
 
 def _peer(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found], dict[str, Any]]:
-    """What is timed, and the settings that it will have."""
+    """The function that is timed, and its settings."""
     name, options = task.block["peer"], {option: value for option, value in task.block.items() if option != "peer"}
     align = ready(problem, name, options)
     return lambda: Found(_of_matrix(align(task.seed)), {"device": "cpu"}), {"peer": name} | plain(peer_settings(name, options))
 
 
 def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found], dict[str, Any]]:
-    """Likewise; where all goes well, the result tells its settings better."""
+    """Likewise for `register`; the result replaces the settings by more precise ones if there is no error."""
     options: dict[str, Any] = {"seed": task.seed} | dict(task.block)
     watching = [_tensorboard(task, case, problem.start)] if task.outputs.tensorboard else []
 
@@ -167,7 +167,7 @@ def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
             for pixels, grid in zip((case.fixed, case.moving), case.grids, strict=True)
         ]
         result: Registration = register(*images, observers=watching, **options)
-        told = {
+        row_values = {
             "stop": result.stop.value,
             "doubts": [doubt.name for doubt in result.doubts],
             "notes": [*result.reasons, *result.notes],
@@ -175,15 +175,15 @@ def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
             "settings": dict(result.settings),
             "device": str(result.settings["device"]["name"]),
         }
-        return Found(in_pixels(result.transform, *case.grids), told, result.similarity)
+        return Found(in_pixels(result.transform, *case.grids), row_values, result.similarity)
 
     given = {name: value for name, value in (DEFAULTS | options).items() if name not in ("fixed", "moving")}
     return align, checks.resolved(checks.options(given), given)
 
 
 def _tensorboard(task: Task, case: Case, start: np.ndarray) -> TensorBoard:
-    """Every curve of the run, and its final scores among the hyperparameters."""
-    import_module("torch.utils.tensorboard")  # now: its time is not the method's
+    """An observer that writes all curves of the run, and its final scores with the hyperparameters."""
+    import_module("torch.utils.tensorboard")  # imported here, outside the timed part
     return TensorBoard(task.curves, scores=lambda found: evaluate.scores(in_pixels(found, *case.grids), case, start))
 
 
@@ -200,8 +200,8 @@ def _of_matrix(moving_from_fixed: np.ndarray) -> Transform:
 
 
 def _pictures(task: Task, case: Case, start: np.ndarray, found: Transform) -> tuple[dict[str, Any], list[str]]:
-    """Small pictures of the fixed image and of the moving one under both transforms, and where landmarks are in them; or a
-    note that there are none, which undoes no registration."""
+    """Small pictures of the fixed image and of the moving image under both transforms, and the landmarks in them; on an error
+    a note instead, since the registration itself is valid."""
     after = f"pictures/{task.name}.jpg"
     try:
         names = _shared_pictures(task.pair, f"pictures/{task.pair_name}", task.outputs)
@@ -211,7 +211,7 @@ def _pictures(task: Task, case: Case, start: np.ndarray, found: Transform) -> tu
         return {}, [f"No pictures: {in_a_line(error)}"]
 
 
-@functools.lru_cache(maxsize=1)  # all methods share these
+@functools.lru_cache(maxsize=1)  # all methods of a pair share these
 def _shared_pictures(pair: Pair, name: str, outputs: Outputs) -> dict[str, str]:
     case, _ = _load(pair)
     start = _problem(case).start
@@ -235,7 +235,7 @@ def _with_channels(image: np.ndarray, case: Case) -> np.ndarray:
 
 
 def _points(case: Case, start: Transform, found: Transform) -> dict[str, list[list[float]]]:
-    """Landmarks of 2-D images in shares of the fixed picture; those of the moving image are pulled back by each transform."""
+    """Landmarks of 2-D images in shares of the fixed picture's sides; moving landmarks are mapped by each inverse transform."""
     if case.ndim != 2 or case.fixed_points is None or case.moving_points is None:
         return {}
     sides = np.array(case.fixed.shape[1::-1])
@@ -250,7 +250,7 @@ def _digest(what: Any) -> str:
 
 
 def slug(name: str) -> str:
-    """A name as a part of a path that every file system takes."""
+    """A name converted to a part of a path that is valid on every file system."""
     return re.sub(r"[^\w.=-]+", "_", name, flags=re.ASCII).strip("._")[:80] or "_"
 
 
@@ -266,15 +266,15 @@ def versions() -> dict[str, str]:
 
 
 def forget_peak_memory() -> float | None:
-    """Begin to measure anew, where the system can (Linux). -> the resident size now, in MB"""
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # Windows knows no library without a name
-        ctypes.CDLL(None).malloc_trim(0)  # what tasks before have left behind is not of this one
+    """Reset the peak of the resident memory, where the system can (Linux). -> the resident size now, in MB, or None"""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # Windows cannot load a library without a name
+        ctypes.CDLL(None).malloc_trim(0)  # return memory that earlier tasks have freed
         Path("/proc/self/clear_refs").write_text("5")
     return peak_memory()
 
 
 def peak_memory() -> float | None:
-    """The largest resident size in MB, of all that is in the process; None where the system does not tell (not Linux)."""
+    """The peak resident size of the process in MB; None where the system does not state it (not Linux)."""
     try:
         found = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
     except OSError:

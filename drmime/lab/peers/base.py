@@ -1,10 +1,10 @@
-"""One registration problem in the form in which every peer gets it, and what peers share.
+"""`Problem`, the input of every peer, and functions that peers share.
 
-A peer is a function `peer(problem, **options)` that makes everything ready (imports, conversions) and gives what is timed:
-a function from a seed to `moving_from_fixed`, (D+1, D+1) in pixels, x first.
+A peer is a function `peer(problem, **options)` that does all preparation (imports, conversions) and returns the function that
+is timed: from a seed to `moving_from_fixed`, (D+1, D+1) in pixels, x first.
 
-Peers with physical units work in one world: origin at the first pixel of either image, axes as the arrays, one unit the
-mean side of a pixel of the fixed image. So their step sizes mean the same whatever the units of an image are.
+Peers with physical units use a common world: the origin is the first pixel of each image, the axes are those of the arrays, and
+the unit is the mean side of a pixel of the fixed image. Step sizes are therefore independent of the units of the images.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ from drmime.registry import known
 Run = Callable[[int], np.ndarray]  # seed -> moving_from_fixed in pixels, x first. shape: (D+1, D+1)
 Peer = Callable[..., Run]  # of a problem and options
 
-GROUPS = ("translation", "rigid", "similarity", "affine")  # each holds those before it
+GROUPS = ("translation", "rigid", "similarity", "affine")  # each contains those before it
 LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green and blue (ITU-R BT.601)
-SMALLEST_SIDE = 16  # pixels; no pyramid makes a side shorter
+SMALLEST_SIDE = 16  # pixels; shortest side on a level of a pyramid
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Two images, their geometry and where to start. Made by `Problem.of`, which checks."""
+    """Two images, their geometry and the start. `Problem.of` makes one from checked arguments."""
 
     fixed: np.ndarray  # array order, channels last
     moving: np.ndarray
@@ -51,10 +51,10 @@ class Problem:
         start: np.ndarray | None = None,
         threads: int = 1,
     ) -> "Problem":
-        """A checked problem; `fixed_spacing` says how many axes are space. Without a `start`: centre on centre.
+        """Make a checked problem. `fixed_spacing` gives the number of spatial axes; `start` is centre on centre if None.
 
         Raises:
-            InputError: not 2-D or 3-D images of real, finite numbers, spacings or a start that do not fit them.
+            InputError: the images are not 2-D or 3-D with real, finite values, or spacings or the start do not fit them.
         """
         spacings = _spacing("fixed_spacing", fixed_spacing), _spacing("moving_spacing", moving_spacing)
         ndim = len(spacings[0])
@@ -83,21 +83,21 @@ class Problem:
 
     @property
     def world_start(self) -> np.ndarray:
-        """The start from the fixed to the moving image's world. shape: (D+1, D+1)"""
+        """The start as a map from fixed to moving world coordinates. shape: (D+1, D+1)"""
         fixed, moving = (np.diag([*sides, 1.0]) for sides in self.pixel_sides)
         return moving @ self.start @ np.linalg.inv(fixed)
 
     def in_pixels(self, moving_from_fixed: np.ndarray) -> np.ndarray:
-        """A map of worlds as one of pixels. shape: (D+1, D+1)
+        """Convert moving_from_fixed from world to pixel coordinates. shape: (D+1, D+1)
 
         Raises:
-            RuntimeError: it is not finite, or not of full rank: there is no result.
+            RuntimeError: it is not finite or not of full rank, so that there is no result.
         """
         fixed, moving = (np.diag([*sides, 1.0]) for sides in self.pixel_sides)
         return usable(np.linalg.inv(moving) @ moving_from_fixed @ fixed)
 
     def grays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Both images in one channel, float32, contiguous: what peers that know no colour compare."""
+        """Both images with one channel, float32, contiguous, for peers without colour."""
         return gray(self.fixed, self.ndim), gray(self.moving, self.ndim)
 
 
@@ -112,20 +112,20 @@ def gray(pixels: np.ndarray, ndim: int) -> np.ndarray:
 def centre_on_centre(
     fixed: Sequence[int], moving: Sequence[int], fixed_spacing: Sequence[float], moving_spacing: Sequence[float]
 ) -> np.ndarray:
-    """The middle of one image onto the middle of the other in physical units, as `register` starts; shapes and spacings
-    in array order. -> moving_from_fixed in pixels, x first. shape: (D+1, D+1)"""
+    """The map of centre to centre in physical units, the default start of `register`; shapes and spacings in array order.
+    -> moving_from_fixed in pixels, x first. shape: (D+1, D+1)"""
     ratio = np.array(fixed_spacing[::-1]) / np.array(moving_spacing[::-1])
     return affine(np.diag(ratio), (np.array(moving[::-1]) - 1) / 2 - ratio * (np.array(fixed[::-1]) - 1) / 2)
 
 
 def probed(mapped: Callable[[list[float]], Any], ndim: int) -> np.ndarray:
-    """The matrix of an affine map known by what it does to points, however it is parametrised. shape: (D+1, D+1)"""
+    """The matrix of an affine map, computed from the images of points. shape: (D+1, D+1)"""
     origin, *ends = (np.array(mapped(point), float) for point in [[0.0] * ndim, *np.eye(ndim).tolist()])
     return affine(np.stack([end - origin for end in ends], 1), origin)
 
 
 def usable(matrix: np.ndarray) -> np.ndarray:
-    """`matrix`, unless it maps nothing anywhere.
+    """`matrix`, if it is finite and of full rank.
 
     Raises:
         RuntimeError: it is not finite, or not of full rank.
@@ -136,7 +136,7 @@ def usable(matrix: np.ndarray) -> np.ndarray:
 
 
 def package(name: str, *parts: str) -> Any:
-    """The imported module `name`, its `parts` (attributes that some packages load late) loaded.
+    """Import the module `name` and load its `parts` (attributes that some packages load late).
 
     Raises:
         InputError: it is not installed.
@@ -154,31 +154,31 @@ def package(name: str, *parts: str) -> Any:
 
 @contextlib.contextmanager
 def tolerant() -> Iterator[None]:
-    """No DeprecationWarning, here or as a decorator: where it is an error, SWIG's wrappers of ITK end the process."""
+    """Ignore DeprecationWarning (also as a decorator): if warnings are errors, it makes SWIG's wrappers of ITK abort."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
 
 
 def only(peer: str, problem: Problem, *dimensions: int) -> None:
-    """Raise an InputError if `problem` has other dimensions than `peer` knows."""
+    """Raise an InputError if `peer` does not support the dimension of `problem`."""
     if problem.ndim not in dimensions:
         expected = " or ".join(f"{ndim}-D" for ndim in dimensions)
         raise InputError(f"{peer}: expected {expected} images, got {problem.ndim}-D ones. Leave this method out for them.")
 
 
 def within(kind: str, name: str, group: str) -> str:
-    """The smaller of two groups of transforms: `name` where `group` holds it, else `group`."""
+    """The smaller of two groups of transforms: `name` if `group` contains it, else `group`."""
     return min(name, known(kind, group, GROUPS), key=GROUPS.index)
 
 
 def capped(factors: Iterable[int], sides: np.ndarray) -> list[list[int]]:
-    """Shrink factors of levels, for each axis no more than leaves `SMALLEST_SIDE` pixels of `sides` (D,). (L, D)"""
+    """Shrink factors (L, D) of levels, limited for each axis so that sides (D,) keep `SMALLEST_SIDE` pixels."""
     return [[min(factor, max(1, int(side) // SMALLEST_SIDE)) for side in sides] for factor in factors]
 
 
 def listed(name: str, values: Any, count: int | None = None, least: float = 0) -> list[float]:
-    """`values` as a list if they are numbers of at least `least`, `count` of them where it is given, else an InputError."""
+    """`values` as a list. Raises: InputError: they are not (`count`, if given) numbers of at least `least`."""
     array = numbers(name, values, "a list of numbers")
     if array.ndim == 1 and len(array) == (count or len(array)) > 0 and (array >= least).all() and np.isfinite(array).all():
         return list(array.tolist())
@@ -187,7 +187,7 @@ def listed(name: str, values: Any, count: int | None = None, least: float = 0) -
 
 
 def counts(name: str, values: Any, length: int | None = None, least: int = 1) -> list[int]:
-    """`listed`, of whole numbers."""
+    """`listed` for whole numbers."""
     return [whole(name, int(value) if value.is_integer() else value, least) for value in listed(name, values, length, least)]
 
 

@@ -1,4 +1,4 @@
-"""elastix (itk-elastix): its own parameter maps, and three made for speed on images of a few hundred pixels."""
+"""elastix (itk-elastix): its default parameter maps, and three fast ones for images of a few hundred pixels."""
 
 import re
 import tempfile
@@ -20,7 +20,7 @@ TRANSFORMS = {
 }
 DEFAULT = {"translation": ("translation",), "rigid": ("rigid",), "similarity": ("rigid",), "affine": ("rigid", "affine")}
 
-# few samples, drawn anew each time, few bins, recursive pyramids, short estimates of the step
+# fast: few samples (new ones in each iteration), few bins, recursive pyramids, short estimation of the step size
 QUICK = {
     "Registration": "MultiResolutionRegistration",
     "HowToCombineTransforms": "Compose",
@@ -51,21 +51,21 @@ SETTINGS: dict[str, tuple[Stage, ...]] = {"default": (), "tuned": (RIGID, NEAR),
 
 @tolerant()
 def elastix(problem: Problem, metric: str = "mattes", settings: str = "default", group: str = "affine") -> Run:
-    """Stochastic gradient descent on a mutual information, 2-D or 3-D, on gray.
+    """Adaptive stochastic gradient descent on mutual information, 2-D or 3-D, on gray images.
 
-    elastix (Klein et al. 2010, DOI 10.1109/TMI.2009.2035616). The start comes first, each stage after it. A constant
-    image ends the process: run this peer in one of its own.
+    elastix (Klein et al. 2010, DOI 10.1109/TMI.2009.2035616). Each stage is composed with the start. A constant image
+    aborts the process: run this peer in a separate process.
 
     Args:
         metric: "mattes" (AdvancedMattesMutualInformation) or "nmi" (NormalizedMutualInformation).
-        settings: "default", elastix's own maps: rigid, then affine, or for a smaller group one stage alone; "tuned", a
-            quick rigid stage and an affine one; "fast", this affine one; "far", five levels, for starts further off. The
-            last three are for pictures of several hundred pixels a side, shrink no side under 16, and end up to a pixel
-            or two off where spacings are unequal or sides odd: so far do ITK's shrinking pyramids shift an image.
-        group: "translation", "rigid", "similarity" or "affine": no stage has a larger one.
+        settings: "default", elastix's default maps: rigid, then affine, or one stage for a smaller group; "tuned", a short
+            rigid stage and an affine one; "fast", only this affine stage; "far", five levels, for larger initial errors. The
+            last three are for images of several hundred pixels per side and shrink no side below 16. With unequal spacings
+            or odd sides they have errors of up to one or two pixels, since ITK's shrinking pyramids shift an image.
+        group: "translation", "rigid", "similarity" or "affine"; the largest group of any stage.
 
     Raises:
-        InputError: an unknown option, or itk-elastix is not installed.
+        InputError: an unknown or invalid option, or itk-elastix is not installed.
     """
     known("metric of elastix", metric, METRICS)
     stages = SETTINGS[known("settings of elastix", settings, SETTINGS)]
@@ -107,13 +107,13 @@ def _start(itk: Any, problem: Problem) -> Any:
 
 
 def _default(itk: Any, group: str) -> list[dict[str, Any]]:
-    """elastix's own maps; the largest stage has `group`."""
+    """elastix's default parameter maps; the last stage uses `group`."""
     maps = [dict(itk.ParameterObject.New().GetDefaultParameterMap(name)) for name in DEFAULT[group]]
     return [*maps[:-1], maps[-1] | {"Transform": [TRANSFORMS[group]]}]
 
 
 def _quick(stage: Stage, group: str, problem: Problem) -> dict[str, list[str]]:
-    """A parameter map for speed."""
+    """The fast parameter map of a stage."""
     own, shrink, iterations, step = stage
     schedule = capped(shrink, np.minimum(*problem.sides))
     kind = within("group of elastix", own, group)
@@ -123,9 +123,9 @@ def _quick(stage: Stage, group: str, problem: Problem) -> dict[str, list[str]]:
         "ImagePyramidSchedule": [factor for level in schedule for factor in level],
         "MaximumNumberOfIterations": iterations,
     }
-    if kind == "translation":  # whose estimates by displacement come out without bounds: as in elastix's own map
+    if kind == "translation":  # the estimation by displacements diverges for it; settings as in elastix's default map
         settings |= {"AutomaticScalesEstimation": "false", "ASGDParameterEstimationMethod": "Original"}
-    if step is not None:  # else elastix's own: the mean side of a pixel
+    if step is not None:  # by default elastix takes the mean side of a pixel
         settings["MaximumStepLength"] = step * max(schedule[0])
     return {
         name: [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
@@ -134,10 +134,10 @@ def _quick(stage: Stage, group: str, problem: Problem) -> dict[str, list[str]]:
 
 
 def _execute(method: Any) -> None:
-    """Run it; elastix tells only its log why it failed.
+    """Run elastix, which writes the reason of a failure only to its log.
 
     Raises:
-        RuntimeError: it failed; the message is elastix's reason.
+        RuntimeError: elastix failed; the message is the reason from the log.
     """
     with tempfile.TemporaryDirectory() as folder:
         method.SetLogToConsole(False)

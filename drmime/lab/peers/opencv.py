@@ -1,4 +1,4 @@
-"""OpenCV's two ways: correlation raised by Gauss-Newton steps (ECC), and matched SIFT features with RANSAC. 2-D."""
+"""Two methods of OpenCV for 2-D images: ECC (Gauss-Newton on a correlation), and SIFT features with RANSAC."""
 
 from typing import Any
 
@@ -10,25 +10,25 @@ from drmime.registry import known
 
 MOTIONS = ("translation", "euclidean", "affine", "homography")
 ESTIMATORS = {"affine": "estimateAffine2D", "homography": "findHomography"}
-LIMITS = (0.1, 99.9)  # percentiles that become 0 and 255: one hot pixel ruins a minimum and maximum
-ROTATION = 1e-6  # how far from a rotation a start may be for "euclidean"
+LIMITS = (0.1, 99.9)  # percentiles mapped to 0 and 255; robust to hot pixels, unlike minimum and maximum
+ROTATION = 1e-6  # largest deviation of a start from a rotation for "euclidean"
 
 
 def ecc(problem: Problem, motion: str = "affine", levels: int = 4, iterations: int = 100, blur: int = 5) -> Run:
-    """Maximise the enhanced correlation coefficient from the start, from coarse to fine; on gray, in pixels.
+    """Maximise the enhanced correlation coefficient from the start, from coarse to fine; on gray images, in pixels.
 
-    Evangelidis and Psarakis 2008, DOI 10.1109/TPAMI.2008.113; OpenCV's findTransformECC, which knows no pyramid: each level
-    here halves both images. The seed changes nothing.
+    Evangelidis and Psarakis 2008, DOI 10.1109/TPAMI.2008.113; OpenCV's findTransformECC. It has no pyramid; here each
+    level halves both images. The seed has no effect.
 
     Args:
         motion: "translation", "euclidean" (rigid in pixels), "affine" or "homography".
-        levels: of the pyramid, fewer where a side would fall under 16 pixels.
-        iterations: at most, on each level; less when the coefficient gains less than 1e-6.
+        levels: levels of the pyramid; fewer if a side would have less than 16 pixels.
+        iterations: the largest number on each level, which ends earlier when the coefficient increases by less than 1e-6.
         blur: width of OpenCV's Gaussian filter on each level, in pixels, odd.
 
     Raises:
-        InputError: images that are not 2-D, an unknown option or one that cannot be used, a start with more than a
-            rotation for "euclidean", or OpenCV is not installed.
+        InputError: images that are not 2-D, an unknown or invalid option, a start that is not a rotation for "euclidean",
+            or OpenCV is not installed.
     """
     only("ecc", problem, 2)
     known("motion of ecc", motion, MOTIONS)
@@ -60,19 +60,19 @@ def ecc(problem: Problem, motion: str = "affine", levels: int = 4, iterations: i
 
 
 def sift(problem: Problem, motion: str = "affine", features: int = 0, ratio: float = 0.75, threshold: float = 3.0) -> Run:
-    """Match SIFT descriptors, keep those that one transform explains; on gray, in pixels. It needs no start and uses none.
+    """Match SIFT descriptors and fit a transform with RANSAC; on gray images, in pixels. The start is not used.
 
     SIFT: Lowe 2004, DOI 10.1023/B:VISI.0000029664.99615.94; RANSAC: Fischler and Bolles 1981, DOI 10.1145/358669.358692.
-    OpenCV's RANSAC has a seed of its own: this one changes nothing.
+    OpenCV's RANSAC uses a fixed seed of its own; the seed here has no effect.
 
     Args:
         motion: "affine" or "homography".
-        features: of each image, the strongest; 0 for all.
-        ratio: a match counts when the second best is further than the best by this factor (Lowe's test).
-        threshold: pixels of the moving image within which a match agrees.
+        features: the largest number of features of each image, strongest first; 0 for all.
+        ratio: a match counts if its distance is below `ratio` times that of the second best (Lowe's test).
+        threshold: largest error of an inlier, in pixels of the moving image.
 
     Raises:
-        InputError: images that are not 2-D, an unknown option or one that cannot be used, or OpenCV is not installed.
+        InputError: images that are not 2-D, an unknown or invalid option, or OpenCV is not installed.
     """
     only("sift", problem, 2)
     estimator = ESTIMATORS[known("motion of sift", motion, ESTIMATORS)]
@@ -83,7 +83,7 @@ def sift(problem: Problem, motion: str = "affine", features: int = 0, ratio: flo
     images = [_bytes(pixels) for pixels in problem.grays()]
 
     def run(seed: int) -> np.ndarray:
-        # without the precise upscaling keypoints lie half a small pixel off, by more the coarser they are
+        # without precise upscaling, keypoints are off by half a pixel of their octave, so more on coarse octaves
         detector = cv2.SIFT_create(nfeatures=features, enable_precise_upscale=True)
         (corners, of_fixed), (others, of_moving) = (detector.detectAndCompute(image, None) for image in images)
         found = None
@@ -102,7 +102,7 @@ def sift(problem: Problem, motion: str = "affine", features: int = 0, ratio: flo
 
 
 def _bytes(pixels: np.ndarray) -> np.ndarray:
-    """8 bits between robust limits, which is what SIFT takes."""
+    """Convert to 8 bits between robust limits, as SIFT needs."""
     low, high = np.percentile(pixels, LIMITS)
     if high <= low:
         low, high = float(pixels.min()), float(pixels.max())
@@ -110,17 +110,17 @@ def _bytes(pixels: np.ndarray) -> np.ndarray:
 
 
 def _halved(cv2: Any, image: np.ndarray, times: int) -> np.ndarray:
-    """`image` with sides of 1 / 2**times, each pixel the mean of those it covers."""
+    """`image` with its sides divided by 2**times; each pixel is the mean of the pixels that it covers."""
     size = [max(1, length >> times) for length in image.shape[::-1]]
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA) if times else image
 
 
 def _small_from_full(full: np.ndarray, small: np.ndarray) -> np.ndarray:
-    """Pixels to those of the halved image: borders on borders. shape: (3, 3)"""
+    """small_from_full in pixels; the borders of both images coincide. shape: (3, 3)"""
     x, y = np.array(small.shape[::-1]) / full.shape[::-1]
     return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
 
 
 def _square(warp: np.ndarray) -> np.ndarray:
-    """(2, 3) or (3, 3) as (3, 3), float64."""
+    """Convert (2, 3) or (3, 3) to (3, 3), float64."""
     return np.vstack([warp, [0, 0, 1]]) if len(warp) == 2 else np.array(warp, float)

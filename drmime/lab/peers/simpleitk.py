@@ -1,4 +1,4 @@
-"""SimpleITK's registration framework, version 4 of ITK's: four metrics, four groups, one gradient descent."""
+"""SimpleITK's registration framework (version 4 of ITK's): four metrics, four groups, gradient descent."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,9 +9,9 @@ from drmime.errors import number, whole
 from drmime.lab.peers.base import GROUPS, Problem, Run, capped, counts, listed, package, probed
 from drmime.registry import known
 
-FEWEST = 500  # points of a level, where it has that many
+MIN_POINTS = 500  # points; smallest sample of a level, if it has that many pixels
 
-METRICS: dict[str, Callable[[Any, int], None]] = {  # of a registration method and the number of bins
+METRICS: dict[str, Callable[[Any, int], None]] = {  # arguments: a registration method and the number of bins
     "mse": lambda method, bins: method.SetMetricAsMeanSquares(),
     "ncc": lambda method, bins: method.SetMetricAsCorrelation(),
     "mattes": lambda method, bins: method.SetMetricAsMattesMutualInformation(bins),
@@ -30,23 +30,23 @@ def simpleitk(
     bins: int = 32,
     rate: float = 0.5,
 ) -> Run:
-    """A regular-step gradient descent from coarse to fine, 2-D or 3-D, on gray.
+    """Regular-step gradient descent from coarse to fine, 2-D or 3-D, on gray images.
 
     SimpleITK (Lowekamp et al. 2013, DOI 10.3389/fninf.2013.00045), ITK's metrics of version 4 (Avants et al. 2014,
-    DOI 10.3389/fninf.2014.00044). The transform turns about the middle of the fixed image and is followed by the start.
+    DOI 10.3389/fninf.2014.00044). The transform is centred on the fixed image and followed by the start.
 
     Args:
         metric: "mse", "ncc" (correlation), "mattes" or "jhmi" (mutual information by a joint histogram).
         group: "translation", "rigid", "similarity" or "affine".
-        shrink: factor of each level, coarse first; less where a side would fall under 16 pixels.
-        smoothing: standard deviation of each level's blur, in pixels; less in proportion where a factor is.
-        iterations: at most, on each level.
-        sampling: share of the pixels, drawn at random, but at least 500 a level where it has them; 1 for all.
-        bins: of the histogram of "mattes" and "jhmi".
-        rate: first step of each level, in pixels of the coarsest; each step that turns back shortens those after it to 0.7.
+        shrink: shrink factor of each level, coarse first; reduced if a side would have less than 16 pixels.
+        smoothing: standard deviation of the blur of each level, in pixels; reduced in proportion to its factor.
+        iterations: the largest number on each level.
+        sampling: share of the pixels, drawn at random, but at least 500 per level if it has as many; 1 for all.
+        bins: bins of the histogram of "mattes" and "jhmi".
+        rate: first step of each level, in pixels of the coarsest; each reversal of direction multiplies later steps by 0.7.
 
     Raises:
-        InputError: an unknown option or one that cannot be used, or SimpleITK is not installed.
+        InputError: an unknown or invalid option, or SimpleITK is not installed.
     """
     known("metric of simpleitk", metric, METRICS)
     known("group of simpleitk", group, GROUPS)
@@ -64,7 +64,7 @@ def simpleitk(
         METRICS[metric](method, bins)
         if min(shares) < 1:
             method.SetMetricSamplingStrategy(method.RANDOM)
-            method.SetMetricSamplingPercentagePerLevel(shares, seed + 1)  # 0 would be the clock
+            method.SetMetricSamplingPercentagePerLevel(shares, seed + 1)  # with 0 SimpleITK takes the clock as seed
         method.SetInterpolator(sitk.sitkLinear)
         method.SetShrinkFactorsPerLevel(factors)
         method.SetSmoothingSigmasPerLevel(sigmas)
@@ -80,14 +80,14 @@ def simpleitk(
 
 
 def _images(sitk: Any, problem: Problem) -> list[Any]:
-    """Both images in the fixed one's world: the start is in the moving one's geometry, where it is the identity.
+    """Both images in the fixed image's world: the start is applied to the geometry of the moving image.
 
-    As a moving initial transform it would spoil ITK's estimate of the parameters' scales.
+    Given as a moving initial transform, it would disturb ITK's estimation of the scales of the parameters.
     """
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(problem.threads)
     fixed, moving = (sitk.GetImageFromArray(pixels) for pixels in problem.grays())
     sides, world = problem.pixel_sides, np.linalg.inv(problem.world_start)
-    axes = world[:-1, :-1] * sides[1]  # a step along each axis of the moving image. columns
+    axes = world[:-1, :-1] * sides[1]  # columns: one step along each axis of the moving image
     lengths = np.linalg.norm(axes, axis=0)
     fixed.SetSpacing(sides[0].tolist())
     moving.SetOrigin(world[:-1, -1].tolist())
@@ -97,7 +97,7 @@ def _images(sitk: Any, problem: Problem) -> list[Any]:
 
 
 def _transform(sitk: Any, group: str, problem: Problem) -> Any:
-    """The identity of `group`, with the middle of the fixed image as its centre."""
+    """The identity of `group`, centred on the fixed image."""
     ndim = problem.ndim
     kinds = {"translation": "TranslationTransform", "affine": "AffineTransform"}
     if group in kinds:
@@ -110,5 +110,5 @@ def _transform(sitk: Any, group: str, problem: Problem) -> Any:
 
 
 def _shares(sampling: float, factors: Sequence[int], problem: Problem) -> list[float]:
-    """Of the pixels of each level: `sampling`, or more where that would be fewer than `FEWEST`."""
-    return [min(1.0, max(sampling, FEWEST / float(np.prod(problem.sides[0] // factor)))) for factor in factors]
+    """The sampled share of the pixels of each level: `sampling`, or more if that is fewer than `MIN_POINTS` points."""
+    return [min(1.0, max(sampling, MIN_POINTS / float(np.prod(problem.sides[0] // factor)))) for factor in factors]

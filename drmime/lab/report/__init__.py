@@ -1,4 +1,4 @@
-"""What a run's folder holds, as tables and a page. They can be made at any time, of however many rows there are."""
+"""Reports: tables and an HTML page from the rows in a run's folder, which may be incomplete."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ __all__ = ["write"]
 
 
 def write(folder: Path) -> tuple[str, int, list[str]]:
-    """Write tables and page below `folder`. -> the summary in Markdown, how many runs failed, why rows cannot be read
+    """Write tables and page to `folder`. -> the summary in Markdown, the number of failed runs, why rows cannot be read
 
     Raises:
-        InputError: the folder holds no run, or cannot be written.
+        InputError: the folder holds no run or cannot be written.
     """
     found = results(folder)
     rows, methods, judging = found.rows, found.methods, found.report

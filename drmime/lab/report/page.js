@@ -12,7 +12,7 @@ function digits(value) {
   return size >= 1e5 || size < 1e-4 ? value.toExponential(2) : value.toFixed(size >= 100 ? 1 : size >= 1 ? 2 : size >= 0.1 ? 3 : 4);
 }
 
-// The table of all runs. Lines are made once; sorting and filtering only choose and order them.
+// The table of all runs. Lines are created once; sorting and filtering only select and reorder them.
 const headers = [...element("runs").tHead.rows[0].cells];
 const body = element("runs").tBodies[0];
 const filters = [...document.querySelectorAll("[data-filter]")];
@@ -46,7 +46,7 @@ function prepare(row, number) {
   row.line.addEventListener("focus", () => reachable(row));
 }
 
-// One line at a time is on the way of the Tab key; the arrow keys go on from there.
+// Only one line at a time is reachable with the Tab key; the arrow keys move to the others.
 function reachable(row) {
   body.querySelector("[tabindex='0']")?.setAttribute("tabindex", -1);
   row?.line.setAttribute("tabindex", 0);
@@ -151,7 +151,7 @@ function showPictures() {
   drawLandmarks();
 }
 
-// Landmarks come as shares of the picture: (0, 0) is its upper left corner, (1, 1) its lower right one.
+// Landmarks are given in shares of the picture: (0, 0) is its upper left corner, (1, 1) its lower right corner.
 function drawLandmarks() {
   const image = under.naturalWidth ? under : over;
   const [width, height] = [image.naturalWidth || 1, image.naturalHeight || 1];
@@ -219,7 +219,7 @@ for (const kind of ["pointerdown", "pointermove"]) {
 }
 viewer.addEventListener("keydown", (event) => {
   const by = { ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1 }[event.key];
-  if (!by || event.target.matches("select, input")) return; // these have arrows of their own
+  if (!by || event.target.matches("select, input")) return; // these use the arrow keys themselves
   event.preventDefault();
   step(by);
 });
@@ -258,7 +258,7 @@ function plot(curves) {
   return [make("h3", "Similarity by step"), drawing, key];
 }
 
-// Values onto pixels from `start` to `end`, with round values in between as ticks.
+// Map values to pixels from `start` to `end`, with ticks at round values.
 function scale(values, start, end) {
   let [least, most] = [Math.min(...values), Math.max(...values)];
   if (least === most) [least, most] = [least - 0.5, most + 0.5];

@@ -1,7 +1,7 @@
-"""Rows to one page that a browser opens from anywhere: tables, plots, and every pair under a slider.
+"""The report as one HTML page: tables, plots, and a viewer that compares the images of every run.
 
-All of it lies in one file without any address of another. The page is text and SVG; what a single run needs (pictures,
-landmarks, curves, settings) is there as data that the page's script reads when the run is opened.
+The page is one file that refers to no other. It is text and SVG; the pictures, landmarks, curves and settings of each run are
+stored as data, which the script of the page reads when the run is opened.
 """
 
 import base64
@@ -20,46 +20,46 @@ from drmime.lab.report.tables import MEASURES, best, domains, ordered, printed, 
 
 HERE = Path(__file__).parent
 TYPES = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
-DIGITS = 5  # of curves and landmarks, finer than a screen
+DIGITS = 5  # significant digits of curves and landmarks; finer than a screen
 
 
 @dataclass(frozen=True)
 class Column:
     """A column of the table of all runs."""
 
-    key: str  # of the script's data; of a score, `Row.scores` has it under this name
+    key: str  # key in the script's data; for a score, its name in `Row.scores`
     label: str
     hint: str
     number: bool = False
 
 
 COLUMNS = (
-    Column("status", "Status", "aligned: a median rTRE below the threshold; unknown: no landmarks to tell by"),
+    Column("status", "Status", "aligned: median rTRE below the threshold; unknown: no landmarks"),
     Column("pair", "Pair", "the two images"),
-    Column("method", "Method", "what aligned them"),
-    Column("seed", "Seed", "of every random number", number=True),
-    Column("domain", "Domain", "kind of images"),
+    Column("method", "Method", "the registration method"),
+    Column("seed", "Seed", "the seed of random numbers", number=True),
+    Column("domain", "Domain", "the kind of images"),
     Column("rtre_median", "Median rTRE", "median landmark error as a share of the moving image's diagonal", number=True),
     Column("naed", "NAED", "mean landmark error where every side of the image is 1", number=True),
     Column("tre_median", "Median TRE", "median landmark error in units of the moving image's spacing", number=True),
-    Column("dice", "Dice", "overlap of label maps, mean over labels", number=True),
-    Column("seconds", "Seconds", "of the registration alone", number=True),
+    Column("dice", "Dice", "Dice overlap of label maps, mean over labels", number=True),
+    Column("seconds", "Seconds", "time of the registration alone", number=True),
     Column("remark", "Remark", "the error, or why the run ended and what it noted"),
 )
 SCORES = tuple(column.key for column in COLUMNS if column.number and column.key != "seed")
 OVERVIEW = (
     "Summary",
     "One line per method. NAED is the mean landmark error where every side of the image is 1; rTRE is the landmark error as a "
-    "share of the moving image's diagonal; a run is aligned if the median rTRE of its landmarks is below {threshold:g}; a "
-    "failed run is not. Intervals are bootstrapped; the best of a column is bold.{compared}",
+    "share of the moving image's diagonal; a run is aligned if the median rTRE of its landmarks is below {threshold:g}; failed "
+    "runs count as not aligned. Intervals are bootstrapped; the best value of a column is bold.{compared}",
 )
 COMPARED = " Differences and p-values are of {measure} against {reference}, pair by pair, each the mean over its seeds."
 BY_DOMAIN = ("Aligned by domain", "Runs whose median rTRE is below {threshold:g}, of all runs on pairs with landmarks.")
 BOXES = (
-    "Median rTRE of every run. The box holds the middle half, the line in it is the median, whiskers reach to the last run "
-    "within one and a half boxes; failed runs are in no box and counted beside it."
+    "Median rTRE of every run. Boxes span the quartiles, with a line at the median; whiskers reach to the last run within 1.5 "
+    "times the interquartile range. Failed runs are not in the boxes; their number is given beside them."
 )
-TIMES = "Time against error: a small mark for every run, a large one where a method's two medians meet."
+TIMES = "Time against error: a small mark for every run, a large mark at the medians of each method."
 
 
 def write(
@@ -68,14 +68,14 @@ def write(
     """Write `folder`/report.html and return its path. The same rows, in any order, give the same bytes.
 
     Args:
-        rows: whose pictures are files below `folder`; a picture that is not there is left out.
-        title: the page's heading.
+        rows: their pictures are files below `folder`; missing pictures are omitted.
+        title: the heading of the page.
         reference: the method that the others are compared with, or None.
         threshold: a run is aligned if the median rTRE of its landmarks is below it.
-        methods: their order; others follow by name.
+        methods: the order of methods; others follow by name.
 
     Raises:
-        InputError: a package is missing, no row is of the method `reference`, or the place cannot be written.
+        InputError: a package is missing, no row is of the method `reference`, or the page cannot be written.
     """
     html = _page(ordered(rows, methods), folder, title, reference, threshold, methods)
     path = folder / "report.html"
@@ -93,13 +93,13 @@ def _page(rows: list[Row], folder: Path, title: str, reference: str | None, thre
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     groups = plots.by_method(rows)
     lines = [_line(row, threshold) for row in rows]
-    pictures: dict[str, int] = {}  # text of a picture: its number; methods share the fixed one
+    pictures: dict[str, int] = {}  # data URI of a picture: its number; methods share the fixed picture
     return environment.get_template("page.html").render(
         title=title,
         facts=_facts(rows),
         tables=_tables(rows, reference, threshold, methods),
         plots=[
-            (caption, Markup(plot))  # noqa: S704 - drawn here, names in it are escaped
+            (caption, Markup(plot))  # noqa: S704 - drawn here, with names escaped
             for caption, plot in ((BOXES, plots.boxes(groups, threshold)), (TIMES, plots.times(groups, threshold)))
             if plot
         ],
@@ -107,14 +107,14 @@ def _page(rows: list[Row], folder: Path, title: str, reference: str | None, thre
         columns=[column for column in COLUMNS if any(line[column.key] not in (None, "") for line in lines)],
         rows=lines,
         details=[_details(row, folder, pictures) for row in rows],
-        pictures=pictures,  # filled by the line above
+        pictures=pictures,  # filled by `_details` above
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - a file of this package
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),  # noqa: S704 - likewise
     )
 
 
 def _facts(rows: Sequence[Row]) -> dict[str, str]:
-    """What holds for all rows, in words."""
+    """Facts on all rows, as texts by name."""
     versions: dict[str, set[str]] = {}
     for row in rows:
         for name, version in row.versions.items():
@@ -130,8 +130,8 @@ def _facts(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _tables(rows: Sequence[Row], reference: str | None, threshold: float, methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Every table that has lines, as the template takes it: heading, remark, columns, and lines of texts, each with a flag
-    that says whether it is the best of its column."""
+    """All tables that have lines, for the template: heading, remark, columns, and lines of texts, each with a flag whether it
+    is the best of its column."""
     overview = summary(rows, reference, threshold, methods)
     titles, *texts = (list(map(_on_two_lines, line)) for line in printed(overview))
     by_domain = domains(rows, threshold, methods)
@@ -153,12 +153,12 @@ def _tables(rows: Sequence[Row], reference: str | None, threshold: float, method
 
 
 def _on_two_lines(text: str) -> str:
-    """A mean above its deviation or interval, so that the table is no wider than a screen."""
+    """Break the line between a mean and its deviation or interval, to keep the table narrow."""
     return text.replace(" [", "\n[").replace(" ±", "\n±")
 
 
 def _line(row: Row, threshold: float) -> dict[str, Any]:
-    """A row in the table of all runs."""
+    """The line of a row in the table of all runs."""
     return {
         "status": status(row, threshold),
         "pair": row.pair,
@@ -171,7 +171,7 @@ def _line(row: Row, threshold: float) -> dict[str, Any]:
 
 
 def status(row: Row, threshold: float) -> str:
-    """One word on a run: failed, aligned, not aligned, or unknown where no landmarks tell."""
+    """The status of a run: failed, aligned, not aligned, or unknown without landmarks."""
     if row.error:
         return "failed"
     if "rtre_median" not in row.scores:
@@ -180,7 +180,7 @@ def status(row: Row, threshold: float) -> str:
 
 
 def _details(row: Row, folder: Path, pictures: dict[str, int]) -> dict[str, Any]:
-    """What the viewer shows of a row; its pictures are added to `pictures`, if they are not there yet."""
+    """The data of a row for the viewer; new pictures are added to `pictures`."""
     found = {name: _picture(folder, str(file)) for name, file in row.pictures.items()}
     return {
         "error": row.error,
@@ -195,19 +195,19 @@ def _details(row: Row, folder: Path, pictures: dict[str, int]) -> dict[str, Any]
 
 
 def _picture(folder: Path, file: str) -> str:
-    """A picture as a data URI; "" where none of that name lies below `folder`."""
+    """A picture as a data URI; "" if there is none of that name below `folder`."""
     try:
         path = (folder / file).resolve()
         if path.suffix.lower() not in TYPES or not path.is_relative_to(folder.resolve()):
             return ""
         data = base64.b64encode(path.read_bytes()).decode("ascii")
-    except (OSError, ValueError):  # not there, or not a name
+    except (OSError, ValueError):  # the file does not exist, or its name is invalid
         return ""
     return f"data:image/{TYPES[path.suffix.lower()]};base64,{data}"
 
 
 def _plain(value: Any, digits: int | None = None) -> Any:
-    """A value as JSON holds it: an infinite number is the word that JavaScript reads as one, what is no number is None."""
+    """Convert a value for JSON: infinity becomes the text that JavaScript's Number() reads, NaN becomes None."""
     if isinstance(value, Mapping):
         return {str(name): _plain(item, digits) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

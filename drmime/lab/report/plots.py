@@ -1,7 +1,7 @@
-"""Errors as pictures: one SVG each, to stand inside a page that decides about background and ink.
+"""Plots of errors as SVG, for a page that sets background and text colour.
 
-Colours are those of Okabe and Ito, which stay apart for the colour-blind (https://jfly.uni-koeln.de/color/); every method has a
-marker of its own as well. The same rows give the same bytes.
+Colours are those of Okabe and Ito, which colour-blind people can distinguish (https://jfly.uni-koeln.de/color/); methods also
+differ by marker. The same rows give the same bytes.
 """
 
 import io
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
-MARKERS = "osD^vPX*"  # as many as not to have a factor in common with the colours: 56 pairs of both
-INK = "#010203"  # stands for the page's own text colour
-SMALLEST = 1e-6  # an error of zero has no place on a logarithmic axis
-WIDTH = 5.5  # inches of 72 units
+MARKERS = "osD^vPX*"  # 8, coprime to the 7 colours: 56 different pairs
+INK = "#010203"  # placeholder for the text colour of the page
+MIN_ERROR = 1e-6  # smaller errors are drawn here, since a logarithmic axis has no zero
+WIDTH = 5.5  # inches of 72 SVG units
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "drmime",  # else ids are drawn anew each time
-    "text.parse_math": False,  # a "$" in a name is a "$"
+    "svg.hashsalt": "drmime",  # so that ids are the same each time
+    "text.parse_math": False,  # "$" in a name does not start a formula
     "font.family": "sans-serif",
     "font.size": 10,
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
@@ -42,15 +42,15 @@ SETTINGS: dict[Any, Any] = {
 
 
 def by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """The rows of each method; methods in order of first appearance."""
+    """Rows by method, in order of first appearance."""
     return grouped(rows, lambda row: row.method)
 
 
 def boxes(groups: Mapping[str, Sequence[Row]], threshold: float) -> str:
     """A box plot of the median rTRE of every method's rows, on a logarithmic axis, with the `threshold` as a line. -> SVG
 
-    Beside each box stands how many runs it holds, and how many failed or have no finite error, which are in no box. "" if
-    there is no error at all.
+    Beside each box are the number of its runs and the number of runs that failed or have no finite error, which are not in
+    the box. "" if there is no finite error.
 
     Raises:
         InputError: matplotlib is missing.
@@ -102,9 +102,9 @@ def boxes(groups: Mapping[str, Sequence[Row]], threshold: float) -> str:
 
 
 def times(groups: Mapping[str, Sequence[Row]], threshold: float) -> str:
-    """Seconds against median rTRE, both logarithmic: a faint mark for every run, a large one at each method's medians. -> SVG
+    """Seconds against median rTRE, both logarithmic: a faint mark for each run, a large one at each method's medians. -> SVG
 
-    Runs without time or finite error are left out; "" if none is left.
+    Runs without time or finite error are omitted; "" if none is left.
 
     Raises:
         InputError: matplotlib is missing.
@@ -139,7 +139,7 @@ def times(groups: Mapping[str, Sequence[Row]], threshold: float) -> str:
 
 
 def _plain_ticks(axis: "Axis") -> None:
-    """Plain numbers at the ticks of a logarithmic axis: one a decade, or three where it spans few of them."""
+    """Plain numbers at the ticks of a logarithmic axis: one per decade, or three if it spans few decades."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()
@@ -155,7 +155,7 @@ def _svg(draw: Callable[["Axes"], None], height: float) -> str:
     except ImportError as error:
         raise InputError("the report's plots need matplotlib: pip install 'drmime[report]'") from error
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # letters of any script: the browser has them
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # matplotlib's font lacks some scripts; browsers do not
         figure = Figure(figsize=(WIDTH, height))
         draw(figure.subplots())
         page = io.StringIO()
@@ -169,13 +169,13 @@ def _svg(draw: Callable[["Axes"], None], height: float) -> str:
         )
     svg = page.getvalue()
     svg = svg[svg.index("<svg") :]
-    # within a page the namespaces are known, and the names of parts would be there once for each plot
+    # HTML needs no namespaces, and the ids of parts would occur once for each plot
     svg = re.sub(r' (?:xmlns(?::xlink)?="[^"]*"|id="[a-z0-9]+_\d+")', "", svg)
     return svg.replace(INK, "currentColor")
 
 
 def _error(row: Row) -> float:
-    return max(row.scores["rtre_median"], SMALLEST)
+    return max(row.scores["rtre_median"], MIN_ERROR)
 
 
 def _finite(row: Row) -> bool:

@@ -1,6 +1,6 @@
-"""Rows to numbers: one line per method, and one per domain.
+"""Summary tables of rows: one line per method, and one per domain.
 
-Rows are sorted before anything is computed, so that the same rows in any order give the same table, to the last bit.
+Rows are sorted before anything is computed, so that the same rows in any order give exactly the same table.
 """
 
 import math
@@ -26,42 +26,42 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Table:
-    """Lines of values under the names of their columns; None where a line has no value."""
+    """Column names and lines of values; None if a line has no value."""
 
     columns: tuple[str, ...]
     lines: tuple[tuple[Value, ...], ...]
 
     def records(self) -> list[dict[str, Value]]:
-        """The lines as dicts; for a table whose columns have different names."""
+        """The lines as dicts. Column names must be unique."""
         return [dict(zip(self.columns, line, strict=True)) for line in self.lines]
 
 
 def ordered(rows: Iterable[Row], methods: Sequence[str] = ()) -> list[Row]:
-    """Rows by method (in the order of `methods`, the others behind them by name), pair and seed."""
+    """Rows sorted by method (in the order of `methods`, then by name), pair and seed."""
     place = {method: index for index, method in enumerate(methods)}
     return sorted(rows, key=lambda row: (place.get(row.method, len(place)), row.method, row.pair, row.seed))
 
 
 def summary(rows: Iterable[Row], reference: str | None, threshold: float, methods: Sequence[str] = ()) -> Table:
-    """One line per method, in numbers; a column without a value in any line is left out.
+    """One line of numbers per method; columns without any value are omitted.
 
-    | column | what |
+    | column | meaning |
     |---|---|
-    | pairs, runs, failed | counts; a failed run has a part in no score but `aligned` |
-    | not_finite | runs with an infinite score, which has no part in means; left out where there is none |
-    | aligned | share of runs whose rtre_median is below `threshold`, among pairs with landmarks; a failed run's is not |
-    | naed_mean, naed_std | over runs; the deviation is the sample's (n - 1) |
-    | rtre_median, rtre_mean | median (infinite ones too) and mean over runs of rtre_median: ANHIR's MMrTRE and AMrTRE |
+    | pairs, runs, failed | counts; failed runs enter no score but `aligned` |
+    | not_finite | runs with an infinite score, which is excluded from means; omitted if there are none |
+    | aligned | share of runs with rtre_median below `threshold`, among pairs with landmarks; failed ones count as not below |
+    | naed_mean, naed_std | mean and sample standard deviation (n - 1) over runs |
+    | rtre_median, rtre_mean | median (with infinite ones) and mean over runs of rtre_median: ANHIR's MMrTRE and AMrTRE |
     | rtre_low, rtre_high | 95 % bootstrap interval of rtre_mean, see `evaluate.interval` |
     | robustness, dice | means over runs |
-    | seconds, memory | the median, and the largest: MB that a registration added to its process |
-    | compared, left_out | pairs compared with `reference`, each the mean over its seeds; those where either is not finite |
-    | difference, t_test_p, wilcoxon_p | `evaluate.compare` with the reference, in `measure(rows)` |
+    | seconds, memory | median time; largest memory, in MB that a registration added to its process |
+    | compared, left_out | pairs compared with `reference` by means over seeds; pairs where either mean is not finite |
+    | difference, t_test_p, wilcoxon_p | `evaluate.compare` with the reference, of `measure(rows)` |
 
-    A pair that could not be read has no landmarks: it counts as failed, and says nothing of how well a method aligns.
+    A pair that could not be read has no landmarks: it counts as failed but does not enter `aligned`.
 
     Raises:
-        InputError: there are rows, but `reference` is no method of theirs nor one of `methods`.
+        InputError: there are rows, but `reference` is neither a method of them nor in `methods`.
     """
     rows = ordered(rows, methods)
     groups = grouped(rows, lambda row: row.method)
@@ -76,20 +76,20 @@ def summary(rows: Iterable[Row], reference: str | None, threshold: float, method
         line = {"method": method, **_counts(own), **_averages(own), "aligned": success_rate(errors, threshold)}
         if reference in groups and method != reference:
             line |= _against([row for row in groups[reference] if row.pair in comparable], own, measured)
-        lines.append({name: None if value != value else value for name, value in line.items()})  # NaN is no value
-    columns = tuple(name for name in COLUMNS if name in ALWAYS or any(_tells(name, line.get(name)) for line in lines))
+        lines.append({name: None if value != value else value for name, value in line.items()})  # NaN becomes None
+    columns = tuple(name for name in COLUMNS if name in ALWAYS or any(_is_informative(name, line.get(name)) for line in lines))
     return Table(columns, tuple(tuple(line.get(name) for name in columns) for line in lines))
 
 
 def measure(rows: Iterable[Row]) -> str:
-    """The score that methods are compared in: naed, as in DRMIME's tables, or dice (its lack, 1 - dice) without any naed."""
+    """The score by which methods are compared: naed, as in DRMIME's tables, or dice (as 1 - dice) if no row has naed."""
     return "naed" if any(_value(row, "naed") is not None for row in rows) else "dice"
 
 
 def domains(rows: Iterable[Row], threshold: float, methods: Sequence[str] = ()) -> Table:
-    """Aligned runs as "k/n (p %)": a line per domain and one for all, a column per method; see `aligned` in `summary`.
+    """Aligned runs as "k/n (p %)": one line per domain and one for all, one column per method; see `aligned` in `summary`.
 
-    No lines without landmarks; None where a method has no run.
+    There are no lines without landmarks; None if a method has no run.
     """
     rows = ordered(rows, methods)
     names = tuple(grouped(rows, lambda row: row.method))
@@ -112,7 +112,7 @@ def grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Ro
 
 
 def _with_landmarks(rows: Sequence[Row]) -> set[str]:
-    """Names of the pairs with landmarks, which even a failed run knows of."""
+    """Names of the pairs with landmarks; failed runs state this too."""
     return {row.pair for row in rows if row.landmarks or any(_value(row, name) is not None for name in LANDMARKS)}
 
 
@@ -122,7 +122,7 @@ def _value(row: Row, name: str) -> float | None:
 
 
 def _error(row: Row, name: str) -> float:
-    """How far off a run is: infinitely where it failed or has no such score."""
+    """The error of a run by a score; infinite if it failed or lacks the score."""
     value = None if row.error else _value(row, name)
     if value is None:
         return math.inf
@@ -131,13 +131,13 @@ def _error(row: Row, name: str) -> float:
 
 def _counts(rows: Sequence[Row]) -> dict[str, Value]:
     done = [row for row in rows if not row.error]
-    endless = [row for row in done if any(_value(row, name) in (math.inf, -math.inf) for name in AVERAGED)]
+    infinite = [row for row in done if any(_value(row, name) in (math.inf, -math.inf) for name in AVERAGED)]
     failed = len(rows) - len(done)
-    return {"pairs": len({row.pair for row in rows}), "runs": len(rows), "failed": failed, "not_finite": len(endless)}
+    return {"pairs": len({row.pair for row in rows}), "runs": len(rows), "failed": failed, "not_finite": len(infinite)}
 
 
 def _averages(rows: Sequence[Row]) -> dict[str, Value]:
-    """NaN where there is nothing to average, infinity where numbers are too large to."""
+    """Means, medians and deviations over runs; NaN without values, infinite on overflow."""
     done = [row for row in rows if not row.error]
     values = {
         name: np.array([value for row in done if (value := _value(row, name)) is not None])
@@ -158,7 +158,7 @@ def _averages(rows: Sequence[Row]) -> dict[str, Value]:
 
 
 def _against(reference: Sequence[Row], own: Sequence[Row], measured: str) -> dict[str, Value]:
-    """Pair by pair, the mean over the seeds that both have: runs that differ by their seed alone are not independent."""
+    """Compare pairs by the mean over the seeds that both methods have: runs that differ by seed only are not independent."""
     theirs = {(row.pair, row.seed): _error(row, measured) for row in reference}
     both = grouped([row for row in own if (row.pair, row.seed) in theirs], lambda row: row.pair)
     mine = [np.mean([_error(row, measured) for row in rows]) for rows in both.values()]
@@ -169,7 +169,7 @@ def _against(reference: Sequence[Row], own: Sequence[Row], measured: str) -> dic
     }
 
 
-def _tells(name: str, value: Value) -> bool:
+def _is_informative(name: str, value: Value) -> bool:
     return value is not None and not (name in ("not_finite", "left_out") and value == 0)
 
 

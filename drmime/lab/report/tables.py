@@ -1,4 +1,4 @@
-"""Tables as people and other programs read them: CSV, Markdown and LaTeX. The same rows in any order give the same bytes."""
+"""Tables as CSV, Markdown and LaTeX. The same rows in any order give the same bytes."""
 
 import csv
 import io
@@ -26,9 +26,9 @@ LATEX = str.maketrans(
     {mark: f"\\{mark}" for mark in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
-    | {"[": "{[}", "*": "{*}"}  # which would be read as options of the line break before them
+    | {"[": "{[}", "*": "{*}"}  # LaTeX would read them as options of the line break before
 )
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet computes
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of cells that spreadsheets take for formulas
 MEASURES = {"naed": "NAED", "dice": "1 - Dice"}
 LATEX_MATH = {"±": r"\pm", "∞": r"\infty", " %": r"\,\%", " [": r"\;["}
 BOOKTABS = TableFormat(
@@ -48,10 +48,10 @@ class Column:
     """How a column of `summary` is printed."""
 
     title: str
-    form: str  # for `str.format` with the line's numbers; the first is what the column is about
-    more: str = ""  # behind it, where its numbers exist
+    form: str  # for `str.format` with the values of a line; the first is the main value
+    more: str = ""  # appended if its values exist
     best: Callable[[Iterable[float]], float] | None = None
-    least: float = -math.inf  # smaller numbers are printed as "< least"
+    least: float = -math.inf  # smaller values are printed as "< least"
 
     @property
     def about(self) -> str:
@@ -80,21 +80,21 @@ PRINTED = (
 
 
 class Number(float):
-    """A number that takes few marks however large it is."""
+    """A number that is printed in scientific notation if it is large."""
 
     def __format__(self, form: str) -> str:
         return super().__format__(".1e" if 1e6 <= abs(self) < math.inf else form)
 
 
 def printed(table: Table) -> list[list[str]]:
-    """A summary as people read it: the titles, then the texts of each method; "" where there is no value."""
+    """A summary as texts: the titles, then one line per method; "" without a value."""
     columns = [column for column in PRINTED if column.about in table.columns]
     body = [[str(line["method"]), *(_text(column, line) for column in columns)] for line in table.records()]
     return [["Method", *(column.title for column in columns)], *body]
 
 
 def best(table: Table) -> list[list[bool]]:
-    """Which texts of each method in `printed` show the best value of their column, where values differ."""
+    """Flags for the texts of `printed` that show the best value of their column; none if all texts are equal."""
     columns = [column for column in PRINTED if column.about in table.columns]
     lines = table.records()
     flags = [[False] * (1 + len(columns)) for _ in lines]
@@ -106,18 +106,18 @@ def best(table: Table) -> list[list[bool]]:
         top = column.form.format(**{column.about: column.best(values.values())})
         if len(set(shown.values())) > 1:
             for line, text in shown.items():
-                flags[line][place] = text == top  # what looks the same is as good
+                flags[line][place] = text == top  # equal texts are equally good
     return flags
 
 
 def write(rows: Iterable[Row], folder: Path, reference: str | None, threshold: float, methods: Sequence[str] = ()) -> None:
     """Write summary.csv, .md and .tex, domains.csv and rows.csv (every run with every score) into `folder`.
 
-    `summary.csv` and `rows.csv` hold numbers in full, the others rounded ones; the LaTeX table needs the package booktabs.
-    Arguments as of `summary`.
+    `summary.csv` and `rows.csv` hold full precision, the others rounded numbers; the LaTeX table needs the package booktabs.
+    Arguments are those of `summary`.
 
     Raises:
-        InputError: as `summary`; the folder cannot be written.
+        InputError: as for `summary`, or the folder cannot be written.
     """
     rows = ordered(rows, methods)
     table, shares = summary(rows, reference, threshold, methods), domains(rows, threshold, methods)
@@ -133,7 +133,7 @@ def write(rows: Iterable[Row], folder: Path, reference: str | None, threshold: f
 
 
 def markdown(table: Table) -> str:
-    """A summary as a Markdown table, the best values in bold."""
+    """A summary as a Markdown table, with the best values in bold."""
     titles, *body = printed(table)
     cells = [
         [_escaped(line[0]), *(f"**{text}**" if bold else text for text, bold in zip(line[1:], flags[1:], strict=True))]
@@ -143,7 +143,7 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A summary as a LaTeX tabular with the rules of booktabs, the best values in bold."""
+    """A summary as a LaTeX tabular with the rules of booktabs and the best values in bold."""
     titles, *body = printed(table)
     cells = [
         [_line(line[0]).translate(LATEX), *map(_formula, line[1:], flags[1:])]
@@ -184,8 +184,8 @@ def _plain(rows: Sequence[Row]) -> Table:
     lines: list[tuple[Value, ...]] = []
     for row in rows:
         numbers = [row.scores.get(name) for name in scores]
-        told = [_line(row.stop), _line("; ".join(row.notes))]
-        lines.append((row.method, row.pair, row.seed, row.domain, _line(row.error), *numbers, *told))
+        remarks = [_line(row.stop), _line("; ".join(row.notes))]
+        lines.append((row.method, row.pair, row.seed, row.domain, _line(row.error), *numbers, *remarks))
     return Table(("method", "pair", "seed", "domain", "error", *scores, "stop", "notes"), tuple(lines))
 
 
@@ -196,7 +196,7 @@ def _csv(table: Table) -> str:
 
 
 def _cell(value: Value) -> Value:
-    """Text that a spreadsheet would take for a formula, with a quote before it, which has it shown as text."""
+    """Prefix text that a spreadsheet would take for a formula with a quote, so that it is shown as text."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
@@ -224,5 +224,5 @@ def _escaped(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    """`text` on one line, with nothing in it that cannot be printed."""
+    """`text` on one line, with unprintable characters replaced by spaces."""
     return " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())

@@ -21,19 +21,19 @@ from drmime.image.image import Image
 from drmime.image.orientation import components, orientation, turned
 from drmime.start.propose.poses import good_length
 
-LEAST_VARIANCE = 1e-3  # of a map's largest: below, too little structure meets for a score
+LEAST_VARIANCE = 1e-3  # of a map's largest variance: with less, too little structure overlaps for a score
 NODES = 2**16  # of the midpoint rule for integrals over the angle
 
 
 class GradientAngle:
-    """How far gradients agree at every shift beyond chance, in standard deviations of chance."""
+    """Agreement of gradient directions beyond chance at every shift, in standard deviations under chance."""
 
     def __init__(self, degree: int = 1, width: float = 1.0, noise: float = 0.1) -> None:
         """
         Args:
-            degree: of the polynomial; above 1 in two dimensions only.
-            width: of the derivatives, in pixels of the search.
-            noise: of the gradients, as a share of their mean square.
+            degree: degree of the polynomial; above 1 in two dimensions only.
+            width: width of the derivatives, in pixels of the search.
+            noise: noise of the gradients, as a share of their mean square.
 
         Raises:
             InputError: a number out of its range.
@@ -49,10 +49,10 @@ class GradientAngle:
         return turned(moving, jacobian)
 
     def begin(self, fixed: Image, moving: Image, shape: Sequence[int], least_overlap: float = 0.35) -> None:
-        """Transform the fixed image, B = 1; turned moving images of `shape` will follow.
+        """Transform the fixed image, B = 1, for later calls of `maps` with moving images on canvases of `shape`.
 
-        Shifts of less overlap fall upon one another: the FFT has room for half the moving canvas beside the fixed image, for
-        as much of it as `least_overlap` of the smaller one leaves outside, and for the canvas as a whole.
+        Shifts with less overlap than `least_overlap` (of the smaller image) may alias: the FFT is long enough for half the
+        moving canvas beside the fixed image, for the part of it that this overlap leaves outside, and for the whole canvas.
         """
         if self.degree > 1 and fixed.grid.ndim != 2:
             raise InputError(f"degree: expected 1 in three dimensions, got {self.degree}")
@@ -71,7 +71,7 @@ class GradientAngle:
         )  # so maps start at `first`
 
     def maps(self, moving: Image) -> tuple[Tensor, Tensor]:
-        """Turned moving images (P, m, *shape) -> score and overlap in pixels at shifts from `first` on, (P, *lengths) each."""
+        """Rotated moving images (P, m, *shape) -> score and overlap in pixels at shifts from `first` on, (P, *lengths) each."""
         axes = tuple(range(2, moving.grid.ndim + 2))
         product = torch.fft.rfftn(self._parts(moving), self.lengths, axes).conj_physical_().mul_(self.spectra)
         product[:, -3] += product[:, :-3].sum(1)
@@ -82,11 +82,11 @@ class GradientAngle:
         return score, overlap.round_()
 
     def _components(self, image: Image) -> int:
-        """Of a tensor without trace."""
+        """The number of components of a trace-free tensor."""
         return components(image.grid.ndim) - 1
 
     def _parts(self, image: Image) -> Tensor:
-        """The trace-free components, to each power, the squared size and the mask. (P, parts + 2, *shape)"""
+        """The trace-free components for each multiple of the angle, their squared norm, and the mask. (P, parts + 2, *shape)"""
         parts = image.data[:, :-1]
         size = parts.square().sum(1, keepdim=True)
         mask = torch.ones_like(size) if image.mask is None else image.mask
@@ -94,7 +94,7 @@ class GradientAngle:
 
 
 def powers(parts: Tensor, degree: int) -> list[Tensor]:
-    """Double-angle fields (P, 2, …) of which the 1st, 2nd, … has that multiple of the angle; all of the same size."""
+    """Fields (P, 2, …): the first is `parts`, the k-th has k times its angle and the same norm."""
     made = [parts]
     if degree > 1:
         field = torch.complex(parts[:, 0], parts[:, 1])
@@ -114,7 +114,7 @@ def coefficients(degree: int) -> np.ndarray:
     the right angle, where f is 0 too.
     """
     if degree == 1:
-        return np.array([math.log(2)])  # the largest of which p is nowhere negative, and Newton's steps only creep up to it
+        return np.array([math.log(2)])  # largest value with p non-negative; Newton's steps approach it slowly
     angle = (np.arange(NODES) + 0.5) * (2 * np.pi / NODES)  # 2α
     f = -np.log(np.sin(angle / 2))
     waves = np.cos(np.arange(1, degree + 1)[:, None] * angle)

@@ -1,4 +1,4 @@
-"""What proposers that search share: images on working grids, gray or as they are, and mass."""
+"""Functions that proposers share: images on working grids, peaks of score maps, comparison of matrices, and mass."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid, possible_levels
 
 Proposer = Callable[[Image, Image], Tensor]  # fixed and moving, B = 1, to matrices (K, D+1, D+1), the best first
-THIN = 8  # pixels along an axis, of which pixels of one length leave fewer where slices are few
+THIN = 8  # least pixels along an axis of a reduced image; along a shorter axis, such as of few slices, pixels are shorter
 
 
 def directions(grid: Grid) -> Tensor:
@@ -21,7 +21,7 @@ def directions(grid: Grid) -> Tensor:
 
 
 def working_spacing(fixed: Image, moving: Image, side: int) -> float:
-    """The world length of a working pixel with which the longer of all sides has `side` pixels, never finer than both."""
+    """World length of a working pixel: the longest of all sides has `side` pixels, unless no image has so fine a spacing."""
     longest = max(float(image.grid.extent.max()) for image in (fixed, moving))
     return max(longest / side, min(float(image.grid.spacing.min()) for image in (fixed, moving)))
 
@@ -29,9 +29,9 @@ def working_spacing(fixed: Image, moving: Image, side: int) -> float:
 def gray(image: Image, spacing: float, axes: Tensor | None = None) -> Image:
     """The mean over channels on a grid of cubic pixels of length `spacing`, float32 on the CPU, with a mask always.
 
-    The new grid has the middle of the old one and covers it. Its axes are those of the image or, where they differ, the
-    columns of `axes` (D, D), orthonormal world directions. Finer images are averaged with a triangular filter as wide as
-    two new pixels; what the mask covers is left out. Pixels with nothing under them hold the mean of all others.
+    The new grid has the centre of the old one and covers it. Its axes are those of the image or the columns of `axes` (D, D),
+    orthonormal world directions. Finer images are averaged with a triangular filter as wide as two new pixels, over the pixels
+    inside the mask. New pixels without any of these hold the mean of all others.
     """
     data = image.data.detach().mean(1, keepdim=True).float().cpu()
     mask = torch.ones_like(data) if image.mask is None else image.mask.float().cpu()
@@ -49,14 +49,14 @@ def gray(image: Image, spacing: float, axes: Tensor | None = None) -> Image:
 
 
 def pyramid(image: Image) -> Pyramid:
-    """All the levels that `image` has."""
+    """The pyramid of `image` with all levels that its size allows."""
     return Pyramid.of(image, possible_levels(image.grid))
 
 
 def reduced(levels: Pyramid, spacing: float) -> Image:
-    """An image on a grid of pixels of world length `spacing` that has its axes and covers it; B = 1.
+    """The image of a pyramid, B = 1, on a grid with pixels of world length `spacing`, with its axes, that covers it.
 
-    Along an axis that would have fewer than `THIN` of them they are shorter, down to those of the image.
+    Along an axis that would have fewer than `THIN` pixels they are shorter, down to those of the image.
     """
     image = levels.levels[0]
     shorter = torch.maximum(image.grid.extent / THIN, image.grid.spacing).clamp(max=spacing)
@@ -73,7 +73,7 @@ def reduced(levels: Pyramid, spacing: float) -> Image:
 
 
 def _triangles(length: int, factor: float) -> Tensor:
-    """Weights of `length` old pixels in each new one that is `factor` times as long; rows sum to 1. shape: (new, old)"""
+    """Weights of `length` old pixels in each new pixel, which is `factor` times as long; rows sum to 1. shape: (new, old)"""
     count = max(1, math.ceil(length / factor - 1e-6))
     middles = (length - 1) / 2 + factor * (torch.arange(count, dtype=torch.float64) - (count - 1) / 2)
     distances = (torch.arange(length) - middles.clamp(0, length - 1)[:, None]).abs()
@@ -89,13 +89,13 @@ def _along_axes(data: Tensor, weights: list[Tensor]) -> Tensor:
 
 
 def concentric(grid: Grid, axes: Tensor, shape: tuple[int, ...], spacing: float | Tensor) -> Grid:
-    """A grid of pixels of world length `spacing`, one or one for each of `axes` (as columns), that has the middle of `grid`."""
+    """A grid with the centre of `grid`, its axes the columns of `axes`, with pixels of world length `spacing` (one or D)."""
     middle = (torch.tensor(shape[::-1], dtype=torch.float64) - 1) / 2
     return Grid(shape, homogeneous(axes * spacing, grid.centre) @ translation(-middle))
 
 
 def turned(image: Image, axes: Tensor, spacing: float) -> Image:
-    """The image read on a grid of other axes and spacing that holds all of it and has its middle; as `gray` otherwise."""
+    """The image on a grid with other axes and spacing and the same centre that covers it; otherwise as `gray`."""
     reach = (axes.T @ (image.grid.corners() - image.grid.centre).T).abs().amax(1)  # half sides along the new axes
     shape = tuple(max(1, math.ceil(2 * half / spacing - 1e-6)) for half in reach.flip(0).tolist())
     grid = concentric(image.grid, axes, shape, spacing)
@@ -106,10 +106,10 @@ def turned(image: Image, axes: Tensor, spacing: float) -> Image:
 
 
 def peaks(surfaces: Tensor, count: int, apart: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The at most `count` highest places of each surface (P, *shape) that are more than `apart` from each other.
+    """At most `count` highest entries of each surface (P, *shape) that are more than `apart` entries from each other.
 
-    Returns numbers of surfaces (K,), indices (K, D) and heights (K,), on the CPU, one surface after the other, each best
-    first. What is not above 0, NaN too, is no peak.
+    Returns numbers of surfaces (K,), indices (K, D) and heights (K,), on the CPU, one surface after the other, highest first in
+    each. Values that are not above 0, and NaN, are no peaks.
     """
     shape, flat = surfaces.shape[1:], surfaces.flatten(1).nan_to_num(-1)
     reach = torch.arange(-apart, apart + 1, device=flat.device)
@@ -135,9 +135,9 @@ def stacked(matrices: Sequence[Tensor], ndim: int) -> Tensor:
 
 
 def distinct(matrices: Tensor, grid: Grid, count: int, apart: float, over: Callable[..., Tensor] = torch.mean) -> Tensor:
-    """Of matrices (K, D+1, D+1), best first, the first `count` of which none is near a better one.
+    """The first `count` of matrices (K, D+1, D+1), best first, without those near a better one.
 
-    Near: they take the corners of `grid` no more than `apart` from each other, in diagonals, `over` all corners.
+    Two are near if the corner distance (see `corner_distances`), reduced `over` all corners, is at most `apart`.
     """
     kept: list[Tensor] = []
     while len(matrices) and len(kept) < count:
@@ -147,9 +147,9 @@ def distinct(matrices: Tensor, grid: Grid, count: int, apart: float, over: Calla
 
 
 def corner_distances(matrices: Tensor, other: Tensor, grid: Grid) -> Tensor:
-    """How far matrices (..., D+1, D+1) take the corners of `grid` from where `other` does, in diagonals. (..., 2**D)
+    """Distances between the corners of `grid` under matrices (..., D+1, D+1) and under `other`. shape: (..., 2**D)
 
-    The diagonal is that of `grid` in the scale that each matrix has in its middle.
+    The unit is the diagonal of `grid`, times the scale of each matrix at the centre of `grid`.
     """
     corners = grid.corners()
     between = (apply(matrices, corners)[0] - apply(other, corners)[0]).norm(dim=-1)
@@ -158,10 +158,10 @@ def corner_distances(matrices: Tensor, other: Tensor, grid: Grid) -> Tensor:
 
 
 def mass_of(image: Image) -> Tensor:
-    """Distance of each pixel from the background, summed over channels; 0 where the mask is. shape: (B, 1, *shape)
+    """Difference of each pixel from the background, summed over channels; 0 outside the mask. shape: (B, 1, *shape)
 
-    The background is the median of the image's border, so that a dark specimen on bright ground weighs as a bright one on
-    dark ground does.
+    The background is the median of the image's border, so that a dark specimen on a bright background has the same mass as a
+    bright one on a dark background.
     """
     background = _background(image).view(*image.data.shape[:2], *[1] * image.grid.ndim)
     weight = (image.data - background).abs().sum(1, keepdim=True)
@@ -169,7 +169,7 @@ def mass_of(image: Image) -> Tensor:
 
 
 def _background(image: Image) -> Tensor:
-    """Median of each channel over the border, or over all pixels where the mask leaves none of it. shape: (B, C)"""
+    """Median of each channel over the border, or over all valid pixels if the mask excludes the border. shape: (B, C)"""
     edge = border(image.grid.shape).to(image.data.device)
     medians = []
     for number, pixels in enumerate(image.data):

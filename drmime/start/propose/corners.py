@@ -1,9 +1,10 @@
-"""Corners of an image at several scales, and what the gradients around them look like; 2-D only.
+"""Corners of an image at several scales, and descriptors of the gradients around them; 2-D only.
 
-A corner is described by how strong and how oriented the gradients around it are, on rings of Gaussian-weighted samples
-(DAISY: Tola, Lepetit and Fua 2010, doi 10.1109/TPAMI.2009.77). Orientations enter as harmonics of their angle: the even
-ones alone do not see a reversal of contrast, so two modalities have like descriptors where their edges coincide. A rotation
-by one sector shifts the samples of a ring by one and turns the phases, so the descriptors of a turned image are at hand.
+A corner is described by the strength and orientation of the gradients around it, in Gaussian-weighted samples on rings
+(DAISY: Tola, Lepetit and Fua 2010, doi 10.1109/TPAMI.2009.77). Orientations enter as harmonics of their angle. The even
+harmonics do not change when contrast is reversed, so descriptors of two modalities are similar where their edges coincide. A
+rotation by one sector shifts the samples of a ring by one and changes the phases, so the descriptors of a rotated image need
+no new image.
 """
 
 import math
@@ -20,10 +21,10 @@ from drmime.start.propose.base import gray
 
 SECTORS = 16  # samples on a ring
 RINGS = (6, 14, 24, 36)  # pixels
-LEVELS = 3  # each 1 / sqrt 2 of the one before
-SMALLEST = 24  # pixels: levels with a shorter side hold nothing to describe
-NEIGHBOURHOOD = 8.0  # pixels: the width over which gradient strength is made even
-MARGIN = 4  # pixels from the image's edge that hold no corner
+LEVELS = 3  # each smaller than the one before by 1 / sqrt 2
+SMALLEST = 24  # pixels: levels with a shorter side are not used
+NEIGHBOURHOOD = 8.0  # pixels: the width over which gradient strength is normalised
+MARGIN = 4  # pixels from the image's border in which no corner is taken
 
 
 class Level(NamedTuple):
@@ -36,7 +37,7 @@ class Level(NamedTuple):
     harmonics: tuple[int, ...]
 
     def descriptors(self, turn: int) -> Tensor:
-        """Unit vectors that describe the corners as if the image had been turned back by `turn` sectors. shape: (N, F)"""
+        """Unit vectors that describe the corners of the image rotated back by `turn` sectors. shape: (N, F)"""
         angle = turn * 2 * math.pi / SECTORS
         back = torch.tensor([complex(math.cos(h * angle), -math.sin(h * angle)) for h in self.harmonics])
         phases = torch.view_as_real(self.phases.roll(-turn, -1) * back.view(-1, 1, 1))
@@ -44,7 +45,7 @@ class Level(NamedTuple):
 
 
 def levels(image: Image, unit: float, axes: Tensor, harmonics: tuple[int, ...], count: int) -> list[Level]:
-    """Up to `count` corners of each level; the finest has pixels of length `unit`, and all have `axes` as `gray` has."""
+    """Up to `count` corners on each level; the finest has pixels of world length `unit`; `axes` as in `gray`."""
     found = []
     finest = gray(image, unit, axes)
     for spacing in (unit * 2 ** (number / 2) for number in range(LEVELS)):
@@ -59,7 +60,7 @@ def levels(image: Image, unit: float, axes: Tensor, harmonics: tuple[int, ...], 
 
 
 def _gradients(image: Image) -> tuple[Tensor, Tensor]:
-    """Strength of the gradient relative to its neighbourhood, 0 near the mask's edge, and its angle. both (1, 1, H, W)"""
+    """Gradient strength relative to its neighbourhood, 0 near the mask's edge, and angle in radians. (1, 1, H, W) each"""
     mask = torch.ones_like(image.data) if image.mask is None else image.mask
     solid = -widened(-mask, 3)
     smooth = gaussian(image.data, 1.0)
@@ -72,7 +73,7 @@ def _gradients(image: Image) -> tuple[Tensor, Tensor]:
 
 
 def _corners(strength: Tensor, angle: Tensor, count: int) -> Tensor:
-    """Pixels (x, y) where gradients of two directions meet (Shi and Tomasi 1994), spread over the image. shape: (N, 2)"""
+    """Pixels (x, y) with gradients in two directions (Shi and Tomasi 1994), spread over the image. shape: (N, 2)"""
     dx, dy = strength * angle.cos(), strength * angle.sin()
     xx, xy, yy = gaussian(torch.cat([dx * dx, dx * dy, dy * dy], 1), 2.0)[0]
     weaker = (xx + yy) / 2 - torch.hypot((xx - yy) / 2, xy)
@@ -81,17 +82,17 @@ def _corners(strength: Tensor, angle: Tensor, count: int) -> Tensor:
     inner = F.pad(torch.ones_like(weaker[MARGIN:-MARGIN, MARGIN:-MARGIN]), [MARGIN] * 4)
     y, x = torch.nonzero((peak & (weaker > 1e-4)) * inner, as_tuple=True)
     y, x = torch.stack([y, x])[:, weaker[y, x].argsort(descending=True, stable=True)]
-    side = max(16, round(math.sqrt(6 * weaker.numel() / count)))  # of cells: each gives its best, then its second best
+    side = max(16, round(math.sqrt(6 * weaker.numel() / count)))  # of the cells in which corners are ranked
     cells = (y // side) * weaker.shape[1] + x // side
     order = cells.argsort(stable=True)
-    ranks = torch.empty_like(order)
+    ranks = torch.empty_like(order)  # the best corner of every cell is taken before any second best one
     ranks[order] = torch.arange(len(order)) - torch.searchsorted(cells[order], cells[order])
     chosen = ranks.argsort(stable=True)[:count]
     return torch.stack([x[chosen], y[chosen]], 1).float()
 
 
 def _describe(strength: Tensor, angle: Tensor, points: Tensor, harmonics: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Blurred strengths and phases on rings around the points, as `Level` has them."""
+    """Blurred strengths and phases on rings around the points, as in `Level`."""
     waves = [wave for h in harmonics for wave in (torch.cos(h * angle), torch.sin(h * angle))]
     maps = strength * torch.cat([torch.ones_like(strength), *waves], 1)
     turns = torch.arange(SECTORS) * (2 * math.pi / SECTORS)

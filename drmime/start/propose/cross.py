@@ -1,9 +1,9 @@
 """Mutual information of two quantised images at every whole-pixel shift at once.
 
-How often level a of the fixed image lies on level b of the moving one is, over all shifts, one correlation of two
-indicator images, so that bins^2 products of spectra give every joint histogram exactly, marginals within the overlap
-included (Öfverstedt, Lindblad and Sladoje 2022, doi 10.1016/j.patrec.2022.05.022). Any dimension; masks; a batch of
-moving images, such as turned copies of one.
+The number of pixels with level a of the fixed image and level b of the moving one is, over all shifts, one correlation of two
+indicator images. So bins^2 products of spectra give the exact joint histogram at every shift, and the marginals within the
+overlap (Öfverstedt, Lindblad and Sladoje 2022, doi 10.1016/j.patrec.2022.05.022). Any dimension; masks; a batch of
+moving images, such as rotated copies of one.
 """
 
 import math
@@ -18,9 +18,9 @@ from drmime.image.image import Image
 from drmime.start.propose.poses import good_length
 
 SINGLE = 2**19  # pixels; up to here counts of a float32 FFT are off by less than 0.2 and round to the right integer
-CACHE = 16  # MiB; more at once leaves a processor's cache and was up to half slower
-PALETTE_PIXELS = 2**13  # enough to place some tens of colours
-PALETTE_ROUNDS = 20
+CACHE = 16  # MiB processed at once on a CPU; more does not fit its cache and was up to half slower
+PALETTE_PIXELS = 2**13  # pixels from which the palette is made: enough for some tens of colours
+PALETTE_ROUNDS = 20  # of k-means
 
 
 class CrossMI:
@@ -30,7 +30,15 @@ class CrossMI:
     _mask: Tensor  # spectrum of the fixed image's mask. shape: frequencies
 
     def __init__(self, bins: int = 16, normalised: bool = False, memory: float = 256) -> None:
-        """`bins`: levels of each image. `normalised`: Studholme's NMI, 1 to 2, instead of nats. `memory`: see `_chunks`."""
+        """
+        Args:
+            bins: levels of each image.
+            normalised: Studholme's NMI, from 1 to 2, instead of mutual information in nats.
+            memory: MiB, see `_chunks`.
+
+        Raises:
+            InputError: an option out of range.
+        """
         self.bins = whole("search bins", bins, 2, 2**15)
         self.normalised = switch("search normalised", normalised)
         self.memory = number("search memory", memory, 0)
@@ -42,9 +50,9 @@ class CrossMI:
         return moving
 
     def begin(self, fixed: Image, moving: Image, shape: Sequence[int], least_overlap: float = 0.35) -> None:
-        """Transform the fixed image, B = 1, for turned copies of `moving` on canvases of `shape`.
+        """Transform the fixed image, B = 1, for rotated copies of `moving` on canvases of `shape`.
 
-        `moving` (1, C, ...), upright, gives the levels of all copies, so that scores do not depend on what else is in a batch.
+        `moving` (1, C, ...), not rotated, defines the levels of all copies, so that scores do not depend on the batch.
         """
         moving_shape, self._reference = shape, moving
         shape = fixed.grid.shape
@@ -106,8 +114,8 @@ class CrossMI:
     def _chunks(self, device: torch.device) -> tuple[int, int]:
         """How many moving images, and how many fixed levels, are taken at once to stay within `memory` MiB.
 
-        Of each moving image bins + 6 maps are held, and of each pair of levels at work 4. What one moving image and one pair
-        need is taken in any case, and the spectra of the fixed image (bins maps) come on top.
+        Each moving image takes bins + 6 maps, and each pair of levels in progress 4. At least one moving image and one pair are
+        processed at a time, whatever the limit; the spectra of the fixed image (bins maps) are not counted.
         """
         limit = min(self.memory, CACHE) if device.type == "cpu" else self.memory
         maps = int(limit * 2**20 / (self._dtype.itemsize * math.prod(self._padded)))
@@ -137,11 +145,11 @@ def quantise(image: Image, bins: int, reference: Image | None = None) -> Tensor:
 
 
 def palette(pixels: Tensor, count: int) -> Tensor:
-    """At most `count` colours that stand for `pixels`, by k-means; the same for the same pixels. (N, C) -> (K, C)
+    """At most `count` colours that represent `pixels`, by k-means; deterministic. (N, C) -> (K, C)
 
-    It starts from groups made by cutting the most scattered one at its mean, across its principal axis, over and over
-    (PCA-Part, Su and Dy 2007, doi 10.3233/IDA-2007-11402). Quantiles along one axis as a start gave a large flat background
-    two colours and two smaller regions one between them.
+    Initial groups: the group with the largest scatter is split at its mean along its principal axis, repeatedly (PCA-Part, Su
+    and Dy 2007, doi 10.3233/IDA-2007-11402). An initialisation by quantiles along one axis gave a large flat background
+    two colours and two smaller regions one colour in common.
     """
     pixels = pixels[:: max(1, len(pixels) // PALETTE_PIXELS)]
     group = torch.zeros(len(pixels), dtype=torch.long, device=pixels.device)
@@ -149,7 +157,7 @@ def palette(pixels: Tensor, count: int) -> Tensor:
     for new in range(1, count):
         rest = pixels - colours[group]
         scatter = rest.new_zeros(new).index_add(0, group, rest.square().sum(1))
-        if scatter.max() < 1e-9 * len(pixels):  # as many groups as colours: what is left is rounding
+        if scatter.max() < 1e-9 * len(pixels):  # every group is one colour: the remaining scatter is rounding
             break
         widest = group == scatter.argmax()
         axis = torch.linalg.eigh(rest[widest].T @ rest[widest]).eigenvectors[:, -1]
@@ -161,7 +169,7 @@ def palette(pixels: Tensor, count: int) -> Tensor:
 
 
 def _means(pixels: Tensor, group: Tensor, colours: Tensor) -> Tensor:
-    """Mean of each group, and the colour it had where none is left in it. (N, C), (N,), (K, C) -> (K, C)"""
+    """Mean of each group; an empty group keeps its colour. (N, C), (N,), (K, C) -> (K, C)"""
     member = torch.nn.functional.one_hot(group, len(colours)).to(pixels)
     size = member.sum(0)[:, None]
     return torch.where(size > 0, member.T @ pixels / size.clamp(min=1), colours)

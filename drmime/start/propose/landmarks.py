@@ -1,8 +1,8 @@
 """A start from corresponding points: least squares in any group, by Levenberg-Marquardt on the group itself.
 
-A step multiplies the matrix by the exponential of a small element of the algebra, so every iterate belongs to the group
-and the derivatives at zero are written down at once (Marquardt 1963, doi 10.1137/0111030; on groups: Absil, Mahony and
-Sepulchre 2008, isbn 9780691132983, chapter 8). Starts at many rotations make a half turn as easy as none.
+A step multiplies the matrix by the exponential of a small element of the algebra, so every iterate belongs to the group and
+the derivatives at zero have a closed form (Marquardt 1963, doi 10.1137/0111030; on groups: Absil, Mahony and Sepulchre 2008,
+isbn 9780691132983, chapter 8). The iteration starts at many rotations, so that large ones are found as well.
 """
 
 import itertools
@@ -26,18 +26,18 @@ from drmime.image.io import read_landmarks
 Group = str | Sequence[str] | Mapping[str, Tensor]
 
 STEPS = 200
-ANGLES = 8  # starts in a plane
-FLAT = 1e-5  # of the largest singular value: below it points are taken to lie on a line or a plane
-SQUASHED = 1e-3  # a map that shrinks one direction that much more than another is the limit of a mirrored one
+ANGLES = 8  # initial rotations in 2-D
+FLAT = 1e-5  # of the largest singular value: smaller ones count as 0, as for points on a line or in a plane
+SQUASHED = 1e-3  # smallest to largest stretch of a map, below which the points are taken to be mirrored
 
 
 class Landmarks:
     """The map of `group` that takes the fixed points to the moving points with the least sum of squared distances.
 
     Args:
-        fixed_points, moving_points: (N, D), row i with row i, in pixels of their image, x first, 0-based, pixel centres; or
-            paths of CSV files with columns x,y[,z].
-        group: as `drmime.geometry.lie.generators` takes it.
+        fixed_points, moving_points: (N, D), row i corresponds to row i, in pixels of their image, x first, 0-based, pixel
+            centres; or paths of CSV files with columns x,y[,z].
+        group: as for `drmime.geometry.lie.generators`.
 
     Raises:
         InputError: a bad file, points not finite or not (N, 2) or (N, 3), unequal numbers, fewer than the group needs.
@@ -64,8 +64,8 @@ def fit(fixed_points: Tensor, moving_points: Tensor, group: Mapping[str, Tensor]
     """moving_from_fixed of a group that takes (N, D) world points to (N, D) world points best, by least squares.
 
     `group` is what `drmime.geometry.lie.generators` returns; they act in the frame of `grid`, the fixed grid, as in
-    `LieTransform`. The last entry is 1 (-1 where the world's origin lies behind a projective map's horizon).
-    (D+1, D+1), float64
+    `LieTransform`. The last entry is 1 (-1 if the world's origin lies behind a projective map's horizon).
+    shape: (D+1, D+1), float64
 
     Raises:
         InputError: unequal numbers of points, too few, or all on one point, line or plane; points that are mirrored.
@@ -112,7 +112,7 @@ def _check_counts(fixed_points: Tensor, moving_points: Tensor, group: Mapping[st
 
 
 def _check_spread(source: Tensor, target: Tensor, basis: Tensor) -> None:
-    """A map and its inverse are determined when every generator moves the points, each in a way of its own."""
+    """Check that the points determine a map and its inverse: the generators' displacements are linearly independent."""
     spreads = [(points - points.mean(0)).norm() for points in (source, target)]
     size = spreads[0] / spreads[1] if spreads[1] > 0 else 1.0
     identity = torch.eye(len(basis[0]), dtype=torch.float64)[None]
@@ -130,7 +130,7 @@ def _rank(matrix: Tensor) -> int:
 
 
 def _starts(source: Tensor, target: Tensor, basis: Tensor) -> Tensor:
-    """Members of the group: every coarse rotation, the scale of the spread, centroid on centroid. shape: (S, D+1, D+1)"""
+    """Initial maps in the group: coarse rotations, scale by the ratio of spreads, centroid on centroid. (S, D+1, D+1)"""
     ndim = source.shape[1]
     parts = lie.generators(["translation", "rotation", "scale"], ndim)
     parts = {
@@ -161,7 +161,7 @@ def _cube_rotations() -> Tensor:
 
 
 def _jacobian(matrices: Tensor, source: Tensor, basis: Tensor) -> Tensor:
-    """Derivatives of where `matrices @ exp(delta)` takes the points, at delta = 0: (S, n, n), (N, D) -> (S, N * D, K)"""
+    """Derivatives of the points mapped by `matrices @ exp(delta)`, at delta = 0: (S, n, n), (N, D) -> (S, N * D, K)"""
     homogeneous = torch.cat([source, torch.ones_like(source[:, :1])], 1)
     image = torch.einsum("sij,nj->sni", matrices, homogeneous)
     moved = torch.einsum("sij,kjl,nl->snik", matrices, basis, homogeneous)
@@ -178,10 +178,10 @@ def _misfit(matrices: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, T
 
 
 def _refined(matrices: Tensor, source: Tensor, target: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """Levenberg-Marquardt from every start at once: the matrices (S, D+1, D+1) it ends at, and their costs (S,)."""
+    """Levenberg-Marquardt from all initial maps at once: the final matrices (S, D+1, D+1) and their costs (S,)."""
     damping = torch.full_like(matrices[:, 0, 0], 1e-3)
     residuals, costs = _misfit(matrices, source, target)
-    least: Tensor | None = None  # diagonal below which nothing moves any more, as where a scale has gone to zero
+    least: Tensor | None = None  # of the diagonal; keeps the system solvable if a scale has gone to 0
     for _ in range(STEPS):
         jacobian = _jacobian(matrices, source, basis)
         normal = jacobian.mT @ jacobian

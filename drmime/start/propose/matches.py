@@ -1,7 +1,7 @@
 """The similarity or affine map on which most of many matched places agree.
 
-By all pairs of matches (RANSAC, Fischler and Bolles 1981, doi 10.1145/358669.358692, without the chance), then by least squares
-over the matches that agree.
+Pairs of matches give hypotheses (RANSAC, Fischler and Bolles 1981, doi 10.1145/358669.358692, but deterministic instead of
+random); the best are refined by least squares over the matches that agree.
 """
 
 import math
@@ -15,20 +15,20 @@ from drmime.geometry.matrices import homogeneous
 from drmime.image.image import Image
 from drmime.start.propose.base import directions, distinct, stacked
 
-MATCHES = 150  # the best of one list
-HYPOTHESES = 800  # of each list
+MATCHES = 150  # most matches used, the best first
+HYPOTHESES = 800  # most pairs of matches tried
 LARGEST_TURN, LARGEST_RATIO = 0.4, 1.4  # radians and scale by which a pair of matches may differ from what is expected
-TOLERANCE = 0.025  # of the longest side
-APART = 0.1  # of the diagonal: candidates whose corners are nearer than that are one
-REFITS = 4
+TOLERANCE = 0.025  # of the longest side: distance up to which a match agrees
+APART = 0.1  # of the diagonal: candidates whose corners are all nearer than that are one
+REFITS = 4  # of the affine map
 FEWEST_FOR_AFFINE = 8  # matches
-LARGEST_STRETCH = 1.6  # of an affine map, one direction against the other
+LARGEST_STRETCH = 1.6  # largest to smallest stretch of an affine map
 
 
 class Hypothesis(NamedTuple):
-    """The similarity b = linear * a + shift, on complex places, that the most matches (a, b) agree on."""
+    """The similarity b = linear * a + shift, on complex places, on which most matches (a, b) agree."""
 
-    support: float
+    support: float  # number of matches that agree, weighted from 1 to 0 by their distance
     linear: Tensor
     shift: Tensor
     a: Tensor  # shape: (M,), complex
@@ -36,7 +36,7 @@ class Hypothesis(NamedTuple):
 
 
 def mutual(likeness: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows and columns of (N, M) that are each other's best, at most `MATCHES` of them, the best first."""
+    """Rows and columns of (N, M) that are each other's maximum, at most `MATCHES` of them, the best first."""
     best, partner = likeness.max(1)
     rows = torch.nonzero(likeness.argmax(0)[partner] == torch.arange(len(partner)))[:, 0]
     rows = rows[best[rows].argsort(descending=True, stable=True)[:MATCHES]]
@@ -44,8 +44,9 @@ def mutual(likeness: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def hypothesis(a: Tensor, b: Tensor, expected: Tensor, tolerance: float) -> Hypothesis | None:
-    """The similarity of most support, from places `a` to `b`, (M,) complex, each with the turn and scale `expected` of it,
-    (M,) or (), complex; None where no two matches are as expected.
+    """The similarity of most support from places `a` to `b`, (M,) complex; None if no two matches are as expected.
+
+    `expected`: rotation and scale expected of each match or of all, (M,) or (), complex. `tolerance`: world length.
     """
     i, j = torch.triu_indices(len(a), len(a), 1)
     far_enough = (a[j] - a[i]).abs() > 3 * tolerance
@@ -64,19 +65,23 @@ def hypothesis(a: Tensor, b: Tensor, expected: Tensor, tolerance: float) -> Hypo
 
 
 class Matched:
-    """A start by matched places, 2-D only: what differs is how places are found and described (`hypotheses`)."""
+    """Base of proposers that match places, 2-D only; subclasses find and describe the places (`hypotheses`)."""
 
-    what: str  # subject and verb of the sentence that refuses volumes
+    what: str  # subject and verb of the message for volumes, such as "features are"
 
     def __init__(self, name: str, count: int, least: int, side: int, smallest: int, keypoints: int) -> None:
-        """`name` is that of the proposer in messages, `smallest` the least `side`."""
+        """`name`: of the proposer in messages; `smallest`: least `side` allowed; for the others see the subclasses."""
         self.count = whole(f"{name}: count", count, 1, 10_000)
         self.least = whole(f"{name}: least", least, 3)
         self.side = whole(f"{name}: side", side, smallest, 2**13)
         self.keypoints = whole(f"{name}: keypoints", keypoints, 10, 10**5)
 
     def __call__(self, fixed: Image, moving: Image) -> Tensor:
-        """moving_from_fixed, world units, best first. shape: (K, 3, 3), 0 <= K <= count"""
+        """moving_from_fixed, world units, best first. shape: (K, 3, 3), 0 <= K <= count
+
+        Raises:
+            InputError: images that are not 2-D.
+        """
         if fixed.grid.ndim != 2:
             raise InputError(f"{self.what} for 2-D images, got 3-D. Take a global search, the moments of mass or landmarks.")
         axes = directions(fixed.grid)
@@ -92,7 +97,7 @@ class Matched:
 
 
 def _refined(one: Hypothesis, tolerance: float) -> tuple[float, Tensor]:
-    """Support and map (2, 3) after least squares over the matches that agree: affine where they carry one."""
+    """Support and map (2, 3) after least squares over the matches that agree: affine if they determine an acceptable one."""
     a, b = (torch.view_as_real(places).double() for places in (one.a, one.b))
     a = torch.cat([a, torch.ones_like(a[:, :1])], 1)
     (c, s), shift = torch.view_as_real(one.linear).tolist(), torch.view_as_real(one.shift).double()
@@ -109,8 +114,8 @@ def _refined(one: Hypothesis, tolerance: float) -> tuple[float, Tensor]:
 
 
 def _affine(a: Tensor, b: Tensor) -> Tensor | None:
-    """The map (2, 3) from (M, 3) to (M, 2) by least squares; None where it would squash, stretch or mirror too much."""
-    # by the normal equations: LAPACK's least squares depends, in the last digit, on where in memory things lie
+    """The map (2, 3) from (M, 3) to (M, 2) by least squares; None if it is singular, mirrored or stretched too much."""
+    # by the normal equations: the last digit of LAPACK's least squares depends on the memory addresses
     solution, _ = torch.linalg.solve_ex(a.T @ a, a.T @ b)
     if not solution.isfinite().all() or torch.linalg.det(solution[:2]) <= 0:
         return None
@@ -119,7 +124,7 @@ def _affine(a: Tensor, b: Tensor) -> Tensor | None:
 
 
 def _errors(map_: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Distances of images from partners, in units of the fixed world. (2, 3), (M, 3), (M, 2) -> (M,)"""
+    """Distances of mapped places from their matches, in units of the fixed world. (2, 3), (M, 3), (M, 2) -> (M,)"""
     return (a @ map_.T - b).norm(dim=1) / torch.linalg.det(map_[:, :2]).sqrt()
 
 

@@ -1,9 +1,9 @@
 """A start from the moments of mass: centre on centre, principal axes on principal axes, spread on spread.
 
-An axis has no sign, so there are several candidates: two in 2-D, four in 3-D, and as many mirrored ones. Good for one
-specimen on an even ground that both images show as a whole, whatever its rotation; mass is as in `mass`. Principal axes
-are from Alpert, Bradshaw, Kennedy and Correia 1990 (J. Nucl. Med. 31:1717); the order of the candidates is from how well
-the two masses then cover each other.
+An axis has no sign, so there are several candidates: two in 2-D, four in 3-D, and as many mirrored ones. Suited to one
+specimen on a uniform background that both images show as a whole, at any rotation; mass is that of proposer `mass`. Principal
+axes: Alpert, Bradshaw, Kennedy and Correia 1990 (J. Nucl. Med. 31:1717). Candidates are ordered by the correlation of the two
+masses.
 """
 
 import itertools
@@ -21,11 +21,11 @@ SIDE = 48  # working pixels of the longest side when candidates are compared
 
 
 class Moments:
-    """Centre of mass onto centre of mass and principal axes onto principal axes, in every way the signs allow.
+    """Centre of mass onto centre of mass and principal axes onto principal axes, for all signs of the axes.
 
     Args:
         scale: also scale by the ratio of the root mean square distances from the centre.
-        mirrored: also return the maps that turn the image inside out, after all others.
+        mirrored: also return the reflections, after all others.
 
     Raises:
         InputError: an option that is not True or False.

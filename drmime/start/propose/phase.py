@@ -1,10 +1,9 @@
 """Starts found in the frequency domain: a shift by phase correlation; rotation and scale by Fourier-Mellin.
 
-Phase correlation (Kuglin and Hines 1975) keeps the phase of the cross spectrum alone, so that every frequency votes with
-the same weight and the right shift is a sharp peak. A rotation and a scale turn and stretch the magnitude of a spectrum
-but a shift does not touch it: in log-polar coordinates both are shifts (Reddy and Chatterji 1996,
-doi 10.1109/83.506761). Two modalities share more of where their edges are than of intensities, so edges are what is
-correlated unless told otherwise.
+Phase correlation (Kuglin and Hines 1975) uses only the phase of the cross spectrum, so that every frequency has the same weight
+and the right shift is a sharp peak. Rotation and scale of an image rotate and scale the magnitude of its spectrum, which a
+shift does not change; in log-polar coordinates they are shifts (Reddy and Chatterji 1996, doi 10.1109/83.506761). Two
+modalities have more edges than intensities in common, so edges are correlated by default.
 """
 
 import math
@@ -21,21 +20,21 @@ from drmime.start.propose.poses import good_length
 
 SIDES = {2: 256, 3: 96}  # working pixels of the longest side
 SOFT = 1 / 16  # of the longest side: half the width of the window's edge
-LEAST_OVERLAP = 0.1  # of the smaller image: shifts that leave less are not looked at
+LEAST_OVERLAP = 0.1  # of the smaller image: shifts with less overlap are ignored
 APART = 1 / 16  # of the longest side: nearer peaks are one peak
-SMOOTH = 2.0  # pixels: standard deviation of the Gaussian that a peak is
+SMOOTH = 2.0  # pixels: standard deviation of the Gaussian that a peak is smoothed to
 ANGLES, RADII, LOWEST = 360, 256, 4  # log-polar samples of half a turn, and of the radii from 4 to the highest frequency
 LARGEST_SCALE = 3.0
 TURNS = 3  # rotations and scales tried by Fourier-Mellin for every candidate asked for
 
 
 class PhaseCorrelation:
-    """The shifts at which the phases of both spectra agree most, for images that are not turned or scaled.
+    """The shifts at which the phases of both spectra agree most, for images without relative rotation and scale.
 
     Args:
-        count: how many distinct shifts to return at most.
-        side: pixels of the longest side to work at; 256 in 2-D and 96 in 3-D by default.
-        edges: correlate how strong gradients are rather than intensities.
+        count: most distinct shifts returned.
+        side: working pixels along the longest side; 256 in 2-D and 96 in 3-D by default.
+        edges: correlate gradient strength rather than intensities.
 
     Raises:
         InputError: an option out of range.
@@ -57,7 +56,7 @@ class PhaseCorrelation:
 
 
 def windowed(image: Image, edges: bool) -> Tensor:
-    """Pixels, or their gradients' square-rooted lengths, less the mean and faded out towards every border. -> (*shape)"""
+    """Pixels, or square roots of their gradients' lengths, less the mean and faded out at every border. -> (*shape)"""
     data = image.data[0, 0]
     window = torch.ones_like(data) if image.mask is None else image.mask[0, 0]
     reach = max(1, round(SOFT * max(data.shape)))
@@ -65,7 +64,7 @@ def windowed(image: Image, edges: bool) -> Tensor:
         reaches = min(reach, (data.shape[axis] - 1) // 2)
         total = F.pad(window.movedim(axis, -1), (reaches + 1, reaches)).double().cumsum(-1)
         window = ((total[..., 2 * reaches + 1 :] - total[..., : -2 * reaches - 1]) / (2 * reaches + 1)).movedim(-1, axis)
-    window = (2 * window.float() - 1).clamp(min=0)  # a mean over a cube is 1/2 on a straight border
+    window = (2 * window.float() - 1).clamp(min=0)  # the mean of a mask over a cube is 1/2 on a straight border
     if edges:
         slopes = [torch.gradient(data, dim=axis)[0].square() for axis, n in enumerate(data.shape) if n > 2]
         data = sum(slopes, torch.zeros_like(data)).sqrt().sqrt()
@@ -75,8 +74,8 @@ def windowed(image: Image, edges: bool) -> Tensor:
 def shifts(fixed: Tensor, moving: Tensor, count: int, edges: bool) -> list[tuple[Tensor, float]]:
     """Shifts (D,) in pixels, x first, with moving(i + shift) like fixed(i), and the heights of their peaks, best first.
 
-    Both images (*shape), of any shapes, windowed. Heights are in root mean squares of the surface, so they can be compared;
-    those of `edges` are positive, while of intensities negative ones count as well, for reversed contrast.
+    Both images are windowed, (*shape), of any two shapes. Heights are in root mean squares of the surface, so they can be
+    compared. If not `edges`, negative peaks count by their absolute value, for reversed contrast.
     """
     surface = phase_surface(fixed, moving)
     height = (surface if edges else surface.abs()) / surface.square().mean().sqrt().clamp(min=1e-30)
@@ -115,13 +114,13 @@ def phase_surface(fixed: Tensor, moving: Tensor, periodic: int | None = None) ->
 class FourierMellin:
     """Rotation and scale by phase correlation of log-polar spectra, then the shift by phase correlation. 2-D only.
 
-    The magnitude of a spectrum is the same half a turn on, so both rotations are tried. Candidates are in the order of their
-    last peak. Scales between 1/3 and 3 are looked for.
+    The magnitude of a spectrum does not change under a rotation by 180 degrees, so both rotations are tried. Candidates are
+    ordered by the peak of the shift. Scales between 1/3 and 3 are searched.
 
     Args:
-        count: how many candidates to return at most.
-        side: pixels of the longest side to work at.
-        edges: correlate how strong gradients are rather than intensities.
+        count: most candidates returned.
+        side: working pixels along the longest side.
+        edges: correlate gradient strength rather than intensities.
 
     Raises:
         InputError: an option out of range, or, when called, images that are not 2-D.
@@ -148,7 +147,7 @@ class FourierMellin:
             for turn in (angle, angle + math.pi):
                 c, s = math.cos(turn), math.sin(turn)
                 rotation = torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
-                back = turned(second, axes @ rotation, scale * spacing)  # as the fixed image shows it, but for a shift
+                back = turned(second, axes @ rotation, scale * spacing)  # in the fixed image's rotation and scale
                 for shift, height in shifts(target, windowed(back, self.edges), 1, self.edges):
                     back_from_first = translation(shift)
                     found.append((height, back.grid.world_from_index @ back_from_first @ first.grid.index_from_world))
@@ -169,7 +168,7 @@ def rotations_and_scales(fixed: Image, moving: Image, count: int, edges: bool) -
 
 
 def _log_polar_spectrum(pixels: Tensor, side: int) -> Tensor:
-    """Logarithm of the spectrum's magnitude, high-pass, over half a turn and the logarithm of the radius. (ANGLES, RADII)"""
+    """High-pass log magnitude of the spectrum over half a turn and the logarithm of the radius. shape: (ANGLES, RADII)"""
     magnitude = torch.fft.fftshift(torch.fft.fft2(pixels, (side, side)).abs())
     frequency = torch.fft.fftshift(torch.fft.fftfreq(side))
     flat = torch.cos(math.pi * frequency)

@@ -1,4 +1,4 @@
-"""What searches are made of: rotations spread evenly over all there are or those of a slab, lengths that suit the FFT."""
+"""Poses for searches: rotations spread evenly over all rotations or over those of a slab, and lengths that suit the FFT."""
 
 import itertools
 import math
@@ -9,18 +9,19 @@ from torch import Tensor
 from drmime.geometry.grid import Grid
 from drmime.geometry.lie import generators
 
-BOXES = 16  # along each axis, by which it is told how much of an image can lie on another
-SLAB = 0.3  # thickness by the next longer side, below which a volume shows no rotations out of its plane but small ones
+BOXES = 16  # sample points along each axis, by which the largest possible overlap of two images is estimated
+SLAB = 0.3  # thickness by the next longer side; below it two volumes overlap only at small rotations out of their plane
 
 
 def rotations(ndim: int, step: float) -> Tensor:
-    """About `step` degrees apart, the identity first. shape: (R, D, D), float64"""
+    """Rotations about `step` degrees apart, the identity first. shape: (R, D, D), float64"""
     return _turns(max(1, round(360 / step))) if ndim == 2 else _spread(max(1, round(VOLUME / math.radians(step) ** 3)))
 
 
 def planar(normal: Tensor, step: float, tilt: float) -> Tensor:
-    """Rotations about `normal` (D = 3,), about `step` degrees apart, the identity first: of either side of a slab, lying
-    flat or tilted by `tilt` radians. shape: (R, 3, 3), float64
+    """Rotations about `normal` (3,), about `step` degrees apart, the identity first, for a slab.
+
+    Each is combined with the slab turned upside down or not, and flat or tilted by `tilt` radians. shape: (R, 3, 3), float64
     """
     others = torch.linalg.svd(normal[None])[2][1:]
     turns = _about(normal, torch.arange(count := max(1, round(360 / step))).double() * (2 * math.pi / count))
@@ -32,7 +33,7 @@ def planar(normal: Tensor, step: float, tilt: float) -> Tensor:
 
 
 def thin_axis(grid: Grid) -> int | None:
-    """The axis (x first) along which a volume is a slab."""
+    """The axis (x first) along which a volume is a slab; None if it is no slab."""
     thin, wide, _ = grid.extent.sort().values.tolist()
     return int(grid.extent.argmin()) if thin < SLAB * wide else None
 
@@ -40,7 +41,7 @@ def thin_axis(grid: Grid) -> int | None:
 def possible(poses: Tensor, scale: float, fixed: Grid, moving: Grid, least: float) -> list[int]:
     """The numbers of those poses (R, D, D) in which the share `least` of the smaller image can lie on the other one.
 
-    Most does where the middles of both meet, which a thin image tells without being read.
+    Computed from the grids alone, with both centres on each other, where the overlap is largest.
     """
     steps = torch.arange(-1 + 1 / BOXES, 1, 2 / BOXES, dtype=torch.float64) / 2
     points = torch.cartesian_prod(*(steps * length for length in fixed.extent))
@@ -59,7 +60,7 @@ def _about(axis: Tensor, angle: Tensor) -> Tensor:
 
 
 def angles(rotations: Tensor) -> Tensor:
-    """By how far each of them (R, D, D) turns, in radians. shape: (R,)"""
+    """The angles of rotations (R, D, D), in radians. shape: (R,)"""
     traces = rotations.diagonal(dim1=-2, dim2=-1).sum(-1)
     cosines = traces / 2 if rotations.shape[-1] == 2 else (traces - 1) / 2
     return cosines.clamp(-1, 1).acos()
@@ -71,23 +72,24 @@ def mirror(ndim: int) -> Tensor:
 
 
 def nudges(ndim: int, angle: float) -> Tensor:
-    """Rotations by `angle` radians in each plane of two axes, either way. shape: (R, D, D), float64"""
+    """Rotations by plus and minus `angle` radians in each plane of two axes. shape: (R, D, D), float64"""
     planes = torch.stack([matrix[:-1, :-1] for matrix in generators(["rotation"], ndim).values()])
     return torch.linalg.matrix_exp(torch.cat([angle * planes, -angle * planes]))
 
 
-VOLUME = 8 * math.pi**2 * 0.7  # of all rotations, in cubes of radians; a ball of rotations fills 0.7 of its cell or so
+VOLUME = 8 * math.pi**2 * 0.7  # of all rotations, in cubic radians, times the share of a cell that a ball fills, about 0.7
 PSI = 1.533751168755204288118041  # the real root of psi⁴ = psi + 4
 
 
 def _turns(count: int) -> Tensor:
+    """`count` equally spaced rotations in 2-D, the identity first. shape: (R, 2, 2), float64"""
     angle = torch.arange(count, dtype=torch.float64) * (2 * math.pi / count)
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
 
 
 def _spread(count: int) -> Tensor:
-    """Super-Fibonacci spirals (Alexa 2022, doi 10.1109/CVPR52688.2022.00811), turned so that the first is the identity."""
+    """Super-Fibonacci spirals (Alexa 2022, doi 10.1109/CVPR52688.2022.00811), rotated so that the first is the identity."""
     number = torch.arange(count, dtype=torch.float64) + 0.5
     share = number / count
     r, big = share.sqrt(), (1 - share).sqrt()
@@ -110,6 +112,6 @@ def _matrices(quaternions: Tensor) -> Tensor:
 def good_length(length: int) -> int:
     """The least number from `length` up whose prime factors are 2, 3 and 5, for which the FFT is fast.
 
-    As `scipy.fft.next_fast_len`, whose import takes as long as a thousand transforms.
+    It equals `scipy.fft.next_fast_len`, whose import takes as long as a thousand transforms.
     """
     return next(number for number in itertools.count(max(1, length)) if 30 ** number.bit_length() % number == 0)

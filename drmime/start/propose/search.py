@@ -1,8 +1,8 @@
-"""Every rotation, every shift, some scales: the global search behind `start="auto"`.
+"""`Search`: the global search over all rotations and shifts and some scales, used by `start="auto"`.
 
 Both images are reduced to some hundred pixels. For each pose (rotation, scale, perhaps a reflection) the moving image is
-read on a canvas in that pose, and a map of scores says how well it fits the fixed image at every shift. The best peaks
-of all maps, distinct from each other, are the candidates.
+resampled on a canvas in that pose, and a map of scores gives its agreement with the fixed image at every shift. The highest
+peaks of all maps, distinct from each other, are the candidates.
 """
 
 import copy
@@ -26,54 +26,55 @@ from drmime.start.propose.cross import CrossMI
 from drmime.start.propose.poses import angles, mirror, nudges, planar, possible, rotations, thin_axis
 
 SIZE = {2: 192, 3: 32}  # pixels along the fixed image's longest side
-STEP = {2: 5.625, 3: 24.0}  # degrees
-PEAKS = 3  # taken from each pose's map
-COARSE = {2: 64, 3: 20}  # pixels along the fixed image's longest side in a first pass over all poses; smaller images have one
-BETTER = {2: 0.12, 3: 0.05}  # share of the poses that are searched again at full size
-TOGETHER = 2**18  # pixels of canvases that are worked on at once; more leave its cache
-CORNERS = {2: 1.0, 3: 0.81}  # of the moving image's diagonal that the canvas holds; the tips of a turned cube are 1 % of it
-ALIKE = 1.1  # ratio of sizes up to which images are taken to have one scale
-LARGEST = 2.5  # longest side of the moving image by that of the fixed one: beyond, both get fewer pixels
-FEWEST = 16  # pixels along the fixed image's longest side; with fewer a scale is not tried
+STEP = {2: 5.625, 3: 24.0}  # degrees between rotations
+PEAKS = 3  # most peaks of each pose's map
+COARSE = {2: 64, 3: 20}  # pixels along the fixed image's longest side in a first pass over all poses; none if smaller
+BETTER = {2: 0.12, 3: 0.05}  # share of the poses that are scored again at full size
+TOGETHER = 2**18  # pixels of canvases processed at once; more do not fit a processor's cache
+CORNERS = {2: 1.0, 3: 0.81}  # share of the moving diagonal that the canvas holds; a rotated cube loses 1 % of its volume
+ALIKE = 1.1  # ratio of sizes up to which images are taken to have the same scale
+LARGEST = 2.5  # longest moving side by longest fixed side, above which both images get fewer pixels
+FEWEST = 16  # pixels along the fixed image's longest side, below which a scale is not tried
 
 
 class Maps(Protocol):
-    """Scores at every shift: what `Search` needs to know of a way to compare."""
+    """A score map over all shifts: the methods that `Search` needs."""
 
     first: list[int]  # the shift, in pixels and array order, of a map's first entry
 
     def describe(self, image: Image) -> Image:
-        """The channels that are compared."""
+        """The image's channels that are compared, such as orientation tensors."""
 
     def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
         """See `drmime.compare.Similarity.turn`."""
 
     def begin(self, fixed: Image, moving: Image, shape: Sequence[int], least_overlap: float) -> None:
-        """Both described, B = 1, the moving one upright; canvases will have `shape`. Shifts with at least that share of the
-        smaller image on the other one are asked for.
+        """Prepare for `maps`. Both images are described, B = 1, the moving one not rotated; canvases will have `shape`.
+
+        Maps must be valid at shifts where at least the share `least_overlap` of the smaller image lies on the other one.
         """
 
     def maps(self, moving: Image) -> tuple[Tensor, Tensor]:
-        """Canvases (P, C, *shape) -> score and overlap in pixels at every shift, (P, *shifts) each."""
+        """Score and overlap in pixels at every shift, for canvases (P, C, *shape). shape: (P, *shifts) each"""
 
 
 SCORES: dict[str, Callable[..., Maps]] = {"angle": GradientAngle, "cross": CrossMI}
 
 
-Tell = Callable[[float], None]
+Tell = Callable[[float], None]  # called with the share of a pass that is done
 
 
 class Peaks(NamedTuple):
-    """Places where the moving image fits."""
+    """Peaks of the score maps."""
 
     score: Tensor  # shape: (N,)
     matrix: Tensor  # shape: (N, D+1, D+1), moving_from_fixed, world
     scale: Tensor  # shape: (N,)
-    pose: Tensor  # shape: (N,), number of the rotation
+    pose: Tensor  # shape: (N,), number of the pose
 
 
 class Search:
-    """The best poses of the moving image over the fixed one, by a map of scores for each rotation and scale."""
+    """The best poses of the moving image on the fixed one, by a map of scores for each rotation and scale."""
 
     def __init__(
         self,
@@ -92,21 +93,22 @@ class Search:
     ) -> None:
         """
         Args:
-            score: what is mapped, "angle" (gradient directions) or "cross" (mutual information of intensities), or a
+            score: what is compared: "angle" (gradient directions) or "cross" (mutual information of intensities), or a
                 mapping with options such as `{"name": "cross", "bins": 8}`.
             size: pixels along the fixed image's longest side; by default 192 in two dimensions and 32 in three.
             step: degrees between rotations; by default 5.6 in two dimensions and 24 in three.
-            scales: world length in the moving image of one in the fixed image, tried at each rotation. Where images
-                without spacing differ in size by more than 10 %, the ratio of their sizes times each is tried as well.
-            rotate: False: shifts and scales alone.
+            scales: ratios of a world length in the moving image to that in the fixed image, tried at each rotation. If images
+                differ in size by more than 10 %, each times the ratio of their sizes is tried as well. A single scale is
+                that of the world, and tried alone.
+            rotate: False: only shifts and scales.
             mirrored: search reflected poses instead of proper ones.
-            largest_rotation: degrees; no rotation by more is tried.
-            aspects: in two dimensions, ratios of a pixel's sides that one image may have and the other not, either way round;
-                all poses have one of them then.
+            largest_rotation: degrees; larger rotations are not tried.
+            aspects: in two dimensions, ratios of pixel sides of one image relative to the other; each is tried along either
+                axis of either image, and no pose is without one.
             least_overlap: share of the smaller image that must lie on the other one.
             count: most candidates returned.
-            apart: share of the fixed image's diagonal; candidates nearer to each other are one.
-            refine: rounds in which rotations next to the best `count` are tried, each by half the angle of the one before.
+            apart: share of the fixed image's diagonal; of candidates with smaller mean corner distance only the best is kept.
+            refine: rounds in which rotations next to the best `count` are tried, each at half the angle of the one before.
 
         Raises:
             InputError: a number out of its range.
@@ -127,16 +129,16 @@ class Search:
         self.refine = whole("refine", refine, 0, 10)
 
     def __call__(self, fixed: Image, moving: Image, tell: Tell = lambda share: None) -> Tensor:
-        """Candidates, best first. (K, D+1, D+1); K = 0 where nothing stands out, as on images without structure.
+        """Candidates, moving_from_fixed in world coordinates, best first. shape: (K, D+1, D+1), float64
 
-        `tell` hears which share of the poses of a pass is done.
+        K is 0 if no map has a peak, as on images without structure. `tell` is called with the share of a pass that is done.
         """
         return distinct(self.peaks(fixed, moving, tell).matrix, fixed.grid, self.count, self.apart)
 
     def peaks(self, fixed: Image, moving: Image, tell: Tell = lambda share: None) -> Peaks:
-        """The highest places of the best poses' maps, best first.
+        """The highest peaks of the best poses' maps, best first.
 
-        Every pose is scored at fewer pixels first, at a fraction of the cost; the better ones again at full size.
+        Every pose is scored at fewer pixels first, which costs a fraction; the better ones are scored again at full size.
         """
         ndim = fixed.grid.ndim
         poses = self._poses(fixed.grid, moving.grid)
@@ -150,7 +152,7 @@ class Search:
         coarse = 2 * spacing if ndim == 2 else longest / COARSE[ndim]
         if round(longest / coarse) >= COARSE[ndim] and coarse > 1.1 * spacing:
             found = self._at(here, there, coarse, poses, chosen, 1, tell)
-            seen = found.scale.tolist()  # a thin image may be too small for a look at half the size
+            seen = found.scale.tolist()  # a thin image may be too small for the first pass
             chosen = _promising(found, BETTER[ndim]) | {
                 scale: numbers_ for scale, numbers_ in chosen.items() if scale not in seen
             }
@@ -166,7 +168,7 @@ class Search:
         return found
 
     def _poses(self, fixed: Grid, moving: Grid) -> Tensor:
-        """Linear maps of the fixed world to the moving one, but for their scale. shape: (R, D, D), float64"""
+        """Linear maps from the fixed world to the moving one, without their scale. shape: (R, D, D), float64"""
         ndim = fixed.ndim
         if not self.rotate:
             poses = torch.eye(ndim).double()[None]
@@ -195,8 +197,9 @@ class Search:
         count: int,
         tell: Tell,
     ) -> Peaks:
-        """At most `count` peaks of each chosen pose (numbers by scale), with working pixels of world length `spacing` or,
-        where much of a far larger moving image is out of sight, a longer one.
+        """At most `count` peaks of each chosen pose (`chosen`: numbers of poses by scale), best first.
+
+        Working pixels have world length `spacing`, or longer if the moving image is far larger than the fixed one.
         """
         sides = [float(levels.levels[0].grid.extent.max()) for levels in (fixed, moving)]
         finest = float(fixed.levels[0].grid.spacing.min()) / spacing
@@ -208,7 +211,7 @@ class Search:
         for scale, numbers_ in chosen.items():
             length = spacing * longer[scale]
             here, there = described[longer[scale]], reduced(moving, length * scale)
-            wide = sorted((there.grid.extent / (length * scale)).tolist())[there.grid.ndim - 2]  # of a volume the middle one
+            wide = sorted((there.grid.extent / (length * scale)).tolist())[there.grid.ndim - 2]  # in 3-D the middle one
             if numbers_ and wide >= THIN and max(here.grid.shape) >= FEWEST:
                 for past, peaks_ in self._at_scale(here, self.maps.describe(there), scale, poses[numbers_], count):
                     found.append(peaks_._replace(pose=torch.tensor(numbers_)[peaks_.pose]))
@@ -219,23 +222,24 @@ class Search:
         return _sorted([nothing, *found])
 
     def _scales(self, fixed: Grid, moving: Grid) -> list[float]:
-        """All scales to try. One scale alone is that of the world, which is known."""
+        """All scales to try. A single scale is relative to the world, whose scale is known then."""
         ratio = float((moving.extent.prod() / fixed.extent.prod()) ** (1 / fixed.ndim))
         bases = [1.0] if len(self.scales) == 1 or 1 / ALIKE < ratio < ALIKE else [1.0, ratio]
         return sorted({float(f"{base * scale:.5g}") for base, scale in itertools.product(bases, self.scales)})
 
     def _at_scale(self, here: Image, there: Image, scale: float, poses: Tensor, count: int) -> Iterator[tuple[int, Peaks]]:
-        """Some peaks after others of every rotation at one scale, with how many rotations are done; `here` and `there` are
-        reduced and described.
+        """Yield, chunk by chunk, how many poses at one scale are done and the chunk's peaks.
+
+        `here` and `there`: the fixed and the moving image, reduced and described.
         """
         ndim = here.grid.ndim
-        # the canvas holds the moving image however it is turned
+        # the canvas holds the moving image at every rotation
         sides = (torch.linalg.inv(poses).abs() @ there.grid.extent / scale).amax(0)
         longest, diagonal = float(there.grid.extent.max()), float(there.grid.extent.norm())
         stretch = float(1 / torch.linalg.svdvals(poses).amin())
         sides = sides.clamp(max=max(longest, CORNERS[ndim] * diagonal) / scale * stretch)
         shape = tuple(math.ceil(round(count, 6)) for count in (sides / here.grid.spacing).flip(0).tolist())
-        maps = copy.copy(self.maps)  # which holds what it makes of the fixed image: a search may serve two threads
+        maps = copy.copy(self.maps)  # it keeps the fixed spectra: a copy, since two threads may use one search
         maps.begin(here, there, shape, self.least_overlap)
         axes, first = directions(here.grid), torch.tensor(maps.first)
         apart = max(3, round(0.04 * max(here.grid.shape)))
@@ -258,7 +262,7 @@ class Search:
             )
 
     def _read(self, there: Image, canvas: Grid, from_canvas: Tensor, linear: Tensor) -> Image:
-        """The described moving image on the canvas in some poses. -> (P, C, *canvas.shape)"""
+        """The described moving image resampled on the canvas in some poses. -> (P, C, *canvas.shape)"""
         count, shape = len(linear), canvas.shape
         points = apply(canvas.world_from_index, canvas.index_points())[0].to(there.data)
         values, inside = there.copies(count).at(points.expand(count, -1, -1), from_canvas)
@@ -266,20 +270,20 @@ class Search:
         return Image(values.transpose(1, 2).reshape(count, -1, *shape), canvas, inside.view(count, 1, *shape))
 
     def _least(self, here: Image, overlap: Tensor) -> Tensor:
-        """Pixels of the smaller of the two images, as far as one can hold the other. shape: (P,)"""
+        """The largest overlap of each pose, at most the fixed image's valid pixels. shape: (P,)"""
         whole_fixed = float(here.mask.sum()) if here.mask is not None else math.prod(here.grid.shape)
         return overlap.flatten(1).amax(1).clamp(max=whole_fixed)
 
 
 def _sorted(peaks_: Sequence[Peaks]) -> Peaks:
-    """All of them as one, best first."""
+    """Several `Peaks` as one, best first."""
     joined = Peaks(*(torch.cat(parts) for parts in zip(*peaks_, strict=True)))
     order = joined.score.argsort(descending=True, stable=True)
     return Peaks(*(part[order] for part in joined))
 
 
 def _promising(found: Peaks, share: float) -> dict[float, list[int]]:
-    """The better `share` of the poses, numbers by scale, of one peak each."""
+    """The better `share` of the poses, as numbers by scale; `found` holds one peak of each pose."""
     chosen: dict[float, list[int]] = {}
     best = slice(max(1, math.ceil(share * len(found.score))))
     for scale, pose in zip(found.scale[best].tolist(), found.pose[best].tolist(), strict=True):

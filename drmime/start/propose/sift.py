@@ -1,7 +1,7 @@
-"""A start from kornia's SIFT (Lowe 2004, doi 10.1023/B:VISI.0000029664.99615.94), for images of nearly one kind; 2-D only.
+"""A start from kornia's SIFT (Lowe 2004, doi 10.1023/B:VISI.0000029664.99615.94), for images of similar modalities; 2-D only.
 
-Each keypoint has a scale and a direction of its own, so a match says how the image was turned and scaled; the map on which most
-matches agree is found as it is for corners (`drmime.start.propose.matches`).
+Each keypoint has a scale and a direction, so each match gives an estimate of rotation and scale; the map on which most matches
+agree is found as for corners (`drmime.start.propose.matches`).
 """
 
 import torch
@@ -18,15 +18,15 @@ SMALLEST = 32  # pixels: of images with a shorter side kornia has no scale space
 
 
 class SIFT(Matched):
-    """Similarities and affine maps on which many SIFT matches agree, best first; none where too few do.
+    """Similarities and affine maps on which many SIFT matches agree, best first; none if too few agree.
 
     Args:
-        multimodal: a gradient and its opposite count as one, and a keypoint may have been taken upside down, as it is where
-            contrast is reversed. False is for images of one kind.
-        count: how many candidates to return at most.
-        least: matches that must agree, each counted less the farther it is off.
-        side: pixels of the longest side to work at.
-        keypoints: of each image.
+        multimodal: treat a gradient and its opposite as equal, and also match keypoints whose direction is reversed, as it is
+            under reversed contrast. False is for images of one modality.
+        count: most candidates returned.
+        least: least support, a count of matches that agree, weighted from 1 to 0 by their distance.
+        side: working pixels along the longest side.
+        keypoints: most keypoints of each image.
 
     Raises:
         InputError: an option out of range, or, when called, images that are not 2-D.
@@ -50,7 +50,9 @@ class SIFT(Matched):
         return [one for one in found if one]
 
     def _keypoints(self, image: Image, axes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Places from the image's centre and sizes with directions, (N,) complex in world units along `axes`; descriptors
+        """Keypoints of an image: places, sizes with directions, and descriptors.
+
+        Places from the image's centre and sizes: (N,) complex, in world units along `axes`. Descriptors:
         (N, angles, cells, cells), squared, so that they are shares of the gradients.
         """
         from kornia.feature import SIFTFeature  # on demand: its import takes a while and few runs need it
@@ -70,8 +72,10 @@ class SIFT(Matched):
 
 
 def _vectors(shares: Tensor, blind: bool, upside_down: bool = False) -> Tensor:
-    """Unit vectors (N, F) of descriptors; `blind` to the sign of gradients; of a keypoint taken `upside_down`, its contrast
-    reversed: gradients as they are, in squares that have changed sides.
+    """Unit vectors (N, F) of descriptors.
+
+    `blind`: opposite gradients count as equal. `upside_down`: as for a keypoint whose direction is reversed: the cells are
+    rotated by 180 degrees, the gradients in them are not.
     """
     if upside_down:
         shares = shares.flip(2, 3)
