@@ -34,7 +34,7 @@ PICTURES = (
 
 
 @dataclass(frozen=True)
-class Problem:
+class Generated:
     """Two images, options of `register`, and where points of the fixed image lie in the moving one (pixels, x first)."""
 
     fixed: np.ndarray
@@ -57,7 +57,7 @@ class Outcome:
 # ---- objects on a flat ground
 
 
-def objects(kind: str, number: int, group: str = "rigid") -> Problem:
+def objects(kind: str, number: int, group: str = "rigid") -> Generated:
     """Nuclei, spots, a binary mask or a label image under any rotation, with noise of one of three kinds."""
     random = np.random.default_rng([number, sum(map(ord, kind))])
     angle, shift = random.uniform(-np.pi, np.pi), random.uniform(-15, 15, 2)
@@ -67,7 +67,7 @@ def objects(kind: str, number: int, group: str = "rigid") -> Problem:
     images = [_noisy(_painted(kind, scene, matrix), noise, random) for matrix in (np.eye(3), moving_from_fixed)]
     if kind == "labels":
         images[1] = 1.1 - images[1]  # the labels of the second image count down
-    return Problem(*images, *_shared_points(moving_from_fixed), {"transform": group})
+    return Generated(*images, *_shared_points(moving_from_fixed), {"transform": group})
 
 
 def rigid(angle: float, shift: np.ndarray, middle: float) -> np.ndarray:
@@ -134,7 +134,7 @@ def photograph(name: str) -> np.ndarray:
     return (picture.mean(-1) if picture.ndim == 3 else picture) / 255
 
 
-def tiles(share: float, group: str, number: int) -> Problem:
+def tiles(share: float, group: str, number: int) -> Generated:
     """Two tiles of 300 pixels of one picture that overlap by `share`, side by side or one above the other."""
     random = np.random.default_rng([number, 17])
     scene = _at_least(photograph(PICTURES[number % len(PICTURES)]), 600)
@@ -146,7 +146,7 @@ def tiles(share: float, group: str, number: int) -> Problem:
     images = [part + 0.02 * random.standard_normal(part.shape) for part in cut]
     low, high = np.maximum(0, shift), np.minimum(300, 300 + shift) - 1
     points = np.stack(np.meshgrid(*[np.linspace(a, b, 8) for a, b in zip(low, high, strict=True)]), -1).reshape(-1, 2)
-    return Problem(images[0], 0.1 + 0.7 * images[1], points, points - shift, {"transform": group})
+    return Generated(images[0], 0.1 + 0.7 * images[1], points, points - shift, {"transform": group})
 
 
 def _at_least(scene: np.ndarray, side: int) -> np.ndarray:
@@ -154,14 +154,14 @@ def _at_least(scene: np.ndarray, side: int) -> np.ndarray:
     return ndimage.zoom(scene, factor, order=1) if factor > 1 else scene
 
 
-def outliers(kind: str, share: float, number: int) -> Problem:
+def outliers(kind: str, share: float, number: int) -> Generated:
     """A photograph and its turned self, in which a share of the pixels holds no-data values, or is hot or dead."""
     random = np.random.default_rng([number, 23])
     name = PICTURES[number % 6]
     scene = _at_least(photograph(name), 512)[:512, :512] * 4000
     matrix = rigid(random.uniform(-0.5, 0.5), random.uniform(-15, 15, 2), (SIDE - 1) / 2)
     images = [_spoilt(_viewed(scene, m), kind, share, random) for m in (np.eye(3), matrix)]
-    return Problem(images[0], images[1], *_shared_points(matrix), {"transform": "affine"})
+    return Generated(images[0], images[1], *_shared_points(matrix), {"transform": "affine"})
 
 
 def _viewed(scene: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -182,7 +182,7 @@ def _spoilt(picture: np.ndarray, kind: str, share: float, random: np.random.Gene
     return picture
 
 
-def detail(ratio: float, number: int) -> Problem:
+def detail(ratio: float, number: int) -> Generated:
     """A part of a picture, and the whole of it with `ratio` times as many pixels along each side as the part."""
     random = np.random.default_rng([number, 29])
     scene = _at_least(photograph(("retina", "immunohistochemistry", "coffee", "astronaut")[number % 4]), 1400)[:1400, :1400]
@@ -198,11 +198,11 @@ def detail(ratio: float, number: int) -> Problem:
     points = np.stack(np.meshgrid([40.0, 175, 310], [40.0, 175, 310]), -1).reshape(-1, 2)
     there = ((points + 0.5) * side / 350 + corner) * 350 / 1400 - 0.5
     if number % 2:
-        return Problem(images[1], images[0] * 0.8, there, points, {"transform": "similarity"})
-    return Problem(images[0], images[1] * 0.8, points, there, {"transform": "similarity"})
+        return Generated(images[1], images[0] * 0.8, there, points, {"transform": "similarity"})
+    return Generated(images[0], images[1] * 0.8, points, there, {"transform": "similarity"})
 
 
-def unequal_pixels(ratio: float, number: int) -> Problem:
+def unequal_pixels(ratio: float, number: int) -> Generated:
     """A photograph, and its turned self of which only every `ratio`-th row is there, without spacing."""
     random = np.random.default_rng([number, 31])
     scene = _at_least(photograph(PICTURES[number % 6]), 512)[:512, :512]
@@ -211,13 +211,13 @@ def unequal_pixels(ratio: float, number: int) -> Problem:
     step = round(ratio)
     moving = moving[: SIDE // step * step].reshape(SIDE // step, step, SIDE).mean(1)
     points, there = _shared_points(matrix, (SIDE // step * step, SIDE))
-    return Problem(fixed, moving * 0.8, points, (there + np.array([0, 0.5])) / (1, step) - (0, 0.5), {"transform": "affine"})
+    return Generated(fixed, moving * 0.8, points, (there + np.array([0, 0.5])) / (1, step) - (0, 0.5), {"transform": "affine"})
 
 
 # ---- volumes of few slices
 
 
-def slab(slices: int, degrees: float, number: int, side: int = 96, spacing: tuple[float, ...] = (1, 1, 1)) -> Problem:
+def slab(slices: int, degrees: float, number: int, side: int = 96, spacing: tuple[float, ...] = (1, 1, 1)) -> Generated:
     """A slab of a smooth random volume, and the same turned in its plane, shifted and inverted."""
     random = np.random.default_rng([number, 37])
     shape = (slices + 8, side, side)
@@ -230,7 +230,7 @@ def slab(slices: int, degrees: float, number: int, side: int = 96, spacing: tupl
     points = np.stack(np.meshgrid([1, slices - 2], [20, side - 20], [20, side - 20]), -1).reshape(-1, 3) + np.array([4, 0, 0])
     there = (points - middle) @ turn.T + middle + shift
     up = np.array([4, 0, 0])
-    return Problem(
+    return Generated(
         volume[4 : 4 + slices],
         moving[4 : 4 + slices],
         (points - up)[:, ::-1].astype(float),
@@ -239,7 +239,7 @@ def slab(slices: int, degrees: float, number: int, side: int = 96, spacing: tupl
     )
 
 
-KINDS: dict[str, tuple[int, Callable[[int], Problem]]] = {  # how many by default, and what makes one
+KINDS: dict[str, tuple[int, Callable[[int], Generated]]] = {  # how many by default, and what makes one
     **{kind: (50, lambda n, k=kind: objects(k, n)) for kind in ("nuclei", "spots", "binary", "labels")},
     **{
         f"tiles {share:.0%} {group}": (20, lambda n, s=share, g=group: tiles(s, g, n))
@@ -260,7 +260,7 @@ KINDS: dict[str, tuple[int, Callable[[int], Problem]]] = {  # how many by defaul
 }
 
 
-def problem(kind: str, number: int) -> Problem:
+def problem(kind: str, number: int) -> Generated:
     """One of a kind."""
     return KINDS[kind][1](number)
 

@@ -8,14 +8,14 @@ from problems import translation
 
 from drmime import InputError
 from drmime.geometry.grid import Grid
-from drmime.lab.demo import SIDE, Pair, pair
+from drmime.lab.demo import SIDE, Example, pair
 from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
 
 
 @pytest.fixture(scope="module")
-def example() -> Pair:
+def example() -> Example:
     pytest.importorskip("skimage")
     return pair()
 
@@ -24,13 +24,13 @@ def shift(x: float, y: float) -> MatrixTransform:
     return MatrixTransform(translation(x, y))
 
 
-def test_error_is_exact(example: Pair) -> None:
+def test_error_is_exact(example: Example) -> None:
     assert example.error(example.truth) == 0
     assert example.error(shift(3, -4) @ example.truth) == pytest.approx(5)
     assert example.error(shift(0, 0)) > 10
 
 
-def test_images_are_eight_bit_and_repeatable(example: Pair) -> None:
+def test_images_are_eight_bit_and_repeatable(example: Example) -> None:
     assert example.fixed.shape == (SIDE, SIDE, 3)
     assert example.moving.shape == (SIDE, SIDE)
     assert example.fixed.dtype == example.moving.dtype == np.uint8
@@ -38,7 +38,7 @@ def test_images_are_eight_bit_and_repeatable(example: Pair) -> None:
     assert not np.array_equal(pair(seed=1).moving, example.moving)
 
 
-def test_the_matrix_aligns_the_images(example: Pair) -> None:
+def test_the_matrix_aligns_the_images(example: Example) -> None:
     """Under the truth the moved stain lies where the section is brown: red exceeds blue. A pixel off it fits less well."""
     grid = Grid.regular((SIDE, SIDE))
     brown = example.fixed[..., 0].astype(float) - example.fixed[..., 2]

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 from problems import rotation, translation
-from skimage import data as pictures
 from torch import Tensor
 
 from drmime.errors import InputError
@@ -15,6 +14,8 @@ from drmime.image.door import as_image
 from drmime.image.image import Image
 from drmime.start.propose.corners import Level, levels
 from drmime.start.propose.features import Features
+
+pictures = pytest.importorskip("skimage.data", reason="scikit-image brings the pictures")
 
 
 @pytest.fixture(scope="module")

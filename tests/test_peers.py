@@ -18,7 +18,7 @@ from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import affine
 from drmime.lab.peers import PEERS, Problem, ready, settings
-from drmime.lab.peers.base import GROUPS, centre_on_centre, gray, probed
+from drmime.lab.peers.base import GROUPS, centre_on_centre, luminance, probed
 from drmime.start.propose.simple import Centre
 
 PACKAGES = {"simpleitk": "SimpleITK", "elastix": "itk", "ants": "ants", "ecc": "cv2", "sift": "cv2", "phase": "skimage"}
@@ -262,11 +262,11 @@ def test_a_map_is_known_by_its_points(rng: np.random.Generator) -> None:
 
 
 def test_gray() -> None:
-    assert gray(np.full((4, 5), 7, np.uint8), 2).dtype == np.float32
-    np.testing.assert_allclose(gray(np.full((4, 5, 3), 7, np.uint8), 2), 7, rtol=1e-6)
+    assert luminance(np.full((4, 5), 7, np.uint8), 2).dtype == np.float32
+    np.testing.assert_allclose(luminance(np.full((4, 5, 3), 7, np.uint8), 2), 7, rtol=1e-6)
     opaque = np.array([[[100, 0, 0, 255]]])
-    np.testing.assert_allclose(gray(opaque, 2), 29.9, rtol=1e-6)
-    np.testing.assert_allclose(gray(np.array([[[1, 3]]]), 2), 2)
+    np.testing.assert_allclose(luminance(opaque, 2), 29.9, rtol=1e-6)
+    np.testing.assert_allclose(luminance(np.array([[[1, 3]]]), 2), 2)
 
 
 def test_no_result_is_no_matrix() -> None:

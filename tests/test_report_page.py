@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from drmime.errors import InputError
 from drmime.lab.experiment.rows import Row
-from drmime.lab.report import page, plots
 
-for package in ("jinja2", "matplotlib"):
+for package in ("jinja2", "matplotlib", "tabulate"):
     pytest.importorskip(package, reason=f"{package} is not installed: the report needs pip install 'drmime[report]'")
+from drmime.lab.report import page, plots  # noqa: E402 - needs them
 
 EVIL = "<script>alert(1)</script>"
 SIZE = (60, 80)  # of pictures: height, width

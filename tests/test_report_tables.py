@@ -15,8 +15,21 @@ from hypothesis import strategies as st
 from drmime.errors import InputError
 from drmime.lab.evaluate import compare, interval
 from drmime.lab.experiment.rows import Row
-from drmime.lab.report.summary import measure
-from drmime.lab.report.tables import Table, best, domains, latex, markdown, ordered, printed, summary, write
+
+for package in ("jinja2", "matplotlib", "tabulate"):
+    pytest.importorskip(package, reason=f"{package} is not installed: the report needs pip install 'drmime[report]'")
+from drmime.lab.report.summary import measure  # noqa: E402 - needs them
+from drmime.lab.report.tables import (  # noqa: E402
+    Table,
+    best,
+    domains,
+    latex,
+    markdown,
+    ordered,
+    printed,
+    summary,
+    write,
+)
 
 FILES = ["domains.csv", "rows.csv", "summary.csv", "summary.md", "summary.tex"]
 NASTY = [

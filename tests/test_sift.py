@@ -3,14 +3,15 @@
 import pytest
 import torch
 from problems import rotation, translation
-from skimage import data as pictures
-from test_features import turned, worst
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.image.door import as_image
 from drmime.image.image import Image
 from drmime.start.propose.sift import SIFT, _vectors
+
+pictures = pytest.importorskip("skimage.data", reason="scikit-image brings the pictures")
+from test_features import turned, worst  # noqa: E402 - skips without scikit-image
 
 SMALL = {"side": 320, "keypoints": 400}
 

@@ -27,7 +27,7 @@ NOISE = 3.0  # standard deviation in gray values of 255
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class Example:
     """Two images and the true transform between them."""
 
     fixed: np.ndarray  # shape: (SIDE, SIDE, 3), uint8; the section
@@ -41,7 +41,7 @@ class Pair:
         return float((transform(points) - self.truth(points)).norm(dim=-1).mean())
 
 
-def pair(seed: int = 0) -> Pair:
+def pair(seed: int = 0) -> Example:
     """Make the pair: the section, its transformed DAB with noise drawn from `seed`, and the true transform.
 
     Raises:
@@ -55,7 +55,7 @@ def pair(seed: int = 0) -> Pair:
     noise = np.random.default_rng(seed).normal(0, NOISE, moved.shape)
     noisy = np.rint(gray(moved) + noise).clip(0, 255).astype(np.uint8)
     window = slice(margin, margin + SIDE)
-    return Pair(section[window, window], noisy, MatrixTransform(torch.as_tensor(moving_from_fixed)))
+    return Example(section[window, window], noisy, MatrixTransform(torch.as_tensor(moving_from_fixed)))
 
 
 def _section() -> tuple[np.ndarray, np.ndarray]:

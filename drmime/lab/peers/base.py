@@ -98,10 +98,10 @@ class Problem:
 
     def grays(self) -> tuple[np.ndarray, np.ndarray]:
         """Both images with one channel, float32, contiguous, for peers without colour."""
-        return gray(self.fixed, self.ndim), gray(self.moving, self.ndim)
+        return luminance(self.fixed, self.ndim), luminance(self.moving, self.ndim)
 
 
-def gray(pixels: np.ndarray, ndim: int) -> np.ndarray:
+def luminance(pixels: np.ndarray, ndim: int) -> np.ndarray:
     """One channel, float32: the luminance of RGB or RGBA, the mean of other channels. shape: (*shape,)"""
     if pixels.ndim == ndim:
         return np.ascontiguousarray(pixels, np.float32)
