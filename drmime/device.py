@@ -23,6 +23,10 @@ class Device:
 
     Raises:
         InputError: another kind of device or dtype, or threads that are not a whole number from 1 to 1024.
+
+    Example:
+        >>> Device("cpu", threads=2).place
+        device(type='cpu')
     """
 
     name: str | None = None

@@ -4,12 +4,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from drmime.errors import whole
+import numpy as np
+
+from drmime.errors import shown, whole
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import invertible
+from drmime.optimise import Stop
 from drmime.start.doubts import Doubt, Doubts
 from drmime.start.refine import Candidate
+from drmime.transform.base import from_state
 
+FORMAT = "drmime registration 3"
 MATRIX = [[float]]
 GRID = {"shape": [int], "world_from_index": MATRIX}  # kinds, as in `drmime.saved`
 CANDIDATE = {"source": str, "evidence": float, "matrix": MATRIX}
@@ -20,6 +25,58 @@ KINDS: dict[str, Any] = {  # of the values in a saved registration, except its f
     **{"history": [[float]], "totals": [float], "levels": int, "notes": [str], "settings": {str: object}, "version": str},
     **{"candidates": [CANDIDATE], "peak_ratio": float, "doubts": DOUBTS},
 }
+
+
+def state(result: Any, transform: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a `Registration` holds, `transform` as given, as JSON holds it."""
+    return {
+        "format": FORMAT,
+        "direction": "the transform takes fixed world points (x first) to moving world points",
+        "transform": transform,
+        "description": result.describe(),
+        "fixed": grid_state(result.fixed_grid),
+        "moving": grid_state(result.moving_grid),
+        "stop": result.stop.name,
+        "reason": result.stop.value,
+        "similarity": null(result.similarity),
+        "overlap": null(result.overlap),
+        "version": result.version,
+        "peak_ratio": null(result.peak_ratio),
+        "doubts": doubts_state(result.doubts),
+        "reasons": list(result.reasons),
+        "candidates": [candidate_state(one) for one in result.candidates],
+        "notes": list(result.notes),
+        "settings": dict(result.settings),
+        "levels": result.history.shape[1],
+        "totals": [null(round(float(value), 6)) for value in result.totals],
+        "history": [[null(round(float(value), 6)) for value in row] for row in result.history],
+    }
+
+
+def fields(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `Registration` from values of the right kinds; raises ValueError and the like where they do not fit."""
+    if state["format"] != FORMAT:
+        raise ValueError(f"format: expected {FORMAT!r}, got {shown(state['format'])}")
+    fixed, moving = grid(state["fixed"]), grid(state["moving"])
+    if fixed.ndim != moving.ndim:
+        raise ValueError("grids of unequal dimension")
+    history = np.array([[number(value) for value in row] for row in state["history"]]).reshape(-1, int(state["levels"]))
+    return {
+        "transform": from_state(state["transform"], fixed.ndim),
+        "fixed_grid": fixed,
+        "moving_grid": moving,
+        "stop": Stop[state["stop"]],
+        "similarity": number(state["similarity"]),
+        "overlap": number(state["overlap"]),
+        "history": history,
+        "totals": np.array([number(value) for value in state["totals"]]).reshape(len(history)),
+        "settings": dict(state["settings"]),
+        "candidates": tuple(candidate(one, fixed.ndim) for one in state["candidates"]),
+        "peak_ratio": number(state["peak_ratio"]),
+        "doubts": doubts(state["doubts"]),
+        "notes": tuple(state["notes"]),
+        "version": state["version"],
+    }
 
 
 def null(value: float) -> float | None:

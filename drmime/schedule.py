@@ -28,6 +28,10 @@ class Schedule:
 
     Raises:
         InputError: a number out of its range, or weights that are negative, all 0 or no numbers.
+
+    Example:
+        >>> Schedule(steps=100, level_weights=[3, 1]).weights(2).tolist()
+        [[0.75, 0.25]]
     """
 
     steps: int = 70

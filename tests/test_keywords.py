@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from problems import translation
 
 import drmime
 from drmime import registration
+from drmime.geometry.grid import Grid
 from drmime.keywords import Keywords
+from drmime.transform.linear import MatrixTransform
 
 CODE = """
 from drmime import register
@@ -44,7 +47,29 @@ def test_a_type_checker_finds_what_is_misspelt(tmp_path: Path, monkeypatch: pyte
     assert 'keyword argument "level"' in out or "No overload variant" in out
 
 
-def test_the_example_gives_what_it_says() -> None:
-    found = doctest.DocTestFinder().find(registration.register, globs={"np": np, "register": drmime.register})
-    (example,) = [one for one in found if one.examples]
+PUBLIC = [drmime.register, drmime.as_image, drmime.Schedule, drmime.Start, drmime.Device]
+METHODS = {name: getattr(drmime.Registration, name) for name in dir(drmime.Registration) if not name.startswith("_")}
+EXAMPLES = {one.__name__: one for one in PUBLIC} | {
+    name: one for name, one in METHODS.items() if callable(one) or isinstance(one, property)
+}
+WITHOUT = ("success", "reasons")  # a flag, and sentences
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in WITHOUT])
+def test_every_example_gives_what_it_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fixed = np.random.default_rng(0).random((64, 64))
+    known = {"np": np, "fixed": fixed, "moving": np.roll(fixed, (1, 2), (0, 1)), "result": shifted(2.0, 1.0)}
+    known |= {public: getattr(drmime, public) for public in drmime.__all__}
+    one = EXAMPLES[name]
+    text = inspect.getdoc(one) or ""
+    assert ("Raises:" in text) or name not in {one.__name__ for one in PUBLIC}
+    example = doctest.DocTestParser().get_doctest(text, known, name, None, 0)
+    assert example.examples, f"{name} has no example"
     assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def shifted(x: float, y: float) -> drmime.Registration:
+    grid = Grid.regular((64, 64))
+    values = {"similarity": 0.5, "overlap": 0.9, "history": np.zeros((3, 2)), "totals": np.zeros(3), "settings": {}}
+    return drmime.Registration(MatrixTransform(translation(x, y)), grid, grid, drmime.Stop.STEPS, **values)

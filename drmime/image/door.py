@@ -43,6 +43,11 @@ def as_image(
 
     Raises:
         InputError: the data cannot be registered; the message gives the reason in one sentence.
+
+    Example:
+        >>> image = as_image(np.random.default_rng(0).random((20, 30, 3)), spacing=(0.5, 0.5))
+        >>> image.grid.shape, image.data.shape
+        ((20, 30), torch.Size([1, 3, 20, 30]))
     """
     channel_axis = "auto" if isinstance(data, Image) else channel_axis  # an Image has its own channel axis
     source = arranged(load(data, role), channel_axis, role, isinstance(data, Tensor), SMALLEST_SIDE)

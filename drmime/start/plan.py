@@ -44,6 +44,10 @@ class Start:
 
     Raises:
         InputError: an unknown name or option.
+
+    Example:
+        >>> Start(given="mass", propose=["sift", "auto"]).plan.search
+        True
     """
 
     given: Any = "centre"
