@@ -16,7 +16,7 @@ import yaml
 from drmime import register
 from drmime.image.door import as_image
 from drmime.lab import peers
-from drmime.lab.peers.base import gray as gray_of
+from drmime.lab.peers.base import luminance
 from drmime.parts import PROPOSERS
 
 Mapper = Callable[[np.ndarray], np.ndarray]  # fixed pixels to moving pixels, (N, 2) -> (N, 2), x first
@@ -26,7 +26,7 @@ PIXELS = (1.0, 1.0)  # spacing
 
 
 def gray(pixels: np.ndarray) -> np.ndarray:
-    return gray_of(pixels, 2)
+    return luminance(pixels, 2)
 
 
 def peer(fixed: np.ndarray, moving: np.ndarray, start: np.ndarray, threads: int, name: str, **options: Any) -> Run:

@@ -29,7 +29,7 @@ SEPARATOR = 4  # pixels of white between tiles
 WHITE = 255
 
 
-def gray(array: Any, channel_axis: int | str | None = "auto") -> np.ndarray:
+def gray_picture(array: Any, channel_axis: int | str | None = "auto") -> np.ndarray:
     """An image of any dtype as 8-bit gray, the mean of its channels, scaled between robust quantiles. -> (H, W)"""
     return _gray(_flat(array, channel_axis))
 

@@ -15,8 +15,7 @@ from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.image.image import Image
 from drmime.image.orientation import basis
-from drmime.start.propose.angle import GradientAngle as AngleMaps
-from drmime.start.propose.angle import coefficients, powers
+from drmime.start.propose.angle import AngleMaps, coefficients, powers
 
 SINGLE = 1e-5  # the polynomial's coefficients meet the spectra in float32
 SHAPES = {

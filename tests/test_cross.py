@@ -17,7 +17,7 @@ from drmime.geometry.grid import Grid
 from drmime.image.door import as_image
 from drmime.image.image import Image, batch
 from drmime.start.propose import cross
-from drmime.start.propose.cross import CrossMI, good_length, palette, quantise
+from drmime.start.propose.cross import CrossMaps, good_length, palette, quantise
 
 SHAPES = {2: ((9, 12), (11, 8)), 3: ((4, 5, 6), (5, 3, 4))}  # fixed, moving
 TEXTURES = {2: (48, 60), 3: (16, 18, 20)}
@@ -62,7 +62,7 @@ def at_all_shifts(fixed: Tensor, moving: Tensor, normalised: bool) -> tuple[Tens
     return score, overlap
 
 
-def maps(search: CrossMI, fixed: Image, moving: Image, reference: Image | None = None) -> tuple[Tensor, Tensor]:
+def maps(search: CrossMaps, fixed: Image, moving: Image, reference: Image | None = None) -> tuple[Tensor, Tensor]:
     """`reference`, upright, gives the levels of all copies; by default their own batch does."""
     search.begin(fixed, moving if reference is None else reference, moving.grid.shape)
     return search.maps(moving)
@@ -80,7 +80,7 @@ def best(score: Tensor, overlap: Tensor) -> tuple[int, ...]:
 def test_every_shift_is_that_of_a_counted_histogram(ndim: int, masked: tuple[bool, bool], bins: int, normalised: bool) -> None:
     (fixed_shape, moving_shape), (fixed_masked, moving_masked) = SHAPES[ndim], masked
     fixed, moving = noise(fixed_shape, masked=fixed_masked), noise(moving_shape, 2, masked=moving_masked)
-    score, overlap = maps(CrossMI(bins, normalised), fixed, moving)
+    score, overlap = maps(CrossMaps(bins, normalised), fixed, moving)
     for copy, levels in enumerate(quantise(moving, bins)):
         true_score, true_overlap = at_all_shifts(quantise(fixed, bins)[0], levels, normalised)
         assert torch.equal(overlap[copy], true_overlap)
@@ -91,14 +91,14 @@ def test_flat_overlaps_tell_nothing() -> None:
     """MI 0 and NMI 1 wherever one pair of levels fills the overlap, not what rounding leaves."""
     fixed = as_image(np.eye(1, 400).reshape(20, 20) > 0, role="fixed")  # one pixel, in the first corner
     for normalised, expected in ((False, 0), (True, 1)):
-        score, _ = maps(CrossMI(4, normalised), fixed, fixed)
+        score, _ = maps(CrossMaps(4, normalised), fixed, fixed)
         assert torch.allclose(score[0, 20:], torch.tensor(float(expected)), atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(160, 160), (500, 520), (8, 70000)], ids=["small", "large", "in float64"])
 def test_counts_of_large_images_are_exact(shape: tuple[int, ...]) -> None:
     image = noise(shape)
-    _, overlap = maps(CrossMI(2), image, image)
+    _, overlap = maps(CrossMaps(2), image, image)
     rows, columns = (torch.cat([torch.arange(1, n + 1), torch.arange(n - 1, 0, -1)]) for n in shape)
     assert torch.equal(overlap[0].long(), rows[:, None] * columns)
 
@@ -106,7 +106,7 @@ def test_counts_of_large_images_are_exact(shape: tuple[int, ...]) -> None:
 def test_scores_of_larger_images_at_random_shifts(rng: np.random.Generator) -> None:
     shape = (160, 160)
     fixed, moving = noise(shape, masked=True), noise(shape, masked=True)
-    score, overlap = maps(CrossMI(16), fixed, moving)
+    score, overlap = maps(CrossMaps(16), fixed, moving)
     levels = [quantise(image, 16)[0].numpy() for image in (fixed, moving)]
     for index in rng.integers(0, 319, (40, 2)).tolist():
         true_score, true_overlap = at_shift(*levels, index)
@@ -119,7 +119,7 @@ def test_a_crop_of_inverted_contrast_is_found_where_it_was_cut(ndim: int, normal
     data, corner = texture(ndim), (5, 3, 4)[:ndim]
     crop = 1 - data[(..., *[slice(start, start + n // 2) for start, n in zip(corner, TEXTURES[ndim], strict=True)])] ** 2
     fixed, moving = Image(data, Grid.regular(data.shape[2:])), Image(crop, Grid.regular(crop.shape[2:]))
-    score, overlap = maps(CrossMI(8, normalised), fixed, moving)
+    score, overlap = maps(CrossMaps(8, normalised), fixed, moving)
     assert best(score[0], overlap[0]) == tuple(start + n - 1 for start, n in zip(corner, crop.shape[2:], strict=True))
 
 
@@ -128,7 +128,7 @@ def test_a_recoloured_crop_is_found_where_it_was_cut(ndim: int) -> None:
     crop = data[(..., *[slice(start, start + n // 2) for start, n in zip(corner, TEXTURES[ndim], strict=True)])]
     crop = 1 - crop.flip(1)
     fixed, moving = Image(data, Grid.regular(data.shape[2:])), Image(crop, Grid.regular(crop.shape[2:]))
-    score, overlap = maps(CrossMI(8), fixed, moving)
+    score, overlap = maps(CrossMaps(8), fixed, moving)
     assert best(score[0], overlap[0]) == tuple(start + n - 1 for start, n in zip(corner, crop.shape[2:], strict=True))
 
 
@@ -137,7 +137,7 @@ def test_a_copy_scores_in_a_batch_what_it_scores_alone(ndim: int, channels: int)
     fixed_shape, moving_shape = SHAPES[ndim]
     fixed, moving = noise(fixed_shape, channels=channels), noise(moving_shape, 5, channels, masked=True)
     moving = Image(moving.data * torch.linspace(0.5, 1, 5).view(5, 1, *[1] * ndim), moving.grid, moving.mask)
-    reference, search = noise(moving_shape, channels=channels), CrossMI(8)
+    reference, search = noise(moving_shape, channels=channels), CrossMaps(8)
     score, overlap = maps(search, fixed, moving, reference)
     for copy in range(5):
         alone = Image(moving.data[copy][None], moving.grid, moving.mask[copy][None])
@@ -168,7 +168,7 @@ def test_memory_bounds_what_is_at_work_and_changes_nothing(monkeypatch: pytest.M
     for maps_in_memory, at_once in ((0.01, 1), (16 + 6 + 4 * 3, 3), (2 * (5 * 16 + 6), 2 * 16), (10**6, 6 * 16)):
         monkeypatch.setattr(cross, "CACHE", math.inf)
         largest = 0
-        results.append(maps(CrossMI(16, memory=1.001 * maps_in_memory * one_map), fixed, moving))
+        results.append(maps(CrossMaps(16, memory=1.001 * maps_in_memory * one_map), fixed, moving))
         assert largest == at_once
     for score, overlap in results[1:]:
         assert torch.equal(overlap, results[0][1])
@@ -177,16 +177,16 @@ def test_memory_bounds_what_is_at_work_and_changes_nothing(monkeypatch: pytest.M
 
 def test_what_a_mask_covers_does_not_matter(ndim: int) -> None:
     fixed, moving = noise(SHAPES[ndim][0], masked=True), noise(SHAPES[ndim][1], 2, channels=2, masked=True)
-    clean = maps(CrossMI(4), fixed, moving)
+    clean = maps(CrossMaps(4), fixed, moving)
     trashed = [Image(torch.where(image.mask > 0, image.data, 9.0), image.grid, image.mask) for image in (fixed, moving)]
-    for a, b in zip(clean, maps(CrossMI(4), *trashed), strict=True):
+    for a, b in zip(clean, maps(CrossMaps(4), *trashed), strict=True):
         assert torch.equal(a, b)
 
 
 def test_a_copy_that_its_mask_covers_whole_scores_nothing() -> None:
     fixed, seen, hidden = noise((9, 12)), noise((10, 8)), noise((10, 8))
     hidden = Image(hidden.data, hidden.grid, torch.zeros(1, 1, 10, 8))
-    search = CrossMI(4, normalised=True)
+    search = CrossMaps(4, normalised=True)
     for a, b in zip(maps(search, fixed, batch([hidden, seen], "moving")), search.maps(seen), strict=True):
         assert torch.equal(a[1:], b)
         assert not a[0].any()
@@ -221,4 +221,4 @@ def test_good_lengths_are_the_next_of_small_factors() -> None:
 )
 def test_options_that_cannot_be_used_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(options))):
-        CrossMI(**options)
+        CrossMaps(**options)

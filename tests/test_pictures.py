@@ -9,7 +9,7 @@ import torch
 
 from drmime import InputError, Registration, Stop
 from drmime.geometry.grid import Grid
-from drmime.pictures import blend, checkerboard, gray, overlay, shrink
+from drmime.pictures import blend, checkerboard, gray_picture, overlay, shrink
 from drmime.transform.linear import MatrixTransform
 
 
@@ -29,7 +29,7 @@ def shift(*by: float) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16, np.int32, np.float32, np.float64])
 def test_gray_spans_eight_bits_for_every_dtype(dtype: type) -> None:
-    picture = gray((ramp(20, 30) % 2).astype(dtype))
+    picture = gray_picture((ramp(20, 30) % 2).astype(dtype))
     assert picture.dtype == np.uint8
     assert picture.shape == (20, 30)
     assert set(np.unique(picture)) == {0, 255}
@@ -37,29 +37,29 @@ def test_gray_spans_eight_bits_for_every_dtype(dtype: type) -> None:
 
 def test_gray_is_not_ruined_by_a_hot_pixel_or_nan() -> None:
     image = ramp(40, 40)
-    plain = gray(image).astype(int)
+    plain = gray_picture(image).astype(int)
     image[3, 4], image[5, 6], image[7, 8] = 1e9, np.nan, np.inf
-    assert np.median(np.abs(gray(image).astype(int) - plain)) <= 1
-    assert gray(image)[5, 6] == 0
+    assert np.median(np.abs(gray_picture(image).astype(int) - plain)) <= 1
+    assert gray_picture(image)[5, 6] == 0
 
 
 def test_gray_of_a_constant_and_of_nothing_finite_is_one_value() -> None:
-    assert np.unique(gray(np.full((9, 9), 7))).size == 1
-    assert np.unique(gray(np.full((9, 9), np.nan))).size == 1
+    assert np.unique(gray_picture(np.full((9, 9), 7))).size == 1
+    assert np.unique(gray_picture(np.full((9, 9), np.nan))).size == 1
 
 
 def test_gray_takes_channels_wherever_they_are() -> None:
     image = ramp(20, 30, 3)
-    assert np.array_equal(gray(image), gray(image.mean(-1)))
-    assert np.array_equal(gray(np.moveaxis(image, -1, 0), channel_axis=0), gray(image))
-    assert np.array_equal(gray(torch.as_tensor(np.moveaxis(image, -1, 0))), gray(image))
+    assert np.array_equal(gray_picture(image), gray_picture(image.mean(-1)))
+    assert np.array_equal(gray_picture(np.moveaxis(image, -1, 0), channel_axis=0), gray_picture(image))
+    assert np.array_equal(gray_picture(torch.as_tensor(np.moveaxis(image, -1, 0))), gray_picture(image))
 
 
 def test_blend_has_fixed_in_magenta_moving_in_green_and_the_same_in_gray() -> None:
     black, white = np.zeros((2, 2), np.uint8), np.full((2, 2), 255, np.uint8)
     assert blend(white, black)[0, 0].tolist() == [255, 0, 255]
     assert blend(black, white)[0, 0].tolist() == [0, 255, 0]
-    same = blend(gray(ramp(9, 9)), gray(ramp(9, 9)))
+    same = blend(gray_picture(ramp(9, 9)), gray_picture(ramp(9, 9)))
     assert (same[..., 0] == same[..., 1]).all()
     assert (same[..., 1] == same[..., 2]).all()
 

@@ -9,7 +9,16 @@ from tolerances import TOLERANCE
 
 from drmime.geometry.grid import Grid
 from drmime.image.image import Image
-from drmime.start.propose.base import corner_distances, directions, distinct, gray, mass_of, peaks, stacked, working_spacing
+from drmime.start.propose.base import (
+    corner_distances,
+    directions,
+    distinct,
+    mass_of,
+    peaks,
+    stacked,
+    working_image,
+    working_spacing,
+)
 
 NEAR = 100 * TOLERANCE[torch.float32]
 
@@ -20,7 +29,7 @@ def test_a_linear_function_stays_one(factor: float, ndim: int) -> None:
     grid = oblique((40, 50, 45)[:ndim], (0.9, 0.7, 0.8)[-ndim:], offset=3.0)
     function = linear([0.02, -0.03, 0.01][:ndim], 0.5)
     for axes in (None, torch.eye(ndim, dtype=torch.float64)):
-        small = gray(photograph(function, grid=grid), factor, axes)
+        small = working_image(photograph(function, grid=grid), factor, axes)
         assert torch.allclose(small.grid.spacing, torch.full((ndim,), factor, dtype=torch.float64))
         assert torch.allclose(small.grid.centre, grid.centre)
         assert torch.allclose(directions(small.grid), directions(grid) if axes is None else axes)
@@ -40,7 +49,7 @@ def _far_from_edges(small: Image, grid: Grid, margin: float) -> torch.Tensor:
 
 def test_at_its_own_spacing_an_image_stays_as_it_is(ndim: int) -> None:
     image = Image(torch.rand(1, 1, *(20, 24, 22)[:ndim]), Grid.regular((20, 24, 22)[:ndim], [0.7] * ndim))
-    same = gray(image, 0.7)
+    same = working_image(image, 0.7)
     assert torch.allclose(same.data, image.data, atol=NEAR)
     assert torch.allclose(same.grid.world_from_index, image.grid.world_from_index)
     assert same.mask.min() == 1
@@ -50,7 +59,7 @@ def test_channels_are_averaged(ndim: int) -> None:
     shape = (20, 24, 22)[:ndim]
     image = Image(torch.rand(1, 3, *shape), Grid.regular(shape))
     mean = Image(image.data.mean(1, keepdim=True), image.grid)
-    assert torch.allclose(gray(image, 2.3).data, gray(mean, 2.3).data, atol=NEAR)
+    assert torch.allclose(working_image(image, 2.3).data, working_image(mean, 2.3).data, atol=NEAR)
 
 
 def test_what_a_mask_covers_leaks_nowhere(ndim: int) -> None:
@@ -58,7 +67,7 @@ def test_what_a_mask_covers_leaks_nowhere(ndim: int) -> None:
     data, mask = torch.full((1, 1, *shape), 0.25), torch.ones(1, 1, *shape)
     data[:, :, :13], mask[:, :, :13] = 1e4, 0
     for axes in (None, oblique(shape).world_from_index[:-1, :-1]):
-        small = gray(Image(data, Grid.regular(shape), mask), 2.0, axes)
+        small = working_image(Image(data, Grid.regular(shape), mask), 2.0, axes)
         assert torch.allclose(small.data, torch.full_like(small.data, 0.25), atol=NEAR)
         assert 0 < small.mask.mean() < 1
 

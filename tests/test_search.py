@@ -20,9 +20,9 @@ from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.image.door import as_image
 from drmime.image.image import Image
-from drmime.start.propose.angle import GradientAngle
+from drmime.start.propose.angle import AngleMaps
 from drmime.start.propose.base import corner_distances, pyramid, reduced
-from drmime.start.propose.cross import CrossMI
+from drmime.start.propose.cross import CrossMaps
 from drmime.start.propose.poses import good_length, mirror, planar, possible, rotations, thin_axis
 from drmime.start.propose.search import Search
 
@@ -320,7 +320,7 @@ def test_a_turned_crop_of_half_the_scene_is_found(swap: bool) -> None:
 
 def test_mutual_information_finds_a_negative_as_well() -> None:
     fixed, moving, truth = taken(turn(45), Grid.regular((60, 64)), Grid.regular((62, 60)), (3, -4), change=inverted)
-    for score in ("cross", {"name": "cross", "bins": 8}, CrossMI(8)):
+    for score in ("cross", {"name": "cross", "bins": 8}, CrossMaps(8)):
         found = Search(score, size=40, step=15, scales=(1.0,))(fixed, moving)
         assert corner_error(found[0], truth, fixed) < 2 * FOUND
 
@@ -402,7 +402,7 @@ def test_only_the_better_poses_are_searched_at_full_size(scale: float) -> None:
     """At half the size all of them, at full size an eighth."""
     scored: list[int] = []
 
-    class Counted(GradientAngle):
+    class Counted(AngleMaps):
         def maps(self, moving: Image) -> tuple[Tensor, Tensor]:
             scored.extend([moving.grid.shape[0]] * len(moving.data))
             return super().maps(moving)

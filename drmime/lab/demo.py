@@ -13,7 +13,7 @@ import torch
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
-from drmime.pictures import gray
+from drmime.pictures import gray_picture
 from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
@@ -53,7 +53,7 @@ def pair(seed: int = 0) -> Example:
     section_from_moving = MatrixTransform(torch.as_tensor(_shift(margin, margin) @ np.linalg.inv(moving_from_fixed)))
     moved = resample(dab, section_from_moving, Grid.regular(dab.shape), Grid.regular((SIDE, SIDE)), "cubic")
     noise = np.random.default_rng(seed).normal(0, NOISE, moved.shape)
-    noisy = np.rint(gray(moved) + noise).clip(0, 255).astype(np.uint8)
+    noisy = np.rint(gray_picture(moved) + noise).clip(0, 255).astype(np.uint8)
     window = slice(margin, margin + SIDE)
     return Example(section[window, window], noisy, MatrixTransform(torch.as_tensor(moving_from_fixed)))
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from drmime.geometry.matrices import homogeneous, translation
 from drmime.image.orientation import gaussian
-from drmime.start.propose.angle import GradientAngle
+from drmime.start.propose.angle import AngleMaps
 from drmime.start.propose.poses import rotations
 from drmime.start.score import Reduced, correlation, moving_edges, paired_values
 
@@ -84,7 +84,7 @@ def _level(small: Reduced, most: int) -> int:
 def _maps(small: Reduced, level: int, matrix: Tensor) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Agreement of edges and overlap at every shift from a transform, and the entry (array order) of the zero shift."""
     fixed, canvas = small.fixed.levels[level], moving_edges(small, level, matrix)
-    maps = GradientAngle()
+    maps = AngleMaps()
     maps.begin(fixed, canvas, fixed.grid.shape, LEAST_OVERLAP)
     score, overlap = (part[0].numpy() for part in maps.maps(canvas))
     return score, overlap, [-first for first in maps.first]

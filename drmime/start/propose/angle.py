@@ -25,7 +25,7 @@ LEAST_VARIANCE = 1e-3  # of a map's largest variance: with less, too little stru
 NODES = 2**16  # of the midpoint rule for integrals over the angle
 
 
-class GradientAngle:
+class AngleMaps:
     """Agreement of gradient directions beyond chance at every shift, in standard deviations under chance."""
 
     def __init__(self, degree: int = 1, width: float = 1.0, noise: float = 0.1) -> None:

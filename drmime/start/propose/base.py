@@ -26,7 +26,7 @@ def working_spacing(fixed: Image, moving: Image, side: int) -> float:
     return max(longest / side, min(float(image.grid.spacing.min()) for image in (fixed, moving)))
 
 
-def gray(image: Image, spacing: float, axes: Tensor | None = None) -> Image:
+def working_image(image: Image, spacing: float, axes: Tensor | None = None) -> Image:
     """The mean over channels on a grid of cubic pixels of length `spacing`, float32 on the CPU, with a mask always.
 
     The new grid has the centre of the old one and covers it. Its axes are those of the image or the columns of `axes` (D, D),
@@ -45,7 +45,7 @@ def gray(image: Image, spacing: float, axes: Tensor | None = None) -> Image:
     result = Image(data, concentric(image.grid, directions(image.grid), shape, spacing), inside)
     if axes is None or torch.allclose(axes, directions(image.grid), atol=1e-6):
         return result
-    return turned(result, axes, spacing)
+    return on_axes(result, axes, spacing)
 
 
 def pyramid(image: Image) -> Pyramid:
@@ -94,8 +94,8 @@ def concentric(grid: Grid, axes: Tensor, shape: tuple[int, ...], spacing: float 
     return Grid(shape, homogeneous(axes * spacing, grid.centre) @ translation(-middle))
 
 
-def turned(image: Image, axes: Tensor, spacing: float) -> Image:
-    """The image on a grid with other axes and spacing and the same centre that covers it; otherwise as `gray`."""
+def on_axes(image: Image, axes: Tensor, spacing: float) -> Image:
+    """The image on a grid with other axes and spacing and the same centre that covers it; otherwise as `working_image`."""
     reach = (axes.T @ (image.grid.corners() - image.grid.centre).T).abs().amax(1)  # half sides along the new axes
     shape = tuple(max(1, math.ceil(2 * half / spacing - 1e-6)) for half in reach.flip(0).tolist())
     grid = concentric(image.grid, axes, shape, spacing)

@@ -17,7 +17,7 @@ from torch import Tensor
 from drmime.geometry.matrices import apply
 from drmime.image.image import Image
 from drmime.image.orientation import gaussian, widened
-from drmime.start.propose.base import gray
+from drmime.start.propose.base import working_image
 
 SECTORS = 16  # samples on a ring
 RINGS = (6, 14, 24, 36)  # pixels
@@ -45,11 +45,11 @@ class Level(NamedTuple):
 
 
 def levels(image: Image, unit: float, axes: Tensor, harmonics: tuple[int, ...], count: int) -> list[Level]:
-    """Up to `count` corners on each level; the finest has pixels of world length `unit`; `axes` as in `gray`."""
+    """Up to `count` corners on each level; the finest has pixels of world length `unit`; `axes` as in `working_image`."""
     found = []
-    finest = gray(image, unit, axes)
+    finest = working_image(image, unit, axes)
     for spacing in (unit * 2 ** (number / 2) for number in range(LEVELS)):
-        level = finest if spacing == unit else gray(finest, spacing)
+        level = finest if spacing == unit else working_image(finest, spacing)
         if min(level.grid.shape) >= SMALLEST:
             strength, angle = _gradients(level)
             points = _corners(strength, angle, count)

@@ -23,7 +23,7 @@ PALETTE_PIXELS = 2**13  # pixels from which the palette is made: enough for some
 PALETTE_ROUNDS = 20  # of k-means
 
 
-class CrossMI:
+class CrossMaps:
     """Mutual information of quantised images at every shift; one fixed image, any number of moving ones of one shape."""
 
     _fixed: Tensor  # spectra of the indicators of the fixed image's levels. shape: (levels, *frequencies)

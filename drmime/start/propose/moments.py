@@ -15,7 +15,7 @@ from torch import Tensor
 from drmime.errors import switch
 from drmime.geometry.matrices import apply, homogeneous
 from drmime.image.image import Image
-from drmime.start.propose.base import gray, mass_of, working_spacing
+from drmime.start.propose.base import mass_of, working_image, working_spacing
 
 SIDE = 48  # working pixels of the longest side when candidates are compared
 
@@ -77,7 +77,7 @@ def _moments(mass: Image) -> tuple[Tensor, Tensor]:
 def _agreement(matrices: Tensor, fixed: Image, moving: Image) -> Tensor:
     """Correlation of the fixed mass with the moving mass pulled through each of the matrices, zero outside. -> (K,)"""
     spacing = working_spacing(fixed, moving, SIDE)
-    first, second = gray(fixed, spacing), gray(moving, spacing)
+    first, second = working_image(fixed, spacing), working_image(moving, spacing)
     points = first.grid.index_points()[None].float().expand(len(matrices), -1, -1)
     everywhere = replace(second, mask=None)
     values, inside = everywhere.copies(len(matrices)).at(points, matrices @ first.grid.world_from_index)

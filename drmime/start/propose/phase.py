@@ -15,7 +15,7 @@ from torch import Tensor
 from drmime.errors import InputError, switch, whole
 from drmime.geometry.matrices import translation
 from drmime.image.image import Image
-from drmime.start.propose.base import directions, gray, peaks, stacked, turned, working_spacing
+from drmime.start.propose.base import directions, on_axes, peaks, stacked, working_image, working_spacing
 from drmime.start.propose.poses import good_length
 
 SIDES = {2: 256, 3: 96}  # working pixels of the longest side
@@ -49,7 +49,7 @@ class PhaseCorrelation:
         """moving_from_fixed, world units, best first. shape: (K, D+1, D+1), 1 <= K <= count"""
         spacing = working_spacing(fixed, moving, self.side or SIDES[fixed.grid.ndim])
         axes = directions(fixed.grid)
-        first, second = gray(fixed, spacing, axes), gray(moving, spacing, axes)
+        first, second = working_image(fixed, spacing, axes), working_image(moving, spacing, axes)
         apart = second.grid.world_from_index[:-1, -1] - first.grid.world_from_index[:-1, -1]
         found = shifts(windowed(first, self.edges), windowed(second, self.edges), self.count, self.edges)
         return stacked([translation(apart + spacing * (axes @ shift)) for shift, _ in found], len(axes))
@@ -140,14 +140,14 @@ class FourierMellin:
             )
         spacing = working_spacing(fixed, moving, self.side)
         axes = directions(fixed.grid)
-        first, second = gray(fixed, spacing, axes), gray(moving, spacing, axes)
+        first, second = working_image(fixed, spacing, axes), working_image(moving, spacing, axes)
         target = windowed(first, self.edges)
         found = []
         for scale, angle in rotations_and_scales(first, second, TURNS * self.count, self.edges):
             for turn in (angle, angle + math.pi):
                 c, s = math.cos(turn), math.sin(turn)
                 rotation = torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
-                back = turned(second, axes @ rotation, scale * spacing)  # in the fixed image's rotation and scale
+                back = on_axes(second, axes @ rotation, scale * spacing)  # in the fixed image's rotation and scale
                 for shift, height in shifts(target, windowed(back, self.edges), 1, self.edges):
                     back_from_first = translation(shift)
                     found.append((height, back.grid.world_from_index @ back_from_first @ first.grid.index_from_world))

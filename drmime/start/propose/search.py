@@ -20,9 +20,9 @@ from drmime.geometry.matrices import apply, homogeneous, translation
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
 from drmime.registry import build
-from drmime.start.propose.angle import GradientAngle
+from drmime.start.propose.angle import AngleMaps
 from drmime.start.propose.base import THIN, directions, distinct, peaks, pyramid, reduced, stacked
-from drmime.start.propose.cross import CrossMI
+from drmime.start.propose.cross import CrossMaps
 from drmime.start.propose.poses import angles, mirror, nudges, planar, possible, rotations, thin_axis
 
 SIZE = {2: 192, 3: 32}  # pixels along the fixed image's longest side
@@ -58,7 +58,7 @@ class Maps(Protocol):
         """Score and overlap in pixels at every shift, for canvases (P, C, *shape). shape: (P, *shifts) each"""
 
 
-SCORES: dict[str, Callable[..., Maps]] = {"angle": GradientAngle, "cross": CrossMI}
+SCORES: dict[str, Callable[..., Maps]] = {"angle": AngleMaps, "cross": CrossMaps}
 
 
 Tell = Callable[[float], None]  # called with the share of a pass that is done

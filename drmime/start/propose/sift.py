@@ -10,7 +10,7 @@ from torch import Tensor
 
 from drmime.errors import switch
 from drmime.image.image import Image
-from drmime.start.propose.base import gray, working_spacing
+from drmime.start.propose.base import working_image, working_spacing
 from drmime.start.propose.matches import Hypothesis, Matched, hypothesis, mutual
 
 ANGLES, CELLS = 8, 4  # of a descriptor: directions of gradients, in squares of 4 by 4
@@ -58,7 +58,7 @@ class SIFT(Matched):
         from kornia.feature import SIFTFeature  # on demand: its import takes a while and few runs need it
 
         spacing = working_spacing(image, image, self.side)
-        level = gray(image, spacing, axes)
+        level = working_image(image, spacing, axes)
         if min(level.grid.shape) < SMALLEST:
             nothing = torch.zeros(0, dtype=torch.complex64)
             return nothing, nothing, torch.zeros(0, ANGLES, CELLS, CELLS)
