@@ -92,7 +92,7 @@ class LieModel(Model):
     start: Tensor
     world_from_frame: Tensor
     frame_from_world: Tensor
-    moving_frame_from_world: Tensor
+    start_in_frames: Tensor
 
     def __init__(
         self,
@@ -120,11 +120,12 @@ class LieModel(Model):
         self.register_buffer("start", start.to(torch.float64))
         self.register_buffer("world_from_frame", fixed.world_from_frame)
         self.register_buffer("frame_from_world", torch.linalg.inv(fixed.world_from_frame))
-        self.register_buffer("moving_frame_from_world", torch.linalg.inv(moving.world_from_frame))
+        in_frames = torch.linalg.inv(moving.world_from_frame) @ self.start @ fixed.world_from_frame
+        self.register_buffer("start_in_frames", in_frames)
         self.is_affine = not bool(self.basis[:, -1].any() or self.start[:, -1, :-1].any())
 
     def forward(self, points: Tensor, levels: slice) -> Places:
-        matrix = self.moving_frame_from_world @ self._moving_from_frame(self._by_level(levels))
+        matrix = self.start_in_frames @ self.parametrisation(self._by_level(levels), self.basis)
         places, valid = apply(matrix.to(points), points, self.is_affine)
         jacobian = matrix[..., None, :-1, :-1] if self.is_affine else slopes(matrix, points.to(matrix))
         return Places(places, valid, jacobian)
@@ -142,11 +143,8 @@ class LieModel(Model):
 
     def matrices(self, coefficients: Tensor) -> Tensor:
         """moving_from_fixed at `coefficients` (..., B, K) of the finest level, world. shape: (..., B, D+1, D+1)"""
-        return self._moving_from_frame(coefficients) @ self.frame_from_world
-
-    def _moving_from_frame(self, coefficients: Tensor) -> Tensor:
-        """Matrices from the fixed frame to the moving world. (..., B, K) -> (..., B, D+1, D+1)"""
-        return self.start @ self.world_from_frame @ self.parametrisation(coefficients, self.basis)
+        moved = self.parametrisation(coefficients, self.basis)
+        return self.start @ self.world_from_frame @ moved @ self.frame_from_world
 
     def _by_level(self, levels: slice) -> Tensor:
         """The coefficients that act on each level; one row if they are the same on all. shape: (L or 1, B, K)"""
