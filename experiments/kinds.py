@@ -281,7 +281,7 @@ def solve(kind: str, number: int) -> Outcome:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"beginnings of: {', '.join(KINDS)}")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"beginnings of: {', '.join(KINDS).replace('%', '%%')}")
     parser.add_argument("--count", type=int, help="of each kind")
     parser.add_argument("--first", type=int, default=0, help="number of the first one")
     parser.add_argument("--workers", type=int, default=1)
