@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from drmime.cli import main
 from drmime.lab import experiment
 
+tiny.needs_report()
 QUICK = {"levels": 2, "schedule": {"steps": 5}, "start": None}
 
 

@@ -359,6 +359,7 @@ def test_every_real_row_becomes_a_pair_with_its_files(data: Path) -> None:
 
 
 def test_the_real_pairs_of_the_ci_suite_load(data: Path) -> None:
+    pytest.importorskip("nibabel", reason="reads NIfTI")
     pairs = dataset({"name": "pairs", "file": str(data / "pairs.csv"), "where": {"suite": "ci"}})
     assert len(pairs) == 22
     for pair in pairs:
@@ -380,6 +381,8 @@ def test_an_itk_transform_and_the_landmarks_say_the_same(data: Path) -> None:
 
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_real_pairs_can_be_moved(data: Path, motion: str) -> None:
+    if motion == "volume":
+        pytest.importorskip("nibabel", reason="reads NIfTI")
     which = {"dataset": "spm3d", "pair": "avgT1_avgT2"} if motion == "volume" else {"suite": "ci", "dataset": "starain_brain"}
     inner = {"name": "pairs", "file": str(data / "pairs.csv"), "where": which}
     for pair in dataset({"name": "synthetic", "of": inner, "motions": [motion], "repeats": 1}):

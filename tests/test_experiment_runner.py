@@ -493,6 +493,7 @@ def test_killed_at_any_moment_a_run_goes_on_and_ends_the_same(tmp_path: Path) ->
 
 
 def test_ctrl_c_leaves_tables_of_what_is_there(tmp_path: Path, crashing: str) -> None:
+    tiny.needs_report()
     config = tiny.config(
         tmp_path, tiny.pairs(tmp_path / "data", 1), {"still": {"peer": "centre"}, "slow": QUICK | {"metric": "crashing:Slow"}}
     )
@@ -511,6 +512,7 @@ def test_ctrl_c_leaves_tables_of_what_is_there(tmp_path: Path, crashing: str) ->
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not end a process with its owner")
 def test_a_child_that_holds_the_interpreter_ends_with_its_owner(tmp_path: Path, crashing: str) -> None:
+    tiny.needs_report()
     config = tiny.config(tmp_path, tiny.pairs(tmp_path / "data", 1), {"holding": QUICK | {"metric": "crashing:Holding"}})
     process = start(config)
     wait_for((tmp_path / "holding").is_file)

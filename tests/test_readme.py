@@ -23,6 +23,7 @@ def snippets(language: str, text: str = README) -> list[str]:
 
 
 def test_the_python_example_runs_and_finds_the_shift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("skimage", reason="scikit-image brings the picture")
     (code,) = snippets("python")
     monkeypatch.chdir(tmp_path)
     names: dict = {}

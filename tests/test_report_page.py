@@ -14,14 +14,14 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drmime.errors import InputError
 from drmime.lab.experiment.rows import Row
 
-for package in ("jinja2", "matplotlib", "tabulate"):
-    pytest.importorskip(package, reason=f"{package} is not installed: the report needs pip install 'drmime[report]'")
+tiny.needs_report()
 from drmime.lab.report import page, plots  # noqa: E402 - needs them
 
 EVIL = "<script>alert(1)</script>"

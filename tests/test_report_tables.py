@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,8 +17,7 @@ from drmime.errors import InputError
 from drmime.lab.evaluate import compare, interval
 from drmime.lab.experiment.rows import Row
 
-for package in ("jinja2", "matplotlib", "tabulate"):
-    pytest.importorskip(package, reason=f"{package} is not installed: the report needs pip install 'drmime[report]'")
+tiny.needs_report()
 from drmime.lab.report.summary import measure  # noqa: E402 - needs them
 from drmime.lab.report.tables import (  # noqa: E402
     Table,

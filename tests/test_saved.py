@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 
 import drmime
 from drmime import saved
@@ -107,7 +108,7 @@ def test_a_mutated_transform_is_used_or_refused(seed: int, transform: dict, tmp_
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_mutated_row_is_used_or_refused(seed: int, tmp_path: Path) -> None:
-    pytest.importorskip("jinja2", reason="makes the report")
+    tiny.needs_report()
     from drmime.lab.report import write
 
     row = rows.Row(

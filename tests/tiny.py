@@ -9,6 +9,7 @@ from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
+import pytest
 import yaml
 
 CRASHING = """
@@ -122,3 +123,9 @@ def children(pid: int) -> list[int]:
         with contextlib.suppress(OSError):  # the thread has ended
             found += [int(child) for child in (thread / "children").read_text().split()]
     return found
+
+
+def needs_report() -> None:
+    """Skip where what makes the tables and the page of a run is not installed."""
+    for package in ("jinja2", "matplotlib", "tabulate"):
+        pytest.importorskip(package, reason=f"{package} is not installed: the report needs pip install 'drmime[report]'")

@@ -19,7 +19,10 @@ UNITS = {  # micrometres
     **{"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "\\u00b5m": 1.0},
     **{"mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0, "Å": 1e-4},
 }
-DAMAGE_WARNINGS = ("invalid page offset", "corrupted", "invalid value offset", "invalid tag offset")  # of tifffile, in parts
+DAMAGE_WARNINGS = (  # of tifffile, in parts
+    *("invalid page offset", "invalid offset", "corrupted"),
+    *("invalid value offset", "invalid tag offset"),
+)
 
 
 def read_tiff(path: Path, labels: bool) -> Pixels:
@@ -85,6 +88,8 @@ def _check_tiff(path: Path, file: Any, series: Any, stated: Mapping[str, Any], w
         parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
         if any(count == 0 or offset + count > size for offset, count in parts):
             raise InputError(f"{path}: truncated or damaged: a part of its pixels is not in the file")
+    if series.dataoffset is not None and series.dataoffset + series.nbytes > size:  # all pages in one contiguous block
+        raise InputError(f"{path}: truncated or damaged: a part of its pixels is not in the file")
     expected = _stated_size(file, stated)
     if expected and series.size < expected:
         raise InputError(f"{path}: truncated or damaged: its metadata states {expected} values, got {series.size}")

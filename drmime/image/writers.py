@@ -78,6 +78,8 @@ def write_npy(path: Path, array: np.ndarray, grid: Grid) -> None:
 
 def write_picture(path: Path, array: np.ndarray, grid: Grid) -> None:
     pixels = array.astype(np.uint8) * 255 if array.dtype == bool else array
+    if pixels.dtype not in (np.uint8, np.uint16):  # some versions of Pillow write 32 bits as 16
+        raise TypeError(f"holds 8 or 16 bits, got {pixels.dtype}")
     import imageio.v3 as iio  # imported here: a registration of arrays writes no picture and need not load it
 
     iio.imwrite(path, pixels, plugin="pillow")
