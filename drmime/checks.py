@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,9 +71,10 @@ def options(given: Mapping[str, Any]) -> Options:
 def resolved(asked: Options, given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of `register` as they were used, as values that JSON can hold; defaults are included."""
     settings = {name: plain(value) for name, value in given.items() if name != "observers"}
-    start = {"given": asked.start.given, "propose": asked.start.propose, "refine": asked.start.refine}
-    device = asdict(asked.device) | {"name": str(asked.device.place)}
-    return settings | {"start": plain(start), "schedule": plain(asdict(asked.schedule)), "device": device}
+    start = {"given": asked.start.given, "propose": asked.start.propose if asked.start.refine else None}
+    start["refine"] = asked.start.refine
+    device = vars(asked.device) | {"name": str(asked.device.place)}
+    return settings | {"start": plain(start), "schedule": plain(vars(asked.schedule)), "device": device}
 
 
 def _of_this_run(kind: str, part: Part) -> Part:

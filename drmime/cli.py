@@ -169,7 +169,7 @@ def _add_register(commands: Any) -> None:
 
     add = parser.add_argument_group("output").add_argument
     add("--interpolation", default="linear", metavar="HOW", help="for the warped image: nearest, linear or cubic (linear)")
-    add("--tensorboard", nargs="?", type=Path, const=Path(), metavar="DIR", help="curves and pictures (OUT/tensorboard)")
+    add("--tensorboard", nargs="?", type=Path, const=True, metavar="DIR", help="curves and pictures (OUT/tensorboard)")
 
 
 def _add_warp(commands: Any) -> None:

@@ -1,7 +1,6 @@
 """One function for each command of the command line; it returns a `Report`, which `cli` prints."""
 
 import csv
-import inspect
 import json
 import tempfile
 from argparse import Namespace
@@ -23,13 +22,12 @@ from drmime.lab import experiment
 from drmime.observers import Progress, TensorBoard
 from drmime.optimise import Observer
 from drmime.parts import INTERPOLATIONS
-from drmime.registration import Interrupted
+from drmime.registration import DEFAULTS, Interrupted
 from drmime.registration import register as align
 from drmime.registry import known, names_only, options_of
 from drmime.result import Registration
 from drmime.transform.linear import MatrixTransform
 
-DEFAULTS = {one.name: one.default for one in inspect.signature(align).parameters.values()}
 NAMED = ("transform", "metric", "sampler", "device")  # options that can be a name alone
 GOOD = 1.0  # pixels; a demo with a larger error has failed
 
@@ -77,7 +75,7 @@ def register(args: Namespace) -> Report:
     options = _options(args)
     observers: list[Observer] = [Progress()]
     if args.tensorboard is not None:
-        logs = args.out / "tensorboard" if args.tensorboard == Path() else args.tensorboard
+        logs = args.out / "tensorboard" if args.tensorboard is True else args.tensorboard
         writable(logs)
         observers.append(TensorBoard(logs))
     try:

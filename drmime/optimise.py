@@ -50,7 +50,7 @@ class Step:
 
     index: int
     similarity: Tensor  # shape: (levels, B), at the step's start
-    total: Tensor  # shape: (B,), weighted mean of the levels
+    total: Tensor  # shape: (B,), weighted mean of the levels, less the penalty of the model
     model: Model  # at the step's start; it changes with the next step
 
     @property
@@ -132,8 +132,8 @@ def maximise(
             model.requires_grad_(index >= metric.warmup)
             similarity = _score(points, moving, model, metric)
             stage = stage_of(index - metric.warmup, schedule.steps, stages)
-            total = (weights[stage][:, None] * similarity).sum(0)
-            (total - model.penalty()).sum().neg().backward()
+            total = (weights[stage][:, None] * similarity).sum(0) - model.penalty()
+            total.sum().neg().backward()
             done = tracker.update(index, similarity.detach(), total.detach(), stage, stages)
             observe(Step(index, similarity.detach(), total.detach(), model))
             if done:

@@ -51,7 +51,6 @@ PROPOSERS = Parts(  # what proposes starts
 )
 OBSERVERS = Parts(
     {
-        "history": "drmime.observers:History",
         "progress": "drmime.observers:Progress",
         "tensorboard": "drmime.observers:TensorBoard",
     }

@@ -1,5 +1,6 @@
 """`register`: two images in, a `Registration` out."""
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -103,7 +104,7 @@ def register(
         the `Registration` of the pair; for lists, a list of them.
 
     Raises:
-        InputError: input that cannot be used; it is checked before anything is computed.
+        InputError: input that cannot be used.
         Interrupted: Ctrl-C; holds the results so far, which are the best starts if the search has not ended.
 
     The method is DRMIME (Nan, Tennant, Rubin, Ray, MIDL 2020, arXiv 2001.09865).
@@ -120,7 +121,8 @@ def register(
     with use_threads(asked.device.threads):
         read, images = read_images(fixed, moving, fixed_mask, moving_mask, fixed_spacing, moving_spacing, asked)
         count, capped = checks.levels(asked.levels, read.fixed, read.moving)
-        asked.schedule.weights(count)
+        asked.schedule.weights(count)  # an error now, not after the search for starts
+        basis = asked.transform.basis(read.fixed.grid.ndim)
         normalised = read.normalised(asked.metric.common_scale)
         overlap = Overlap(normalised.fixed, normalised.moving)  # of the images with their frames
         pair = normalised.without_frames()
@@ -128,7 +130,7 @@ def register(
         first = asked.start.matrices(pair.fixed, pair.moving)
         settings = checks.resolved(asked, given) | {"levels": count}
 
-        ranked = _starts(pair, first, asked)
+        ranked = _starts(pair, first, basis, asked)
         matrices = torch.stack([one.candidates[0].matrix for one in ranked])
         model = asked.transform.model(matrices, pair.fixed.grid, pair.moving.grid).to(pair.fixed.data.device)
         run = Run(pair.fixed, pair.moving, settings, asked.metric.warmup + asked.schedule.steps)
@@ -142,11 +144,10 @@ def register(
     return results if isinstance(fixed, (list, tuple)) else results[0]
 
 
-def _starts(pair: Images, given: Tensor, asked: Options) -> list[Ranking]:
+def _starts(pair: Images, given: Tensor, basis: Mapping[str, Tensor], asked: Options) -> list[Ranking]:
     """The starts of each pair. After Ctrl-C: the best so far of the current pair, the given one of each later pair."""
     here, there = _singles(pair.fixed), _singles(pair.moving)
     ranked: list[Ranking] = []
-    basis = asked.transform.basis(pair.fixed.grid.ndim)
     watching = [watcher for watcher in asked.observers if isinstance(watcher, Observer)]
 
     def tell(what: str, share: float) -> None:
@@ -235,3 +236,6 @@ def _results(
             )
         )
     return results
+
+
+DEFAULTS = {one.name: one.default for one in inspect.signature(register).parameters.values()}  # of the keywords of `register`

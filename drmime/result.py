@@ -73,7 +73,7 @@ class Registration:
                    [0., 1., 1.],
                    [0., 0., 1.]])
         """
-        return matrix_of(self.transform).numpy()
+        return matrix_of(self.transform).numpy().copy()
 
     @property
     @own_defaults
@@ -245,7 +245,7 @@ class Registration:
             if not _usable(found):
                 raise ValueError("numbers too large to be used")
             return found
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InputError(f"{path}: not a registration saved by drmime ({shown(str(error))})") from error
 
 

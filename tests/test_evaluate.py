@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -18,6 +19,7 @@ from drmime.geometry.matrices import mapped
 from drmime.image.io import read_image, read_landmarks
 from drmime.lab import evaluate
 from drmime.lab.evaluate import Comparison, compare, dice, interval, naed, robustness, rtre, scores, success_rate, tre
+from drmime.transform.linear import MatrixTransform
 
 SQUARE = np.array([[10.0, 10.0], [30.0, 10.0], [10.0, 25.0], [30.0, 25.0], [20.0, 17.0]])
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -215,6 +217,15 @@ def test_landmarks_behind_the_horizon_are_lost_and_the_rest_counts() -> None:
     assert found["tre_max"] == found["tre_mean"] == found["naed"] == np.inf
     assert found["robustness"] == pytest.approx(2 / 5)
     assert math.isfinite(found["tre_median"])
+
+
+def test_points_may_be_a_view_and_must_fit_the_images() -> None:
+    case = made(fixed_points=SQUARE[:, ::-1][:, ::-1], moving_points=SQUARE)
+    assert scores(MatrixTransform(torch.eye(3)), case, np.eye(3))["tre_max"] == 0
+    with pytest.raises(InputError, match="expected a transform of 2 dimensions, got one of 3"):
+        scores(MatrixTransform(torch.eye(4)), case, np.eye(3))
+    with pytest.raises(InputError, match=r"fixed_points: expected an array of shape \(N, 2\)"):
+        scores(np.eye(3), made(fixed_points=np.zeros((5, 3)), moving_points=SQUARE), np.eye(3))
 
 
 @pytest.mark.parametrize("factor", [2.0, -1.0, 1e-9])

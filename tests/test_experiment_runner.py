@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import CancelledError, Executor, Future, wait
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny
+import torch
 import yaml
 
 from drmime.errors import InputError
@@ -624,3 +626,10 @@ def test_a_title_shows_no_value_of_the_environment(tmp_path: Path, monkeypatch: 
     plan = experiment.load(tmp_path / "config.yaml", [("report.title", "${HIDDEN_WORD} pairs")])
     experiment.run(plan)
     assert experiment.results(tmp_path / "run").report.title == "${HIDDEN_WORD} pairs"
+
+
+def test_a_matrix_of_a_peer_means_the_same_in_any_scale_and_sign() -> None:
+    case = SimpleNamespace(fixed=np.zeros((30, 40)), ndim=2)
+    for factor in (1.0, -1.0, 1e-8):
+        found = task._of_matrix(factor * np.eye(3), case)
+        assert found(torch.tensor([[5.0, 6.0]]).double()).tolist() == [[5, 6]]

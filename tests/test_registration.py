@@ -311,7 +311,7 @@ def test_settings_are_recorded_and_are_plain_json() -> None:
     kept = json.loads(json.dumps(dict(result.settings), allow_nan=False))
     expected = {
         "metric": "NCC",
-        "start": {"given": FAR.tolist(), "propose": "auto", "refine": False},
+        "start": {"given": FAR.tolist(), "propose": None, "refine": False},
         "schedule": {"level_weights": [1, 2, 1], "rate": 0.01, "steps": 2, "tolerance": 0.01, "least_overlap": 0.02},
         "device": {"name": "cpu", "dtype": "float32", "threads": 1},
         "transform": {"name": "lie", "generators": {"mine": np.eye(3, k=2).tolist()}},
@@ -685,6 +685,7 @@ LOST += [{"sampler": value} for value in ({}, {"name": 5}, "no.such:thing", {"na
 LOST += [{"sampler": value} for value in (5, None, object(), "os:getcwd")]
 LOST += [{"start": value} for value in (5, object(), True, np.ones((3, 3)), {"name": None}, [5], ["auto", None])]
 LOST += [{"start": value} for value in ({"gven": "mass"}, {"refine": "no"}, {"propose": 5}, {"given": "identity", "steps": 3})]
+LOST += [{"start": {"given": dict}}, {"start": {"refine": False, "propose": 5}}]
 LOST += [{"schedule": value} for value in (5, "fast", [70], {"step": 3}, {"steps": 3, 5: 1})]
 LOST += [{"device": {"threads": value}} for value in (0, -1, 1.5, "two", None)]
 LOST += [{"device": {"nam": "cpu"}}, {"device": {"name": 5}}]

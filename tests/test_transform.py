@@ -137,13 +137,28 @@ def test_a_state_makes_the_transform_anew(transform: Transform, monkeypatch: pyt
     assert torch.equal(again(here), transform(here))
 
 
-@pytest.mark.parametrize(
-    "state",
-    [{}, {"kind": "spline"}, {"kind": 5}, {"kind": "chain"}, {"kind": "chain", "parts": [{"kind": "matrix"}]}, {"kind": "lie"}],
-)
+NO_STATES: list[dict[str, Any]] = [
+    *({}, {"kind": "spline"}, {"kind": 5}, {"kind": "lie"}),
+    *({"kind": "chain"}, {"kind": "chain", "parts": []}, {"kind": "chain", "parts": [{"kind": "matrix"}]}),
+]
+
+
+@pytest.mark.parametrize("state", NO_STATES, ids=str)
 def test_a_state_of_nothing_known_is_refused(state: dict[str, Any]) -> None:
     with pytest.raises((InputError, ValueError)):
         from_state(state, 2)
+
+
+def test_a_chain_of_one_is_that_one(ndim: int) -> None:
+    state = {"kind": "chain", "parts": [matrix(ndim).state()]}
+    assert torch.equal(matrix_of(from_state(state, ndim)), matrix(ndim).matrix)
+
+
+def test_a_matrix_is_a_value_of_its_own(ndim: int) -> None:
+    given = torch.eye(ndim + 1, dtype=torch.float64)
+    made = MatrixTransform(given)
+    given[0, 0] = 5
+    assert torch.equal(made.matrix, torch.eye(ndim + 1, dtype=torch.float64))
 
 
 def test_points_without_a_place_stay_so_through_a_chain() -> None:

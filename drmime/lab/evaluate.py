@@ -148,7 +148,10 @@ def _landmark_scores(
 ) -> dict[str, float]:
     spacing = case.moving_spacing
     shape = case.moving.shape[: len(spacing)] if case.extent is None else case.extent
-    found, begun = (mapping(torch.as_tensor(points).double()).numpy() for mapping in (transform, start))
+    places = torch.as_tensor(numbers("fixed_points", points))
+    if places.ndim != 2 or places.shape[1] != transform.ndim:
+        raise InputError(f"fixed_points: expected an array of shape (N, {transform.ndim}), x first, got {tuple(places.shape)}")
+    found, begun = (mapping(places).numpy() for mapping in (transform, start))
     errors, before = tre(found, expected, spacing), tre(begun, expected, spacing)
     shares = rtre(found, expected, shape, spacing)
     return {
@@ -221,6 +224,8 @@ def interval(values: Any, confidence: float = 0.95, seed: int = 0) -> tuple[floa
 
 def _transform(name: str, value: Any, fixed: Grid) -> Transform:
     if isinstance(value, Transform):
+        if value.ndim != fixed.ndim:
+            raise InputError(f"{name}: expected a transform of {fixed.ndim} dimensions, got one of {value.ndim}")
         return value
     array = numbers(name, value, "a matrix of real numbers")
     if array.shape != (fixed.ndim + 1, fixed.ndim + 1):

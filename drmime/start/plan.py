@@ -60,8 +60,11 @@ class Start:
             build("start given", PROPOSERS, self.given, Callable)  # type: ignore[arg-type]
         elif isinstance(self.given, Path):
             raise InputError(f"start given: expected a name or a matrix, got the path {str(self.given)!r}. Read it first.")
-        asked, search = _proposers(self.propose if switch("start refine", self.refine) else None)
-        object.__setattr__(self, "plan", Plan(asked, search, self.refine))
+        elif isinstance(self.given, type):
+            raise InputError(f"start given: expected a name, a matrix or a function of two images, got {shown(self.given)}")
+        asked, search = _proposers(self.propose)
+        refine = switch("start refine", self.refine)
+        object.__setattr__(self, "plan", Plan(asked, search) if refine else Plan(search=False, refine=False))
 
     @classmethod
     def of(cls, value: Any) -> "Start":
@@ -71,7 +74,7 @@ class Start:
         if isinstance(value, cls):
             return value
         if value is None or (isinstance(value, str) and value == "none"):
-            return cls(refine=False)
+            return cls(propose=None, refine=False)
         if isinstance(value, Mapping) and "name" not in value:
             return options_as("start", cls, value)
         return cls(given=value) if _is_matrix(value) else cls(propose=value)

@@ -92,7 +92,10 @@ class Chain(Transform):
 
     @classmethod
     def of(cls, state: Mapping[str, Any], ndim: int) -> Transform:
-        return cls([from_state(part, ndim) for part in fields(state, {"parts": [{str: object}]})["parts"]])
+        parts = [from_state(part, ndim) for part in fields(state, {"parts": [{str: object}]})["parts"]]
+        if not parts:
+            raise ValueError("a chain of no transforms")
+        return chain(parts)
 
 
 def from_state(state: Mapping[str, Any], ndim: int) -> Transform:

@@ -26,7 +26,7 @@ class MatrixTransform(Transform):
     matrix: Tensor  # shape: (D+1, D+1), float64, on the CPU; moving_from_fixed in world coordinates
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "matrix", torch.as_tensor(self.matrix, dtype=torch.float64))
+        object.__setattr__(self, "matrix", torch.as_tensor(self.matrix).detach().to("cpu", torch.float64, copy=True))
 
     @property
     def ndim(self) -> int:

@@ -15,10 +15,10 @@ from typing import Any
 from drmime import checks, settings
 from drmime.errors import InputError, number, switch, whole
 from drmime.lab.datasets import DATASETS, Pair, dataset
-from drmime.lab.experiment.task import DEFAULTS, Outputs, Task
+from drmime.lab.experiment.task import Outputs, Task
 from drmime.lab.peers import PEERS
 from drmime.lab.peers import settings as peer_settings
-from drmime.registration import register
+from drmime.registration import DEFAULTS, register
 from drmime.registry import known, names_only, options_of
 
 NUMBER = re.compile(r"[Tt]rue|[Ff]alse|-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")  # 007, 1:30 and no stay text

@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import inspect
 import json
 import re
 import time
@@ -19,8 +18,8 @@ import torch
 
 from drmime import checks
 from drmime.checks import plain
-from drmime.errors import InputError
-from drmime.geometry.grid import Grid
+from drmime.errors import InputError, numbers
+from drmime.geometry.grid import Grid, scaled
 from drmime.geometry.matrices import translation
 from drmime.image.io import write_image
 from drmime.image.pixels import Pixels
@@ -31,7 +30,7 @@ from drmime.lab.peers import Problem, ready
 from drmime.lab.peers import settings as peer_settings
 from drmime.observers import TensorBoard
 from drmime.pictures import thumbnail
-from drmime.registration import register
+from drmime.registration import DEFAULTS, register
 from drmime.registry import names_only
 from drmime.result import Registration
 from drmime.transform.base import Transform
@@ -39,7 +38,6 @@ from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import in_pixels, resample
 
 CURVE = 200  # largest number of points of a curve in a row; enough for a plot
-DEFAULTS = {one.name: one.default for one in inspect.signature(register).parameters.values()}
 PACKAGES = ("drmime", "torch", "numpy", "SimpleITK", "itk-elastix", "antspyx", "opencv-python-headless", "scikit-image")
 
 
@@ -153,7 +151,9 @@ def _peer(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
     """The function that is timed, and its settings."""
     name, options = task.block["peer"], {option: value for option, value in task.block.items() if option != "peer"}
     align = ready(problem, name, options)
-    return lambda: Found(_of_matrix(align(task.seed)), {"device": "cpu"}), {"peer": name} | plain(peer_settings(name, options))
+    return lambda: Found(_of_matrix(align(task.seed), case), {"device": "cpu"}), {"peer": name} | plain(
+        peer_settings(name, options)
+    )
 
 
 def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found], dict[str, Any]]:
@@ -195,8 +195,9 @@ def _curves(result: Registration) -> dict[str, list[float]]:
     return {name: np.round(values, 6).tolist() for name, values in curves.items()}
 
 
-def _of_matrix(moving_from_fixed: np.ndarray) -> Transform:
-    return MatrixTransform(torch.as_tensor(moving_from_fixed))
+def _of_matrix(moving_from_fixed: np.ndarray, case: Case) -> Transform:
+    """A matrix between pixels as a transform; a homography means the same in any scale and sign."""
+    return MatrixTransform(scaled(torch.as_tensor(moving_from_fixed), Grid.regular(case.fixed.shape[: case.ndim])))
 
 
 def _pictures(task: Task, case: Case, start: np.ndarray, found: Transform) -> tuple[dict[str, Any], list[str]]:
@@ -206,7 +207,7 @@ def _pictures(task: Task, case: Case, start: np.ndarray, found: Transform) -> tu
     try:
         names = _shared_pictures(task.pair, f"pictures/{task.pair_name}", task.outputs)
         _draw(_warped(case, found), case, after, task.outputs)
-        return {"pictures": names | {"after": after}, "points": _points(case, _of_matrix(start), found)}, []
+        return {"pictures": names | {"after": after}, "points": _points(case, _of_matrix(start, case), found)}, []
     except Exception as error:
         return {}, [f"No pictures: {in_a_line(error)}"]
 
@@ -215,7 +216,7 @@ def _pictures(task: Task, case: Case, start: np.ndarray, found: Transform) -> tu
 def _shared_pictures(pair: Pair, name: str, outputs: Outputs) -> dict[str, str]:
     case, _ = _load(pair)
     start = _problem(case).start
-    for role, image in {"fixed": _with_channels(case.fixed, case), "before": _warped(case, _of_matrix(start))}.items():
+    for role, image in {"fixed": _with_channels(case.fixed, case), "before": _warped(case, _of_matrix(start, case))}.items():
         _draw(image, case, f"{name}-{role}.jpg", outputs)
     return {role: f"{name}-{role}.jpg" for role in ("fixed", "before")}
 
@@ -239,7 +240,7 @@ def _points(case: Case, start: Transform, found: Transform) -> dict[str, list[li
     if case.ndim != 2 or case.fixed_points is None or case.moving_points is None:
         return {}
     sides = np.array(case.fixed.shape[1::-1])
-    moving = torch.as_tensor(case.moving_points).double()
+    moving = torch.as_tensor(numbers("moving_points", case.moving_points))
     back = {"before": start.inverse(), "after": found.inverse()}
     places = {"fixed": case.fixed_points} | {name: mapping(moving).numpy() for name, mapping in back.items()}
     return {name: np.round((points + 0.5) / sides, 5).tolist() for name, points in places.items()}

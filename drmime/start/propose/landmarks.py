@@ -64,7 +64,7 @@ def fit(fixed_points: Tensor, moving_points: Tensor, group: Mapping[str, Tensor]
     """moving_from_fixed of a group that takes (N, D) world points to (N, D) world points best, by least squares.
 
     `group` is what `drmime.geometry.lie.generators` returns; they act in the frame of `grid`, the fixed grid, as in
-    `LieTransform`. The last entry is 1 (-1 if the world's origin lies behind a projective map's horizon).
+    `LieModel`. The last entry is 1 (-1 if the world's origin lies behind a projective map's horizon).
     shape: (D+1, D+1), float64
 
     Raises:
