@@ -35,7 +35,7 @@ class Device:
 
     def __post_init__(self) -> None:
         if self.name is not None and str(self.name).partition(":")[0] not in KINDS:
-            raise InputError(f"device: expected one that is here ({', '.join(_present())}), got {str(self.name)!r}")
+            raise self._absent()
         known("dtype", self.dtype, DTYPES)
         object.__setattr__(self, "threads", whole("device threads", self.threads, 1, 1024))
 
@@ -53,8 +53,8 @@ class Device:
             torch.empty(0, device=place)
             return place
         except (RuntimeError, AssertionError, TypeError, ImportError) as error:
-            raise InputError(f"device: expected one that is here ({', '.join(_present())}), got {str(self.name)!r}") from error
+            raise self._absent() from error
 
-
-def _present() -> list[str]:
-    return ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    def _absent(self) -> InputError:
+        present = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        return InputError(f"device: expected one that is here ({', '.join(present)}), got {str(self.name)!r}")

@@ -132,7 +132,7 @@ def scores(transform: Transform | Any, case: Known, start: Transform | Any) -> d
         InputError: the transform, points or label maps do not fit the images.
     """
     grids = [Grid.regular(image.shape[: len(case.moving_spacing)]) for image in (case.fixed, case.moving)]
-    found, begun = (_transform(name, value, grids[0]) for name, value in (("transform", transform), ("start", start)))
+    found, begun = (as_transform(name, value, grids[0]) for name, value in (("transform", transform), ("start", start)))
     out: dict[str, float] = {}
     if case.fixed_points is not None and case.moving_points is not None and len(case.fixed_points):
         out |= _landmark_scores(found, begun, case, case.fixed_points, case.moving_points)
@@ -222,7 +222,12 @@ def interval(values: Any, confidence: float = 0.95, seed: int = 0) -> tuple[floa
     return low, high
 
 
-def _transform(name: str, value: Any, fixed: Grid) -> Transform:
+def as_transform(name: str, value: Any, fixed: Grid) -> Transform:
+    """A transform of images whose fixed grid is `fixed`, from itself or from its matrix (D+1, D+1); `name` is for messages.
+
+    Raises:
+        InputError: of another dimension, or something else.
+    """
     if isinstance(value, Transform):
         if value.ndim != fixed.ndim:
             raise InputError(f"{name}: expected a transform of {fixed.ndim} dimensions, got one of {value.ndim}")

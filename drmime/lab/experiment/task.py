@@ -19,7 +19,7 @@ import torch
 from drmime import checks
 from drmime.checks import plain
 from drmime.errors import InputError, numbers
-from drmime.geometry.grid import Grid, scaled
+from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import translation
 from drmime.image.io import write_image
 from drmime.image.pixels import Pixels
@@ -196,8 +196,7 @@ def _curves(result: Registration) -> dict[str, list[float]]:
 
 
 def _of_matrix(moving_from_fixed: np.ndarray, case: Case) -> Transform:
-    """A matrix between pixels as a transform; a homography means the same in any scale and sign."""
-    return MatrixTransform(scaled(torch.as_tensor(moving_from_fixed), Grid.regular(case.fixed.shape[: case.ndim])))
+    return evaluate.as_transform("matrix", moving_from_fixed, Grid.regular(case.fixed.shape[: case.ndim]))
 
 
 def _pictures(task: Task, case: Case, start: np.ndarray, found: Transform) -> tuple[dict[str, Any], list[str]]:
