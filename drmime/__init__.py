@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from drmime.schedule import Schedule
     from drmime.start.doubts import Doubt
     from drmime.start.plan import Start
+    from drmime.verdict.judge import Status, Verdict
 
 __all__ = [
     "Device",
@@ -27,8 +28,10 @@ __all__ = [
     "Registration",
     "Schedule",
     "Start",
+    "Status",
     "Step",
     "Stop",
+    "Verdict",
     "__version__",
     "as_image",
     "register",
@@ -44,6 +47,7 @@ _HOMES = {
     "schedule": ("Schedule",),
     "start.doubts": ("Doubt",),
     "start.plan": ("Start",),
+    "verdict.judge": ("Status", "Verdict"),
 }
 
 

@@ -1,8 +1,8 @@
 """The command line: parses the arguments, calls a function of `drmime.commands`, and returns the exit status.
 
-Exit status: 0 success; 1 a registration failed, its results were written; 2 an argument or input cannot be used, which one line
-on stderr explains; 130 Ctrl-C; 141 the reader of stdout closed the pipe. Results go to stdout, the progress bar and problems to
-stderr, so that a pipe receives only results.
+Exit status: 0 success; 1 a registration failed or its verdict is that of --fail-on, its results were written; 2 an argument or
+input cannot be used, which one line on stderr explains; 130 Ctrl-C; 141 the reader of stdout closed the pipe. Results go to
+stdout, the progress bar and problems to stderr, so that a pipe receives only results.
 """
 
 import argparse
@@ -169,6 +169,12 @@ def _add_register(commands: Any) -> None:
 
     add = parser.add_argument_group("output").add_argument
     add("--interpolation", default="linear", metavar="HOW", help="for the warped image: nearest, linear or cubic (linear)")
+    add(
+        "--fail-on",
+        default="failed",
+        metavar="VERDICT",
+        help="exit status 1 from this verdict on: doubtful or failed (failed)",
+    )
     add("--tensorboard", nargs="?", type=Path, const=True, metavar="DIR", help="curves and pictures (OUT/tensorboard)")
 
 

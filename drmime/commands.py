@@ -27,8 +27,10 @@ from drmime.registration import register as align
 from drmime.registry import known, names_only, options_of
 from drmime.result import Registration
 from drmime.transform.linear import MatrixTransform
+from drmime.verdict.judge import Status
 
 NAMED = ("transform", "metric", "sampler", "device")  # options that can be a name alone
+FAIL_ON = {"failed": (Status.FAILED,), "doubtful": (Status.FAILED, Status.DOUBTFUL)}  # verdicts that give exit status 1
 GOOD = 1.0  # pixels; a demo with a larger error has failed
 
 
@@ -72,6 +74,7 @@ def register(args: Namespace) -> Report:
     """Align two files and write transform, history, warped image and overlay."""
     writable(args.out)
     known("interpolation", args.interpolation, INTERPOLATIONS)
+    known("--fail-on", args.fail_on, FAIL_ON)
     options = _options(args)
     observers: list[Observer] = [Progress()]
     if args.tensorboard is not None:
@@ -88,8 +91,12 @@ def register(args: Namespace) -> Report:
     axes = each("channel_axis", options.get("channel_axis", "auto"))
     warped = _write_warped(registration, args, axes[1])
     registration.overlay(args.fixed, args.moving, args.out / "overlay.png", axes)
-    text = f"{registration}\nin {args.out}: transform.json, history.csv, {warped.name}, overlay.png"
-    return Report(text) if registration.success else Report(text, registration.stop.value, 1)
+    files = f"in {args.out}: transform.json, history.csv, {warped.name}, overlay.png"
+    text = "\n".join([*str(registration).split("\n")[1:], files, f"verdict: {registration.verdict}"])
+    problem = "" if registration.success else registration.stop.value
+    if registration.verdict.status in FAIL_ON[args.fail_on]:
+        problem = problem or f"the verdict is {registration.verdict.status}; --fail-on {args.fail_on}"
+    return Report(text, problem, int(bool(problem)))
 
 
 def _interrupted(error: Interrupted, folder: Path) -> Report:

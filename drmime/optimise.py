@@ -94,6 +94,7 @@ class Outcome:
     totals: list[Tensor]  # per pair (steps taken,), weighted means of the levels
     stops: list[Stop]
     overlap: Tensor  # shape: (B,), see `drmime.sampling.Overlap`
+    model: Model  # at the result
 
 
 def maximise(
@@ -130,7 +131,7 @@ def maximise(
         steps = metric.warmup + schedule.steps
         for index, points in enumerate(fixed_samples(fixed, sampler, steps)):
             model.requires_grad_(index >= metric.warmup)
-            similarity = _score(points, moving, model, metric)
+            similarity = score(points, moving, model, metric)
             stage = stage_of(index - metric.warmup, schedule.steps, stages)
             total = (weights[stage][:, None] * similarity).sum(0) - model.penalty()
             total.sum().neg().backward()
@@ -146,7 +147,7 @@ def maximise(
         return tracker.outcome(Stop.INTERRUPTED)
 
 
-def _score(points: Sequence[FixedSamples], moving: Pyramid, model: Model, metric: Similarity) -> Tensor:
+def score(points: Sequence[FixedSamples], moving: Pyramid, model: Model, metric: Similarity) -> Tensor:
     """Similarity at the points of a step. shape: (levels, B)"""
     scores = []
     for some in points:
@@ -220,6 +221,7 @@ class Tracker:
             totals=[totals[:length, pair] for pair, length in enumerate(lengths)],
             stops=[stop or reason for stop in self.stops],
             overlap=self.overlap(self.best),
+            model=self.best,
         )
 
     @torch.no_grad()

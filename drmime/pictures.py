@@ -1,8 +1,8 @@
 """Pictures that show whether two images are aligned: pure functions from arrays to 8-bit RGB.
 
 A blend has the fixed image in magenta and the moving one in green, so that structure both share turns gray; a checkerboard
-puts tiles of both side by side, so that edges continue across tiles where they are aligned. Volumes are shown as three
-orthogonal middle slices side by side.
+puts tiles of both side by side, so that edges continue across tiles where they are aligned. Colours over the fixed image show
+the remaining error. Volumes are shown as three orthogonal middle slices side by side.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,18 @@ from drmime.image.pixels import arranged, each
 from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
+from drmime.verdict.errormap import error_map
+from drmime.verdict.evidence import Blocks
 
 QUANTILES = (0.002, 0.998)  # shown as black and white, so that one hot pixel does not darken a picture
 LONGEST = 800  # pixels of a tile's long side: a compromise between detail and file size
 ENOUGH = {2: 1600, 3: 256}  # most pixels along any side of the images that a picture is made from, by dimension
 SEPARATOR = 4  # pixels of white between tiles
 WHITE = 255
+# colours of no error, half of `LARGEST`, and all of it (those of Okabe and Ito)
+ERRORS = np.array([[0, 114, 178], [240, 228, 66], [213, 94, 0]])
+LARGEST = 0.03  # of the moving image's diagonal: larger errors have the same colour
+OPACITY = 0.6  # of these colours over the gray image
 
 
 def gray_picture(array: Any, channel_axis: int | str | None = "auto") -> np.ndarray:
@@ -53,18 +59,37 @@ def overlay(
     after: Any,
     channel_axis: int | str | None = "auto",
     spacing: Sequence[float] | None = None,
+    error: np.ndarray | None = None,
 ) -> np.ndarray:
     """Four pictures in one: above, blends of fixed with before (left) and after (right); below, checkerboards likewise.
 
-    The three images have the same spatial shape; `spacing` (array order) keeps the proportions of unequal pixels.
-    Checkerboards keep the colours of RGB images. -> (H, W, 3) uint8
+    With `error`, shares of `LARGEST` at each pixel (NaN where unknown), there is a third row: the fixed image, and the same
+    with colours from blue (no error) by yellow to red (`LARGEST` and more), gray where the error is not known.
+
+    The images have the same spatial shape; `spacing` (array order) keeps the proportions of unequal pixels. Checkerboards keep
+    the colours of RGB images. -> (H, W, 3) uint8
     """
     still, *movers = (shrink(_flat(image, channel_axis, spacing), LONGEST) for image in (fixed, before, after))
     limits = _limits(np.stack([mover.mean(0) for mover in movers]))  # one intensity scale for both sides
     hues = _limits(np.stack(movers)) if len(movers[0]) == 3 else limits
     blends = [blend(_gray(still), _gray(mover, limits)) for mover in movers]
     boards = [checkerboard(_coloured(still), _coloured(mover, hues)) for mover in movers]
-    return _stack([_stack(blends, 1), _stack(boards, 1)], 0)
+    picture = _stack([_stack(blends, 1), _stack(boards, 1)], 0)
+    if error is None:
+        return picture
+    return _stack([picture, _stack([_rgb(_gray(still)), coloured_errors(_gray(still), error, spacing)], 1)], 0)
+
+
+def coloured_errors(
+    gray: np.ndarray, error: np.ndarray, spacing: Sequence[float] | None = None, longest: int = LONGEST
+) -> np.ndarray:
+    """The third row of `overlay`: colours of errors over an 8-bit gray picture (H, W) of their image. -> (H, W, 3) uint8"""
+    known = np.isfinite(error)
+    parts = shrink(_flat(np.stack([np.where(known, error, 0), known]).astype(float), 0, spacing), longest)
+    share = np.clip(parts[0] / np.maximum(parts[1], 1e-6), 0, 1)
+    colours = np.stack([np.interp(share, (0, 0.5, 1), channel) for channel in ERRORS.T], -1)
+    opacity = OPACITY * (parts[1] > 0.5)[..., None]
+    return np.rint((1 - opacity) * gray[..., None] + opacity * colours).astype(np.uint8)
 
 
 def compare(
@@ -74,8 +99,11 @@ def compare(
     fixed_grid: Grid,
     moving_grid: Grid,
     channel_axis: int | str | None = "auto",
+    blocks: Blocks | None = None,
 ) -> np.ndarray:
     """The `overlay` of a registration: before is centre on centre without rotation, after is `transform`.
+
+    `blocks`: the errors measured on blocks of the image, if any, from which the third row is made.
 
     Raises:
         InputError: an image whose shape is not that of its grid.
@@ -90,7 +118,13 @@ def compare(
     start = MatrixTransform(translation(moving_grid.centre - fixed_grid.centre))
     dark = float(mover.min())  # fills pixels outside the moving image without changing the quantiles
     sides = [resample(mover, one, moving_grid, fixed_grid, fill=dark, channel_axis=0) for one in (start, transform)]
-    return overlay(still, sides[0], sides[1], channel_axis=0, spacing=fixed_grid.spacing.flip(0).tolist())
+    error = None if blocks is None else relative_errors(blocks, fixed_grid, moving_grid)
+    return overlay(still, sides[0], sides[1], channel_axis=0, spacing=fixed_grid.spacing.flip(0).tolist(), error=error)
+
+
+def relative_errors(blocks: Blocks, fixed: Grid, moving: Grid) -> np.ndarray:
+    """The `error_map` in shares of `LARGEST`, for `coloured_errors`."""
+    return error_map(blocks, fixed, moving) / (LARGEST * float(moving.size.norm()))
 
 
 def _few_pixels(channels: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:

@@ -12,18 +12,32 @@ from drmime.geometry.matrices import invertible
 from drmime.optimise import Stop
 from drmime.start.doubts import Doubt, Doubts
 from drmime.start.refine import Candidate
-from drmime.transform.base import from_state
+from drmime.transform.base import Transform, from_state
+from drmime.transform.warp import in_pixels
+from drmime.verdict.calibration import Range
+from drmime.verdict.evidence import Blocks
+from drmime.verdict.judge import Status, Verdict
 
-FORMAT = "drmime registration 3"
+FORMAT = "drmime registration 4"
 MATRIX = [[float]]
 GRID = {"shape": [int], "world_from_index": MATRIX}  # kinds, as in `drmime.saved`
 CANDIDATE = {"source": str, "evidence": float, "matrix": MATRIX}
 DOUBTS = {str: {str: (str, float, [float])}}
+RANGE = {"median": float, "low": float, "high": float}
+VERDICT = {
+    "status": str,
+    "probability": float,
+    "expected_error": RANGE,
+    "expected_pixels": RANGE,
+    "figures": {str: float},
+}
+BLOCKS = (None, {"points": MATRIX, "errors": MATRIX, "weights": [float], "side": float, "chance": float})
 
 KINDS: dict[str, Any] = {  # of the values in a saved registration, except its format
     **{"transform": {str: object}, "fixed": GRID, "moving": GRID, "stop": str, "similarity": float, "overlap": float},
     **{"history": [[float]], "totals": [float], "levels": int, "notes": [str], "settings": {str: object}, "version": str},
     **{"candidates": [CANDIDATE], "peak_ratio": float, "doubts": DOUBTS},
+    **{"verdict": VERDICT, "blocks": BLOCKS},
 }
 
 
@@ -41,12 +55,14 @@ def state(result: Any, transform: Mapping[str, Any]) -> dict[str, Any]:
         "similarity": null(result.similarity),
         "overlap": null(result.overlap),
         "version": result.version,
-        "peak_ratio": null(result.peak_ratio),
+        "verdict": verdict_state(result.verdict),
         "doubts": doubts_state(result.doubts),
         "reasons": list(result.reasons),
+        "peak_ratio": null(result.peak_ratio),
         "candidates": [candidate_state(one) for one in result.candidates],
         "notes": list(result.notes),
         "settings": dict(result.settings),
+        "blocks": blocks_state(result.blocks),
         "levels": result.history.shape[1],
         "totals": [null(round(float(value), 6)) for value in result.totals],
         "history": [[null(round(float(value), 6)) for value in row] for row in result.history],
@@ -60,9 +76,12 @@ def fields(state: Mapping[str, Any]) -> dict[str, Any]:
     fixed, moving = grid(state["fixed"]), grid(state["moving"])
     if fixed.ndim != moving.ndim:
         raise ValueError("grids of unequal dimension")
+    transform = from_state(state["transform"], fixed.ndim)
+    if not _usable(transform, fixed, moving):
+        raise ValueError("numbers too large to be used")
     history = np.array([[number(value) for value in row] for row in state["history"]]).reshape(-1, int(state["levels"]))
     return {
-        "transform": from_state(state["transform"], fixed.ndim),
+        "transform": transform,
         "fixed_grid": fixed,
         "moving_grid": moving,
         "stop": Stop[state["stop"]],
@@ -74,9 +93,18 @@ def fields(state: Mapping[str, Any]) -> dict[str, Any]:
         "candidates": tuple(candidate(one, fixed.ndim) for one in state["candidates"]),
         "peak_ratio": number(state["peak_ratio"]),
         "doubts": doubts(state["doubts"]),
+        "verdict": verdict(state["verdict"]),
+        "blocks": blocks(state["blocks"], fixed.ndim),
         "notes": tuple(state["notes"]),
         "version": state["version"],
     }
+
+
+def _usable(transform: Transform, fixed: Grid, moving: Grid) -> bool:
+    """Whether the middle of the fixed image is mapped to finite pixels of the moving image and back; what overflows is not."""
+    mapping = in_pixels(transform, fixed, moving)
+    there = mapping((fixed.size[None] - 1) / 2)
+    return bool(there.isfinite().all() and mapping.inverse()(there).isfinite().all())
 
 
 def null(value: float) -> float | None:
@@ -111,6 +139,43 @@ def candidate_state(candidate: Candidate) -> dict[str, Any]:
 def candidate(state: Mapping[str, Any], ndim: int) -> Candidate:
     matrix = invertible(state["matrix"], ndim)
     return Candidate(state["source"], matrix, number(state["evidence"]))
+
+
+def verdict_state(found: Verdict) -> dict[str, Any]:
+    return {
+        "status": str(found.status),
+        "probability": null(found.probability),
+        "expected_error": {name: null(value) for name, value in found.expected_error._asdict().items()},
+        "expected_pixels": {name: null(value) for name, value in found.expected_pixels._asdict().items()},
+        "figures": {name: null(value) for name, value in found.figures.items()},
+    }
+
+
+def verdict(state: Mapping[str, Any]) -> Verdict:
+    """The inverse of `verdict_state`; ValueError for an unknown status."""
+    world, pixels = (Range(*(number(state[key][name]) for name in RANGE)) for key in ("expected_error", "expected_pixels"))
+    figures = {name: number(value) for name, value in state["figures"].items()}
+    return Verdict(Status(state["status"]), number(state["probability"]), world, pixels, figures)
+
+
+def blocks_state(found: Blocks | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    points, errors, weights = (part.tolist() for part in found[:3])
+    return {"points": points, "errors": errors, "weights": weights, "side": found.side, "chance": found.chance}
+
+
+def blocks(state: Mapping[str, Any] | None, ndim: int) -> Blocks | None:
+    """The inverse of `blocks_state`; ValueError or TypeError for arrays that do not fit each other."""
+    if state is None:
+        return None
+    points, errors = (np.array(state[name], float).reshape(-1, ndim) for name in ("points", "errors"))
+    weights = np.array(state["weights"], float).reshape(len(points))
+    side, chance = float(state["side"]), float(state["chance"])
+    finite = all(np.isfinite(part).all() for part in (points, errors, weights))
+    if len(errors) != len(points) or not finite or side <= 0 or chance <= 0:
+        raise ValueError("blocks: expected as many finite points, errors and weights, and positive lengths")
+    return Blocks(points, errors, weights, side, chance)
 
 
 def doubts_state(doubts: Doubts) -> dict[str, Any]:

@@ -13,12 +13,14 @@ from drmime import checks
 from drmime.checks import Options
 from drmime.compare.base import Similarity
 from drmime.device import Device
+from drmime.geometry.grid import Grid
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
 from drmime.keywords import Keywords
 from drmime.modes import own_modes
 from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step, Stop, maximise
-from drmime.prepare import Given, Images, read_images
+from drmime.precision import with_precision
+from drmime.prepare import Given, read_images
 from drmime.result import Registration
 from drmime.sampling import Overlap, Sampler
 from drmime.schedule import Schedule
@@ -27,6 +29,8 @@ from drmime.start.ranking import Ranking, ranking
 from drmime.start.refine import Candidate
 from drmime.threads import threads as use_threads
 from drmime.transform.base import Family, Model
+from drmime.verdict.evidence import evidence
+from drmime.verdict.judge import Judgement, judged, unknown
 
 Many = list[Any] | tuple[Any, ...]
 
@@ -130,7 +134,8 @@ def register(
         first = asked.start.matrices(pair.fixed, pair.moving)
         settings = checks.resolved(asked, given) | {"levels": count}
 
-        ranked = _starts(pair, first, basis, asked)
+        inputs = [Inputs(*two, basis, asked.seed) for two in zip(_singles(pair.fixed), _singles(pair.moving), strict=True)]
+        ranked = _starts(inputs, first, asked)
         matrices = torch.stack([one.candidates[0].matrix for one in ranked])
         model = asked.transform.model(matrices, pair.fixed.grid, pair.moving.grid).to(pair.fixed.data.device)
         run = Run(pair.fixed, pair.moving, settings, asked.metric.warmup + asked.schedule.steps)
@@ -138,28 +143,28 @@ def register(
             outcome = _not_begun(model, count, overlap)
         else:
             outcome = _solve(run, model, asked, count, overlap)
-    results = _results(outcome, replace(images, notes=images.notes + capped), settings, ranked)
+        verdicts = _verdicts(inputs, outcome, ranked, images.grids[1])
+    results = _results(outcome, replace(images, notes=images.notes + capped), settings, ranked, verdicts)
     if Stop.INTERRUPTED in outcome.stops:
         raise Interrupted(results)
     return results if isinstance(fixed, (list, tuple)) else results[0]
 
 
-def _starts(pair: Images, given: Tensor, basis: Mapping[str, Tensor], asked: Options) -> list[Ranking]:
+def _starts(inputs: Sequence[Inputs], given: Tensor, asked: Options) -> list[Ranking]:
     """The starts of each pair. After Ctrl-C: the best so far of the current pair, the given one of each later pair."""
-    here, there = _singles(pair.fixed), _singles(pair.moving)
     ranked: list[Ranking] = []
     watching = [watcher for watcher in asked.observers if isinstance(watcher, Observer)]
 
     def tell(what: str, share: float) -> None:
-        which = f"pair {len(ranked) + 1} of {len(here)}, " if len(here) > 1 else ""
+        which = f"pair {len(ranked) + 1} of {len(inputs)}, " if len(inputs) > 1 else ""
         for watcher in watching:
             watcher.starting(which + what, share)
 
-    for one in zip(here, there, given, strict=True):
+    for one, start in zip(inputs, given, strict=True):
         if ranked and ranked[-1].interrupted:
-            ranked.append(Ranking((Candidate("given", one[2]),), math.nan, interrupted=True))
+            ranked.append(Ranking((Candidate("given", start),), math.nan, interrupted=True))
         else:
-            ranked.append(ranking(Inputs(*one[:2], basis, asked.seed), one[2], asked.start.plan, tell))
+            ranked.append(ranking(one, start, asked.start.plan, tell))
     return ranked
 
 
@@ -173,6 +178,7 @@ def _not_begun(model: Model, levels: int, overlap: Overlap) -> Outcome:
         totals=[torch.zeros(0) for _ in range(count)],
         stops=[Stop.INTERRUPTED] * count,
         overlap=overlap(model),
+        model=model,
     )
 
 
@@ -206,7 +212,22 @@ def _solve(run: Run, model: Model, asked: Options, levels: int, overlap: Overlap
     outcome = maximise(fixed, moving, model, metric, sampler, asked.schedule, overlap, observe)
     for watcher in watching:
         watcher.end(outcome)
-    return outcome
+    if Stop.INTERRUPTED in outcome.stops:
+        return outcome
+    weights = asked.schedule.weights(levels)[-1].to(run.fixed.data)
+    return replace(outcome, transforms=with_precision(outcome.model, fixed, moving, metric, sampler, weights))
+
+
+def _verdicts(inputs: Sequence[Inputs], outcome: Outcome, ranked: Sequence[Ranking], moving: Grid) -> list[Judgement]:
+    """The verdict on each pair; unknown if it has not ended as planned."""
+    found = []
+    for number, one in enumerate(inputs):
+        if outcome.stops[number].success:
+            seen = evidence(one, outcome.transforms[number], ranked[number].rivals, float(outcome.overlap[number]))
+            found.append(judged(seen, ranked[number].doubts, moving))
+        else:
+            found.append(unknown(ranked[number].doubts))
+    return found
 
 
 def _results(
@@ -214,6 +235,7 @@ def _results(
     given: Given,
     settings: Mapping[str, Any],
     ranked: Sequence[Ranking],
+    verdicts: Sequence[Judgement],
 ) -> list[Registration]:
     results = []
     for number, stop in enumerate(outcome.stops):
@@ -229,8 +251,10 @@ def _results(
                 history=outcome.history[number].numpy(),
                 totals=totals.numpy(),
                 settings=dict(settings) | {role: hashes[number] for role, hashes in given.masks.items()},
+                verdict=verdicts[number].verdict,
+                doubts=verdicts[number].doubts,
+                blocks=verdicts[number].blocks,
                 peak_ratio=ranked[number].ratio,
-                doubts=ranked[number].doubts,
                 notes=given.notes + ranked[number].notes,
                 candidates=ranked[number].candidates,
             )

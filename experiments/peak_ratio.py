@@ -30,6 +30,7 @@ from drmime.start.looks import looks
 from drmime.start.propose.simple import Centre
 from drmime.start.refine import refined
 from drmime.start.rivals import peak_ratio
+from drmime.transform.linear import MatrixTransform
 
 STARTS = 5
 RIGHT, WRONG = 0.02, 0.06  # of the moving image's diagonal
@@ -78,7 +79,7 @@ def starts(pair: Pair) -> list[Start]:
             small = inputs.reduced(one.matrix)
             score = float(small.score_and_evidence(one.matrix[None])[0])
             error = float(np.median(off)) / math.hypot(*images[1].shape[:2])
-            ratio = peak_ratio(small, one.matrix)
+            ratio = peak_ratio(small, MatrixTransform(one.matrix))
             found.append(Start(pair.name, size, rank, error, score, 0.0 if math.isnan(ratio) else ratio))
     return found
 

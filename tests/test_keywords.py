@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from problems import translation
 
 import drmime
 from drmime import registration
 from drmime.geometry.grid import Grid
 from drmime.keywords import Keywords
-from drmime.transform.linear import MatrixTransform
+from drmime.transform.linear import LieTransform
+from drmime.verdict.evidence import Blocks
 
 CODE = """
 from drmime import register
@@ -72,4 +74,8 @@ def test_every_example_gives_what_it_says(name: str, tmp_path: Path, monkeypatch
 def shifted(x: float, y: float) -> drmime.Registration:
     grid = Grid.regular((64, 64))
     values = {"similarity": 0.5, "overlap": 0.9, "history": np.zeros((3, 2)), "totals": np.zeros(3), "settings": {}}
-    return drmime.Registration(MatrixTransform(translation(x, y)), grid, grid, drmime.Stop.STEPS, **values)
+    points = np.stack(np.meshgrid([8.0, 24.0, 40.0, 56.0], [8.0, 24.0, 40.0, 56.0]), -1).reshape(-1, 2)
+    values["blocks"] = Blocks(points, np.zeros_like(points), np.ones(len(points)), 16.0, 4.0)
+    modes = 0.1 * torch.tensor([[[0, 0, 1], [0, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 1], [0, 0, 0]]], dtype=torch.float64)
+    transform = LieTransform(translation(x, y), {}, {}, modes)
+    return drmime.Registration(transform, grid, grid, drmime.Stop.STEPS, **values)

@@ -18,13 +18,14 @@ image  image.pixels  image.headers  image.tiff  image.readers  image.writers  im
   image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
 transform  transform.base  transform.linear  transform.warp
 compare  compare.base  compare.moments  compare.histogram  compare.angle  compare.mine
-sampling  adam  schedule  optimise
+sampling  adam  schedule  optimise  precision
 start
   start.propose  start.propose.base  start.propose.poses  start.propose.corners  start.propose.matches
   start.propose.angle  start.propose.cross  start.propose.simple  start.propose.moments  start.propose.phase
   start.propose.landmarks  start.propose.features  start.propose.sift  start.propose.search
   start.doubts  start.score  start.inputs  start.rivals  start.residuals  start.refine  start.looks  start.choose
   start.plan  start.ranking
+verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
 pictures  observers  record  result  checks  prepare  keywords  registration  .
 lab
   lab.evaluate  lab.demo

@@ -1,6 +1,5 @@
 """Which start: what is searched in which group, which start goes first, and what is said of it."""
 
-import functools
 import itertools
 from dataclasses import replace
 from typing import Any
@@ -16,7 +15,7 @@ from drmime.geometry.grid import Grid
 from drmime.geometry.lie import GROUPS, generators
 from drmime.image.image import Image
 from drmime.start import ranking as starts
-from drmime.start.choose import APART, CHANCE, CLEAR, apart, as_given, doubts, stands_out
+from drmime.start.choose import APART, CLEAR, apart, as_given, stands_out
 from drmime.start.doubts import Doubt
 from drmime.start.inputs import Inputs
 from drmime.start.looks import Look, suited
@@ -28,6 +27,7 @@ from drmime.start.propose.simple import Centre
 from drmime.start.ranking import ranking
 from drmime.start.refine import QUICK_ROUNDS, Candidate, refined
 from drmime.start.rivals import Rival, peak_ratio
+from drmime.transform.linear import MatrixTransform
 
 
 def nothing(fixed: Image, moving: Image) -> Tensor:
@@ -116,7 +116,7 @@ def test_a_start_is_left_where_it_was_given_when_nothing_is_searched(plane: Case
     found = ranking(plane.inputs("similarity"), given, Plan(search=False, refine=False))
     assert len(found.candidates) == 1
     assert torch.equal(found.candidates[0].matrix, given)
-    assert found.ratio == peak_ratio(plane.inputs().reduced(given), given)
+    assert found.ratio == peak_ratio(plane.inputs().reduced(given), MatrixTransform(given))
 
 
 def test_a_search_that_suits_starts_from_anywhere() -> None:
@@ -292,37 +292,14 @@ def test_where_nothing_but_the_given_start_was_found_that_is_said_if_more_was_as
         assert (Doubt.ALONE in found.doubts) == said
 
 
-def noise(seed: int) -> Image:
-    grid = Grid.regular((120, 120))
-    return Image(torch.rand(1, 1, *grid.shape, generator=torch.Generator().manual_seed(seed)), grid).normalised()
-
-
-def test_unlike_images_of_noise_are_doubtful() -> None:
-    for seed in (0,):
-        one, other = noise(2 * seed), noise(2 * seed + 1)
-        search = Search(size=48, step=20, scales=(1.0,))
-        plan = Plan([("search", search)], search=False)
-        found = ranking(Inputs(one, other, generators("rigid", 2), 0), torch.eye(3, dtype=torch.float64), plan)
-        assert found.doubts
-
-
-def test_a_start_elsewhere_of_like_score_is_a_doubt_and_one_nearby_is_none() -> None:
-    grid = Grid.regular((80, 100))
-
-    def candidate(evidence: float, shift: float) -> Candidate:
-        middle = grid.centre
-        return Candidate("auto", about(turn(0), middle, middle + shift), evidence)
-
-    clear = functools.partial(doubts, fixed=grid, ratio=CLEAR)
-    assert clear([candidate(40, 0), candidate(39, 50)])
-    assert not clear([candidate(40, 0), candidate(39, 1)])
-    assert not clear([candidate(40, 0), candidate(20, 50)])
-    assert not clear([candidate(40, 0)])
-    ((doubt, figures),) = clear([candidate(39, 0), candidate(40, 50)]).items()
-    assert doubt == Doubt.ELSEWHERE
-    assert "(auto, 103% of the evidence for the one used)" in doubt.sentence(figures)
-    low = 0.99 * CHANCE
-    assert doubts([candidate(3, 0), candidate(2.9, 50)], grid, low) == {Doubt.CHANCE: {"ratio": low}}
+def test_rivals_are_the_evidence_of_starts_elsewhere(plane: Case) -> None:
+    asked = [("near", lambda fixed, moving: plane.truth[None]), ("far", lambda fixed, moving: plane.shifted(degrees=90)[None])]
+    found = ranking(plane.inputs("similarity"), plane.truth, Plan(asked, search=False))
+    best, *others = found.candidates
+    away = [one for one in others if apart(best.matrix, one.matrix, plane.grid)]
+    assert away
+    assert found.rivals == tuple(one.evidence / best.evidence for one in away)
+    assert all(0 < rival < 0.8 for rival in found.rivals)
 
 
 def test_of_two_starts_that_are_as_good_the_one_near_the_given_goes_first() -> None:

@@ -1,6 +1,7 @@
 """Blocks of a right transform leave nothing to shift; those of a wrong one scatter."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,11 +9,12 @@ from posed import Case
 from torch import Tensor
 
 from drmime.geometry.matrices import translation
-from drmime.start.residuals import BLOCKS, FEWEST, NEAR, REACH, Residuals, _correlated, _cut, residuals
+from drmime.start.residuals import BLOCKS, CLARITY, FEWEST, NEAR, REACH, Residuals, _correlated, _cut, residuals
+from drmime.transform.linear import MatrixTransform
 
 
 def of(case: Case, matrix: Tensor) -> Residuals:
-    return residuals(case.inputs().reduced(matrix), matrix)
+    return residuals(case.inputs().reduced(matrix), MatrixTransform(matrix))
 
 
 def test_all_blocks_agree_where_the_truth_puts_them_and_few_where_a_turn_by_a_right_angle_does(ndim: int) -> None:
@@ -29,17 +31,47 @@ def test_a_small_shift_is_measured(ndim: int) -> None:
     pixels = max(2, math.floor(0.6 * REACH * math.hypot(*grid.shape)))
     step = torch.zeros(ndim, dtype=torch.float64)
     step[0] = pixels * grid.spacing[0]  # x is the last axis of an array
-    found = residuals(small, case.truth @ translation(step))
+    found = residuals(small, MatrixTransform(case.truth @ translation(step)))
     expected = torch.tensor([0.0] * (ndim - 1) + [-pixels])
     assert found.near < 0.1
     assert float(((found.shifts - expected).norm(dim=-1) < 1.5).double().mean()) > 0.7
 
 
 def test_of_few_blocks_nothing_is_said() -> None:
-    assert math.isnan(Residuals(torch.zeros(FEWEST - 1, 2), 100).near)
-    assert Residuals(torch.zeros(FEWEST, 2), 100).near == 1
+    assert math.isnan(made(torch.zeros(FEWEST - 1, 2)).near)
+    assert made(torch.zeros(0, 2)).weighted == 0
+    assert made(torch.zeros(1, 2)).weighted < 0.6 < made(torch.zeros(20, 2)).weighted
+    assert made(torch.zeros(FEWEST, 2)).near == 1
     far = torch.tensor([[0.0, 100 * NEAR + 1]]).repeat(FEWEST, 1)
-    assert Residuals(far, 100).near == 0
+    assert made(far).near == 0
+
+
+def made(shifts: Tensor, clarity: float = 5.0) -> Residuals:
+    count, ndim = shifts.shape
+    centres = 100 * torch.rand(count, ndim, generator=torch.Generator().manual_seed(0))
+    return Residuals(shifts, 100, centres, torch.full((count,), clarity), 12, 6)
+
+
+def test_clear_blocks_count_more_than_unclear_ones() -> None:
+    shifts = torch.zeros(20, 2)
+    shifts[:10] = 5
+    found = made(shifts)
+    assert found.near == 0.5
+    assert 0.4 < found.weighted < 0.5
+    clear = replace(found, clarity=torch.tensor([CLARITY[0]] * 10 + [CLARITY[1]] * 10))
+    assert clear.weighted > 0.7
+    assert replace(found, clarity=torch.full((20,), CLARITY[0])).weighted < 0.2
+
+
+def test_the_smooth_shifts_are_those_of_most_blocks(ndim: int) -> None:
+    """Three blocks of four follow an affine map; the others are far from it."""
+    found = made(torch.zeros(80, ndim))
+    truth = 0.02 * (found.centres.flip(-1) - 50) + 1
+    shifts = truth.clone()
+    shifts[::4] = 6 * torch.randn(20, ndim, generator=torch.Generator().manual_seed(1))
+    smooth = replace(found, shifts=shifts).smooth()
+    assert float((smooth - truth).norm(dim=-1).max()) < 0.3
+    assert made(torch.zeros(0, ndim)).smooth().shape == (0, ndim)
 
 
 def test_without_overlap_there_are_no_blocks(ndim: int) -> None:

@@ -18,17 +18,20 @@ from test_optimise import problem
 from tolerances import EXACT
 
 import drmime
-from drmime import Doubt, InputError, Interrupted, Registration, Stop
+from drmime import Doubt, InputError, Interrupted, Registration, Status, Stop, Verdict
 from drmime.compare.moments import MSE
 from drmime.geometry.grid import Grid, scaled
 from drmime.geometry.matrices import mapped
 from drmime.start.refine import Candidate
 from drmime.transform.base import Chain
 from drmime.transform.linear import LieModel, LieTransform, MatrixTransform
+from drmime.verdict.calibration import Range
+from drmime.verdict.evidence import Blocks
 
 register = functools.partial(drmime.register, start=None)
 
 SHAPES = {2: (24, 33), 3: (12, 14, 17)}
+VERDICT = Verdict(Status.DOUBTFUL, 0.4, Range(4.0, 2.0, 8.0), Range(2.0, 1.0, 4.0), {"in_place": 0.2})
 
 
 def made(matrix: Any, fixed: Grid | None = None, moving: Grid | None = None, **fields: Any) -> Registration:
@@ -281,10 +284,11 @@ def test_a_matrix_of_any_kind_has_a_description() -> None:
         assert made(matrix).describe()
 
 
-def test_a_result_in_words_begins_with_why_it_stopped() -> None:
+def test_a_result_in_words_begins_with_the_verdict_and_why_it_stopped() -> None:
     for stop in Stop:
-        result = made(np.eye(3), stop=stop, notes=("Something else.",))
-        assert str(result).startswith(stop.value + "\nSomething else.\n")
+        result = made(np.eye(3), stop=stop, notes=("Something else.",), verdict=VERDICT)
+        verdict = "verdict: doubtful (probability 40%, expected error 2 pixels, 1 to 4)"
+        assert str(result).startswith(f"{verdict}\n{stop.value}\nSomething else.\n")
         assert result.success == stop.success
         assert result.describe() in str(result)
 
@@ -299,6 +303,10 @@ def same(one: Registration, other: Registration) -> None:
         assert torch.equal(grid.world_from_index, twin.world_from_index)
     assert (one.stop, one.overlap, one.notes) == (other.stop, other.overlap, other.notes)
     assert (one.doubts, one.reasons, one.version) == (other.doubts, other.reasons, other.version)
+    assert one.verdict == other.verdict
+    assert (one.blocks is None) == (other.blocks is None)
+    if one.blocks is not None and other.blocks is not None:
+        assert all(np.array_equal(mine, its) for mine, its in zip(one.blocks, other.blocks, strict=True))
     assert one.transform.state() == other.transform.state()
     assert type(one.transform) is type(other.transform)
     assert one.similarity == other.similarity or (math.isnan(one.similarity) and math.isnan(other.similarity))
@@ -323,16 +331,20 @@ def test_what_is_saved_comes_back_to_the_bit(ndim: int, grid: Grid, tmp_path: Pa
     fields = {"history": rng.normal(size=(7, 3)), "similarity": 1 / 3, "overlap": 2 / 3, "notes": ("ü: a note.",)}
     fields |= {
         "doubts": {
-            Doubt.SCATTERED: {"near": 0.1},
+            Doubt.SCATTERED: {"in_place": 0.1, "usual": 0.3},
             Doubt.ALONE: {},
             Doubt.SHIFTED: {"by": "edges", "shift": [1.0, 2.5], "share": 0.7},
-            Doubt.CHANCE: {"ratio": math.nan},
+            Doubt.CHANCE: {"peak_ratio": math.nan, "usual": 1.4},
         },
+        "verdict": VERDICT,
+        "blocks": Blocks(rng.normal(size=(4, ndim)), rng.normal(size=(4, ndim)), rng.random(4), 3.0, 5.0),
         "version": "0.0.1",
     }
     result = made(matrix, grid, Grid.regular([9] * ndim), **fields, settings={"schedule": {"rate": 0.1}, "start": [[1, None]]})
     basis = {"one": torch.as_tensor(rng.normal(size=(ndim + 1, ndim + 1)))}
-    for transform in (result.transform, LieTransform(torch.as_tensor(matrix), basis, {"one": 1 / 7})):
+    modes = torch.as_tensor(rng.normal(size=(2, ndim + 1, ndim + 1)))
+    lie = LieTransform(torch.as_tensor(matrix), basis, {"one": 1 / 7})
+    for transform in (result.transform, lie, replace(lie, modes=modes)):
         result = replace(result, transform=transform)
         result.save(tmp_path / "new" / "result.json")
         same(result, Registration.load(str(tmp_path / "new" / "result.json")))
@@ -376,12 +388,13 @@ def test_a_transform_that_is_no_matrix_is_used_like_any_other(tmp_path: Path, rn
 
 @pytest.mark.parametrize("doubt", Doubt)
 def test_every_doubt_is_a_sentence_with_its_figures(doubt: Doubt) -> None:
-    gaps = {name for _, name, _, _ in string.Formatter().parse(doubt.value) if name}
+    gaps = {name for part in doubt.value for _, name, _, _ in string.Formatter().parse(part) if name}
     others = {"source": "search", "by": "edges", "shift": [1.5, -2.0]}
     result = made(np.eye(3), doubts={doubt: {name: others.get(name, 0.5) for name in gaps}})
     (reason,) = result.reasons
-    assert reason.startswith("Doubtful: ")
-    assert reason in str(result)
+    assert f"- {reason}\n" in str(result)
+    assert re.fullmatch(r"[A-Z].*\.", reason)
+    assert "{{" not in reason
 
 
 @pytest.mark.parametrize(
@@ -493,7 +506,10 @@ def test_a_file_that_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
 
 
 SQUARE, CUBE = np.eye(3).tolist(), np.eye(4).tolist()
-LIE = {"kind": "lie", "matrix": SQUARE, "generators": {"one": SQUARE}, "coefficients": {"one": 1.0}}
+LIE = {"kind": "lie", "matrix": SQUARE, "generators": {"one": SQUARE}, "coefficients": {"one": 1.0}, "modes": None}
+RANGE = {"median": 1.0, "low": 0.5, "high": 2.0}
+JUDGED = {"status": "aligned", "probability": 0.9, "expected_error": RANGE, "expected_pixels": RANGE, "figures": {}}
+MEASURED = {"points": [[1.0, 2.0]], "errors": [[0.0, 0.0]], "weights": [1.0], "side": 4.0, "chance": 5.0}
 SPOILT: list[tuple[str, Any]] = [
     ("format", "drmime registration 0"),
     ("transform", {"kind": "matrix", "matrix": [[math.nan] * 3] * 3}),
@@ -512,7 +528,21 @@ SPOILT: list[tuple[str, Any]] = [
     ("version", 1),
     ("doubts", {"TIRED": {}}),
     ("doubts", {"SCATTERED": {}}),
-    ("doubts", {"SCATTERED": {"near": "few"}}),
+    ("doubts", {"SCATTERED": {"in_place": "few", "usual": 0.3}}),
+    ("verdict", None),
+    ("verdict", JUDGED | {"status": "perhaps"}),
+    ("verdict", JUDGED | {"probability": "high"}),
+    ("verdict", JUDGED | {"expected_error": {"median": 1.0}}),
+    ("verdict", JUDGED | {"figures": {"in_place": "most"}}),
+    ("blocks", []),
+    ("blocks", MEASURED | {"points": [[1.0, 2.0, 3.0]]}),
+    ("blocks", MEASURED | {"weights": []}),
+    ("blocks", MEASURED | {"errors": [[None, 0.0]]}),
+    ("blocks", MEASURED | {"side": 0.0}),
+    ("blocks", MEASURED | {"side": None}),
+    ("blocks", MEASURED | {"chance": -1.0}),
+    ("transform", LIE | {"modes": [SQUARE[0]]}),
+    ("transform", LIE | {"modes": [CUBE]}),
     ("doubts", ["SCATTERED"]),
     ("transform", LIE | {"generators": {"one": [[1, 2], [3, 4]]}}),
     ("transform", LIE | {"kind": "spline"}),

@@ -13,6 +13,7 @@ from drmime.geometry.matrices import translation
 from drmime.image.door import as_image
 from drmime.start.rivals import Rival, peak_ratio, rival
 from drmime.start.score import Reduced
+from drmime.transform.linear import MatrixTransform
 
 skimage_data = pytest.importorskip("skimage.data", reason="scikit-image brings the pictures")
 register = functools.partial(drmime.register, device="cpu")
@@ -46,7 +47,7 @@ def static() -> tuple[np.ndarray, np.ndarray]:
 
 def found(fixed: np.ndarray, moving: np.ndarray, x: float = 0.0, y: float = 0.0) -> Rival | None:
     images = [as_image(pixels, role="fixed").normalised() for pixels in (fixed, moving)]
-    return rival(Reduced.of(*images, 1.0), translation(torch.tensor([x, y], dtype=torch.float64)))
+    return rival(Reduced.of(*images, 1.0), MatrixTransform(translation(torch.tensor([x, y], dtype=torch.float64))))
 
 
 def test_one_answer_has_no_rival() -> None:
@@ -83,7 +84,7 @@ def test_a_camera_s_own_pattern_is_contradicted_by_the_scene() -> None:
 
 def test_shifts_are_in_the_world_of_the_fixed_image() -> None:
     images = [as_image(pixels, role="fixed", spacing=(0.5, 0.5)).normalised() for pixels in (camera(), band())]
-    other = rival(Reduced.of(*images, 1.0), torch.eye(3, dtype=torch.float64))
+    other = rival(Reduced.of(*images, 1.0), MatrixTransform(torch.eye(3, dtype=torch.float64)))
     assert other is not None
     assert other.shift.tolist() == pytest.approx([6, 0], abs=1)
 
@@ -99,7 +100,7 @@ def test_a_volume_of_one_answer_has_no_rival_and_a_periodic_one_has(rng: np.rand
 
 def found_3d(pixels: np.ndarray) -> Rival | None:
     image = as_image(pixels.astype(np.float32), role="fixed").normalised()
-    return rival(Reduced.of(image, image, 1.0), torch.eye(4, dtype=torch.float64))
+    return rival(Reduced.of(image, image, 1.0), MatrixTransform(torch.eye(4, dtype=torch.float64)))
 
 
 @pytest.mark.parametrize("kind", ["band", "static", "lattice 10", "lattice 24"])
@@ -125,7 +126,7 @@ def ratio(fixed: np.ndarray, moving: np.ndarray, x: float = 0.0) -> float:
     images = [as_image(pixels, role="fixed", channel_axis=None).normalised() for pixels in (fixed, moving)]
     matrix = torch.eye(fixed.ndim + 1, dtype=torch.float64)
     matrix[0, -1] = x
-    return peak_ratio(Reduced.of(*images, 1.0), matrix)
+    return peak_ratio(Reduced.of(*images, 1.0), MatrixTransform(matrix))
 
 
 def test_the_right_place_stands_above_all_wrong_ones_and_a_wrong_one_does_not() -> None:
@@ -162,6 +163,6 @@ def test_turned_places_count_where_the_group_turns() -> None:
     rows, columns = np.mgrid[-64:64, -64:64] + 0.5
     sectors = np.cos(6 * np.arctan2(rows, columns)) * np.exp(-((np.hypot(rows, columns) - 36) ** 2) / 300)
     image = as_image(sectors).normalised()
-    small, eye = Reduced.of(image, image, 1.0), torch.eye(3, dtype=torch.float64)
+    small, eye = Reduced.of(image, image, 1.0), MatrixTransform(torch.eye(3, dtype=torch.float64))
     assert peak_ratio(small, eye) == pytest.approx(1, abs=0.1)
     assert peak_ratio(small, eye, turned=False) > 1.4

@@ -25,6 +25,11 @@ class Image:
     mask: Tensor | None = None  # shape: (B, 1, *grid.shape), same dtype as data
     coarser: list["Image"] = field(default_factory=list, init=False, repr=False)  # levels cached by `Pyramid.of`
 
+    @property
+    def valid(self) -> Tensor:
+        """The mask, or ones without one. shape: (B, 1, *grid.shape)"""
+        return torch.ones_like(self.data[:, :1]) if self.mask is None else self.mask
+
     def at(self, points: Tensor, world_from_points: Tensor) -> tuple[Tensor, Tensor]:
         """Linear interpolation at `points` (B, N, D) of any frame: values (B, N, C), inside (B, N) of data's dtype.
 
@@ -106,8 +111,7 @@ def batch(images: Sequence[Image], role: str) -> Image:
                 f"{role} images of a list must share shape, channels and spacing: number 0 is {_describe(first)}, "
                 f"number {number} is {_describe(image)}. Register them one by one."
             )
-    masks = [torch.ones_like(image.data[:, :1]) if image.mask is None else image.mask for image in images]
-    mask = None if all(image.mask is None for image in images) else torch.cat(masks)
+    mask = None if all(image.mask is None for image in images) else torch.cat([image.valid for image in images])
     return Image(torch.cat([image.data for image in images]), first.grid, mask)
 
 

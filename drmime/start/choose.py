@@ -1,4 +1,4 @@
-"""Comparison of refined candidates: which one is used, whether it is clearly the best, and reasons to doubt it."""
+"""Comparison of refined candidates: which one is used, and whether it is clearly the best."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,6 @@ from torch import Tensor
 
 from drmime.errors import InputError, shown
 from drmime.geometry.grid import Grid
-from drmime.start.doubts import Doubt, Doubts
 from drmime.start.propose.base import corner_distances
 from drmime.start.refine import Candidate
 
@@ -18,10 +17,10 @@ CLEAR = 1.4
 RIVAL = 0.5  # share of the best one's evidence; a start is settled only if no start elsewhere has more
 SAME_EVIDENCE = 0.7  # share of the best one's evidence that another start at the same place needs to confirm it
 SAME_PLACE = 0.02  # of the fixed image's diagonal: mean corner distance up to which two starts have reached the same place
-DOUBTFUL = 0.8  # share of the best one's evidence; a start elsewhere with more is a reason to doubt the best one
+CLOSE = 0.8  # share of the best one's evidence; a start elsewhere with more is a rival of the best one
 APART = 0.05  # of the fixed image's diagonal: a start is elsewhere if its mean corner distance is larger
 NEARBY = 0.25  # of the fixed image's diagonal: a start is near the given one if its mean corner distance is smaller
-CHANCE = 1.2  # peak ratio below which a result is doubted: 3 % of the same right starts and 86 % of the wrong ones are below
+CHANCE = 1.2  # peak ratio that a reflected start must have: 3 % of the same right starts and 86 % of the wrong ones are below
 
 
 def as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> tuple[Candidate, ...]:
@@ -30,7 +29,7 @@ def as_given(candidates: tuple[Candidate, ...], given: Tensor, fixed: Grid) -> t
     The given start is prior knowledge of the user.
     """
     for number, one in enumerate(candidates):
-        if one.evidence <= DOUBTFUL * candidates[0].evidence:
+        if one.evidence <= CLOSE * candidates[0].evidence:
             break
         if not apart(one.matrix, given, fixed, NEARBY):
             return (one, *candidates[:number], *candidates[number + 1 :])
@@ -54,21 +53,11 @@ def agreed(candidates: Sequence[Candidate], fixed: Grid) -> bool:
     return any(not apart(best.matrix, other.matrix, fixed, SAME_PLACE) for other in strong)
 
 
-def elsewhere(candidates: Sequence[Candidate], fixed: Grid, share: float = DOUBTFUL) -> Candidate | None:
+def elsewhere(candidates: Sequence[Candidate], fixed: Grid, share: float = CLOSE) -> Candidate | None:
     """The best candidate elsewhere that has more than `share` of the first one's evidence; None if there is none."""
     best, *others = candidates
     strong = (other for other in others if other.evidence > share * best.evidence)
     return next((other for other in strong if apart(best.matrix, other.matrix, fixed)), None)
-
-
-def doubts(candidates: Sequence[Candidate], fixed: Grid, ratio: float) -> Doubts:
-    """Reasons to doubt the first candidate: its peak `ratio`, and the evidence of other candidates."""
-    best = candidates[0]
-    if ratio < CHANCE:
-        return {Doubt.CHANCE: {"ratio": ratio}}
-    if other := elsewhere(candidates, fixed):
-        return {Doubt.ELSEWHERE: {"source": other.source, "share": other.evidence / best.evidence}}  # above 1: see `as_given`
-    return {}
 
 
 def apart(one: Tensor, other: Tensor, fixed: Grid, share: float = APART) -> bool:

@@ -3,8 +3,7 @@
 A quick look at few pixels is enough for two pairs of three: several candidates were refined to the same place, and none
 elsewhere has half of their evidence. Otherwise a thorough look follows, and if its best start is not well supported, further
 looks: at smaller overlaps, at scales from 1/8 to 8, at pixels of unequal sides. If the best start is still not settled, further
-starts around it are refined and the best one is refined by MINE. It is doubted if another place fits about as well or if too
-many blocks of the image agree elsewhere.
+starts around it are refined and the best one is refined by MINE. Whether the result is right is for `drmime.verdict`.
 """
 
 import functools
@@ -19,18 +18,17 @@ from drmime.geometry.grid import linear_part, scaled
 from drmime.start.choose import (
     CHANCE,
     CLEAR,
-    DOUBTFUL,
+    CLOSE,
     RIVAL,
     agreed,
     apart,
     as_given,
-    doubts,
     elsewhere,
     stands_out,
     starts_of,
     stronger,
 )
-from drmime.start.doubts import Doubt, Doubts
+from drmime.start.doubts import Doubt, Doubts, Figures
 from drmime.start.inputs import Inputs
 from drmime.start.looks import Look, looks, spans, suited, without_spacing
 from drmime.start.plan import Plan
@@ -39,7 +37,8 @@ from drmime.start.propose.search import Search
 from drmime.start.refine import ROUNDS, Candidate, Round, polished, refined
 from drmime.start.residuals import residuals
 from drmime.start.rivals import Rival, peak_ratio, rival
-from drmime.transform.linear import LieModel
+from drmime.start.score import Reduced
+from drmime.transform.linear import LieModel, MatrixTransform
 
 # offsets of starts around another one, by dimension: radians, logarithms of a scale, or halves of the longest side
 AROUND = {2: (0.08,), 3: (0.1,)}
@@ -49,8 +48,6 @@ JOINED = 0.95  # share of the lower evidence of two starts; they are on one peak
 STRETCHED = 1.3  # largest to smallest stretch of a start, above which it is suspect; real affine pairs here have up to 1.2
 SURE = 1.8  # peak ratio below which the mirrored image is searched as well, even if the start is settled
 SETTLED = 0.25  # least share of the image's blocks that agree in place for a start to be settled; by chance 0.03
-# likewise, below which a result is doubted; 0.14 to 0.19 doubt the same real pairs (`experiments/README.md`)
-SCATTERED = 0.16
 COARSE = ROUNDS[0].levels  # levels on which proper and mirrored starts are compared before any is refined
 
 
@@ -64,6 +61,7 @@ class Ranking:
     candidates: tuple[Candidate, ...]  # the one used first
     ratio: float  # peak ratio of the one used, see `peak_ratio`
     doubts: Doubts = field(default_factory=dict)
+    rivals: tuple[float, ...] = ()  # evidence of candidates elsewhere, divided by that of the one used
     notes: tuple[str, ...] = ()  # further remarks for the user, in sentences
     interrupted: bool = False  # by Ctrl-C: `candidates` holds the best start so far
 
@@ -103,14 +101,14 @@ class Starts:
             self.best = best = stronger(best, self._refined(self._around(best, CLOSER))[0])
             self.tell("polishing the best start", 0.0)
             self.best = best = polished(self.inputs, best)
-        doubt = dict(doubts([best, *others], self.grid, self.ratio(best)))
-        if not enough:
-            doubt |= {**self._shifted(best), **self._scattered(best)}
+        doubt = dict[Doubt, Figures]()
         if not others and (taken or plan.asked):
             doubt[Doubt.ALONE] = {}
         if taken and not (enough and self.ratio(best) >= SURE):
             doubt |= self._mirrored(found, best)
-        return Ranking((best, *others), self.ratio(best), doubt, self._stretch_noted(best))
+        away = [one for one in others if apart(best.matrix, one.matrix, self.grid)]
+        rivals = tuple(one.evidence / best.evidence for one in away) if best.evidence > 0 else ()
+        return Ranking((best, *others), self.ratio(best), doubt, rivals, self._stretch_noted(best))
 
     def _search(
         self, asked: Sequence[tuple[str, Proposer]], taken: Sequence[Look]
@@ -178,20 +176,19 @@ class Starts:
         """
         if best not in self._support:
             clear = self.ratio(best) >= CLEAR and self._rival(best) is None
-            self._support[best] = clear and not residuals(self.inputs.reduced(best.matrix), best.matrix).near < SETTLED
+            self._support[best] = clear and not residuals(*self._at(best)).near < SETTLED
         return self._support[best]
 
     def ratio(self, best: Candidate) -> float:
         """The peak ratio of a start; computed once for each."""
         if best not in self.ratios:
             turned = spans(self.inputs.generators, "rotation")
-            self.ratios[best] = peak_ratio(self.inputs.reduced(best.matrix), best.matrix, turned)
+            self.ratios[best] = peak_ratio(*self._at(best), turned)
         return self.ratios[best]
 
-    def _scattered(self, best: Candidate) -> Doubts:
-        """The doubt that too few blocks of the image agree best where the start puts them, if so."""
-        near = residuals(self.inputs.reduced(best.matrix), best.matrix).near
-        return {Doubt.SCATTERED: {"near": near}} if near < SCATTERED else {}
+    def _at(self, start: Candidate) -> tuple[Reduced, MatrixTransform]:
+        """The reduced images for a start, and the start as a transform."""
+        return self.inputs.reduced(start.matrix), MatrixTransform(start.matrix)
 
     def _stretched(self, best: Candidate) -> bool:
         """Whether a start of 2-D images without spacing stretches so much that unequal pixel sides are a likely cause."""
@@ -228,14 +225,7 @@ class Starts:
         """Another place that a shift leads to and that fits about as well, if the group has all shifts."""
         if not spans(self.inputs.generators, "translation"):
             return None
-        return rival(self.inputs.reduced(best.matrix), best.matrix)
-
-    def _shifted(self, best: Candidate) -> Doubts:
-        """The doubt that a shift of the start fits about as well, if so."""
-        if (other := self._rival(best)) is None:
-            return {}
-        shift = [float(f"{value:.3g}") for value in other.shift.tolist()]
-        return {Doubt.SHIFTED: {"by": other.by, "shift": shift, "share": other.share}}
+        return rival(*self._at(best))
 
     def _mirrored(self, proper: Sequence[tuple[str, Tensor]], best: Candidate) -> Doubts:
         """The doubt that the moving image is mirrored, if a reflected start fits far better than all `proper` ones."""
@@ -248,7 +238,7 @@ class Starts:
             return {}
         other = self._refined(found)[0]
         ratio, mirrored = self.ratio(best), self.ratio(other)
-        if best.evidence > DOUBTFUL * other.evidence or not mirrored >= max(CHANCE, ratio):
+        if best.evidence > CLOSE * other.evidence or not mirrored >= max(CHANCE, ratio):
             return {}
         return {Doubt.MIRRORED: {"mirrored": mirrored, "ratio": ratio}}
 

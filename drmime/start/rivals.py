@@ -19,7 +19,9 @@ from drmime.geometry.matrices import homogeneous, translation
 from drmime.image.orientation import gaussian
 from drmime.start.propose.angle import AngleMaps
 from drmime.start.propose.poses import rotations
-from drmime.start.score import Reduced, correlation, moving_edges, paired_values
+from drmime.start.score import Reduced, correlation, moved, moving_edges
+from drmime.transform.base import Transform
+from drmime.transform.linear import MatrixTransform
 
 RIVAL_SHARE = 0.7  # of the chosen place's score; 0.6 to 0.8 doubt nearly the same real pairs (`experiments/README.md`)
 PIXELS = 2**16  # most pixels of the level on which shifts are scored
@@ -46,13 +48,13 @@ class Rival:
     by: str  # "edges" or "intensities"
 
 
-def rival(small: Reduced, matrix: Tensor) -> Rival | None:
-    """The best other place, reached by a shift of the fixed points before `matrix` (D+1, D+1); None if there is none."""
-    return _by_edges(small, matrix) or _by_intensities(small, matrix)
+def rival(small: Reduced, transform: Transform) -> Rival | None:
+    """The best other place, reached by a shift of the fixed points before `transform`; None if there is none."""
+    return _by_edges(small, transform) or _by_intensities(small, transform)
 
 
-def peak_ratio(small: Reduced, matrix: Tensor, turned: bool = True) -> float:
-    """Agreement of edges at a transform (D+1, D+1), divided by that at the best other place.
+def peak_ratio(small: Reduced, transform: Transform, turned: bool = True) -> float:
+    """Agreement of edges at a transform, divided by that at the best other place.
 
     Other places are shifts of at least `APART`, and rotations with any shift if `turned`. They show which agreement is due to
     chance for this pair, so the ratio means the same for images of any size. Such a ratio is known from the correlation of
@@ -60,15 +62,15 @@ def peak_ratio(small: Reduced, matrix: Tensor, turned: bool = True) -> float:
     """
     level = _level(small, RATIO_PIXELS[small.fixed.levels[0].grid.ndim])
     grid = small.fixed.levels[level].grid
-    score, overlap, zero = _maps(small, level, matrix)
+    score, overlap, zero = _maps(small, level, transform)
     least, reach = COVERED * overlap.max(), max(PEAK, round(APART * max(grid.shape)))
-    peak = score[_around(zero, PEAK)].max()
+    peak = score[around(zero, PEAK)].max()
     others = np.where(overlap >= least, score, -np.inf)
-    others[_around(zero, reach)] = -np.inf
+    others[around(zero, reach)] = -np.inf
     best = others.max()
     for rotation in rotations(grid.ndim, TURNS[grid.ndim])[1:] if turned else ():  # the first is the identity
-        about = homogeneous(rotation, grid.centre) @ translation(-grid.centre)
-        score, overlap, _ = _maps(small, level, matrix @ about)
+        about = MatrixTransform(homogeneous(rotation, grid.centre) @ translation(-grid.centre))
+        score, overlap, _ = _maps(small, level, transform @ about)
         best = max(best, score[overlap >= least].max(initial=-np.inf))
     if peak <= 0:
         return 0.0
@@ -81,27 +83,27 @@ def _level(small: Reduced, most: int) -> int:
     return next((number for number, size in enumerate(sizes) if size <= most), len(sizes) - 1)
 
 
-def _maps(small: Reduced, level: int, matrix: Tensor) -> tuple[np.ndarray, np.ndarray, list[int]]:
+def _maps(small: Reduced, level: int, transform: Transform) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Agreement of edges and overlap at every shift from a transform, and the entry (array order) of the zero shift."""
-    fixed, canvas = small.fixed.levels[level], moving_edges(small, level, matrix)
+    fixed, canvas = small.fixed.levels[level], moving_edges(small, level, transform)
     maps = AngleMaps()
     maps.begin(fixed, canvas, fixed.grid.shape, LEAST_OVERLAP)
     score, overlap = (part[0].numpy() for part in maps.maps(canvas))
     return score, overlap, [-first for first in maps.first]
 
 
-def _around(place: Sequence[int], reach: int) -> tuple[slice, ...]:
+def around(place: Sequence[int], reach: int) -> tuple[slice, ...]:
     """The part of an array within `reach` entries of a place along each axis."""
     return tuple(slice(max(0, at - reach), at + reach + 1) for at in place)
 
 
-def _by_edges(small: Reduced, matrix: Tensor) -> Rival | None:
+def _by_edges(small: Reduced, transform: Transform) -> Rival | None:
     """The highest other peak of the agreement of edges, if it has at least `RIVAL_SHARE` of the chosen one's score."""
     level = _level(small, PIXELS)
     grid = small.fixed.levels[level].grid
-    score, overlap, zero = _maps(small, level, matrix)
+    score, overlap, zero = _maps(small, level, transform)
     score = np.where(overlap >= LEAST_OVERLAP * overlap.max(), score, 0)
-    near = _around(zero, PEAK)
+    near = around(zero, PEAK)
     peak = score[near].max()
     if peak <= 0:
         return None
@@ -117,24 +119,22 @@ def _by_edges(small: Reduced, matrix: Tensor) -> Rival | None:
     return Rival(float(others.max() / peak), -grid.world_from_index[:-1, :-1] @ steps, "edges")
 
 
-def _by_intensities(small: Reduced, matrix: Tensor) -> Rival | None:
+def _by_intensities(small: Reduced, transform: Transform) -> Rival | None:
     """A shift at which images of one modality correlate far better.
 
     There the scene agrees, while edges agree at the chosen place if a fixed pattern of the camera dominates them.
     """
     fixed, moving = small.grays
-    _, found, weight = paired_values(fixed, moving, matrix[None])
-    shape = fixed.grid.shape
-    weights = torch.ones(1, 1, *shape) if fixed.mask is None else fixed.mask
-    here, there = (_band_pass(pixels.reshape(1, 1, *shape))[0, 0] for pixels in (fixed.data, found.mT))
-    inside = weight.view(shape)
+    canvas, shape = moved(fixed, moving, transform), fixed.grid.shape
+    here, there = (_band_pass(pixels)[0, 0] for pixels in (fixed.data, canvas.data))
+    inside = canvas.valid[0, 0]
     reach = max(1, round(FAR * max(shape)))
     steps = [range(-min(reach, length // 4), min(reach, length // 4) + 1) for length in shape]
     best, at_zero, shift = 0.0, 0.0, (0,) * len(shape)
     for step in np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, len(shape)).tolist():
         mine = tuple(slice(max(0, -s), length - max(0, s)) for s, length in zip(step, shape, strict=True))
         its = tuple(slice(max(0, s), length + min(0, s)) for s, length in zip(step, shape, strict=True))
-        parts = here[mine], there[its], weights[0, 0][mine] * inside[its]
+        parts = here[mine], there[its], fixed.valid[0, 0][mine] * inside[its]
         value = float(correlation(*(part.reshape(1, -1) for part in parts)) ** 2)  # the share of the variance explained
         at_zero = value if not any(step) else at_zero
         if value > best:

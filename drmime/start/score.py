@@ -18,10 +18,12 @@ from torch import Tensor
 from drmime.compare.angle import GradientAngle
 from drmime.compare.base import shares
 from drmime.compare.histogram import entropies
-from drmime.geometry.grid import linear_part
-from drmime.image.image import Image
+from drmime.geometry.grid import Grid, linear_part
+from drmime.geometry.matrices import apply
+from drmime.image.image import Image, read_unit
 from drmime.image.pyramid import Pyramid, possible_levels
 from drmime.start.propose.base import pyramid, reduced
+from drmime.transform.base import Transform
 
 SIDE = {2: 256, 3: 64}  # pixels along the fixed image's longest side, by dimension
 LEVELS = 3  # pyramid levels of a reduced pair
@@ -118,16 +120,28 @@ def _gray(levels: Pyramid, number: int) -> Image:
     return Image(level.data.mean(1, keepdim=True), level.grid, level.mask)
 
 
-def moving_edges(small: Reduced, level: int, matrix: Tensor) -> Image:
-    """Orientation tensors of the moving image at a level, warped by a transform (D+1, D+1) onto the fixed grid.
-
-    0 outside the moving image and outside either mask.
-    """
+def moving_edges(small: Reduced, level: int, transform: Transform) -> Image:
+    """Orientation tensors of the moving image at a level, warped onto the fixed grid; 0 outside either image or its mask."""
     fixed = small.fixed.levels[level]
-    _, found, weight = paired_values(fixed, small.moving.levels[level], matrix[None])
-    found = GradientAngle().turn(found, linear_part(matrix, fixed.grid)[None, None]) * weight[..., None]
-    data, mask = (part.reshape(1, -1, *fixed.grid.shape) for part in (found.mT, weight))
-    return Image(data, fixed.grid, mask)
+    points = _world_points(fixed.grid)
+    canvas = moved(fixed, small.moving.levels[level], transform)
+    values = canvas.data.flatten(2).mT[None]  # (1, 1, N, C), as a metric takes them
+    found = GradientAngle().turn(values, transform.jacobian(points)[None, None].nan_to_num().to(values))[0]
+    return replace(canvas, data=found.mT.reshape(canvas.data.shape) * canvas.valid)
+
+
+def moved(fixed: Image, moving: Image, transform: Transform) -> Image:
+    """The moving image (B = 1) read at the fixed image's pixels under a transform; its mask is 0 outside either or its mask."""
+    places = transform(_world_points(fixed.grid))
+    unit, _ = apply(moving.grid.unit_from_world, places, is_affine=True)
+    values, inside = read_unit([moving], unit[None, None].to(moving.data), places.isfinite().all(-1)[None, None])
+    data, mask = (part.reshape(1, -1, *fixed.grid.shape) for part in (values[0].mT, inside[0, 0]))
+    return Image(data, fixed.grid, mask if fixed.mask is None else mask * fixed.mask)
+
+
+def _world_points(grid: Grid) -> Tensor:
+    """World coordinates of the pixels. shape: (N, D), float64"""
+    return apply(grid.world_from_index, grid.index_points(), is_affine=True)[0]
 
 
 def paired_values(fixed: Image, moving: Image, matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:

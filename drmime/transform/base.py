@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.parts import SAVED_TRANSFORMS
 from drmime.registry import known
@@ -31,6 +32,16 @@ class Transform(ABC):
     @abstractmethod
     def jacobian(self, points: Tensor) -> Tensor:
         """Derivatives of the mapped points (rows) with respect to the points (columns). (..., N, D) -> (..., N, D, D)"""
+
+    def deviation(self, points: Tensor) -> Tensor:
+        """Standard deviations of the coordinates of mapped points. (..., N, D) -> (..., N, D)
+
+        Raises:
+            InputError: they are not known for this transform.
+        """
+        raise InputError(
+            f"deviation: not known for a {type(self).__name__}; expected the transform that a registration ended with"
+        )
 
     @abstractmethod
     def inverse(self) -> "Transform":
@@ -156,8 +167,15 @@ class Model(nn.Module, ABC):
         """Map points (L or 1, B or 1, N, D) of the fixed frame, read on L `levels` of the pyramid; 0 is the finest."""
 
     @abstractmethod
-    def result(self) -> list[Transform]:
-        """The transform of each pair at the current parameters."""
+    def result(self, covariance: Tensor | None = None) -> list[Transform]:
+        """The transform of each pair at the current parameters.
+
+        `covariance`: of the parameters of `around`, for each pair, if it is known. shape: (B, K, K)
+        """
+
+    def around(self) -> "Model | None":
+        """A model of small deviations from the current maps, which it has at zero parameters; None if there is none."""
+        return None
 
     def penalty(self) -> Tensor | float:
         """Subtracted from the similarity of each pair; for maps that are not smooth. shape: (B,), or 0"""

@@ -65,17 +65,39 @@ class LieTransform(MatrixTransform):
 
     generators: Mapping[str, Tensor]  # shape: (D+1, D+1) each, of the fixed frame
     coefficients: Mapping[str, float]
+    # independent small deviations of one standard deviation each, by which points vary before `matrix` is applied to them.
+    # shape: (K, D+1, D+1), fixed world; None if not known
+    modes: Tensor | None = None
+
+    def deviation(self, points: Tensor) -> Tensor:
+        if self.modes is None:
+            return super().deviation(points)
+        moved = points[..., None, :, :] @ self.modes[:, :-1, :-1].mT + self.modes[:, None, :-1, -1]
+        moved = moved - points[..., None, :, :] * (points @ self.modes[:, -1, :-1].mT + self.modes[:, -1, -1]).mT[..., None]
+        return (self.jacobian(points)[..., None, :, :, :] @ moved[..., None])[..., 0].square().sum(-3).sqrt()
 
     def state(self) -> dict[str, Any]:
         basis = {name: generator.tolist() for name, generator in self.generators.items()}
-        return {**super().state(), "kind": "lie", "generators": basis, "coefficients": dict(self.coefficients)}
+        modes = None if self.modes is None else self.modes.tolist()
+        return {
+            **super().state(),
+            **{"kind": "lie", "generators": basis, "coefficients": dict(self.coefficients), "modes": modes},
+        }
 
     @classmethod
     def of(cls, state: Mapping[str, Any], ndim: int) -> "LieTransform":
-        kinds = {"matrix": [[float]], "generators": {str: [[float]]}, "coefficients": {str: float}}
-        matrix, generators, coefficients = fields(state, kinds).values()
+        kinds = {
+            "matrix": [[float]],
+            "generators": {str: [[float]]},
+            "coefficients": {str: float},
+            "modes": (None, [[[float]]]),
+        }
+        matrix, generators, coefficients, modes = fields(state, kinds).values()
         basis = {name: square(rows, ndim) for name, rows in generators.items()}
-        return cls(invertible(matrix, ndim), basis, {name: float(value) for name, value in coefficients.items()})
+        known = {name: float(value) for name, value in coefficients.items()}
+        return cls(
+            invertible(matrix, ndim), basis, known, torch.stack([square(rows, ndim) for rows in modes]) if modes else None
+        )
 
 
 class LieModel(Model):
@@ -112,7 +134,7 @@ class LieModel(Model):
             parametrisation: a name of `lie.PARAMETRISATIONS`; the function used as exp above.
         """
         super().__init__()
-        self.generators, self.fixed = dict(generators), fixed
+        self.generators, self.fixed, self.moving = dict(generators), fixed, moving
         self.parametrisation = lie.PARAMETRISATIONS[parametrisation]
         count = (start.shape[0], 2 if finest_vector else 1, len(self.generators))
         self.coefficients = nn.Parameter(torch.zeros(count, dtype=torch.float64))  # shape: (B, 1 or 2, K)
@@ -130,12 +152,29 @@ class LieModel(Model):
         jacobian = matrix[..., None, :-1, :-1] if self.is_affine else slopes(matrix, points.to(matrix))
         return Places(places, valid, jacobian)
 
-    def result(self) -> list[Transform]:
+    def result(self, covariance: Tensor | None = None) -> list[Transform]:
         with torch.no_grad():
             coefficients = self.coefficients.sum(1)
             matrices = scaled(self.matrices(coefficients).cpu(), self.fixed)
         named = [dict(zip(self.generators, values, strict=True)) for values in coefficients.tolist()]
-        return [LieTransform(matrix, self.generators, values) for matrix, values in zip(matrices, named, strict=True)]
+        known = [None] * len(matrices) if covariance is None else covariance
+        return [
+            LieTransform(matrix, self.generators, values, None if spread is None else self._modes(spread))
+            for matrix, values, spread in zip(matrices, named, known, strict=True)
+        ]
+
+    def around(self) -> "LieModel":
+        with torch.no_grad():
+            start = self.matrices(self.coefficients.sum(1))
+        return LieModel(self.generators, start, self.fixed, self.moving).to(start.device)
+
+    def _modes(self, covariance: Tensor) -> Tensor | None:
+        """`LieTransform.modes` for a covariance (K, K) of coefficients; None if it is not finite. shape: (K, D+1, D+1)"""
+        if not covariance.isfinite().all():
+            return None
+        values, vectors = torch.linalg.eigh(covariance)
+        basis = self.world_from_frame.cpu() @ self.basis.cpu() @ self.frame_from_world.cpu()
+        return torch.einsum("km,kij->mij", vectors * values.clamp(min=0).sqrt(), basis)
 
     def curves(self) -> Mapping[str, Tensor]:
         values = self.coefficients.detach().sum(1).unbind(1)

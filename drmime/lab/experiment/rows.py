@@ -27,12 +27,13 @@ class Row:
     error: str = ""  # why there is no result; "" if there is one
     matrix: list[list[float]] | None = None  # moving_from_fixed in pixels, x first
     landmarks: bool = False  # whether the pair has landmarks, also if there is no result
-    scores: Mapping[str, float] = field(default_factory=dict)  # of `evaluate`; similarity, seconds, memory (MB added)
+    scores: Mapping[str, float] = field(default_factory=dict)  # of `evaluate`; similarity, probability, expected_rtre, …
     stop: str = ""  # why the optimisation ended, a sentence
+    verdict: str = ""  # aligned, doubtful or failed; "" if the method gives none
     doubts: list[str] = field(default_factory=list)  # names of `Doubt`
     notes: list[str] = field(default_factory=list)
     curves: Mapping[str, list[float]] = field(default_factory=dict)  # "step", "total", "level0", …, thinned
-    pictures: Mapping[str, str] = field(default_factory=dict)  # "fixed", "before", "after": files below the run's folder
+    pictures: Mapping[str, str] = field(default_factory=dict)  # "fixed", "before", "after", "error": files in the run's folder
     points: Mapping[str, list[list[float]]] = field(default_factory=dict)  # "fixed", "before", "after" in shares of the picture
     settings: Mapping[str, Any] = field(default_factory=dict)  # resolved
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -65,7 +66,7 @@ class Row:
 
 NEEDED = {"method": str, "pair": str, "seed": int}
 OTHERS = {
-    **dict.fromkeys(("domain", "error", "stop", "device"), str),
+    **dict.fromkeys(("domain", "error", "stop", "device", "verdict"), str),
     "matrix": (None, [[float]]),
     "landmarks": bool,
     "scores": {str: float},

@@ -5,6 +5,7 @@ import ctypes
 import functools
 import hashlib
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -29,13 +30,14 @@ from drmime.lab.experiment.rows import Row
 from drmime.lab.peers import Problem, ready
 from drmime.lab.peers import settings as peer_settings
 from drmime.observers import TensorBoard
-from drmime.pictures import thumbnail
+from drmime.pictures import coloured_errors, relative_errors, thumbnail
 from drmime.registration import DEFAULTS, register
 from drmime.registry import names_only
 from drmime.result import Registration
 from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import in_pixels, resample
+from drmime.verdict.evidence import Blocks
 
 CURVE = 200  # largest number of points of a curve in a row; enough for a plot
 PACKAGES = ("drmime", "torch", "numpy", "SimpleITK", "itk-elastix", "antspyx", "opencv-python-headless", "scikit-image")
@@ -98,7 +100,8 @@ class Found:
 
     transform: Transform  # from fixed to moving pixels
     row_values: Mapping[str, Any] = field(default_factory=dict)
-    similarity: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    blocks: Blocks | None = None  # errors measured on blocks of the image
 
 
 def run(task: Task) -> Row:
@@ -119,8 +122,8 @@ def run(task: Task) -> Row:
         if before is not None and (peak := peak_memory()) is not None:
             scores["memory"] = peak - before
         scores |= evaluate.scores(found.transform, case, problem.start)
-        scores |= {} if found.similarity is None else {"similarity": found.similarity}
-        seen, doubts = _pictures(task, case, problem.start, found.transform) if task.outputs.pictures else ({}, [])
+        scores |= found.scores
+        seen, doubts = _pictures(task, case, problem.start, found) if task.outputs.pictures else ({}, [])
         notes = [*case.notes, *found.row_values.get("notes", []), *doubts]
         matrix = found.transform.matrix.tolist() if isinstance(found.transform, MatrixTransform) else None
         return replace(row, **dict(found.row_values) | seen | {"notes": notes, "matrix": matrix, "scores": scores})
@@ -169,13 +172,17 @@ def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
         result: Registration = register(*images, observers=watching, **options)
         row_values = {
             "stop": result.stop.value,
+            "verdict": str(result.verdict.status),
             "doubts": [doubt.name for doubt in result.doubts],
             "notes": [*result.reasons, *result.notes],
             "curves": _curves(result),
             "settings": dict(result.settings),
             "device": str(result.settings["device"]["name"]),
         }
-        return Found(in_pixels(result.transform, *case.grids), row_values, result.similarity)
+        share = result.verdict.expected_error.median / float(result.moving_grid.extent.norm())
+        scores = {"similarity": result.similarity, "probability": result.verdict.probability, "expected_rtre": share}
+        known = {name: value for name, value in scores.items() if math.isfinite(value)}
+        return Found(in_pixels(result.transform, *case.grids), row_values, known, result.blocks)
 
     given = {name: value for name, value in (DEFAULTS | options).items() if name not in ("fixed", "moving")}
     return align, checks.resolved(checks.options(given), given)
@@ -199,14 +206,18 @@ def _of_matrix(moving_from_fixed: np.ndarray, case: Case) -> Transform:
     return evaluate.as_transform("matrix", moving_from_fixed, Grid.regular(case.fixed.shape[: case.ndim]))
 
 
-def _pictures(task: Task, case: Case, start: np.ndarray, found: Transform) -> tuple[dict[str, Any], list[str]]:
+def _pictures(task: Task, case: Case, start: np.ndarray, found: Found) -> tuple[dict[str, Any], list[str]]:
     """Small pictures of the fixed image and of the moving image under both transforms, and the landmarks in them; on an error
     a note instead, since the registration itself is valid."""
     after = f"pictures/{task.name}.jpg"
     try:
         names = _shared_pictures(task.pair, f"pictures/{task.pair_name}", task.outputs)
-        _draw(_warped(case, found), case, after, task.outputs)
-        return {"pictures": names | {"after": after}, "points": _points(case, _of_matrix(start, case), found)}, []
+        names |= {"after": after}
+        _draw(_warped(case, found.transform), case, after, task.outputs)
+        if found.blocks is not None:
+            names |= {"error": f"pictures/{task.name}-error.jpg"}
+            _draw_errors(found.blocks, case, names["error"], task.outputs)
+        return {"pictures": names, "points": _points(case, _of_matrix(start, case), found.transform)}, []
     except Exception as error:
         return {}, [f"No pictures: {in_a_line(error)}"]
 
@@ -222,6 +233,13 @@ def _shared_pictures(pair: Pair, name: str, outputs: Outputs) -> dict[str, str]:
 
 def _draw(image: np.ndarray, case: Case, name: str, outputs: Outputs) -> None:
     write_image(Path(outputs.folder) / name, thumbnail(image, outputs.pictures, -1, case.fixed_spacing))
+
+
+def _draw_errors(blocks: Blocks, case: Case, name: str, outputs: Outputs) -> None:
+    """The remaining error in colours over the fixed image."""
+    gray = thumbnail(_with_channels(case.fixed, case), outputs.pictures, -1, case.fixed_spacing).mean(-1)
+    picture = coloured_errors(gray, relative_errors(blocks, *case.grids), case.fixed_spacing, outputs.pictures)
+    write_image(Path(outputs.folder) / name, picture)
 
 
 def _warped(case: Case, transform: Transform) -> np.ndarray:

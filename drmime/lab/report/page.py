@@ -35,11 +35,14 @@ class Column:
 
 COLUMNS = (
     Column("status", "Status", "aligned: median rTRE below the threshold; unknown: no landmarks"),
+    Column("verdict", "Verdict", "what the method says of its result: aligned, doubtful or failed"),
     Column("pair", "Pair", "the two images"),
     Column("method", "Method", "the registration method"),
     Column("seed", "Seed", "the seed of random numbers", number=True),
     Column("domain", "Domain", "the kind of images"),
     Column("rtre_median", "Median rTRE", "median landmark error as a share of the moving image's diagonal", number=True),
+    Column("probability", "Probability", "that the median rTRE is below 0.01, as the method says", number=True),
+    Column("expected_rtre", "Expected rTRE", "the median rTRE that the method expects", number=True),
     Column("naed", "NAED", "mean landmark error where every side of the image is 1", number=True),
     Column("tre_median", "Median TRE", "median landmark error in units of the moving image's spacing", number=True),
     Column("dice", "Dice", "Dice overlap of label maps, mean over labels", number=True),
@@ -103,7 +106,7 @@ def _page(rows: list[Row], folder: Path, title: str, reference: str | None, thre
             for caption, plot in ((BOXES, plots.boxes(groups, threshold)), (TIMES, plots.times(groups, threshold)))
             if plot
         ],
-        choices={name: sorted({line[name] for line in lines} - {""}) for name in ("method", "domain", "status")},
+        choices={name: sorted({line[name] for line in lines} - {""}) for name in ("method", "domain", "status", "verdict")},
         columns=[column for column in COLUMNS if any(line[column.key] not in (None, "") for line in lines)],
         rows=lines,
         details=[_details(row, folder, pictures) for row in rows],
@@ -161,6 +164,7 @@ def _line(row: Row, threshold: float) -> dict[str, Any]:
     """The line of a row in the table of all runs."""
     return {
         "status": status(row, threshold),
+        "verdict": row.verdict,
         "pair": row.pair,
         "method": row.method,
         "seed": row.seed,

@@ -19,7 +19,19 @@ LANDMARKS = ("rtre_median", "naed")  # scores by landmarks
 AVERAGED = ("naed", "rtre_median", "robustness", "dice")
 ALWAYS = ("method", "pairs", "runs", "failed")
 COLUMNS = (
-    *(*ALWAYS, "not_finite", "aligned", "naed_mean", "naed_std", "rtre_median", "rtre_mean", "rtre_low", "rtre_high"),
+    *(
+        *ALWAYS,
+        "not_finite",
+        "aligned",
+        "silent",
+        "alarms",
+        "naed_mean",
+        "naed_std",
+        "rtre_median",
+        "rtre_mean",
+        "rtre_low",
+        "rtre_high",
+    ),
     *("robustness", "dice", "seconds", "memory", "compared", "left_out", "difference", "t_test_p", "wilcoxon_p"),
 )
 
@@ -50,6 +62,8 @@ def summary(rows: Iterable[Row], reference: str | None, threshold: float, method
     | pairs, runs, failed | counts; failed runs enter no score but `aligned` |
     | not_finite | runs with an infinite score, which is excluded from means; omitted if there are none |
     | aligned | share of runs with rtre_median below `threshold`, among pairs with landmarks; failed ones count as not below |
+    | silent | runs that are not aligned although the method's verdict is "aligned"; omitted without verdicts |
+    | alarms | runs that are aligned although the method's verdict is "doubtful" or "failed" |
     | naed_mean, naed_std | mean and sample standard deviation (n - 1) over runs |
     | rtre_median, rtre_mean | median (with infinite ones) and mean over runs of rtre_median: ANHIR's MMrTRE and AMrTRE |
     | rtre_low, rtre_high | 95 % bootstrap interval of rtre_mean, see `evaluate.interval` |
@@ -74,6 +88,7 @@ def summary(rows: Iterable[Row], reference: str | None, threshold: float, method
     for method, own in groups.items():
         errors = [_error(row, "rtre_median") for row in own if row.pair in with_landmarks]
         line = {"method": method, **_counts(own), **_averages(own), "aligned": success_rate(errors, threshold)}
+        line |= _verdicts([row for row in own if row.verdict and row.pair in with_landmarks], threshold)
         if reference in groups and method != reference:
             line |= _against([row for row in groups[reference] if row.pair in comparable], own, measured)
         lines.append({name: None if value != value else value for name, value in line.items()})  # NaN becomes None
@@ -134,6 +149,15 @@ def _counts(rows: Sequence[Row]) -> dict[str, Value]:
     infinite = [row for row in done if any(_value(row, name) in (math.inf, -math.inf) for name in AVERAGED)]
     failed = len(rows) - len(done)
     return {"pairs": len({row.pair for row in rows}), "runs": len(rows), "failed": failed, "not_finite": len(infinite)}
+
+
+def _verdicts(rows: Sequence[Row], threshold: float) -> dict[str, Value]:
+    """Counts of wrong verdicts; empty without verdicts."""
+    if not rows:
+        return {}
+    said = np.array([row.verdict == "aligned" for row in rows])
+    right = np.array([_error(row, "rtre_median") < threshold for row in rows])
+    return {"silent": int((said & ~right).sum()), "alarms": int((~said & right).sum())}
 
 
 def _averages(rows: Sequence[Row]) -> dict[str, Value]:

@@ -19,7 +19,7 @@ __all__ = ["Table", "best", "domains", "latex", "markdown", "ordered", "printed"
 
 SCORES = (
     *("naed", "tre_mean", "tre_median", "tre_max", "rtre_mean", "rtre_median", "rtre_max", "start_rtre_median", "robustness"),
-    *("dice", "similarity", "seconds", "memory"),
+    *("dice", "similarity", "probability", "expected_rtre", "seconds", "memory"),
 )  # the columns of rows.csv, in this order; others follow by name
 MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$])")
 LATEX = str.maketrans(
@@ -64,6 +64,8 @@ PRINTED = (
     Column("Failed", "{failed}"),
     Column("Not finite", "{not_finite}"),
     Column("Aligned", "{aligned:.1%}", best=max),
+    Column("Silent", "{silent}"),
+    Column("Alarms", "{alarms}"),
     Column("NAED", "{naed_mean:.4f}", " ± {naed_std:.4f}", best=min),
     Column("Median rTRE", "{rtre_median:.4f}", best=min),
     Column("Mean rTRE [95 % interval]", "{rtre_mean:.4f}", " [{rtre_low:.4f}, {rtre_high:.4f}]", best=min),
@@ -171,6 +173,7 @@ def _text(column: Column, line: Mapping[str, Value]) -> str:
 def _legend(table: Table, measured: str, reference: str | None, threshold: float) -> str:
     words = {
         "aligned": f"Aligned: median rTRE of a run below {threshold:g}.",
+        "silent": "Silent: not aligned, but said to be. Alarms: aligned, but said to be doubtful or failed.",
         "naed_mean": "NAED: mean ± standard deviation over runs.",
         "rtre_mean": "rTRE: of the runs' medians, the mean with a 95 % bootstrap interval.",
         "compared": f"Difference, p: {MEASURES[measured]} against {_escaped(reference or '')}, pair by pair, mean over seeds.",
@@ -185,8 +188,8 @@ def _plain(rows: Sequence[Row]) -> Table:
     for row in rows:
         numbers = [row.scores.get(name) for name in scores]
         remarks = [_line(row.stop), _line("; ".join(row.notes))]
-        lines.append((row.method, row.pair, row.seed, row.domain, _line(row.error), *numbers, *remarks))
-    return Table(("method", "pair", "seed", "domain", "error", *scores, "stop", "notes"), tuple(lines))
+        lines.append((row.method, row.pair, row.seed, row.domain, _line(row.error), row.verdict, *numbers, *remarks))
+    return Table(("method", "pair", "seed", "domain", "error", "verdict", *scores, "stop", "notes"), tuple(lines))
 
 
 def _csv(table: Table) -> str:

@@ -1,0 +1,108 @@
+"""`Verdict`: aligned, doubtful or failed, with the probability, the expected error, and the doubts that explain it."""
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from drmime.geometry.grid import Grid
+from drmime.start.doubts import Doubt, Doubts, Figures
+from drmime.verdict.calibration import Range, calibration
+from drmime.verdict.evidence import Blocks, Evidence
+
+LIKELY = 0.5  # least probability with which a result is called aligned
+UNLIKELY = 0.15  # probability below which it is called failed
+REPEATED = 0.9  # share of the score that another shift must have for a repeated texture to be possible
+HARD = (Doubt.MIRRORED, Doubt.SHIFTED)  # doubts that the figures cannot outweigh: edges are blind to them
+REASONS = {  # the doubt that an unusual figure gives
+    "peak_ratio": Doubt.CHANCE,
+    "in_place": Doubt.SCATTERED,
+    "residual": Doubt.DISPLACED,
+    "information": Doubt.UNRELATED,
+    "overlap": Doubt.OVERLAP,
+    "distortion": Doubt.DISTORTED,
+    "rival": Doubt.ELSEWHERE,
+}
+
+
+class Status(enum.StrEnum):
+    """Whether the images are aligned."""
+
+    ALIGNED = "aligned"
+    DOUBTFUL = "doubtful"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a result is aligned, how sure that is, and how far off it is expected to be.
+
+    The error meant is the median distance, over the fixed image, between where a point is mapped and where it belongs.
+    """
+
+    status: Status
+    probability: float  # that the median error is below 1 % of the moving image's diagonal; NaN if unknown
+    expected_error: Range  # median error in world units of the moving image, with an interval that holds 90 % of cases
+    expected_pixels: Range  # the same in pixels of the moving image
+    figures: Mapping[str, float] = field(default_factory=dict)  # of `drmime.verdict.evidence`
+
+    def inverse(self, fixed: Grid, moving: Grid) -> "Verdict":
+        """The same verdict with the images on these grids exchanged: errors are then in the fixed image."""
+        world, pixels = (
+            Range(*(value * float(to.norm() / of.norm()) for value in errors))
+            for errors, to, of in (
+                (self.expected_error, fixed.extent, moving.extent),
+                (self.expected_pixels, fixed.size, moving.size),
+            )
+        )
+        return replace(self, expected_error=world, expected_pixels=pixels)
+
+    def __str__(self) -> str:
+        if math.isnan(self.probability):
+            return str(self.status)
+        median, low, high = (f"{value:.2g}" for value in self.expected_pixels)
+        return f"{self.status} (probability {self.probability:.0%}, expected error {median} pixels, {low} to {high})"
+
+
+UNKNOWN = Range(math.nan, math.nan, math.nan)
+NO_VERDICT = Verdict(Status.FAILED, math.nan, UNKNOWN, UNKNOWN)
+
+
+class Judgement(NamedTuple):
+    """What is said about one result."""
+
+    verdict: Verdict
+    doubts: Doubts  # none if the result is aligned
+    blocks: Blocks | None  # None if not measured
+
+
+def unknown(known: Doubts) -> Judgement:
+    """The judgement of a registration that has not ended as planned, with the doubts of the search for its start."""
+    return Judgement(NO_VERDICT, known, None)
+
+
+def judged(found: Evidence, known: Doubts, moving: Grid) -> Judgement:
+    """The judgement of a result by its evidence, and by the doubts that the search for its start has told.
+
+    A result is doubtful whatever its probability if there is one of the doubts of `HARD`.
+    """
+    model, figures = calibration(), found.figures
+    probability = model.aligned(figures)
+    doubts: dict[Doubt, Figures] = dict(known)
+    if found.shifted and found.shifted.share >= REPEATED:
+        shift = [float(f"{value:.3g}") for value in found.shifted.shift.tolist()]
+        doubts[Doubt.SHIFTED] = {"by": found.shifted.by, "shift": shift, "share": found.shifted.share}
+    status = Status.ALIGNED if probability >= LIKELY else Status.FAILED if probability < UNLIKELY else Status.DOUBTFUL
+    if status is Status.ALIGNED:
+        doubts = {doubt: doubts[doubt] for doubt in HARD if doubt in doubts}
+        status = Status.DOUBTFUL if doubts else status
+    else:
+        unusual = [(name, doubt) for name, doubt in REASONS.items() if model.scales[name].unusual(figures[name])]
+        doubts |= {doubt: {name: figures[name], "usual": model.scales[name].usual} for name, doubt in unusual}
+        doubts = doubts or {Doubt.IMPROBABLE: {"probability": probability}}
+    share = model.expected(figures)
+    if status is Status.FAILED:
+        share = share._replace(high=1.0)  # of the diagonal: a block's shift is searched up to 6 % of it
+    world, pixels = (Range(*(value * float(length.norm()) for value in share)) for length in (moving.extent, moving.size))
+    return Judgement(Verdict(status, probability, world, pixels, figures), doubts, found.blocks)
