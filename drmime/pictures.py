@@ -85,7 +85,7 @@ def coloured_errors(
 ) -> np.ndarray:
     """The third row of `overlay`: colours of errors over an 8-bit gray picture (H, W) of their image. -> (H, W, 3) uint8"""
     known = np.isfinite(error)
-    parts = shrink(_flat(np.stack([np.where(known, error, 0), known]).astype(float), 0, spacing), longest)
+    parts = shrink(_flat(np.stack([np.where(known, error, 0), known]).astype(float), 0, spacing, fill=0), longest)
     share = np.clip(parts[0] / np.maximum(parts[1], 1e-6), 0, 1)
     colours = np.stack([np.interp(share, (0, 0.5, 1), channel) for channel in ERRORS.T], -1)
     opacity = OPACITY * (parts[1] > 0.5)[..., None]
@@ -163,8 +163,13 @@ def shrink(channels: np.ndarray, longest: int) -> np.ndarray:
     return channels
 
 
-def _flat(image: Any, channel_axis: int | str | None, spacing: Sequence[float] | None = None) -> np.ndarray:
-    """Finite pixels of a picture, channels first: a 2-D image, or three slices of a volume side by side. -> (C, H, W)"""
+def _flat(
+    image: Any, channel_axis: int | str | None, spacing: Sequence[float] | None = None, fill: float | None = None
+) -> np.ndarray:
+    """Finite pixels of a picture, channels first: a 2-D image, or three slices of a volume side by side. -> (C, H, W)
+
+    `fill`: value beside the smaller slices, by default the lowest.
+    """
     channels = _finite(_load(image, channel_axis))
     lengths = [1.0] * (channels.ndim - 1) if spacing is None else spacing
     if channels.ndim == 3:
@@ -175,7 +180,7 @@ def _flat(image: Any, channel_axis: int | str | None, spacing: Sequence[float] |
         others = [length for a, length in enumerate(lengths) if a != axis]
         slices.append(_square(channels.take(middle[axis], axis + 1), others))
     height = max(part.shape[1] for part in slices)
-    return np.concatenate([_padded(part, height) for part in slices], 2)
+    return np.concatenate([_padded(part, height, fill) for part in slices], 2)
 
 
 def _load(image: Any, channel_axis: int | str | None) -> np.ndarray:
@@ -197,9 +202,9 @@ def _square(channels: np.ndarray, lengths: Sequence[float]) -> np.ndarray:
     return channels
 
 
-def _padded(channels: np.ndarray, height: int) -> np.ndarray:
-    missing = height - channels.shape[1]
-    return np.pad(channels, ((0, 0), (missing // 2, missing - missing // 2), (0, 0)), constant_values=channels.min())
+def _padded(channels: np.ndarray, height: int, fill: float | None) -> np.ndarray:
+    missing, value = height - channels.shape[1], channels.min() if fill is None else fill
+    return np.pad(channels, ((0, 0), (missing // 2, missing - missing // 2), (0, 0)), constant_values=value)
 
 
 def _gray(channels: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:

@@ -6,6 +6,7 @@ estimate (Huber 1967). S is measured over fresh points, H by differences of grad
 precisely the optimum of the similarity is known, not whether it is the right optimum.
 """
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from drmime.compare.base import Similarity
 from drmime.image.pyramid import Pyramid
-from drmime.optimise import score
+from drmime.optimise import Outcome, score
 from drmime.sampling import FixedSamples, Sampler, fixed_samples
 from drmime.transform.base import Model, Transform
 
@@ -29,52 +30,61 @@ MOST = 16  # coefficients of a model; of more, precision is not measured
 
 
 def with_precision(
-    model: Model, fixed: Pyramid, moving: Pyramid, metric: Similarity, sampler: Sampler, weights: Tensor
+    outcome: Outcome, fixed: Pyramid, moving: Pyramid, metric: Similarity, sampler: Sampler, weights: Tensor
 ) -> list[Transform]:
-    """The transforms of a model, with their precision where it can be measured. Arguments as in `covariance`."""
-    local = model.around()
-    return model.result(None if local is None else covariance(local, fixed, moving, metric, sampler, weights))
+    """The transforms of an outcome, with their precision where it can be measured and the run of the pair ended as planned.
+
+    The other arguments are those of the run; they are left as they are, but for the random numbers of `sampler`.
+    """
+    local = outcome.model.around()
+    if local is None or len(list(local.parameters())) != 1 or next(local.parameters())[0].numel() > MOST:
+        return outcome.transforms
+    found = covariance(local, fixed, moving, copy.deepcopy(metric), sampler, weights)
+    found[[not stop.success for stop in outcome.stops]] = math.nan
+    return outcome.model.result(found)
 
 
-def covariance(
-    local: Model, fixed: Pyramid, moving: Pyramid, metric: Similarity, sampler: Sampler, weights: Tensor
-) -> Tensor | None:
+def covariance(local: Model, fixed: Pyramid, moving: Pyramid, metric: Similarity, sampler: Sampler, weights: Tensor) -> Tensor:
     """The covariance of the coefficients of `local`, whose map at zero coefficients is the result of each pair.
 
-    `weights`: of the levels, as in the last stage. The other arguments are those of the run.
+    `weights`: of the levels, as in the last stage. `local`, `metric` and `sampler` are used up.
 
     Returns:
-        shape (B, K, K), float64, on the CPU; NaN for a pair whose similarity is not finite; None if the model has more than
-        one parameter, or too many coefficients.
+        shape (B, K, K), float64, on the CPU; NaN for a pair whose similarity is not finite, does not vary with the points, or
+        does not depend on the coefficients.
     """
-    (parameter, *others) = local.parameters()
-    count = parameter[0].numel()
-    if others or count > MOST:
-        return None
-    sets = list(fixed_samples(fixed, sampler, DRAWS))
-    step = STEP * 2 / max(fixed.levels[0].grid.shape)  # in halves of the longest side
+    (parameter,) = local.parameters()
+    grid = fixed.levels[0].grid
+    step = STEP * float(grid.spacing.min() / grid.world_from_frame[0, 0])
+    sampler.generator.manual_seed(0)  # the same points, whatever other pairs of a batch have used
+    deviations = step * torch.eye(parameter[0].numel(), dtype=parameter.dtype, device=parameter.device)
 
-    def gradients(deviation: Tensor, some: Sequence[Sequence[FixedSamples]]) -> Tensor:
-        """Gradients of the similarity at a deviation (K,). shape: (sets, B, K)"""
+    def gradient(number: int, points: Sequence[FixedSamples], deviation: Tensor) -> Tensor:
+        """The gradient of the similarity at a deviation (K,), over the set of points of this number. shape: (B, K)"""
         with torch.no_grad():
             parameter.copy_(deviation.view(parameter.shape[1:]).expand_as(parameter))
-        found = []
-        for number, points in enumerate(some):
-            if generator := getattr(metric, "generator", None):
-                generator.manual_seed(number)  # the same random partners at every deviation
-            total = (weights[:, None] * score(points, moving, local, metric)).sum()
-            found.append(torch.autograd.grad(total, parameter)[0].flatten(1))
-        return torch.stack(found).double().cpu()
+        if isinstance(generator := getattr(metric, "generator", None), torch.Generator):
+            generator.manual_seed(number)  # the same random partners at every deviation
+        total = (weights[:, None] * score(points, moving, local, metric)).sum()
+        return torch.autograd.grad(total, parameter)[0].flatten(1).double().cpu()
 
-    nowhere = torch.zeros(count, dtype=parameter.dtype, device=parameter.device)
-    noise = gradients(nowhere, sets)
-    noise = noise - noise.mean(0)
-    spread = torch.einsum("sbi,sbj->bij", noise, noise) / (DRAWS - 1)
-    axes = step * torch.eye(count, dtype=parameter.dtype, device=parameter.device)
-    rows = [(gradients(axis, sets[:CURVED]) - gradients(-axis, sets[:CURVED])).mean(0) / (2 * step) for axis in axes]
-    curvature = -torch.stack(rows, 1)
-    finite = (curvature.isfinite() & spread.isfinite()).flatten(1).all(1)[:, None, None]
-    values, vectors = torch.linalg.eigh(((curvature + curvature.mT) / 2).where(finite, 0))
-    values = values.clamp(min=FLATTEST * values.amax(-1, keepdim=True).clamp(min=1e-12))
-    inverse = vectors / values[:, None] @ vectors.mT
-    return (INFLATION**2 * inverse @ spread @ inverse).where(finite, math.nan)
+    noise, rows = [], []
+    for number, points in enumerate(fixed_samples(fixed, sampler, DRAWS)):
+        noise.append(gradient(number, points, torch.zeros_like(deviations[0])))
+        if number < CURVED:
+            slopes = [gradient(number, points, one) - gradient(number, points, -one) for one in deviations]
+            rows.append(torch.stack(slopes, 1) / (2 * step))
+    off = torch.stack(noise) - torch.stack(noise).mean(0)
+    spread = torch.einsum("sbi,sbj->bij", off, off) / (DRAWS - 1)
+    curvature = -torch.stack(rows).mean(0)
+    return INFLATION**2 * _sandwich(curvature, spread)
+
+
+def _sandwich(curvature: Tensor, spread: Tensor) -> Tensor:
+    """H⁻¹ S H⁻¹ of each pair; NaN where it is not known. (B, K, K) twice -> (B, K, K)"""
+    known = (curvature.isfinite() & spread.isfinite()).flatten(1).all(1) & (spread.flatten(1).amax(1) > 0)
+    values, vectors = torch.linalg.eigh(((curvature + curvature.mT) / 2).where(known[:, None, None], 0))
+    largest = values.amax(-1, keepdim=True)
+    known &= largest[:, 0] > 0
+    inverse = vectors / values.clamp(min=FLATTEST * largest.clamp(min=1e-300))[:, None] @ vectors.mT
+    return (inverse @ spread @ inverse).where(known[:, None, None], math.nan)

@@ -155,7 +155,11 @@ def verdict(state: Mapping[str, Any]) -> Verdict:
     """The inverse of `verdict_state`; ValueError for an unknown status."""
     world, pixels = (Range(*(number(state[key][name]) for name in RANGE)) for key in ("expected_error", "expected_pixels"))
     figures = {name: number(value) for name, value in state["figures"].items()}
-    return Verdict(Status(state["status"]), number(state["probability"]), world, pixels, figures)
+    probability = number(state["probability"])
+    ascending = all(one.low <= one.median <= one.high for one in (world, pixels))
+    if not math.isnan(probability) and not (0 <= probability <= 1 and ascending):
+        raise ValueError("verdict: expected a probability from 0 to 1, and errors in ascending order")
+    return Verdict(Status(state["status"]), probability, world, pixels, figures)
 
 
 def blocks_state(found: Blocks | None) -> dict[str, Any] | None:
@@ -169,12 +173,12 @@ def blocks(state: Mapping[str, Any] | None, ndim: int) -> Blocks | None:
     """The inverse of `blocks_state`; ValueError or TypeError for arrays that do not fit each other."""
     if state is None:
         return None
-    points, errors = (np.array(state[name], float).reshape(-1, ndim) for name in ("points", "errors"))
+    points, errors = (np.array(state[name], float).reshape(len(state[name]), ndim) for name in ("points", "errors"))
     weights = np.array(state["weights"], float).reshape(len(points))
     side, chance = float(state["side"]), float(state["chance"])
     finite = all(np.isfinite(part).all() for part in (points, errors, weights))
-    if len(errors) != len(points) or not finite or side <= 0 or chance <= 0:
-        raise ValueError("blocks: expected as many finite points, errors and weights, and positive lengths")
+    if len(errors) != len(points) or not finite or side <= 0 or chance <= 0 or (weights < 0).any():
+        raise ValueError("blocks: expected as many finite points, errors and weights from 0 on, and positive lengths")
     return Blocks(points, errors, weights, side, chance)
 
 

@@ -143,7 +143,7 @@ def register(
             outcome = _not_begun(model, count, overlap)
         else:
             outcome = _solve(run, model, asked, count, overlap)
-        verdicts = _verdicts(inputs, outcome, ranked, images.grids[1])
+        outcome, verdicts = _verdicts(inputs, outcome, ranked, images.grids[1])
     results = _results(outcome, replace(images, notes=images.notes + capped), settings, ranked, verdicts)
     if Stop.INTERRUPTED in outcome.stops:
         raise Interrupted(results)
@@ -215,19 +215,29 @@ def _solve(run: Run, model: Model, asked: Options, levels: int, overlap: Overlap
     if Stop.INTERRUPTED in outcome.stops:
         return outcome
     weights = asked.schedule.weights(levels)[-1].to(run.fixed.data)
-    return replace(outcome, transforms=with_precision(outcome.model, fixed, moving, metric, sampler, weights))
+    try:
+        return replace(outcome, transforms=with_precision(outcome, fixed, moving, metric, sampler, weights))
+    except KeyboardInterrupt:
+        return _interrupted(outcome)
 
 
-def _verdicts(inputs: Sequence[Inputs], outcome: Outcome, ranked: Sequence[Ranking], moving: Grid) -> list[Judgement]:
-    """The verdict on each pair; unknown if it has not ended as planned."""
-    found = []
-    for number, one in enumerate(inputs):
-        if outcome.stops[number].success:
-            seen = evidence(one, outcome.transforms[number], ranked[number].rivals, float(outcome.overlap[number]))
-            found.append(judged(seen, ranked[number].doubts, moving))
-        else:
-            found.append(unknown(ranked[number].doubts))
-    return found
+def _interrupted(outcome: Outcome) -> Outcome:
+    return replace(outcome, stops=[Stop.INTERRUPTED] * len(outcome.stops))
+
+
+def _verdicts(
+    inputs: Sequence[Inputs], outcome: Outcome, ranked: Sequence[Ranking], moving: Grid
+) -> tuple[Outcome, list[Judgement]]:
+    """The outcome, and the verdict on each pair; after Ctrl-C, now or before, no pair has one."""
+    found = [unknown(one.doubts) for one in ranked]
+    try:
+        for number, one in enumerate(inputs if Stop.INTERRUPTED not in outcome.stops else ()):
+            if outcome.stops[number].success:
+                seen = evidence(one, outcome.transforms[number], ranked[number].rivals, float(outcome.overlap[number]))
+                found[number] = judged(seen, ranked[number].doubts, moving)
+    except KeyboardInterrupt:
+        return _interrupted(outcome), [unknown(one.doubts) for one in ranked]
+    return outcome, found
 
 
 def _results(

@@ -147,11 +147,11 @@ class Registration:
             >>> result.inverse().to_moving([[12, 21]])
             array([[10., 20.]])
         """
-        grids = self.fixed_grid, self.moving_grid
         starts = tuple(replace(start, matrix=MatrixTransform(start.matrix).inverse().matrix) for start in self.candidates)
-        turned = replace(self, fixed_grid=self.moving_grid, moving_grid=self.fixed_grid, verdict=self.verdict.inverse(*grids))
+        verdict = self.verdict.inverse(self.transform, self.fixed_grid)
         blocks = None if self.blocks is None else self.blocks.inverse(self.transform)
-        return replace(turned, transform=self.transform.inverse(), candidates=starts, blocks=blocks)
+        turned = replace(self, fixed_grid=self.moving_grid, moving_grid=self.fixed_grid, candidates=starts)
+        return replace(turned, transform=self.transform.inverse(), verdict=verdict, blocks=blocks)
 
     @own_defaults
     def warp(
@@ -215,11 +215,8 @@ class Registration:
     def error_map(self) -> np.ndarray:
         """The remaining error, in pixels of the moving image, at each pixel of the fixed image; NaN where nothing is known.
 
-        Blocks of both images are compared over small shifts. Errors above 6 % of the diagonal are not seen, and errors below
-        a quarter of a percent are not told from zero.
-
-        Returns:
-            an array of the fixed image's shape, float32.
+        Blocks of both images are compared over small shifts: errors above 6 % of the diagonal are not seen. The array has the
+        fixed image's shape, float32.
 
         Raises:
             InputError: the errors were not measured, since the run did not end as planned.

@@ -1,11 +1,11 @@
-"""Fits the verdict's model to the figures of `verdicts.py measure`, and cross-validates it.
+"""Fits the verdict's model to the figures that `verdicts.py` measured, and cross-validates it.
 
     python experiments/calibrate.py --rows runs/verdicts                  # figures; nothing is written
     python experiments/calibrate.py --rows runs/verdicts --write          # writes drmime/verdict/calibration.json
     python experiments/calibrate.py --rows runs/verdicts --plot experiments/results/verdict/reliability.png
 
-Every figure printed comes from models that have seen no pair of the same data set. A result is right if its median error is
-below 1 % of the moving image's diagonal.
+The models of the cross-validation have seen no image of the data sets that they are tested on. A result is right if its median
+error is below 1 % of the moving image's diagonal.
 """
 
 import argparse
@@ -34,7 +34,7 @@ SCALES: dict[str, dict[str, Any]] = {  # how a figure enters, see `drmime.verdic
     "displaced": {"low": 5e-4, "high": 0.06, "unknown": 0.06, "logarithm": True, "larger": False},
     "peak_ratio": {"low": 0.3, "high": 10, "unknown": 1, "logarithm": True, "larger": True},
     "information": {"low": 0.3, "high": 30, "unknown": 0.3, "logarithm": True, "larger": True},
-    "rival": {"low": 0, "high": 1.2, "unknown": 0, "logarithm": False, "larger": False},
+    "rival": {"low": 0, "high": 1.2, "unknown": 0.3, "logarithm": False, "larger": False},
     "shifted": {"low": 0, "high": 1.2, "unknown": 0, "logarithm": False, "larger": False},
     "overlap": {"low": 0.02, "high": 1, "unknown": 0.02, "logarithm": True, "larger": True},
     "distortion": {"low": 1, "high": 3, "unknown": 1, "logarithm": True, "larger": False},
@@ -50,27 +50,28 @@ class Rows:
     figures: list[dict[str, float]]
     errors: np.ndarray  # shape: (N,), shares of the moving image's diagonal; infinite if the images do not belong together
     belongs: np.ndarray  # shape: (N,), bool
+    hard: np.ndarray  # shape: (N,), bool: doubtful whatever the probability
     kinds: np.ndarray
-    datasets: np.ndarray
-    names: list[str]
+    datasets: np.ndarray  # shape: (N, 2), of the fixed and the moving image
+    names: np.ndarray
 
     @property
     def right(self) -> np.ndarray:
         return self.errors < RIGHT
 
     def part(self, chosen: np.ndarray) -> "Rows":
-        numbers = np.flatnonzero(chosen)
-        arrays = (part[numbers] for part in (self.errors, self.belongs, self.kinds, self.datasets))
-        return Rows([self.figures[n] for n in numbers], *arrays, [self.names[n] for n in numbers])
+        arrays = (part[chosen] for part in (self.errors, self.belongs, self.hard, self.kinds, self.datasets, self.names))
+        return Rows([self.figures[n] for n in np.flatnonzero(chosen)], *arrays)
 
 
 def read(folder: Path) -> Rows:
     found = [json.loads(path.read_text()) for path in sorted(folder.rglob("*.figures.json"))]
     figures = [{name: math.nan if value is None else value for name, value in row["figures"].items()} for row in found]
     errors = np.array([math.inf if row["error"] is None else row["error"] for row in found])
-    belongs = np.array([row["belongs"] for row in found])
-    names = [f"{row['kind']}/{row['pair']}" for row in found]
-    return Rows(figures, errors, belongs, *(np.array([row[key] for row in found]) for key in ("kind", "dataset")), names)
+    belongs, hard = (np.array([bool(row[key]) for row in found]) for key in ("belongs", "hard"))
+    datasets = np.array([(row["datasets"][0], row["datasets"][-1]) for row in found])
+    names = np.array([f"{row['kind']}/{row['pair']}" for row in found])
+    return Rows(figures, errors, belongs, hard, np.array([row["kind"] for row in found]), datasets, names)
 
 
 def fitted(rows: Rows) -> dict[str, Any]:
@@ -131,23 +132,25 @@ def robust(off: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(off) + 0.09)
 
 
-def folds(rows: Rows) -> Iterator[np.ndarray]:
-    """Masks of the rows to test, data sets whole, about equal numbers of rows in each."""
-    names, counts = np.unique(rows.datasets, return_counts=True)
+def folds(rows: Rows) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Masks of the rows to fit and to test. A row is tested with its first data set; no row that is fitted has any of these."""
+    names, counts = np.unique(rows.datasets[:, 0], return_counts=True)
     parts: list[list[str]] = [[] for _ in range(FOLDS)]
     sizes = np.zeros(FOLDS)
     for place in np.argsort(-counts):
         smallest = int(sizes.argmin())
         parts[smallest].append(names[place])
         sizes[smallest] += counts[place]
-    yield from (np.isin(rows.datasets, part) for part in parts if part)
+    for part in filter(None, parts):
+        within = np.isin(rows.datasets, part)
+        yield ~within.any(1), within[:, 0]
 
 
 def cross_validated(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     """Probability and expected error (median, low, high) of each row, by a model that has not seen its data set."""
     probability, expected = np.zeros(len(rows.errors)), np.zeros((len(rows.errors), 3))
-    for test in folds(rows):
-        fit = model.Calibration.of(fitted(rows.part(~test)))
+    for known, test in folds(rows):
+        fit = model.Calibration.of(fitted(rows.part(known)))
         for number in np.flatnonzero(test):
             probability[number] = fit.aligned(rows.figures[number])
             expected[number] = fit.expected(rows.figures[number])
@@ -163,7 +166,7 @@ def calibration_error(probability: np.ndarray, right: np.ndarray) -> float:
 
 
 def report(rows: Rows, probability: np.ndarray, expected: np.ndarray) -> None:
-    flagged, failed = probability < LIKELY, probability < UNLIKELY
+    flagged, failed = (probability < LIKELY) | rows.hard, probability < UNLIKELY
     wrong, strangers = rows.belongs & (rows.errors > WRONG), ~rows.belongs
     searched = ~np.char.endswith(rows.kinds, "unsearched")
     print(f"{len(rows.errors)} registrations of {len(np.unique(rows.datasets))} data sets, {rows.right.sum()} of them right")
@@ -183,6 +186,11 @@ def report(rows: Rows, probability: np.ndarray, expected: np.ndarray) -> None:
         inside = (rows.errors[chosen] >= expected[chosen, 1]) & (rows.errors[chosen] <= expected[chosen, 2])
         print(f"expected error within a factor of 2, errors of 0.2 to 5 %{what}: {near.mean():.1%} of {chosen.sum()}")
         print(f"  in the 90 % interval: {inside.mean():.1%}")
+    print("figure: chance that a right result has a better one than a result more than 3 % off")
+    for name, scale in SCALES.items():
+        values = np.array([model.Scale(**scale, usual=0.0)(row[name]) for row in rows.figures]) * (1 if scale["larger"] else -1)
+        ours, theirs = values[rows.right, None], values[rows.errors > WRONG]
+        print(f"  {name}: {np.mean(ours > theirs) + np.mean(ours == theirs) / 2:.3f}")
     print("kind: right, flagged of these; more than 3 % off, flagged of these")
     for kind in np.unique(rows.kinds):
         own, off = rows.right & (rows.kinds == kind), (rows.errors > WRONG) & (rows.kinds == kind)

@@ -25,8 +25,7 @@ import torch
 from peak_ratio import shrunk
 
 import drmime
-from drmime import checks
-from drmime.errors import InputError
+from drmime import Doubt, checks
 from drmime.image.io import write_text
 from drmime.image.pixels import Pixels
 from drmime.lab import evaluate
@@ -39,7 +38,7 @@ from drmime.start.choose import apart
 from drmime.start.inputs import Inputs
 from drmime.transform.warp import in_pixels
 from drmime.verdict.evidence import evidence
-from drmime.verdict.judge import judged
+from drmime.verdict.judge import HARD, judged
 
 SMALL = 96  # pixels of the longest side of small images
 
@@ -163,11 +162,12 @@ def collected(item: Item, folder: Path, measure: bool) -> str:
         if item.belongs:
             error = evaluate.scores(in_pixels(result.transform, *case.grids), case, np.eye(case.ndim + 1))["rtre_median"]
         figures = {name: value if math.isfinite(value) else None for name, value in result.verdict.figures.items()}
-        own = {"kind": item.kind, "pair": item.pair.name, "dataset": dataset(item.pair), "belongs": item.belongs}
-        write_text(row, json.dumps({**own, "error": error, "figures": figures}))
+        own = {"kind": item.kind, "pair": item.pair.name, "belongs": item.belongs, "error": error, "figures": figures}
+        own |= {"datasets": sorted({dataset(one) for one in (item.pair, item.other) if one is not None})}
+        write_text(row, json.dumps({**own, "hard": [doubt.name for doubt in result.doubts if doubt in HARD]}))
         return ""
-    except InputError as error:
-        return f"{item.name}: {error}"
+    except Exception as error:  # the others go on
+        return f"{item.name}: {type(error).__name__}: {error}"
 
 
 def measured(result: drmime.Registration, item: Item, case: Case) -> drmime.Registration:
@@ -177,8 +177,10 @@ def measured(result: drmime.Registration, item: Item, case: Case) -> drmime.Regi
     pair = read.normalised(common_scale=False).without_frames()
     inputs = Inputs(pair.fixed, pair.moving, asked.transform.basis(case.ndim), 0)
     best, *others = result.candidates
-    rivals = [one.evidence / best.evidence for one in others if apart(best.matrix, one.matrix, pair.fixed.grid)]
-    found = judged(evidence(inputs, result.transform, rivals, result.overlap), {}, result.moving_grid)
+    away = [one for one in others if apart(best.matrix, one.matrix, pair.fixed.grid)]
+    rivals = [one.evidence / best.evidence for one in away] if item.search else None
+    known = {doubt: figures for doubt, figures in result.doubts.items() if doubt in (Doubt.MIRRORED, Doubt.ALONE)}
+    found = judged(evidence(inputs, result.transform, rivals, result.overlap), known, result.moving_grid)
     return replace(result, verdict=found.verdict, doubts=found.doubts, blocks=found.blocks)
 
 

@@ -5,11 +5,10 @@ import math
 import pytest
 
 from drmime.verdict.calibration import Calibration, Scale, calibration
-from drmime.verdict.evidence import UNKNOWN
 
 RIGHT = {
     **{"in_place": 0.9, "in_place_coarse": 0.9, "residual": 5e-4, "displaced": 1e-3, "peak_ratio": 4.0, "information": 10.0},
-    **{"rival": 0.1, "shifted": 0.0, "overlap": 0.9, "distortion": 1.02},
+    **{"blocks": 20.0, "agreeing": 19.0, "rival": 0.1, "shifted": 0.0, "overlap": 0.9, "distortion": 1.02},
 }
 WRONG = RIGHT | {
     "in_place": 0.05,
@@ -17,7 +16,7 @@ WRONG = RIGHT | {
     "residual": 0.04,
     "displaced": 0.04,
     "peak_ratio": 0.9,
-    "information": 0.5,
+    **{"information": 0.5, "agreeing": 1.0},
 }
 
 
@@ -43,7 +42,7 @@ def test_the_expected_error_grows_with_the_shifts_of_blocks_and_lies_in_its_inte
 
 
 def test_unknown_figures_are_bad_ones() -> None:
-    unknown = RIGHT | {"in_place": math.nan, "peak_ratio": math.nan, "residual": UNKNOWN, "displaced": UNKNOWN}
+    unknown = RIGHT | dict.fromkeys(("in_place", "peak_ratio", "residual", "displaced"), math.nan)
     assert calibration().aligned(unknown) < 0.3
     scale = Scale(low=0.0, high=1.0, unknown=0.0, logarithm=False, usual=0.5, larger=True)
     assert scale(math.nan) == scale(-3) == 0

@@ -17,7 +17,7 @@ import pytest
 import tifffile
 import tiny
 
-from drmime import InputError, Registration, __version__, register
+from drmime import InputError, Registration, Status, __version__, register
 from drmime.cli import _axes, main
 from drmime.geometry.grid import Grid
 from drmime.image.io import write_image
@@ -75,7 +75,7 @@ def test_register_writes_its_results(registered: tuple[Path, subprocess.Complete
     result = Registration.load(out / "transform.json")
     assert np.abs(result.matrix[:2, 2] - 2).max() < 1
     assert np.array_equal(iio.imread(out / "warped.png"), result.warp(images / "moving.png"))
-    assert iio.imread(out / "overlay.png").shape == (132, 132, 3)
+    assert iio.imread(out / "overlay.png").shape == (200, 132, 3)
 
 
 def test_register_writes_the_history(registered: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -94,7 +94,48 @@ def test_a_pipe_is_quiet(registered: tuple[Path, subprocess.CompletedProcess[str
     out, done = registered
     assert done.stderr == ""
     result = Registration.load(out / "transform.json")
-    assert done.stdout == f"{result}\nin {out}: transform.json, history.csv, warped.png, overlay.png\n"
+    verdict, *lines = str(result).splitlines()
+    files = f"in {out}: transform.json, history.csv, warped.png, overlay.png"
+    assert done.stdout.splitlines() == [*lines, files, verdict]
+    assert verdict.startswith("verdict: aligned (probability ")
+
+
+@pytest.mark.parametrize(
+    ("status", "option", "code"),
+    [
+        *[("aligned", [], 0), ("aligned", ["--fail-on", "doubtful"], 0), ("doubtful", [], 0)],
+        *[("doubtful", ["--fail-on", "doubtful"], 1), ("failed", [], 1), ("failed", ["--fail-on", "doubtful"], 1)],
+    ],
+)
+def test_the_exit_status_follows_the_verdict(
+    status: str,
+    option: list[str],
+    code: int,
+    registered: tuple[Path, subprocess.CompletedProcess[str]],
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = Registration.load(registered[0] / "transform.json")
+    judged = replace(result, verdict=replace(result.verdict, status=Status(status)))
+    monkeypatch.setattr("drmime.commands.align", lambda *_, **__: judged)
+    pair = [str(images / "fixed.png"), str(images / "moving.png")]
+    assert main(["register", *pair, "--out", str(tmp_path), *option]) == code
+    out, problem = capsys.readouterr()
+    assert out.splitlines()[-1].startswith(f"verdict: {status} (")
+    assert problem == (f"drmime: the verdict is {status}; --fail-on {option[-1] if option else 'failed'}\n" if code else "")
+    assert (tmp_path / "transform.json").exists()
+
+
+def test_an_unknown_verdict_is_told_before_anything_runs(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = [str(images / "fixed.png"), str(images / "moving.png")]
+    assert main(["register", *pair, "--out", str(tmp_path / "out"), "--fail-on", "doubtfull"]) == 2
+    assert "--fail-on" in (problem := capsys.readouterr().err)
+    assert "doubtful" in problem
+    assert not (tmp_path / "out").exists()
 
 
 def test_warp_repeats_the_warped_image(

@@ -72,7 +72,8 @@ def test_without_overlap_the_figures_are_those_of_nothing_seen(ndim: int) -> Non
     case = Case(ndim)
     found = of(case, translation(torch.full((ndim,), 1e4, dtype=torch.float64)) @ case.truth)
     assert len(found.blocks.points) == 0
-    assert found.figures["in_place"] == 0
+    assert found.figures["in_place"] == found.figures["blocks"] == 0
+    assert math.isnan(found.figures["residual"])
     assert found.figures["peak_ratio"] == 0 or math.isnan(found.figures["peak_ratio"])
     assert calibration().aligned(found.figures) < 0.15
 

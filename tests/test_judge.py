@@ -13,6 +13,7 @@ from drmime import Doubt, Status
 from drmime.geometry.grid import Grid
 from drmime.start.doubts import Doubts
 from drmime.start.rivals import Rival
+from drmime.transform.linear import MatrixTransform
 from drmime.verdict.calibration import calibration
 from drmime.verdict.evidence import Blocks, Evidence
 from drmime.verdict.judge import HARD, LIKELY, NO_VERDICT, REASONS, UNLIKELY, Judgement, judged, unknown
@@ -51,9 +52,20 @@ def test_an_aligned_result_has_no_doubts_and_any_other_has() -> None:
 def test_unusual_figures_are_named_with_what_is_usual() -> None:
     doubts = judge(WRONG).doubts
     assert Doubt.SCATTERED in doubts
-    assert doubts[Doubt.SCATTERED] == {"in_place": WRONG["in_place"], "usual": calibration().scales["in_place"].usual}
+    usual = calibration().scales["in_place"].usual
+    assert doubts[Doubt.SCATTERED] == {"agreeing": 1.0, "blocks": 20.0, "in_place": WRONG["in_place"], "usual": usual}
     assert Doubt.OVERLAP not in doubts
     assert all("usual" in doubt.value[0] for doubt in REASONS.values())
+
+
+def test_of_figures_that_are_not_known_nothing_is_said() -> None:
+    """Where no block can be compared and the images overlap, the result is doubtful: nothing speaks against it."""
+    unseen = WRONG | {"blocks": 0.0, "agreeing": 0.0, "in_place": 0.0, "residual": math.nan, "peak_ratio": math.nan}
+    found = judge(unseen)
+    assert found.verdict.status is Status.DOUBTFUL
+    assert Doubt.UNSEEN in found.doubts
+    assert not {Doubt.DISPLACED, Doubt.CHANCE} & set(found.doubts)
+    assert judge(unseen | {"overlap": 0.05}).verdict.status is Status.FAILED
 
 
 @pytest.mark.parametrize("doubt", HARD)
@@ -71,8 +83,10 @@ def test_the_expected_error_is_in_world_units_and_in_pixels() -> None:
     share = calibration().expected(RIGHT)
     assert verdict.expected_pixels == pytest.approx(tuple(50 * part for part in share))
     assert verdict.expected_error == pytest.approx(tuple(100 * part for part in share))
-    other = verdict.inverse(Grid.regular((15, 20), (2.0, 2.0)), GRID)
-    assert other.expected_error == pytest.approx(tuple(50 * part for part in share))
+    half = MatrixTransform(torch.diag(torch.tensor([0.5, 0.5, 1.0], dtype=torch.float64)))
+    other = verdict.inverse(half, Grid.regular((300, 400), (0.5, 0.5)))  # that the images differ in size plays no role
+    assert other.expected_error == pytest.approx(tuple(200 * part for part in share))
+    assert other.expected_pixels == pytest.approx(tuple(400 * part for part in share))
     assert judge(WRONG).verdict.expected_pixels.high == 50  # of what failed nothing is excluded
 
 

@@ -9,7 +9,7 @@ import torch
 
 from drmime import InputError, Registration, Stop
 from drmime.geometry.grid import Grid
-from drmime.pictures import blend, checkerboard, gray_picture, overlay, shrink
+from drmime.pictures import blend, checkerboard, coloured_errors, gray_picture, overlay, shrink
 from drmime.transform.linear import MatrixTransform
 
 
@@ -115,6 +115,24 @@ def test_overlay_of_a_volume_shows_three_slices_of_square_pixels() -> None:
     assert overlay(volume, volume, volume).shape == (2 * 10 + 4, 2 * (14 + 14 + 10) + 4, 3)
     stretched = overlay(volume, volume, volume, spacing=(2, 1, 1))
     assert stretched.shape == (2 * 12 + 4, 2 * (14 + 14 + 10) + 4, 3)
+
+
+def test_errors_are_coloured_over_the_fixed_image_and_gray_where_unknown() -> None:
+    gray = np.full((12, 30), 100, np.uint8)
+    error = np.zeros((12, 30))
+    error[:, 10:20], error[:, 20:] = 1.5, np.nan
+    picture = coloured_errors(gray, error).astype(int)
+    assert (picture[:, 20:] == 100).all()
+    assert (picture[:, :9, 2] > picture[:, :9, 0] + 50).all()  # blue
+    assert (picture[:, 11:19, 0] > picture[:, 11:19, 2] + 50).all()  # red
+    panel = overlay(gray, gray, gray, error=error)
+    assert panel.shape == (3 * 12 + 2 * 4, 64, 3)
+    assert np.array_equal(panel[-12:, -30:], coloured_errors(panel[-12:, :30].mean(-1), error))
+
+
+def test_errors_of_a_volume_are_three_slices_of_square_pixels() -> None:
+    volume = ramp(6, 10, 14)
+    assert overlay(volume, volume, volume, spacing=(2, 1, 1), error=np.full(volume.shape, 0.2)).shape == (3 * 12 + 8, 80, 3)
 
 
 @pytest.mark.parametrize("channels", [(), (3,)])

@@ -72,3 +72,30 @@ def test_with_a_quarter_of_the_points_a_result_is_half_as_precise(rng: np.random
         result.inverse().deviation([[60, 60]])
     with pytest.raises(InputError, match="points"):
         result.deviation([60, 60])
+
+
+def test_where_a_run_failed_or_points_never_change_deviations_are_not_known(rng: np.random.Generator) -> None:
+    fixed = ndimage.gaussian_filter(rng.standard_normal((60, 70)), 2)
+    away = np.eye(3)
+    away[0, 2] = 500.0
+    failed = {"start": {"given": away, "propose": None, "refine": False}}
+    every_pixel = {"sampler": "all", "start": "none", "schedule": {"steps": 3}}
+    for options in (failed, every_pixel):
+        result = drmime.register(fixed, -fixed, metric="ncc", transform="translation", device="cpu", **options)
+        with pytest.raises(InputError, match="deviation"):
+            result.deviation([[10, 10]])
+
+
+@pytest.mark.parametrize("where", ["drmime.registration.evidence", "drmime.registration.with_precision"])
+def test_ctrl_c_after_the_loop_keeps_the_result(where: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, interrupted)
+    fixed = ndimage.gaussian_filter(rng.standard_normal((60, 70)), 2)
+    with pytest.raises(drmime.Interrupted) as caught:
+        drmime.register(fixed, np.roll(fixed, 1, 0), metric="ncc", start="none", schedule={"steps": 20}, device="cpu")
+    (result,) = caught.value.registrations
+    assert result.stop is drmime.Stop.INTERRUPTED
+    assert result.verdict.status is drmime.Status.FAILED
+    assert len(result.totals) == 20

@@ -65,7 +65,7 @@ def _refuse(constant: str) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A run's folder with pictures: fixed is black, before is gray, after is white."""
-    for name, value in (("fixed", 0), ("before", 128), ("after", 255)):
+    for name, value in (("fixed", 0), ("before", 128), ("after", 255), ("error", 64)):
         iio.imwrite(tmp_path / f"{name}.png", np.full((*SIZE, 3), value, np.uint8))
     return tmp_path
 
@@ -78,10 +78,11 @@ def some_rows() -> list[Row]:
             seed=0,
             domain="retina" if pair == "a" else "histology",
             scores={"rtre_median": error, "rtre_mean": error, "naed": error, "tre_median": 1000 * error, "seconds": 2.5},
+            verdict="aligned" if error < 0.01 else "doubtful",
             stop="All steps were taken.",
             notes=["A note."],
             curves=CURVES,
-            pictures={name: f"{name}.png" for name in ("fixed", "before", "after")},
+            pictures={name: f"{name}.png" for name in ("fixed", "before", "after", "error")},
             points=POINTS,
             settings={"levels": 4, "metric": {"name": "mine"}},
             versions={"drmime": "1.0"},
@@ -333,6 +334,9 @@ def test_filters(browser: Browser) -> None:
     browser.set("words", "no such word")
     assert browser.column("pair") == []
     browser.set("words", "")
+    browser.click("[data-filter=verdict] option[value=doubtful]")
+    assert browser.column("verdict") == ["doubtful", "doubtful"]
+    browser.click("[data-filter=verdict] option[value='']")
     for choice, value, count in (("method", "second", 3), ("domain", "retina", 2), ("status", "failed", 1)):
         browser.click(f"[data-filter={choice}] option[value={value}]")
         assert len(browser.column("pair")) == count
@@ -388,6 +392,8 @@ def test_before_and_after_are_two_pictures(browser: Browser) -> None:
     assert before.startswith("data:image/png;base64,")
     assert before != after
     assert browser.get(".under").get_attribute("src") not in (before, after)
+    browser.click("[name=side][value=error]")
+    assert browser.get(".over").get_attribute("src") not in (before, after)
 
 
 def test_landmarks_lie_where_their_shares_say(browser: Browser) -> None:

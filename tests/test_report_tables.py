@@ -4,6 +4,7 @@ import csv
 import math
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,22 @@ def test_a_failed_run_that_knows_of_landmarks_is_not_aligned() -> None:
     rows = [Row("a", "p", 0, error="crashed", landmarks=True), row("a", "q", dice=1.0)]
     assert summary(rows, None, 0.01).records()[0]["aligned"] == 0
     assert domains(rows, 0.01).lines == (("all", "0/1 (0 %)"),)
+
+
+def test_wrong_verdicts_are_counted_among_pairs_with_landmarks() -> None:
+    said = {
+        "p": (0.001, "aligned"),
+        "q": (0.001, "doubtful"),
+        "r": (0.5, "aligned"),
+        "s": (0.5, "failed"),
+        "t": (0.5, "doubtful"),
+    }
+    rows = [replace(row("a", pair, error), verdict=verdict) for pair, (error, verdict) in said.items()]
+    rows += [replace(row("a", "unknown"), verdict="aligned"), replace(row("a", "infinite", math.inf), verdict="aligned")]
+    silent = by_method(summary([*rows, row("b", "p", 0.5)], None, 0.01))
+    assert (silent["a"]["silent"], silent["a"]["alarms"]) == (2, 1)
+    assert silent["b"].get("silent") is None
+    assert "silent" not in summary([row("b", "p", 0.5)], None, 0.01).columns
 
 
 def test_infinite_errors_are_counted_and_kept_out_of_means() -> None:
@@ -375,7 +392,9 @@ def test_every_run_is_a_line_with_all_its_scores(tmp_path: Path) -> None:
     text = (tmp_path / "rows.csv").read_text(encoding="utf-8")
     assert text.count("\n") == 3
     read = list(csv.DictReader(text.splitlines()))
-    assert list(read[0]) == ["method", "pair", "seed", "domain", "error", "naed", "dice", "seconds", "new", "stop", "notes"]
+    assert list(read[0]) == [
+        *("method", "pair", "seed", "domain", "error", "verdict", "naed", "dice", "seconds", "new", "stop", "notes")
+    ]
     assert (read[0]["pair"], read[0]["notes"], float(read[0]["seconds"])) == ("p, q", "one; two", 1 / 3)
     assert (read[1]["error"], read[1]["dice"], read[1]["naed"]) == ('it said "no" and left', "inf", "")
 

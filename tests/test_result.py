@@ -5,7 +5,6 @@ import json
 import math
 import pickle
 import re
-import string
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -303,7 +302,7 @@ def same(one: Registration, other: Registration) -> None:
         assert torch.equal(grid.world_from_index, twin.world_from_index)
     assert (one.stop, one.overlap, one.notes) == (other.stop, other.overlap, other.notes)
     assert (one.doubts, one.reasons, one.version) == (other.doubts, other.reasons, other.version)
-    assert one.verdict == other.verdict
+    assert repr(one.verdict) == repr(other.verdict)  # NaN is not equal to itself
     assert (one.blocks is None) == (other.blocks is None)
     if one.blocks is not None and other.blocks is not None:
         assert all(np.array_equal(mine, its) for mine, its in zip(one.blocks, other.blocks, strict=True))
@@ -331,7 +330,7 @@ def test_what_is_saved_comes_back_to_the_bit(ndim: int, grid: Grid, tmp_path: Pa
     fields = {"history": rng.normal(size=(7, 3)), "similarity": 1 / 3, "overlap": 2 / 3, "notes": ("ü: a note.",)}
     fields |= {
         "doubts": {
-            Doubt.SCATTERED: {"in_place": 0.1, "usual": 0.3},
+            Doubt.SCATTERED: {"agreeing": 1.0, "blocks": 9.0, "in_place": 0.1, "usual": 0.3},
             Doubt.ALONE: {},
             Doubt.SHIFTED: {"by": "edges", "shift": [1.0, 2.5], "share": 0.7},
             Doubt.CHANCE: {"peak_ratio": math.nan, "usual": 1.4},
@@ -388,9 +387,8 @@ def test_a_transform_that_is_no_matrix_is_used_like_any_other(tmp_path: Path, rn
 
 @pytest.mark.parametrize("doubt", Doubt)
 def test_every_doubt_is_a_sentence_with_its_figures(doubt: Doubt) -> None:
-    gaps = {name for part in doubt.value for _, name, _, _ in string.Formatter().parse(part) if name}
-    others = {"source": "search", "by": "edges", "shift": [1.5, -2.0]}
-    result = made(np.eye(3), doubts={doubt: {name: others.get(name, 0.5) for name in gaps}})
+    others = {"by": "edges", "shift": [1.5, -2.0]}
+    result = made(np.eye(3), doubts={doubt: {name: others.get(name, 0.5) for name in doubt.figures}})
     (reason,) = result.reasons
     assert f"- {reason}\n" in str(result)
     assert re.fullmatch(r"[A-Z].*\.", reason)
@@ -536,7 +534,11 @@ SPOILT: list[tuple[str, Any]] = [
     ("verdict", JUDGED | {"figures": {"in_place": "most"}}),
     ("blocks", []),
     ("blocks", MEASURED | {"points": [[1.0, 2.0, 3.0]]}),
+    ("blocks", MEASURED | {"points": [[1.0, 2.0, 3.0, 4.0]]}),
     ("blocks", MEASURED | {"weights": []}),
+    ("blocks", MEASURED | {"weights": [-1.0]}),
+    ("verdict", JUDGED | {"probability": 7.0}),
+    ("verdict", JUDGED | {"expected_pixels": {"median": 1.0, "low": 5.0, "high": 2.0}}),
     ("blocks", MEASURED | {"errors": [[None, 0.0]]}),
     ("blocks", MEASURED | {"side": 0.0}),
     ("blocks", MEASURED | {"side": None}),

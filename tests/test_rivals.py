@@ -11,7 +11,7 @@ import drmime
 from drmime import Doubt
 from drmime.geometry.matrices import translation
 from drmime.image.door import as_image
-from drmime.start.rivals import Rival, peak_ratio, rival
+from drmime.start.rivals import Rival, by_edges, by_intensities, peak_ratio, rival
 from drmime.start.score import Reduced
 from drmime.transform.linear import MatrixTransform
 
@@ -80,6 +80,15 @@ def test_a_camera_s_own_pattern_is_contradicted_by_the_scene() -> None:
     assert other is not None
     assert other.by == "intensities"
     assert other.shift.tolist() == pytest.approx([9, -6], abs=3.5)  # the pattern draws it towards 0
+
+
+def test_intensities_are_heard_beside_edges() -> None:
+    images = [as_image(pixels, role="fixed").normalised() for pixels in static()]
+    small, eye = Reduced.of(*images, 1.0), MatrixTransform(torch.eye(3))
+    other = by_intensities(small, eye)
+    assert other is not None
+    assert 1 < other.share <= 10
+    assert by_edges(small, eye) is None
 
 
 def test_shifts_are_in_the_world_of_the_fixed_image() -> None:

@@ -1,6 +1,7 @@
 """`Doubt`: reasons why a result may be wrong, each with the figures that support it and with what to try."""
 
 import enum
+import string
 from collections.abc import Mapping
 
 
@@ -15,8 +16,13 @@ class Doubt(enum.Enum):
         "Mask what only one image shows (fixed_mask, moving_mask).",
     )
     SCATTERED = (
-        "the edges of {in_place:.0%} of the image's blocks agree best where they lie (usual: at least {usual:.0%})",
+        "the edges of {agreeing:.0f} of {blocks:.0f} blocks of the image agree best where they lie "
+        "(weighted {in_place:.0%}, usual: at least {usual:.0%})",
         "Look at the overlay; allow a more general transform if parts of the image are displaced against each other.",
+    )
+    UNSEEN = (
+        "no block of the image has edges in both images that could be compared",
+        "Use larger images or wider masks if there are any; look at the overlay.",
     )
     DISPLACED = (
         "most blocks of the image agree better when displaced by {residual:.1%} of the diagonal (usual: at most {usual:.1%})",
@@ -52,6 +58,11 @@ class Doubt(enum.Enum):
         "the figures together are those of a right result with probability {probability:.0%}",
         "Look at the overlay.",
     )
+
+    @property
+    def figures(self) -> list[str]:
+        """The names of the placeholders."""
+        return [name for part in self.value for _, name, _, _ in string.Formatter().parse(part) if name]
 
     def sentence(self, figures: "Figures") -> str:
         """What was seen and what to try. KeyError, TypeError or ValueError if figures are missing or of another type."""

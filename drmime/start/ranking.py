@@ -61,7 +61,7 @@ class Ranking:
     candidates: tuple[Candidate, ...]  # the one used first
     ratio: float  # peak ratio of the one used, see `peak_ratio`
     doubts: Doubts = field(default_factory=dict)
-    rivals: tuple[float, ...] = ()  # evidence of candidates elsewhere, divided by that of the one used
+    rivals: tuple[float, ...] | None = None  # evidence of candidates elsewhere by that of the one used; None without others
     notes: tuple[str, ...] = ()  # further remarks for the user, in sentences
     interrupted: bool = False  # by Ctrl-C: `candidates` holds the best start so far
 
@@ -107,7 +107,7 @@ class Starts:
         if taken and not (enough and self.ratio(best) >= SURE):
             doubt |= self._mirrored(found, best)
         away = [one for one in others if apart(best.matrix, one.matrix, self.grid)]
-        rivals = tuple(one.evidence / best.evidence for one in away) if best.evidence > 0 else ()
+        rivals = tuple(one.evidence / best.evidence for one in away) if best.evidence > 0 and found[1:] else None
         return Ranking((best, *others), self.ratio(best), doubt, rivals, self._stretch_noted(best))
 
     def _search(

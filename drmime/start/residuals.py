@@ -49,12 +49,12 @@ class Residuals:
         """The share of blocks that agree best in place; NaN for too few blocks. By chance about 0.03 in 2-D, 0.003 in 3-D."""
         if len(self.shifts) < FEWEST:
             return math.nan
-        return float(self._in_place.double().mean())
+        return float(self.in_place.double().mean())
 
     @property
     def weighted(self) -> float:
         """The same with each block weighted by how clear its best shift is; few or unclear blocks are brought near 0."""
-        return float((self.weights * self._in_place).sum() / (self.weights.sum() + MISSING))
+        return float((self.weights * self.in_place).sum() / (self.weights.sum() + MISSING))
 
     @property
     def mean_shift(self) -> float:
@@ -68,7 +68,8 @@ class Residuals:
         return ((self.clarity - low) / (high - low)).clamp(LEAST_WEIGHT, 1)
 
     @property
-    def _in_place(self) -> Tensor:
+    def in_place(self) -> Tensor:
+        """Whether each block agrees best without a shift, or nearly so. shape: (N,), bool"""
         return self.shifts.norm(dim=-1) <= NEAR * self.diagonal
 
     def smooth(self) -> Tensor:
@@ -124,7 +125,8 @@ def _between(scores: Tensor, best: Tensor) -> Tensor:
         low, middle, high = (scores[(rows, *place.clamp(0, length - 1).T)] for place in (best - step, best, best + step))
         bend = low - 2 * middle + high
         offset = (low - high) / (2 * bend)
-        offsets.append(torch.where((bend < 0) & low.isfinite() & high.isfinite(), offset, 0).clamp(-0.5, 0.5))
+        inner = (best[:, axis] > 0) & (best[:, axis] < length - 1) & low.isfinite() & high.isfinite()
+        offsets.append(torch.where((bend < 0) & inner, offset, 0).clamp(-0.5, 0.5))
     return torch.stack(offsets, 1)
 
 

@@ -36,6 +36,7 @@ PEAK = 3  # pixels; the peak of the chosen place is searched within this distanc
 FAR = 0.08  # of the longest side: largest shift at which intensities are compared
 BAND = (1 / 32, 3 / 32)  # of the longest side: Gaussians of the band-pass that keeps the scene; pixel patterns are finer
 LINEAR = 0.7  # share of the variance that a linear map must explain for intensities to be those of one modality
+MOST = 10.0  # largest share of a rival by intensities; where they hardly correlate at the chosen place it would be any number
 BETTER = 1.5  # factor by which the unexplained variance must be smaller at another shift for that to be a rival
 
 
@@ -50,7 +51,7 @@ class Rival:
 
 def rival(small: Reduced, transform: Transform) -> Rival | None:
     """The best other place, reached by a shift of the fixed points before `transform`; None if there is none."""
-    return _by_edges(small, transform) or _by_intensities(small, transform)
+    return by_edges(small, transform) or by_intensities(small, transform)
 
 
 def peak_ratio(small: Reduced, transform: Transform, turned: bool = True) -> float:
@@ -97,7 +98,7 @@ def around(place: Sequence[int], reach: int) -> tuple[slice, ...]:
     return tuple(slice(max(0, at - reach), at + reach + 1) for at in place)
 
 
-def _by_edges(small: Reduced, transform: Transform) -> Rival | None:
+def by_edges(small: Reduced, transform: Transform) -> Rival | None:
     """The highest other peak of the agreement of edges, if it has at least `RIVAL_SHARE` of the chosen one's score."""
     level = _level(small, PIXELS)
     grid = small.fixed.levels[level].grid
@@ -119,7 +120,7 @@ def _by_edges(small: Reduced, transform: Transform) -> Rival | None:
     return Rival(float(others.max() / peak), -grid.world_from_index[:-1, :-1] @ steps, "edges")
 
 
-def _by_intensities(small: Reduced, transform: Transform) -> Rival | None:
+def by_intensities(small: Reduced, transform: Transform) -> Rival | None:
     """A shift at which images of one modality correlate far better.
 
     There the scene agrees, while edges agree at the chosen place if a fixed pattern of the camera dominates them.
@@ -142,7 +143,7 @@ def _by_intensities(small: Reduced, transform: Transform) -> Rival | None:
     if best < LINEAR or 1 - at_zero < BETTER * (1 - best) or max(map(abs, shift)) < 2:
         return None
     steps_back = torch.tensor(shift[::-1], dtype=torch.float64)
-    return Rival(best / max(at_zero, 1e-6), fixed.grid.world_from_index[:-1, :-1] @ steps_back, "intensities")
+    return Rival(best / max(at_zero, best / MOST), fixed.grid.world_from_index[:-1, :-1] @ steps_back, "intensities")
 
 
 def _band_pass(pixels: Tensor) -> Tensor:

@@ -126,8 +126,9 @@ def moving_edges(small: Reduced, level: int, transform: Transform) -> Image:
     points = _world_points(fixed.grid)
     canvas = moved(fixed, small.moving.levels[level], transform)
     values = canvas.data.flatten(2).mT[None]  # (1, 1, N, C), as a metric takes them
-    found = GradientAngle().turn(values, transform.jacobian(points)[None, None].nan_to_num().to(values))[0]
-    return replace(canvas, data=found.mT.reshape(canvas.data.shape) * canvas.valid)
+    slopes = transform.jacobian(points)[None, None].to(values)
+    found = GradientAngle().turn(values, slopes.nan_to_num(posinf=0, neginf=0))[0]
+    return replace(canvas, data=torch.where(canvas.valid > 0, found.mT.reshape(canvas.data.shape), 0))
 
 
 def moved(fixed: Image, moving: Image, transform: Transform) -> Image:

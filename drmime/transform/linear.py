@@ -166,7 +166,7 @@ class LieModel(Model):
     def around(self) -> "LieModel":
         with torch.no_grad():
             start = self.matrices(self.coefficients.sum(1))
-        return LieModel(self.generators, start, self.fixed, self.moving).to(start.device)
+        return LieModel(self.generators, start.cpu(), self.fixed, self.moving).to(start.device)
 
     def _modes(self, covariance: Tensor) -> Tensor | None:
         """`LieTransform.modes` for a covariance (K, K) of coefficients; None if it is not finite. shape: (K, D+1, D+1)"""

@@ -11,9 +11,9 @@ from drmime.verdict.evidence import Blocks
 
 CELLS = {2: 48, 3: 24}  # of the coarse grid along the longest side, by dimension, on which the map is computed
 WIDTH = 1.0  # standard deviation of the Gaussian that smooths the errors, in sides of a block
-FEWEST = 2.0  # blocks, by the Gaussian's weights: of fewer nothing is said
-SCATTERED = 0.6  # of the scatter by chance: where errors scatter more, most blocks have matched by chance
-ROUNDS = 20  # of Weiszfeld's algorithm for the median
+LEAST_COUNT = 2.0  # blocks, by the Gaussian's weights: of fewer nothing is said
+BY_CHANCE = 0.6  # of the scatter by chance: where errors scatter more, most blocks have matched by chance
+MEDIAN_ROUNDS = 20  # of Weiszfeld's algorithm for the median
 
 
 def error_map(blocks: Blocks, fixed: Grid, moving: Grid) -> np.ndarray:
@@ -33,7 +33,7 @@ def error_map(blocks: Blocks, fixed: Grid, moving: Grid) -> np.ndarray:
     total = np.maximum(weights.sum(1), 1e-12)
     count = total**2 / np.maximum(np.square(weights).sum(1), 1e-24)  # of blocks, if their weights were equal
     median, scatter = _medians(blocks.errors, weights / total[:, None], blocks.chance)
-    known = (count >= FEWEST) & (total > LEAST_WEIGHT) & (scatter <= SCATTERED * blocks.chance)
+    known = (count >= LEAST_COUNT) & (total > LEAST_WEIGHT) & (scatter <= BY_CHANCE * blocks.chance)
     lengths = np.linalg.norm(median @ moving.index_from_world.numpy()[:-1, :-1].T, axis=1)
     return _enlarged(np.where(known, lengths, math.nan).reshape(counts), fixed.shape)
 
@@ -41,7 +41,7 @@ def error_map(blocks: Blocks, fixed: Grid, moving: Grid) -> np.ndarray:
 def _medians(errors: np.ndarray, shares: np.ndarray, chance: float) -> tuple[np.ndarray, np.ndarray]:
     """Geometric medians (cells, D) of errors (N, D) for weights (cells, N), and the mean distances (cells,) from them."""
     median = shares @ errors
-    for _ in range(ROUNDS):
+    for _ in range(MEDIAN_ROUNDS):
         distances = np.linalg.norm(median[:, None] - errors, axis=-1)
         pull = shares / np.maximum(distances, 1e-3 * chance)
         median = pull @ errors / np.maximum(pull.sum(1), 1e-12)[:, None]
@@ -54,13 +54,9 @@ def _enlarged(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if not known.any():
         return np.full(shape, math.nan, np.float32)
     nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
-    filled = values[tuple(nearest)].astype(np.float32)
-    axes = [(np.arange(n) + 0.5) * count / n - 0.5 for n, count in zip(shape, values.shape, strict=True)]
-    picked = np.ix_(*(np.rint(axis).astype(int).clip(0, count - 1) for axis, count in zip(axes, values.shape, strict=True)))
-    for number, (axis, count) in enumerate(zip(axes, values.shape, strict=True)):  # one axis after the other
-        axis = axis.clip(0, count - 1)
-        low = np.minimum(axis.astype(int), max(0, count - 2))
-        share = (axis - low).astype(np.float32).reshape([-1 if a == number else 1 for a in range(len(shape))])
-        high = np.minimum(low + 1, count - 1)
-        filled = filled.take(low, number) * (1 - share) + filled.take(high, number) * share
-    return np.where(known[picked], filled, np.float32(math.nan))
+    factors = [length / count for length, count in zip(shape, values.shape, strict=True)]
+    filled, inside = (
+        ndimage.zoom(part.astype(np.float32), factors, order=order, mode="nearest", grid_mode=True)
+        for part, order in ((values[tuple(nearest)], 1), (known, 0))
+    )
+    return np.where(inside > 0, filled, np.float32(math.nan))

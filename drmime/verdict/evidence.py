@@ -1,13 +1,14 @@
 """Evidence on whether a result is aligned: figures that the optimiser did not use, or used only in sums over the whole image.
 
-    in_place         share of the fixed image's blocks whose edges agree best where the transform puts them
+    blocks, agreeing the number of the fixed image's blocks that can be compared, and of those whose edges agree best in place
+    in_place         share of the blocks that agree in place, weighted by how clearly; few blocks bring it near 0
     in_place_coarse  the same at half the resolution
     residual         median shift of the affine map that fits the best shifts of most blocks, as a share of the diagonal
     displaced        mean length of the best shifts of blocks, weighted by how clear they are, as a share of the diagonal
     peak_ratio       agreement of edges at the transform, divided by that at the best other shift or rotation
-    information      mutual information of intensities at the transform, in standard deviations over all other shifts
+    information      mutual information of intensities at the transform, in standard deviations over shifts elsewhere
     rival            evidence of the best start elsewhere, divided by that of the start used; 0 without one
-    shifted          score of the best other shift, near or far, divided by that at the transform; 0 without a peak elsewhere
+    shifted          score of the best other shift, near or far, divided by that at the transform; 0 if it is below 0.7
     overlap          share of the fixed image that lies on the moving one
     distortion       stretch, or deviation of the scale from that of the images' sizes, as a factor
 
@@ -31,13 +32,12 @@ from drmime.start.inputs import Inputs
 from drmime.start.looks import spans
 from drmime.start.propose.cross import CrossMaps
 from drmime.start.residuals import Residuals, residuals
-from drmime.start.rivals import APART, COVERED, Rival, around, peak_ratio, rival
+from drmime.start.rivals import APART, COVERED, Rival, around, by_edges, by_intensities, peak_ratio
 from drmime.start.score import Reduced, distortion, moved
 from drmime.transform.base import Transform
 
 BINS = 8  # of intensities in each image
 PIXELS = {2: 2**14, 3: 2**15}  # most pixels of the images whose mutual information is computed at every shift
-UNKNOWN = 0.06  # residual (share of the diagonal) where no block can be compared: the largest shift that is searched
 
 
 class Blocks(NamedTuple):
@@ -67,25 +67,28 @@ class Evidence:
     shifted: Rival | None = None  # another shift that fits about as well
 
 
-def evidence(inputs: Inputs, transform: Transform, rivals: Sequence[float], overlap: float) -> Evidence:
+def evidence(inputs: Inputs, transform: Transform, rivals: Sequence[float] | None, overlap: float) -> Evidence:
     """The evidence on a transform of one pair.
 
-    `rivals`: evidence of the starts elsewhere, divided by that of the one used. `overlap`: as in `Registration`.
+    `rivals`: evidence of the starts elsewhere, divided by that of the one used; None if no other start was compared.
+    `overlap`: as in `Registration`.
     """
     linear = _linear(transform, inputs.fixed.grid)
     small = inputs.reduced(homogeneous(linear, torch.zeros(len(linear), dtype=linear.dtype)))
     fine = residuals(small, transform)
     coarse = residuals(small, transform, min(1, len(small.fixed.levels) - 1))
     smooth = fine.smooth().norm(dim=-1)
-    shifted = rival(small, transform) if spans(inputs.generators, "translation") else None
+    shifted = _shifted(small, transform) if spans(inputs.generators, "translation") else None
     figures = {
         "in_place": fine.weighted,
         "in_place_coarse": coarse.weighted,
-        "residual": float(smooth.median()) / fine.diagonal if len(smooth) else UNKNOWN,
-        "displaced": fine.mean_shift / fine.diagonal if len(smooth) else UNKNOWN,
+        "blocks": float(len(smooth)),
+        "agreeing": float(fine.in_place.sum()),
+        "residual": float(smooth.median()) / fine.diagonal if len(smooth) else math.nan,
+        "displaced": fine.mean_shift / fine.diagonal,
         "peak_ratio": peak_ratio(small, transform, spans(inputs.generators, "rotation")),
         "information": information(small, transform),
-        "rival": max(rivals, default=0.0),
+        "rival": math.nan if rivals is None else max(rivals, default=0.0),
         "shifted": shifted.share if shifted else 0.0,
         "overlap": overlap,
         "distortion": float(distortion(linear[None], small.scales)),
@@ -106,6 +109,12 @@ def information(small: Reduced, transform: Transform) -> float:
     if not len(others) or (spread := others.std()) <= 0:
         return math.nan
     return float((values[around(zero, 1)].max() - np.median(others)) / spread)
+
+
+def _shifted(small: Reduced, transform: Transform) -> Rival | None:
+    """The other shift with the largest share of the score, by edges or by intensities."""
+    found = [one for one in (by_edges(small, transform), by_intensities(small, transform)) if one is not None]
+    return max(found, key=lambda one: one.share, default=None)
 
 
 def _linear(transform: Transform, fixed: Grid) -> Tensor:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from drmime.geometry.grid import Grid
 from drmime.start.doubts import Doubt, Doubts, Figures
+from drmime.transform.base import Transform
 from drmime.verdict.calibration import Range, calibration
 from drmime.verdict.evidence import Blocks, Evidence
 
@@ -42,20 +43,16 @@ class Verdict:
     """
 
     status: Status
-    probability: float  # that the median error is below 1 % of the moving image's diagonal; NaN if unknown
+    probability: float  # that the median error is below 1 % of the diagonal of the moving image as registered; NaN if unknown
     expected_error: Range  # median error in world units of the moving image, with an interval that holds 90 % of cases
     expected_pixels: Range  # the same in pixels of the moving image
     figures: Mapping[str, float] = field(default_factory=dict)  # of `drmime.verdict.evidence`
 
-    def inverse(self, fixed: Grid, moving: Grid) -> "Verdict":
-        """The same verdict with the images on these grids exchanged: errors are then in the fixed image."""
-        world, pixels = (
-            Range(*(value * float(to.norm() / of.norm()) for value in errors))
-            for errors, to, of in (
-                (self.expected_error, fixed.extent, moving.extent),
-                (self.expected_pixels, fixed.size, moving.size),
-            )
-        )
+    def inverse(self, transform: Transform, fixed: Grid) -> "Verdict":
+        """The verdict for the inverse of `transform`: errors are then in the fixed image. The probability stays as it is."""
+        scale = float(transform.jacobian(fixed.centre[None])[0].det().abs()) ** (1 / fixed.ndim)
+        world = Range(*(value / scale for value in self.expected_error))
+        pixels = Range(*(value / float(fixed.extent.norm() / fixed.size.norm()) for value in world))
         return replace(self, expected_error=world, expected_pixels=pixels)
 
     def __str__(self) -> str:
@@ -98,8 +95,14 @@ def judged(found: Evidence, known: Doubts, moving: Grid) -> Judgement:
         doubts = {doubt: doubts[doubt] for doubt in HARD if doubt in doubts}
         status = Status.DOUBTFUL if doubts else status
     else:
-        unusual = [(name, doubt) for name, doubt in REASONS.items() if model.scales[name].unusual(figures[name])]
-        doubts |= {doubt: {name: figures[name], "usual": model.scales[name].usual} for name, doubt in unusual}
+        doubts |= {
+            doubt: {part: figures[part] for part in doubt.figures if part in figures} | {"usual": model.scales[name].usual}
+            for name, doubt in REASONS.items()
+            if math.isfinite(figures[name]) and model.scales[name].unusual(figures[name])
+        }
+        if not figures["blocks"]:
+            doubts[Doubt.UNSEEN] = {}
+            status = Status.DOUBTFUL if figures["overlap"] >= model.scales["overlap"].usual else status
         doubts = doubts or {Doubt.IMPROBABLE: {"probability": probability}}
     share = model.expected(figures)
     if status is Status.FAILED:

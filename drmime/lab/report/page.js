@@ -34,7 +34,7 @@ function prepare(row, number) {
     const cell = row.line.appendChild(make("td", digits(row[key]), numeric ? "number" : key));
     if (!numeric) cell.title = cell.textContent;
   }
-  row.words = [row.status, row.verdict, row.pair, row.method, row.domain, row.remark].join(" ").toLowerCase();
+  row.words = [row.status, row.pair, row.method, row.domain, row.remark].join(" ").toLowerCase();
   row.line.addEventListener("click", () => open(row));
   row.line.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -143,10 +143,11 @@ function picture(image, name) {
 function showPictures() {
   const { side } = stack.dataset;
   const found = [picture(under, "fixed"), picture(over, side)];
+  element("colours").hidden = side !== "error" || !found[1];
   element("pictures").hidden = !found.some(Boolean);
   element("blank").hidden = found.every(Boolean);
   element("blank").textContent = `There is no picture of ${found[0] ? "" : "the fixed image"}${found.some(Boolean) ? "" : " and "}${
-    found[1] ? "" : side === "error" ? "the expected error" : `the moving image ${side} registration`
+    found[1] ? "" : side === "error" ? "the remaining error" : `the moving image ${side} registration`
   }.`;
   drawLandmarks();
 }
