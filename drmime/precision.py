@@ -24,7 +24,7 @@ CURVED = 3  # of these, sets at which the curvature is measured
 STEP = 1.0  # pixels of the finest level: deviation at which gradients are compared
 FLATTEST = 1e-4  # of the largest curvature: a flatter direction is taken as this
 # Factor of the standard deviations, calibrated by known maps (`experiments/deviations.py`); below 1, since the result is an
-# average over the last steps, which varies less than one set of points does. Intervals of 90 % then hold 91 %; 0.45: 89, 0.55: 93
+# average over the last steps, which varies less than one set of points does. Of 90 % hold 91 %; with 0.45 89, with 0.55 93
 INFLATION = 0.5
 MOST = 16  # coefficients of a model; of more, precision is not measured
 
