@@ -23,9 +23,9 @@ DRAWS = 12  # sets of points over which the gradient's covariance is taken
 CURVED = 3  # of these, sets at which the curvature is measured
 STEP = 1.0  # pixels of the finest level: deviation at which gradients are compared
 FLATTEST = 1e-4  # of the largest curvature: a flatter direction is taken as this
-# Factor of the standard deviations, calibrated by known maps (`experiments/README.md`). It is below 1, since the result is an
-# average over the last steps, which vary less than one set of points does; 0.5 to 0.6 hold 88 to 92 % in intervals of 90 %
-INFLATION = 0.55
+# Factor of the standard deviations, calibrated by known maps (`experiments/deviations.py`); below 1, since the result is an
+# average over the last steps, which varies less than one set of points does. Intervals of 90 % then hold 91 %; 0.45: 89, 0.55: 93
+INFLATION = 0.5
 MOST = 16  # coefficients of a model; of more, precision is not measured
 
 

@@ -39,7 +39,8 @@ SCALES: dict[str, dict[str, Any]] = {  # how a figure enters, see `drmime.verdic
     "overlap": {"low": 0.02, "high": 1, "unknown": 0.02, "logarithm": True, "larger": True},
     "distortion": {"low": 1, "high": 3, "unknown": 1, "logarithm": True, "larger": False},
 }
-OF_PROBABILITY = ("in_place", "in_place_coarse", "residual", "peak_ratio", "information", "rival", "distortion")
+# "information" gets no weight beside these, "shifted" and "overlap" change no count
+OF_PROBABILITY = ("in_place", "in_place_coarse", "residual", "peak_ratio", "rival", "distortion")
 OF_ERROR = ("displaced", "residual")
 
 
