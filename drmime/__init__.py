@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from drmime.schedule import Schedule
     from drmime.start.doubts import Doubt
     from drmime.start.plan import Start
+    from drmime.transform.formats.files import read_transform
     from drmime.verdict.judge import Status, Verdict
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "as_image",
+    "read_transform",
     "register",
 ]
 
@@ -47,6 +49,7 @@ _HOMES = {
     "schedule": ("Schedule",),
     "start.doubts": ("Doubt",),
     "start.plan": ("Start",),
+    "transform.formats.files": ("read_transform",),
     "verdict.judge": ("Status", "Verdict"),
 }
 

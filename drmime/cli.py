@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from drmime.errors import InputError
-from drmime.parts import NAMES
+from drmime.parts import NAMES, TRANSFORM_FORMATS
 from drmime.registry import known
 from drmime.settings import MATRIX_FILES
 from drmime.version import __version__
@@ -98,6 +98,7 @@ def _parser() -> _Parser:
     _add_demo(commands)
     _add_register(commands)
     _add_warp(commands)
+    _add_convert(commands)
     _add_run(commands)
     _add_report(commands)
     _add_config(commands)
@@ -191,6 +192,19 @@ def _add_warp(commands: Any) -> None:
     parser.add_argument("--fill", type=float, default=0.0, metavar="VALUE", help="value where IMAGE has no pixel (0)")
     parser.add_argument("--inverse", action="store_true", help="warp an image on the fixed grid to the moving grid")
     parser.add_argument("--channel-axis", type=_axis, default=UNSET, metavar="AXIS", help="auto, none, or a number")
+
+
+def _add_convert(commands: Any) -> None:
+    example = """\
+  drmime convert out/transform.json itk.tfm
+  drmime convert 0GenericAffine.mat elastix/TransformParameters.0.txt --fixed fixed.nii.gz"""
+    parser = _command(commands, "convert", "convert a transform between the files of programs", example)
+    parser.add_argument("transform_file", metavar="FROM", type=Path, help="a file with a transform")
+    parser.add_argument("target", metavar="TO", type=Path, help="the file to write")
+    formats = f"one of {', '.join(TRANSFORM_FORMATS)}; by default what the file's ending says"
+    parser.add_argument("--from", dest="source_format", default=None, metavar="FORMAT", help=formats)
+    parser.add_argument("--to", dest="target_format", default=None, metavar="FORMAT", help="likewise, of TO")
+    parser.add_argument("--fixed", type=Path, metavar="IMAGE", help="the fixed image, whose grid elastix needs")
 
 
 def _add_run(commands: Any) -> None:

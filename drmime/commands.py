@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from drmime import settings
+from drmime import record, saved, settings
 from drmime.errors import InputError, whole
+from drmime.image.door import as_image
 from drmime.image.io import sweep, write_atomically, write_image
 from drmime.image.pixels import each
 from drmime.image.readers import MEDICAL
@@ -26,6 +27,7 @@ from drmime.registration import DEFAULTS, Interrupted
 from drmime.registration import register as align
 from drmime.registry import known, names_only, options_of
 from drmime.result import Registration
+from drmime.transform.formats.files import read_transform, write_transform
 from drmime.transform.linear import MatrixTransform
 from drmime.verdict.judge import Status
 
@@ -124,6 +126,18 @@ def warp(args: Namespace) -> Report:
         array = registration.warp(args.image, fill=args.fill, **options)
     write_image(args.out, array, registration.fixed_grid)
     return Report(f"wrote {args.out}")
+
+
+def convert(args: Namespace) -> Report:
+    """Convert a transform to another program's file."""
+    writable(args.target.parent)
+    fixed = None if args.fixed is None else as_image(args.fixed, role="fixed").grid
+    transform = read_transform(args.transform_file, args.source_format)
+    if fixed is None and args.transform_file.suffix == ".json":  # a saved registration has the grid
+        state = saved.read(args.transform_file, "a transform saved by drmime", {}, {"fixed": record.GRID})
+        fixed = record.grid(state["fixed"]) if "fixed" in state else None
+    write_transform(transform, args.target, args.target_format, fixed)
+    return Report(f"wrote {args.target}")
 
 
 def run(args: Namespace) -> Report:

@@ -62,6 +62,14 @@ SAVED_TRANSFORMS = Parts(  # kinds of result that `Registration.save` writes
         "chain": "drmime.transform.base:Chain",
     }
 )
+TRANSFORM_FORMATS = Parts(  # files of transforms; the first whose ending fits is used
+    {
+        "drmime": "drmime.transform.formats.plain:Json",
+        "itk": "drmime.transform.formats.itk:Itk",
+        "elastix": "drmime.transform.formats.elastix:Elastix",
+        "matrix": "drmime.transform.formats.plain:Matrix",
+    }
+)
 INTERPOLATIONS = {"nearest": 0, "linear": 1, "cubic": 3}  # orders of the spline
 
 NAMES = {  # known names of the options that the command line checks before torch is imported

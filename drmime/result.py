@@ -13,6 +13,7 @@ from torch import Tensor
 
 from drmime import record, saved
 from drmime.errors import InputError, numbers, shown
+from drmime.exchange import Exchange
 from drmime.geometry.grid import Grid
 from drmime.image.io import write_image, write_text
 from drmime.modes import own_defaults
@@ -24,7 +25,7 @@ from drmime.start.doubts import Doubts
 from drmime.start.refine import Candidate
 from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform, matrix_of
-from drmime.transform.warp import in_pixels, resample
+from drmime.transform.warp import resample
 from drmime.verdict.errormap import error_map
 from drmime.verdict.evidence import Blocks
 from drmime.verdict.judge import NO_VERDICT, Verdict
@@ -32,7 +33,7 @@ from drmime.version import __version__
 
 
 @dataclass(frozen=True, eq=False)
-class Registration:
+class Registration(Exchange):
     """The transform that maps points of the fixed image to points of the moving image, and how it was found.
 
     World coordinates are x first, in the units of the spacing, or pixels (0-based, pixel centres) when none was given. In the
@@ -80,21 +81,6 @@ class Registration:
                    [0., 0., 1.]])
         """
         return matrix_of(self.transform).numpy().copy()
-
-    @property
-    @own_defaults
-    def pixel_matrix(self) -> np.ndarray:
-        """moving_from_fixed in pixels, x first; equal to `matrix` if no spacing was given. shape: (D+1, D+1), float64
-
-        Raises:
-            InputError: the transform is not one matrix.
-
-        Example:
-            >>> np.array_equal(result.pixel_matrix, result.matrix)  # no spacing was given
-            True
-        """
-        world = MatrixTransform(matrix_of(self.transform))
-        return matrix_of(in_pixels(world, self.fixed_grid, self.moving_grid)).numpy()
 
     @own_defaults
     def to_moving(self, points: Any) -> np.ndarray:

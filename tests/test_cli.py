@@ -147,6 +147,24 @@ def test_warp_repeats_the_warped_image(
     assert np.array_equal(iio.imread(tmp_path / "again.png"), iio.imread(out / "warped.png"))
 
 
+def test_convert_writes_what_other_programs_read(
+    registered: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = registered[0] / "transform.json"
+    matrix = Registration.load(saved).matrix
+    names = ["TransformParameters.0.txt", "a.csv", "a.json", "a.npy"]
+    for source, name in zip([saved, *(tmp_path / name for name in names)], names, strict=False):
+        given = ["--fixed", str(registered[0] / "warped.png")] if name.startswith("T") and source is not saved else []
+        assert main(["convert", str(source), str(tmp_path / name), *given]) == 0
+        assert capsys.readouterr().out == f"wrote {tmp_path / name}\n"
+    assert np.load(tmp_path / "a.npy") == pytest.approx(matrix, abs=1e-9)
+    assert main(["convert", str(tmp_path / "a.csv"), str(tmp_path / "b.txt"), "--to", "elastix"]) == 2
+    assert "--fixed" in capsys.readouterr().err
+    assert main(["convert", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--to", "itkk"]) == 2
+    assert "Known: " in capsys.readouterr().err
+    assert not (tmp_path / "b.csv").exists()
+
+
 def test_warp_takes_labels_fill_and_the_inverse(
     registered: tuple[Path, subprocess.CompletedProcess[str]],
     images: Path,

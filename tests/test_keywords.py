@@ -49,7 +49,7 @@ def test_a_type_checker_finds_what_is_misspelt(tmp_path: Path, monkeypatch: pyte
     assert 'keyword argument "level"' in out or "No overload variant" in out
 
 
-PUBLIC = [drmime.register, drmime.as_image, drmime.Schedule, drmime.Start, drmime.Device]
+PUBLIC = [drmime.register, drmime.as_image, drmime.read_transform, drmime.Schedule, drmime.Start, drmime.Device]
 METHODS = {name: getattr(drmime.Registration, name) for name in dir(drmime.Registration) if not name.startswith("_")}
 EXAMPLES = {one.__name__: one for one in PUBLIC} | {
     name: one for name, one in METHODS.items() if callable(one) or isinstance(one, property)
@@ -61,7 +61,7 @@ WITHOUT = ("success", "reasons")  # a flag, and sentences
 def test_every_example_gives_what_it_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     fixed = np.random.default_rng(0).random((64, 64))
-    known = {"np": np, "fixed": fixed, "moving": np.roll(fixed, (1, 2), (0, 1)), "result": shifted(2.0, 1.0)}
+    known = {"np": np, "drmime": drmime, "fixed": fixed, "moving": np.roll(fixed, (1, 2), (0, 1)), "result": shifted(2.0, 1.0)}
     known |= {public: getattr(drmime, public) for public in drmime.__all__}
     one = EXAMPLES[name]
     text = inspect.getdoc(one) or ""

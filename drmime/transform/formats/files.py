@@ -1,0 +1,84 @@
+"""`read_transform` and `write_transform`: one transform in a file, in a format that its ending or its name says."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from drmime.errors import InputError, existing_file
+from drmime.geometry.grid import Grid
+from drmime.modes import own_defaults
+from drmime.parts import TRANSFORM_FORMATS
+from drmime.registry import known
+from drmime.transform.base import Transform
+
+
+class Format(ABC):
+    """A format of files that hold one transform."""
+
+    endings: tuple[str, ...]  # of file names, in lower case, the usual one first
+
+    @abstractmethod
+    def read(self, path: Path) -> Transform:
+        """The transform in a file; InputError if it holds none, or one of another kind than can be used."""
+
+    @abstractmethod
+    def write(self, transform: Transform, path: Path, fixed: Grid | None) -> None:
+        """Write a transform whose fixed image is on this grid, if it is known, whole or not at all.
+
+        InputError if the format cannot hold the transform, or needs the grid.
+        """
+
+
+@own_defaults
+def read_transform(path: str | Path, format: str | None = None) -> Transform:
+    """Read a transform from a file of this or of another program.
+
+    Args:
+        path: the file.
+        format: a name of `drmime.parts.TRANSFORM_FORMATS`; by default what the ending says: "drmime" (.json), "itk" (.tfm,
+            .h5, .hdf5, .mat, also of ANTs), "elastix" (TransformParameters.0.txt), "matrix" (.csv, .npy, other .txt).
+
+    Returns:
+        the map from fixed to moving world coordinates, x first (of "matrix", those of the file).
+
+    Raises:
+        InputError: no such file, an unknown format, or a file that holds no transform that can be used.
+
+    Example:
+        >>> np.savetxt("shift.csv", [[1, 0, 2], [0, 1, 1], [0, 0, 1]], delimiter=",")
+        >>> read_transform("shift.csv").describe(result.fixed_grid).partition(";")[0]
+        "fixed to moving: shift of the fixed image's centre (2.000, 1.000)"
+    """
+    file = existing_file(path, "a file with a transform")
+    return _format(file, format).read(file)
+
+
+def write_transform(
+    transform: Transform,
+    path: str | Path,
+    format: str | None = None,
+    fixed: Grid | None = None,
+) -> None:
+    """Write a transform for another program; arguments as in `read_transform`.
+
+    `fixed`: the grid of the fixed image, which "elastix" needs.
+
+    Raises:
+        InputError: an unknown format, one that cannot hold this transform or lacks the grid, or a path that cannot be written.
+    """
+    _format(Path(path), format).write(transform, Path(path), fixed)
+
+
+def _format(path: Path, name: str | None) -> Format:
+    if name is not None:
+        return _made(known("transform format", name, TRANSFORM_FORMATS))
+    formats: dict[str, Any] = {one: _made(one) for one in TRANSFORM_FORMATS}
+    for one in formats.values():
+        if path.name.lower().endswith(one.endings):
+            return one
+    endings = ", ".join(ending for one in formats.values() for ending in one.endings)
+    raise InputError(f"{path}: expected a file name with one of the endings {endings}, or a format: {', '.join(formats)}")
+
+
+def _made(name: str) -> Format:
+    return TRANSFORM_FORMATS[name]()

@@ -1,0 +1,72 @@
+"""Matrices as rows of numbers (CSV, text, NumPy), and this library's own JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drmime import saved, settings
+from drmime.errors import InputError, numbers, shown
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import invertible
+from drmime.image.io import write_atomically, write_text
+from drmime.transform.base import Transform, from_state
+from drmime.transform.formats.files import Format
+from drmime.transform.linear import MatrixTransform, matrix_of
+
+TRANSFORM = "drmime transform 1"
+DIRECTION = "the transform takes fixed world points (x first) to moving world points"
+
+
+class Matrix(Format):
+    """A homogeneous matrix (D+1, D+1) or (D, D+1), moving_from_fixed in world coordinates, x first, one row a line."""
+
+    endings = (".csv", ".npy", ".txt")
+
+    def read(self, path: Path) -> Transform:
+        rows = _array(path) if path.suffix.lower() == ".npy" else settings.matrix(path)
+        if rows.shape in ((2, 3), (3, 4)):
+            rows = np.vstack([rows, np.eye(len(rows) + 1)[-1]])
+        if rows.shape not in ((3, 3), (4, 4)):
+            raise InputError(f"{path}: expected a matrix of shape (3, 3) or (4, 4), or without its last row, got {rows.shape}")
+        try:
+            return MatrixTransform(invertible(rows, len(rows) - 1))
+        except ValueError as error:
+            raise InputError(f"{path}: {error}") from error
+
+    def write(self, transform: Transform, path: Path, fixed: Grid | None) -> None:
+        matrix = matrix_of(transform).numpy()
+        if path.suffix.lower() == ".npy":
+            write_atomically(path, lambda file: np.save(file, matrix), ".npy")
+        else:
+            separator = "," if path.suffix.lower() == ".csv" else " "
+            write_text(path, "".join(f"{separator.join(map(repr, row))}\n" for row in matrix.tolist()))
+
+
+class Json(Format):
+    """This library's own files: of `Registration.save`, of which the transform is taken, and of a transform alone."""
+
+    endings = (".json",)
+
+    def read(self, path: Path) -> Transform:
+        state = saved.read(path, "a transform saved by drmime", {"format": str, "transform": {str: object}})
+        if not state["format"].startswith("drmime "):
+            raise InputError(f"{path}: expected a transform saved by drmime, got the format {shown(state['format'])}")
+        for ndim in (2, 3):
+            try:
+                return from_state(state["transform"], ndim)
+            except (InputError, ValueError) as error:
+                problem = error
+        raise InputError(f"{path}: not a transform saved by drmime ({shown(str(problem))})")
+
+    def write(self, transform: Transform, path: Path, fixed: Grid | None) -> None:
+        state: dict[str, Any] = {"format": TRANSFORM, "direction": DIRECTION, "transform": transform.state()}
+        write_text(path, json.dumps(state, indent=1, allow_nan=False) + "\n")
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        return numbers(str(path), np.load(path, allow_pickle=False), "an array of numbers")
+    except (OSError, ValueError, EOFError) as error:
+        raise error if isinstance(error, InputError) else InputError(f"{path}: cannot be read ({shown(str(error))})") from error

@@ -1,0 +1,325 @@
+"""Transforms in other programs' files map points as these programs do; what a format cannot hold is refused."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from problems import oblique
+from scipy import ndimage
+
+from drmime import InputError, Registration, Stop
+from drmime.geometry.grid import Grid
+from drmime.geometry.lie import generators
+from drmime.parts import TRANSFORM_FORMATS
+from drmime.transform.base import Chain, Transform
+from drmime.transform.formats.elastix import parameters
+from drmime.transform.formats.files import read_transform, write_transform
+from drmime.transform.formats.itk import from_itk, to_itk
+from drmime.transform.linear import LieModel, MatrixTransform
+
+GROUPS = ("translation", "rigid", "similarity", "affine")
+NAMES = {
+    **{"drmime": ["a.json"], "itk": ["a.tfm", "a.h5", "a.mat"], "elastix": ["TransformParameters.0.txt"]},
+    "matrix": ["a.csv", "a.npy", "a.txt"],
+}
+FILES = [(format, name) for format, names in NAMES.items() for name in names]
+
+
+def grids(ndim: int) -> tuple[Grid, Grid]:
+    """Two images with unequal spacings, turned against the world's axes and far from its origin."""
+    return oblique((40, 50, 60)[-ndim:], (2.0, 0.5, 0.8)[-ndim:], offset=70.0), Grid.regular(
+        (30, 35, 20)[-ndim:], (1.5, 0.7, 2.0)[-ndim:]
+    )
+
+
+def transform(ndim: int, group: str = "affine") -> Transform:
+    fixed, moving = grids(ndim)
+    model = LieModel(generators(group, ndim), torch.eye(ndim + 1, dtype=torch.float64)[None], fixed, moving)
+    with torch.no_grad():
+        model.coefficients += 0.2 * torch.randn(model.coefficients.shape, dtype=torch.float64)
+    return model.result()[0]
+
+
+def points(grid: Grid) -> torch.Tensor:
+    return torch.cat([grid.corners(), grid.centre[None]])
+
+
+def same(one: Transform, other: Transform, grid: Grid) -> None:
+    off = (one(points(grid)) - other(points(grid))).norm(dim=-1).max()
+    assert float(off) < 1e-6 * float(grid.extent.norm())
+
+
+def test_every_format_is_tested() -> None:
+    assert NAMES.keys() == TRANSFORM_FORMATS.keys()
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(("format", "name"), FILES)
+def test_what_is_written_comes_back(format: str, name: str, group: str, ndim: int, tmp_path: Path) -> None:
+    if format == "itk":
+        pytest.importorskip("SimpleITK")
+    fixed, _ = grids(ndim)
+    made = transform(ndim, group)
+    write_transform(made, tmp_path / "new" / name, fixed=fixed)
+    same(made, read_transform(tmp_path / "new" / name), fixed)
+    same(made, read_transform(tmp_path / "new" / name, format), fixed)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", NAMES["itk"])
+def test_simpleitk_maps_points_alike(name: str, ndim: int, tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    fixed, _ = grids(ndim)
+    made = transform(ndim)
+    write_transform(made, tmp_path / name)
+    theirs = sitk.ReadTransform(str(tmp_path / name))
+    expected = made(points(fixed)).numpy()
+    assert np.array([theirs.TransformPoint(point) for point in points(fixed).tolist()]) == pytest.approx(expected, abs=1e-9)
+
+
+def euler(sitk: Any, ndim: int) -> Any:
+    made = sitk.Euler2DTransform() if ndim == 2 else sitk.Euler3DTransform()
+    made.SetCenter([5.0, -3.0, 8.0][:ndim])
+    made.SetParameters([0.3, 4.0, 5.0] if ndim == 2 else [0.3, -0.2, 0.5, 4.0, 5.0, 6.0])
+    return made
+
+
+def composite(sitk: Any, ndim: int) -> Any:
+    scale = sitk.ScaleTransform(ndim)
+    scale.SetScale([1.2, 0.9, 1.1][:ndim])
+    return sitk.CompositeTransform([euler(sitk, ndim), scale, sitk.TranslationTransform(ndim, [1.0, 2.0, 3.0][:ndim])])
+
+
+@pytest.mark.parametrize("make", [euler, composite])
+def test_any_linear_transform_of_simpleitk_is_read(make: Callable[[Any, int], Any], ndim: int, tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    theirs = make(sitk, ndim)
+    sitk.WriteTransform(theirs, str(tmp_path / "a.tfm"))
+    fixed, _ = grids(ndim)
+    expected = [theirs.TransformPoint(point) for point in points(fixed).tolist()]
+    for ours in (from_itk(theirs), read_transform(tmp_path / "a.tfm")):
+        assert ours(points(fixed)).numpy() == pytest.approx(np.array(expected), abs=1e-8)
+
+
+def test_simpleitk_warps_alike(ndim: int) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    from drmime.transform.warp import resample
+
+    fixed, moving = grids(ndim)
+    pixels = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(moving.shape), 2)
+    image, frame = sitk.GetImageFromArray(pixels), sitk.GetImageFromArray(np.zeros(fixed.shape))
+    for one, grid in ((image, moving), (frame, fixed)):
+        spacing = grid.spacing.numpy()
+        one.SetSpacing(spacing.tolist())
+        one.SetOrigin(grid.world_from_index[:-1, -1].tolist())
+        one.SetDirection((grid.world_from_index[:-1, :-1].numpy() / spacing).flatten().tolist())
+    start = MatrixTransform(torch.eye(ndim + 1, dtype=torch.float64))
+    centred = torch.eye(ndim + 1, dtype=torch.float64)
+    centred[:-1, -1] = moving.centre - transform(ndim)(fixed.centre[None])[0]
+    made = MatrixTransform(centred) @ transform(ndim) @ start
+    theirs = sitk.GetArrayFromImage(sitk.Resample(image, frame, to_itk(made), sitk.sitkLinear, -9.0))
+    ours = resample(pixels, made, moving, fixed, fill=-9.0)
+    both = (theirs > -9) & (ours > -9)
+    assert both.mean() > 0.05
+    assert np.abs(theirs - ours)[both].max() < 1e-5
+
+
+# itk-elastix and ANTs bring an ITK of their own each, and crash beside another one: they run in processes of their own.
+ANTS = """
+import ants
+theirs = ants.read_transform("a.mat")
+ants.write_transform(theirs, "b.mat")
+print([list(theirs.apply_to_point(point)) for point in POINTS])
+"""
+TRANSFORMIX = """
+import itk, numpy as np
+parameter = itk.ParameterObject.New()
+parameter.ReadParameterFile("TransformParameters.0.txt")
+image = itk.image_from_array(np.zeros((5,) * len(POINTS[0]), np.float32))
+itk.transformix_filter(image, parameter, fixed_point_set_file_name="points.txt", output_directory=".")
+lines = open("outputpoints.txt").read().splitlines()
+print([[float(word) for word in line.split("OutputPoint = [")[1].split("]")[0].split()] for line in lines])
+"""
+
+
+def theirs(code: str, places: torch.Tensor, folder: Path) -> np.ndarray:
+    """What another program maps points to."""
+    code = f"POINTS = {places.tolist()!r}\n{code}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return np.array(ast.literal_eval(done.stdout.splitlines()[-1]))
+
+
+def test_ants_reads_and_writes_alike(ndim: int, tmp_path: Path) -> None:
+    if find_spec("ants") is None:
+        pytest.skip("ANTs is not installed: pip install 'drmime[peers]'")
+    fixed, _ = grids(ndim)
+    made = transform(ndim)
+    write_transform(made, tmp_path / "a.mat")
+    found = theirs(ANTS, points(fixed), tmp_path)
+    assert found == pytest.approx(made(points(fixed)).numpy(), abs=1e-4)  # it maps in single precision
+    again = read_transform(tmp_path / "b.mat")
+    assert again(points(fixed)).numpy() == pytest.approx(made(points(fixed)).numpy(), abs=1e-4)
+
+
+def test_transformix_maps_points_alike(ndim: int, tmp_path: Path) -> None:
+    if find_spec("itk") is None:
+        pytest.skip("itk-elastix is not installed: pip install 'drmime[peers]'")
+    fixed, _ = grids(ndim)
+    made = transform(ndim)
+    (tmp_path / "TransformParameters.0.txt").write_text(parameters(made, fixed))
+    lines = [" ".join(f"{value:.12g}" for value in point) for point in points(fixed).tolist()]
+    (tmp_path / "points.txt").write_text("\n".join(["point", str(len(lines)), *lines]))
+    found = theirs(TRANSFORMIX, points(fixed), tmp_path)
+    assert found == pytest.approx(made(points(fixed)).numpy(), abs=1e-4)  # it prints six decimals
+
+
+PARAMETERS = {
+    "Euler": ("EulerTransform", [0.3, 4, 5], [0.3, -0.2, 0.5, 4, 5, 6]),
+    "Similarity": ("SimilarityTransform", [1.2, 0.3, 4, 5], [0.1, -0.2, 0.3, 4, 5, 6, 1.2]),
+    "Translation": ("TranslationTransform", [4, 5], [4, 5, 6]),
+}
+
+
+@pytest.mark.parametrize("kind", PARAMETERS)
+def test_elastix_s_own_transforms_are_those_of_itk(kind: str, ndim: int, tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    name, *both = PARAMETERS[kind]
+    values, centre = both[ndim - 2], [5.0, -3.0, 8.0][:ndim]
+    lines = [f'(Transform "{name}")', f"(TransformParameters {' '.join(map(str, values))})", f"(FixedImageDimension {ndim})"]
+    lines += [f"(CenterOfRotationPoint {' '.join(map(str, centre))})"]
+    (tmp_path / "TransformParameters.0.txt").write_text("\n".join(lines))
+    made = {
+        "Translation": lambda: sitk.TranslationTransform(ndim, values),
+        "Euler": lambda: euler(sitk, ndim),
+        "Similarity": sitk.Similarity2DTransform if ndim == 2 else sitk.Similarity3DTransform,
+    }[kind]()
+    if kind == "Similarity":
+        made.SetCenter(centre)
+        made.SetParameters(values)
+    ours = read_transform(tmp_path / "TransformParameters.0.txt")
+    fixed, _ = grids(ndim)
+    expected = [made.TransformPoint(point) for point in points(fixed).tolist()]
+    assert ours(points(fixed)).numpy() == pytest.approx(np.array(expected), abs=1e-8)
+
+
+def test_an_initial_transform_of_elastix_is_applied_first(tmp_path: Path) -> None:
+    fixed, _ = grids(2)
+    first, second = transform(2), transform(2, "rigid")
+    for number, one in enumerate((first, second)):
+        write_transform(one, tmp_path / f"TransformParameters.{number}.txt", "elastix", fixed)
+    last = tmp_path / "TransformParameters.1.txt"
+    last.write_text(last.read_text().replace('"NoInitialTransform"', '"/elsewhere/TransformParameters.0.txt"'))
+    same(second @ first, read_transform(last), fixed)
+    last.write_text(last.read_text().replace("TransformParameters.0.txt", "TransformParameters.1.txt"))
+    with pytest.raises(InputError, match="leads back here"):
+        read_transform(last)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", "{}"),
+        ("a.json", '{"format": "drmime registration 4", "transform": {"kind": "matrix", "matrix": [[1, 2], [3, 4]]}}'),
+        ("a.tfm", "no transform"),
+        ("a.mat", "no transform"),
+        ("TransformParameters.0.txt", "(Transform)"),
+        ("TransformParameters.0.txt", '(Transform "BSplineTransform")\n(TransformParameters 1 2 3)'),
+        ("TransformParameters.0.txt", '(Transform "AffineTransform")\n(TransformParameters 1 0 0)'),
+        ("TransformParameters.0.txt", '(Transform "AffineTransform")\n(TransformParameters 0 0 0 0 1 2)'),
+        ("a.csv", "1,0\n0,1\n"),
+        ("a.csv", "1,0,0\n0,0,0\n0,0,1\n"),
+        ("a.csv", "1,0,nan\n0,1,0\n0,0,1\n"),
+        ("a.npy", "no array"),
+        ("a.xyz", "1 0 0"),
+    ],
+)
+def test_a_file_that_holds_no_transform_is_refused(name: str, text: str, tmp_path: Path) -> None:
+    if name.endswith((".tfm", ".mat")):
+        pytest.importorskip("SimpleITK")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError):
+        read_transform(tmp_path / name)
+    with pytest.raises(InputError, match="does not exist"):
+        read_transform(tmp_path / "nowhere.tfm")
+
+
+@pytest.mark.parametrize(("format", "name"), FILES)
+def test_what_a_format_cannot_hold_is_refused_and_nothing_is_written(format: str, name: str, tmp_path: Path) -> None:
+    if format == "itk":
+        pytest.importorskip("SimpleITK")
+    tilted = torch.eye(3, dtype=torch.float64)
+    tilted[2, 0] = 0.001
+    chain = Chain([MatrixTransform(torch.eye(3)), MatrixTransform(torch.eye(3))])
+    for made in (MatrixTransform(tilted), chain):
+        if format == "drmime" or (format == "matrix" and made is not chain):
+            continue
+        with pytest.raises(InputError):
+            write_transform(made, tmp_path / name, fixed=grids(2)[0])
+        assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="grid of the fixed image"):
+        write_transform(transform(2), tmp_path / "TransformParameters.0.txt")
+    with pytest.raises(InputError, match="unknown transform format 'itkk'"):
+        write_transform(transform(2), tmp_path / "a.tfm", "itkk")
+
+
+# What a `Registration` gives
+
+
+def result(ndim: int) -> Registration:
+    fixed, moving = grids(ndim)
+    values = {"similarity": 0.5, "overlap": 0.9, "history": np.zeros((3, 2)), "totals": np.zeros(3), "settings": {}}
+    return Registration(transform(ndim), fixed, moving, Stop.STEPS, **values)
+
+
+def test_a_registration_writes_its_transform(ndim: int, tmp_path: Path) -> None:
+    found = result(ndim)
+    for name in ("TransformParameters.0.txt", "a.csv", "a.json"):
+        found.write_transform(tmp_path / name)
+        same(found.transform, read_transform(tmp_path / name), found.fixed_grid)
+
+
+def registered() -> tuple[Registration, np.ndarray, np.ndarray]:
+    """A smooth moving image, a registration with unequal grids that keeps within it, and the image that it warps."""
+    pixels = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((70, 80)), 3)
+    turn = torch.tensor([[0.95, 0.1, 12.0], [-0.08, 1.05, 15.0], [0, 0, 1]], dtype=torch.float64)
+    values = {"similarity": 0.5, "overlap": 0.9, "history": np.zeros((3, 2)), "totals": np.zeros(3), "settings": {}}
+    found = Registration(MatrixTransform(turn), Grid.regular((40, 50)), Grid.regular((70, 80)), Stop.STEPS, **values)
+    return found, pixels, found.warp(pixels)
+
+
+def test_scikit_image_warps_alike() -> None:
+    transforms = pytest.importorskip("skimage.transform")
+    found, pixels, ours = registered()
+    theirs = transforms.warp(pixels, found.to_skimage(), output_shape=found.fixed_grid.shape, order=1)
+    assert np.abs(theirs - ours).max() < 1e-6
+
+
+def test_opencv_warps_alike() -> None:
+    cv2 = pytest.importorskip("cv2")
+    found, pixels, ours = registered()
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    theirs = cv2.warpAffine(pixels, found.pixel_matrix[:2], found.fixed_grid.shape[::-1], flags=flags)
+    assert np.abs(theirs - ours).max() < 0.05 * np.ptp(pixels)  # it rounds places to 1/32 of a pixel
+
+
+def test_a_layer_of_napari_lies_on_the_fixed_image(ndim: int) -> None:
+    found = result(ndim)
+    fixed = points(found.fixed_grid)
+    there = found.transform(fixed)
+    index = [
+        (grid.index_from_world[:-1, :-1] @ places.mT + grid.index_from_world[:-1, -1:]).mT.flip(-1).numpy()
+        for grid, places in ((found.moving_grid, there), (found.fixed_grid, fixed))
+    ]
+    affine = found.to_napari()
+    assert index[0] @ affine[:-1, :-1].T + affine[:-1, -1] == pytest.approx(index[1], abs=1e-6)
