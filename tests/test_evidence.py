@@ -16,6 +16,7 @@ from drmime.transform.base import Chain
 from drmime.transform.linear import MatrixTransform
 from drmime.verdict.calibration import calibration
 from drmime.verdict.evidence import Evidence, evidence
+from drmime.verdict.judge import UNLIKELY
 
 
 def of(case: Case, matrix: Tensor, **inputs: object) -> Evidence:
@@ -32,6 +33,10 @@ def test_every_figure_is_better_at_the_truth_than_where_a_wrong_transform_leads(
     assert right["displaced"] < 0.01
     assert wrong["in_place"] < 0.1
     assert wrong["peak_ratio"] < 1.2
+    near = of(case, case.shifted(0.03, 0, 0)).figures
+    probabilities = [calibration().aligned(figures) for figures in (right, near, wrong)]
+    assert probabilities[0] > 0.8
+    assert max(probabilities[1:]) < UNLIKELY
 
 
 def test_errors_of_blocks_are_those_of_the_transform(ndim: int) -> None:

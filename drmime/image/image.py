@@ -41,6 +41,13 @@ class Image:
         values, inside = read_unit([self], *(part[None] for part in apply(unit_from_points, points)))
         return values[0], inside[0]
 
+    def on(self, grid: Grid) -> "Image":
+        """The image interpolated linearly at the pixels of another grid; its mask is 0 outside this image and its mask."""
+        count = len(self.data)
+        points = grid.index_points()[None].to(self.data).expand(count, -1, -1)
+        values, inside = self.at(points, grid.world_from_index[None])
+        return Image(values.mT.reshape(count, -1, *grid.shape), grid, inside.view(count, 1, *grid.shape))
+
     def pair(self, number: int) -> "Image":
         """The image `number` of the batch, with B = 1."""
         return Image(self.data[number, None], self.grid, None if self.mask is None else self.mask[number, None])

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,21 +13,81 @@ from drmime.start.propose.features import Features
 from drmime.start.propose.search import Search
 from drmime.start.refine import QUICK_ROUNDS, ROUNDS, Round
 
-QUICK: dict[int, dict[str, Any]] = {  # options of `Search`, by dimension; poses are dense, so several come near the right one
-    2: {"size": 64, "step": 5.0, "scales": (0.85, 1.0, 1.18), "count": 10, "apart": 0.03},
-    3: {"scales": (1.0,)},
-}
-# few scales in 3-D, since most volumes have a spacing
-THOROUGH: dict[int, dict[str, Any]] = {2: {}, 3: {"scales": (0.85, 1.0, 1.18), "step": 20.0}}
-SMALL_OVERLAP: dict[str, Any] = {"least_overlap": 0.1, "scales": (0.85, 1.0, 1.18)}
-ANY_SCALE: dict[str, Any] = {"size": 128, "least_overlap": 0.3, "scales": tuple(1.25**k for k in range(-9, 10))}
-ANY_PIXELS: dict[str, Any] = {
-    "size": 64,
-    "step": 10.0,
-    "largest_rotation": 30,
-    "scales": (0.7, 1.0, 1.4),
-    "aspects": (2.0, 4.0),
-    "least_overlap": 0.2,
+ALL_SCALES = (0.64, 0.8, 1.0, 1.25, 1.56)
+NEAR_SCALES = (0.85, 1.0, 1.18)
+NO_SCALE = (1.0,)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The numbers of one look; what is None is the default of `Search` for the dimension.
+
+    `python experiments/peak_ratio.py` takes the first look alone; `drmime run configs/pairs.yaml` shows what all of them reach.
+    """
+
+    name: str  # shown to observers
+    rounds: Sequence[Round] = ROUNDS  # of the refinement
+    further: bool = False  # skipped if the best start so far is well supported (`Starts._skips_further`)
+    needs: str | None = None  # the block of `lie.GROUPS` that the group must have
+    unknown_spacing: bool = False  # taken only for images without spacing
+    corners: bool = False  # matched corners are proposed as well; they find starts that a search at low resolution misses
+    size: int | None = None  # pixels along the fixed image's longest side
+    step: float | None = None  # degrees between rotations
+    scales: Sequence[float] = ALL_SCALES  # moving by fixed world lengths
+    count: int = 10  # most candidates; 6 instead of 10: 91 instead of 96 of 117 pairs
+    apart: float = 0.08  # of the diagonal, between candidates; 0.03 keeps several near the right pose, which then confirm it
+    least_overlap: float = 0.35  # of the smaller image; the outermost shifts of smaller overlaps win by chance
+    largest_rotation: float = 180.0  # degrees
+    aspects: Sequence[float] = ()  # of pixel sides
+
+    def search(self, generators: Mapping[str, Tensor], mirrored: bool = False) -> Search:
+        """The search with these numbers, limited to the rotations and scales that the group has."""
+        return Search(
+            size=self.size,
+            step=self.step,
+            scales=self.scales if spans(generators, "scale") else NO_SCALE,
+            rotate=spans(generators, "rotation"),
+            mirrored=mirrored,
+            largest_rotation=self.largest_rotation,
+            aspects=self.aspects,
+            least_overlap=self.least_overlap,
+            count=self.count,
+            apart=self.apart,
+        )
+
+
+LOOKS: dict[int, tuple[Settings, ...]] = {  # by dimension, the quickest first
+    2: (
+        # poses are dense, so that several come near the right one
+        Settings("a quick search", QUICK_ROUNDS, size=64, step=5.0, scales=NEAR_SCALES, apart=0.03),
+        Settings("a thorough search", corners=True),
+        Settings("a search of small overlaps", further=True, least_overlap=0.1, scales=NEAR_SCALES),
+        Settings(
+            "a search of all scales",
+            further=True,
+            needs="scale",
+            unknown_spacing=True,
+            size=128,
+            least_overlap=0.3,
+            scales=tuple(1.25**k for k in range(-9, 10)),
+        ),
+        Settings(
+            "a search of unequal pixels",
+            further=True,
+            needs="stretch",
+            unknown_spacing=True,
+            size=64,
+            step=10.0,
+            largest_rotation=30,
+            scales=(0.7, 1.0, 1.4),
+            aspects=(2.0, 4.0),
+            least_overlap=0.2,
+        ),
+    ),
+    3: (  # few scales, since most volumes have a spacing
+        Settings("a quick search", QUICK_ROUNDS, scales=NO_SCALE),
+        Settings("a thorough search", scales=NEAR_SCALES, step=20.0),
+    ),
 }
 
 
@@ -43,52 +102,36 @@ class Look:
 
 
 def looks(generators: Mapping[str, Tensor], fixed: Grid, moving: Grid) -> list[Look]:
-    """The looks of "auto" for a group and images on these grids, the quickest first; none for a group that lacks a shift.
-
-    Small overlaps, other scales and pixels of unequal sides are searched in 2-D only; the last two only if no spacing is given
-    and the group has a scale or a stretch.
-    """
-    thorough = suited(generators)
-    if not thorough:
+    """The looks of "auto" for a group and images on these grids, the quickest first; none for a group that lacks a shift."""
+    if not spans(generators, "translation"):
         return []
-    made = [Look("a quick search", suited(generators, quick=True), QUICK_ROUNDS), Look("a thorough search", thorough)]
-    if fixed.ndim == 2:
-        made.append(Look("a search of small overlaps", _searches(generators, SMALL_OVERLAP), further=True))
-        unknown = without_spacing(fixed, moving)
-        if unknown and spans(generators, "scale"):
-            made.append(Look("a search of all scales", _searches(generators, ANY_SCALE), further=True))
-        if unknown and spans(generators, "stretch"):
-            made.append(Look("a search of unequal pixels", _searches(generators, ANY_PIXELS), further=True))
-    return made
+    unknown = without_spacing(fixed, moving)
+    return [
+        Look(settings.name, proposers(settings, generators), settings.rounds, settings.further)
+        for settings in LOOKS[fixed.ndim]
+        if (unknown or not settings.unknown_spacing) and (settings.needs is None or spans(generators, settings.needs))
+    ]
+
+
+def mirrored_search(generators: Mapping[str, Tensor]) -> list[tuple[str, Proposer]]:
+    """A quick search of reflected poses, by name; none for a group that lacks a shift."""
+    if not spans(generators, "translation"):
+        return []
+    ndim = len(next(iter(generators.values()))) - 1
+    return [("search", LOOKS[ndim][0].search(generators, mirrored=True))]
+
+
+def proposers(settings: Settings, generators: Mapping[str, Tensor]) -> list[tuple[str, Proposer]]:
+    """The proposers of a look, by name. Matched corners need a group with rotation and scale."""
+    found: list[tuple[str, Proposer]] = [("search", settings.search(generators))]
+    if settings.corners and spans(generators, "rotation") and spans(generators, "scale"):
+        found.append(("features", Features()))
+    return found
 
 
 def without_spacing(fixed: Grid, moving: Grid) -> bool:
     """Whether all spacings are 1, as for images without spacing: their relative scale and pixel shapes are then unknown."""
     return bool((fixed.spacing == 1).all() and (moving.spacing == 1).all())
-
-
-def suited(generators: Mapping[str, Tensor], mirrored: bool = False, quick: bool = False) -> list[tuple[str, Proposer]]:
-    """The proposers that suit a group, by name: a search limited to the rotations and scales that the group has.
-
-    In 2-D, matched corners are added if it has both; they find some starts that a search at low resolution misses. Empty for a
-    group that lacks a shift, since a search tries all shifts.
-
-    `quick`: the first look, at fewer pixels and without corners. `mirrored`: a quick look at reflected poses only.
-    """
-    if not spans(generators, "translation"):
-        return []
-    ndim = len(next(iter(generators.values()))) - 1
-    quick = quick or mirrored
-    made = _searches(generators, (QUICK if quick else THOROUGH)[ndim] | {"mirrored": mirrored})
-    if not quick and ndim == 2 and spans(generators, "rotation") and spans(generators, "scale"):
-        made.append(("features", Features()))
-    return made
-
-
-def _searches(generators: Mapping[str, Tensor], options: Mapping[str, Any]) -> list[tuple[str, Proposer]]:
-    """A search with these options, limited to the rotations and scales that the group has."""
-    scales = {} if spans(generators, "scale") else {"scales": (1.0,)}
-    return [("search", Search(rotate=spans(generators, "rotation"), **(dict(options) | scales)))]
 
 
 def spans(generators: Mapping[str, Tensor], block: str) -> bool:

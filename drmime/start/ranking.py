@@ -30,7 +30,7 @@ from drmime.start.choose import (
 )
 from drmime.start.doubts import Doubt, Doubts, Figures
 from drmime.start.inputs import Inputs
-from drmime.start.looks import Look, looks, spans, suited, without_spacing
+from drmime.start.looks import Look, looks, mirrored_search, spans, without_spacing
 from drmime.start.plan import Plan
 from drmime.start.propose.base import Proposer
 from drmime.start.propose.search import Search
@@ -229,7 +229,7 @@ class Starts:
 
     def _mirrored(self, proper: Sequence[tuple[str, Tensor]], best: Candidate) -> Doubts:
         """The doubt that the moving image is mirrored, if a reflected start fits far better than all `proper` ones."""
-        found = self._proposed(suited(self.inputs.generators, mirrored=True), "a search of the mirrored image")
+        found = self._proposed(mirrored_search(self.inputs.generators), "a search of the mirrored image")
         if not found:
             return {}
         matrices = torch.stack([matrix for _, matrix in (*proper, *found)])

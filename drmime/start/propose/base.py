@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -66,10 +67,8 @@ def reduced(levels: Pyramid, spacing: float) -> Image:
         if bool((level.grid.spacing <= 1.01 * torch.maximum(lengths, image.grid.spacing)).all()):
             break
     shape = tuple(max(1, round(count)) for count in (image.grid.extent / lengths).flip(0).tolist())
-    grid = concentric(image.grid, directions(image.grid), shape, lengths)
-    values, inside = level.at(grid.index_points()[None].to(level.data), grid.world_from_index[None])
-    mask = inside.view(1, 1, *shape)
-    return Image(values.transpose(1, 2).reshape(1, -1, *shape) * mask, grid, mask)
+    made = level.on(concentric(image.grid, directions(image.grid), shape, lengths))
+    return replace(made, data=made.data * made.valid)
 
 
 def _triangles(length: int, factor: float) -> Tensor:
@@ -98,11 +97,10 @@ def on_axes(image: Image, axes: Tensor, spacing: float) -> Image:
     """The image on a grid with other axes and spacing and the same centre that covers it; otherwise as `working_image`."""
     reach = (axes.T @ (image.grid.corners() - image.grid.centre).T).abs().amax(1)  # half sides along the new axes
     shape = tuple(max(1, math.ceil(2 * half / spacing - 1e-6)) for half in reach.flip(0).tolist())
-    grid = concentric(image.grid, axes, shape, spacing)
-    values, inside = image.at(grid.index_points()[None].float(), grid.world_from_index[None])
-    inside = inside.view(1, 1, *shape)
-    values = values.view(1, 1, *shape)
-    return Image(torch.where(inside > 0, values, (values * inside).sum() / inside.sum().clamp(min=1)), grid, inside)
+    made = image.on(concentric(image.grid, axes, shape, spacing))
+    inside = made.valid
+    mean = (made.data * inside).sum() / inside.sum().clamp(min=1)
+    return replace(made, data=torch.where(inside > 0, made.data, mean))
 
 
 def peaks(surfaces: Tensor, count: int, apart: int) -> tuple[Tensor, Tensor, Tensor]:
