@@ -169,6 +169,7 @@ def test_ants_reads_and_writes_alike(ndim: int, tmp_path: Path) -> None:
     assert again(points(fixed)).numpy() == pytest.approx(made(points(fixed)).numpy(), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_transformix_maps_points_alike(ndim: int, tmp_path: Path) -> None:
     if find_spec("itk") is None:
         pytest.skip("itk-elastix is not installed: pip install 'drmime[peers]'")

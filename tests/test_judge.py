@@ -127,13 +127,14 @@ def test_a_repeated_texture_is_doubtful_whichever_period_it_is_aligned_to(textur
     assert Doubt.SHIFTED in result.doubts
 
 
-def test_noise_beside_noise_has_failed(ndim: int) -> None:
+@pytest.mark.parametrize("ndim", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_noise_beside_noise_is_not_called_aligned(ndim: int) -> None:
     random = np.random.default_rng(0)
     shape = (100, 120) if ndim == 2 else (24, 28, 32)
     pair = [random.standard_normal(shape).astype(np.float32) for _ in range(2)]
     result = register(*pair, transform="rigid")
     assert result.verdict.status is not Status.ALIGNED
-    assert result.verdict.probability < 0.3
+    assert result.doubts
 
 
 def test_a_channel_that_is_constant_does_not_change_the_verdict() -> None:

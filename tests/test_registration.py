@@ -804,7 +804,8 @@ def test_any_options_give_a_result_or_an_input_error(options: dict, kept: int) -
     assert isinstance(result, (Registration, InputError))
     if isinstance(result, Registration):
         assert np.isfinite(result.matrix).all()
-        assert str(result).startswith(result.stop.value)
+        assert str(result).startswith(f"verdict: {result.verdict}\n")
+        assert result.stop.value in str(result)
         json.dumps(dict(result.settings), allow_nan=False)
 
 

@@ -136,7 +136,11 @@ def noise(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random((SIDE, SIDE))
 
 
-@pytest.mark.parametrize(("fixed", "moving"), [(ramp(True), ramp(False)), (noise(0), noise(1))], ids=["ramps", "noise"])
+@pytest.mark.parametrize(
+    ("fixed", "moving"),
+    [pytest.param(ramp(True), ramp(False), marks=pytest.mark.slow), (noise(0), noise(1))],
+    ids=["ramps", "noise"],
+)
 def test_images_without_structure_are_doubtful(fixed: np.ndarray, moving: np.ndarray) -> None:
     assert register(fixed, moving).doubts
 
@@ -188,7 +192,8 @@ def test_masks_that_show_different_parts_are_doubtful() -> None:
 # ---- mirrors
 
 
-@pytest.mark.parametrize("picture", [pytest.param("section", marks=pytest.mark.slow), "brick"])
+@pytest.mark.slow
+@pytest.mark.parametrize("picture", ["section", "brick"])
 def test_a_mirrored_image_is_suspected_and_found_when_asked_for(picture: str) -> None:
     """Bricks lie along the same lines wherever they lie: edges agree by a hundred standard deviations in wrong poses."""
     fixed = section() if picture == "section" else skimage_data.brick().astype(np.float32)[::2, ::2] / 255
