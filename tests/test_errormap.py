@@ -24,7 +24,7 @@ def blocks(grid: Grid, errors: np.ndarray, weight: float = 1.5, side: int = 10) 
 
 def test_equal_errors_give_their_length_in_pixels_everywhere(ndim: int) -> None:
     fixed, moving = Grid.regular(SHAPES[ndim], [0.5] * ndim), Grid.regular((40,) * ndim, [2.0] * ndim)
-    found = error_map(blocks(fixed, np.array([6.0, 8.0, 0.0][:ndim])), fixed, moving)
+    found = error_map(blocks(fixed, np.array([6.0, 8.0, 0.0][:ndim]), side=4), fixed, moving)
     assert found.shape == fixed.shape
     assert found.dtype == np.float32
     assert np.allclose(found, 5)

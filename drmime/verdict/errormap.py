@@ -11,6 +11,7 @@ from drmime.verdict.evidence import Blocks
 
 CELLS = {2: 48, 3: 24}  # of the coarse grid along the longest side, by dimension, on which the map is computed
 WIDTH = 1.0  # standard deviation of the Gaussian that smooths the errors, in sides of a block
+REACH = 1.0  # sides of a block: farther from the centre of a block nothing is said
 LEAST_COUNT = 2.0  # blocks, by the Gaussian's weights: of fewer nothing is said
 BY_CHANCE = 0.6  # of the scatter by chance: where errors scatter more, most blocks have matched by chance
 MEDIAN_ROUNDS = 20  # of Weiszfeld's algorithm for the median
@@ -28,12 +29,17 @@ def error_map(blocks: Blocks, fixed: Grid, moving: Grid) -> np.ndarray:
     cells = (np.indices(counts).reshape(fixed.ndim, -1).T + 0.5) * factors - 0.5  # pixels, array order
     world = fixed.world_from_index.numpy()
     places = cells[:, ::-1] @ world[:-1, :-1].T + world[:-1, -1]
-    distances = np.square(places[:, None] - blocks.points).sum(-1) / (WIDTH * blocks.side) ** 2
-    weights = np.exp(-distances / 2) * blocks.weights
+    distances = np.linalg.norm(places[:, None] - blocks.points, axis=-1) / blocks.side
+    weights = np.exp(-np.square(distances / WIDTH) / 2) * blocks.weights
     total = np.maximum(weights.sum(1), 1e-12)
     count = total**2 / np.maximum(np.square(weights).sum(1), 1e-24)  # of blocks, if their weights were equal
     median, scatter = _medians(blocks.errors, weights / total[:, None], blocks.chance)
-    known = (count >= LEAST_COUNT) & (total > LEAST_WEIGHT) & (scatter <= BY_CHANCE * blocks.chance)
+    known = (
+        (distances.min(1, initial=math.inf) <= REACH)
+        & (count >= LEAST_COUNT)
+        & (total > LEAST_WEIGHT)
+        & (scatter <= BY_CHANCE * blocks.chance)
+    )
     lengths = np.linalg.norm(median @ moving.index_from_world.numpy()[:-1, :-1].T, axis=1)
     return _enlarged(np.where(known, lengths, math.nan).reshape(counts), fixed.shape)
 
