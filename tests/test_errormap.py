@@ -9,7 +9,7 @@ from drmime.transform.linear import MatrixTransform
 from drmime.verdict.errormap import error_map
 from drmime.verdict.evidence import Blocks
 
-SHAPES = {2: (60, 90), 3: (20, 24, 30)}
+SHAPES = {2: (60, 90), 3: (20, 24, 28)}
 
 
 def blocks(grid: Grid, errors: np.ndarray, weight: float = 1.5, side: int = 10) -> Blocks:
