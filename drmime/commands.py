@@ -17,7 +17,6 @@ from drmime.errors import InputError, whole
 from drmime.image.door import as_image
 from drmime.image.io import sweep, write_atomically, write_image
 from drmime.image.pixels import each
-from drmime.image.readers import MEDICAL
 from drmime.lab import demo as example
 from drmime.lab import experiment
 from drmime.observers import Progress, TensorBoard
@@ -33,6 +32,13 @@ from drmime.verdict.judge import Status
 
 NAMED = ("transform", "metric", "sampler", "device")  # options that can be a name alone
 FAIL_ON = {"failed": (Status.FAILED,), "doubtful": (Status.FAILED, Status.DOUBTFUL)}  # verdicts that give exit status 1
+ENDINGS = {  # of the warped image, by those of the fixed image; one file each, so that it is written whole or not at all
+    (".nii", ".nii.gz", ".img", ".hdr", ".dcm"): ".nii.gz",
+    (".mha", ".mhd"): ".mha",
+    (".nrrd", ".nhdr"): ".nrrd",
+    (".tif", ".tiff"): ".tif",
+    (".npy",): ".npy",
+}
 GOOD = 1.0  # pixels; a demo with a larger error has failed
 
 
@@ -242,16 +248,11 @@ def _write_history(registration: Registration, file: Path) -> None:
 
 
 def _write_warped(registration: Registration, args: Namespace, axis: int | str | None) -> Path:
-    """Write the warped moving image in a similar format: NIfTI for medical ones, TIFF, NumPy, else PNG if it fits."""
+    """Write the warped moving image with the geometry and in the format of the fixed image, or in TIFF if it cannot hold it."""
     array = registration.warp(args.moving, args.interpolation, channel_axis=axis)
-    name = args.moving.name.lower()
-    if name.endswith(MEDICAL):
-        ending = ".nii.gz"
-    elif name.endswith((".tif", ".tiff", ".npy")):
-        ending = ".npy" if name.endswith(".npy") else ".tif"
-    else:
-        ending = ".png" if _fits_png(array) else ".tif"
-    path = args.out / f"warped{ending}"
+    name = args.fixed.name.lower()
+    known = [new for endings, new in ENDINGS.items() if name.endswith(endings)]
+    path = args.out / f"warped{known[0] if known else '.png' if _fits_png(array) else '.tif'}"
     write_image(path, array, registration.fixed_grid)
     return path
 

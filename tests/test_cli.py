@@ -20,7 +20,7 @@ import tiny
 from drmime import InputError, Registration, Status, __version__, register
 from drmime.cli import _axes, main
 from drmime.geometry.grid import Grid
-from drmime.image.io import write_image
+from drmime.image.io import read_image, write_image
 
 QUICK = (
     *("--schedule", "{rate: 0.005, steps: 40}", "--device", "cpu", "--metric", "mattes", "--levels", "2"),
@@ -126,6 +126,25 @@ def test_the_exit_status_follows_the_verdict(
     assert out.splitlines()[-1].startswith(f"verdict: {status} (")
     assert problem == (f"drmime: the verdict is {status}; --fail-on {option[-1] if option else 'failed'}\n" if code else "")
     assert (tmp_path / "transform.json").exists()
+
+
+@pytest.mark.parametrize(("ending", "warped"), [(".mha", ".mha"), (".nrrd", ".nrrd"), (".nii", ".nii.gz"), (".tif", ".tif")])
+def test_the_warped_image_has_the_fixed_image_s_format_and_geometry(
+    ending: str, warped: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("SimpleITK")
+    pytest.importorskip("nibabel")
+    grid = Grid.regular((64, 64), (0.5, 0.75))
+    write_image(tmp_path / f"fixed{ending}", blobs(), grid)
+    write_image(tmp_path / "moving.png", 255 - blobs(2))
+    options = [*QUICK, "--moving-spacing", "0.5,0.75"]
+    assert (
+        main(["register", str(tmp_path / f"fixed{ending}"), str(tmp_path / "moving.png"), "--out", str(tmp_path), *options])
+        == 0
+    )
+    assert f"warped{warped}" in capsys.readouterr().out
+    found = read_image(tmp_path / f"warped{warped}")
+    assert np.allclose(found.grid.world_from_index, read_image(tmp_path / f"fixed{ending}").grid.world_from_index)
 
 
 def test_an_unknown_verdict_is_told_before_anything_runs(
