@@ -20,7 +20,7 @@ import numpy as np
 from scipy import optimize, special
 
 from drmime.verdict import calibration as model
-from drmime.verdict.judge import LIKELY, UNLIKELY
+from drmime.verdict.judge import LIKELY, REPEATED, UNLIKELY
 
 RIGHT, WRONG = 0.01, 0.03  # median errors, shares of the moving image's diagonal
 BETWEEN = (0.002, 0.05)  # errors of which the expected error is tested
@@ -167,7 +167,8 @@ def calibration_error(probability: np.ndarray, right: np.ndarray) -> float:
 
 
 def report(rows: Rows, probability: np.ndarray, expected: np.ndarray) -> None:
-    flagged, failed = (probability < LIKELY) | rows.hard, probability < UNLIKELY
+    shifted = np.array([row["shifted"] for row in rows.figures])
+    flagged, failed = (probability < LIKELY) | rows.hard | (shifted >= REPEATED), probability < UNLIKELY
     wrong, strangers = rows.belongs & (rows.errors > WRONG), ~rows.belongs
     searched = ~np.char.endswith(rows.kinds, "unsearched")
     print(f"{len(rows.errors)} registrations of {len(np.unique(rows.datasets))} data sets, {rows.right.sum()} of them right")

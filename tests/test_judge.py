@@ -75,7 +75,7 @@ def test_what_edges_cannot_see_makes_a_result_doubtful_whatever_the_figures(doub
     found = judge(RIGHT, known, rival)
     assert found.verdict.status is Status.DOUBTFUL
     assert list(found.doubts) == [doubt]
-    assert judge(RIGHT, shifted=Rival(0.8, torch.tensor([16.0, 0.0]), "edges")).verdict.status is Status.ALIGNED
+    assert judge(RIGHT, shifted=Rival(0.75, torch.tensor([16.0, 0.0]), "edges")).verdict.status is Status.ALIGNED
 
 
 def test_the_expected_error_is_in_world_units_and_in_pixels() -> None:

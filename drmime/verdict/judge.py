@@ -12,12 +12,14 @@ from drmime.transform.base import Transform
 from drmime.verdict.calibration import Range, calibration
 from drmime.verdict.evidence import Blocks, Evidence
 
-# least probability with which a result is called aligned; with 0.3 to 0.5 it doubts 2.7 to 5.2 % of right results and 98.1 to
+# least probability with which a result is called aligned; with 0.3 to 0.5 it doubts 3.2 to 5.2 % of right results and 98.1 to
 # 98.6 % of those more than 3 % off (`experiments/calibrate.py`)
 LIKELY = 0.45
 # below it a result is called failed; 0.05 to 0.15: 92 to 97 % of pairs that do not belong together, 0 to 0.5 % of right results
 UNLIKELY = 0.1
-REPEATED = 0.9  # share of the score of another shift; periods of a texture have 0.95 and more, 1 % of right real pairs 0.9
+# share of the score of another shift: of a repeated texture 0.95 and more, where a part of the scene moves by itself 0.85;
+# 0.75 to 0.85 doubt one right real result of 405
+REPEATED = 0.8
 HARD = (Doubt.MIRRORED, Doubt.SHIFTED)  # doubts that the figures cannot outweigh: edges are blind to them
 REASONS = {  # the doubt that an unusual figure gives
     "peak_ratio": Doubt.CHANCE,
