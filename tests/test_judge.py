@@ -138,7 +138,7 @@ def test_noise_beside_noise_is_not_called_aligned(ndim: int) -> None:
 
 
 def test_a_channel_that_is_constant_does_not_change_the_verdict() -> None:
-    from skimage import data
+    data = pytest.importorskip("skimage.data", reason="scikit-image brings the picture")
 
     fixed = data.camera()[::4, ::4].astype(float)
     moving = 255 - np.roll(fixed, (3, -4), (0, 1))
@@ -148,7 +148,7 @@ def test_a_channel_that_is_constant_does_not_change_the_verdict() -> None:
 
 
 def test_a_tiny_overlap_is_not_called_aligned() -> None:
-    from skimage import data
+    data = pytest.importorskip("skimage.data", reason="scikit-image brings the picture")
 
     fixed = data.camera()[::2, ::2].astype(float)
     start = np.eye(3)

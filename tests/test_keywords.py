@@ -55,10 +55,13 @@ EXAMPLES = {one.__name__: one for one in PUBLIC} | {
     name: one for name, one in METHODS.items() if callable(one) or isinstance(one, property)
 }
 WITHOUT = ("success", "reasons")  # a flag, and sentences
+NEEDS = {"to_itk": "SimpleITK", "to_skimage": "skimage"}  # packages that an example needs
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in WITHOUT])
 def test_every_example_gives_what_it_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name], reason=f"{NEEDS[name]} is not installed: pip install 'drmime[test]'")
     monkeypatch.chdir(tmp_path)
     fixed = np.random.default_rng(0).random((64, 64))
     known = {"np": np, "drmime": drmime, "fixed": fixed, "moving": np.roll(fixed, (1, 2), (0, 1)), "result": shifted(2.0, 1.0)}

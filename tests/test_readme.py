@@ -54,6 +54,8 @@ def test_every_command_line_is_accepted() -> None:
 @pytest.mark.parametrize("page", [name for name, text in PAGES.items() if snippets("python", text)])
 def test_the_python_of_a_page_runs(page: str) -> None:
     """Its names stand for small images and a quick registration."""
+    if "to_skimage" in PAGES[page]:
+        pytest.importorskip("skimage", reason="scikit-image is not installed: pip install 'drmime[test]'")
     rows, columns = np.mgrid[:64, :64]
     fixed = np.hypot(rows - 20, columns - 30) + 20 * np.sin(rows / 5)
 
