@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from drmime import record, saved, settings
+from drmime import settings
 from drmime.errors import InputError, whole
+from drmime.geometry.grid import Grid
 from drmime.image.door import as_image
 from drmime.image.io import sweep, write_atomically, write_image
 from drmime.image.pixels import each
@@ -137,13 +138,20 @@ def warp(args: Namespace) -> Report:
 def convert(args: Namespace) -> Report:
     """Convert a transform to another program's file."""
     writable(args.target.parent)
-    fixed = None if args.fixed is None else as_image(args.fixed, role="fixed").grid
+    if args.target.exists() and args.target.samefile(args.transform_file):
+        raise InputError(f"{args.target}: expected another file than that to read, which would be lost")
     transform = read_transform(args.transform_file, args.source_format)
-    if fixed is None and args.transform_file.suffix == ".json":  # a saved registration has the grid
-        state = saved.read(args.transform_file, "a transform saved by drmime", {}, {"fixed": record.GRID})
-        fixed = record.grid(state["fixed"]) if "fixed" in state else None
-    write_transform(transform, args.target, args.target_format, fixed)
+    fixed = None if args.fixed is None else as_image(args.fixed, role="fixed", nan="mask").grid
+    write_transform(transform, args.target, args.target_format, fixed or _saved_grid(args.transform_file))
     return Report(f"wrote {args.target}")
+
+
+def _saved_grid(path: Path) -> Grid | None:
+    """The fixed image's grid in a saved registration; None if the file is none."""
+    try:
+        return Registration.load(path).fixed_grid
+    except InputError:
+        return None
 
 
 def run(args: Namespace) -> Report:

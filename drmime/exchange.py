@@ -44,7 +44,8 @@ class Exchange:
     def write_transform(self, path: str | Path, format: str | None = None) -> None:
         """Write the transform alone for another program: ITK, SimpleITK, ANTs, elastix, or as rows of numbers.
 
-        World coordinates, x first: LPS millimetres where the images' files state units, as in ITK.
+        World coordinates, x first: LPS millimetres for medical formats, as in ITK, micrometres for TIFF that states its
+        lengths, else pixels or the spacing given.
 
         Args:
             path: the file.
@@ -64,7 +65,7 @@ class Exchange:
     def to_itk(self) -> Any:
         """The transform as a `SimpleITK.AffineTransform`, with which `SimpleITK.Resample` warps the moving image.
 
-        World coordinates, x first (LPS millimetres where the images' files state units); the centre is 0.
+        World coordinates, x first; the centre is 0.
 
         Raises:
             InputError: the transform is not one affine matrix, or SimpleITK is missing.

@@ -182,6 +182,9 @@ def test_convert_writes_what_other_programs_read(
     assert main(["convert", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--to", "itkk"]) == 2
     assert "Known: " in capsys.readouterr().err
     assert not (tmp_path / "b.csv").exists()
+    assert main(["convert", str(saved), str(saved)]) == 2
+    assert "would be lost" in capsys.readouterr().err
+    assert Registration.load(saved).matrix == pytest.approx(matrix)
 
 
 def test_warp_takes_labels_fill_and_the_inverse(

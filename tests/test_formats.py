@@ -224,6 +224,12 @@ def test_an_initial_transform_of_elastix_is_applied_first(tmp_path: Path) -> Non
         read_transform(last)
 
 
+HEAD = "#Insight Transform File V1.0\n#Transform 0\n"
+SHIFT = '(Transform "TranslationTransform")\n(TransformParameters'
+BARE = f'{{"kind": "lie", "matrix": {np.eye(3).tolist()}, "generators": {{}}'
+OURS = '{"format": "drmime transform 1", "transform":'
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -235,6 +241,15 @@ def test_an_initial_transform_of_elastix_is_applied_first(tmp_path: Path) -> Non
         ("TransformParameters.0.txt", '(Transform "BSplineTransform")\n(TransformParameters 1 2 3)'),
         ("TransformParameters.0.txt", '(Transform "AffineTransform")\n(TransformParameters 1 0 0)'),
         ("TransformParameters.0.txt", '(Transform "AffineTransform")\n(TransformParameters 0 0 0 0 1 2)'),
+        ("a.tfm", f"{HEAD}Transform: Euler2DTransform_double_2_2\nParameters: 0.5\nFixedParameters: 0 0\n"),
+        ("a.tfm", f"{HEAD}Transform: AffineTransform_double_2_2\nParameters: 1 0 0 1 5 5\n"),
+        ("a.tfm", HEAD + 2 * "Transform: TranslationTransform_double_2_2\nParameters: 1 2\nFixedParameters:\n"),
+        ("a.mat", "\xff" * 4000),
+        ("TransformParameters.0.txt", "(Transform  )\n(TransformParameters 1)"),
+        ("TransformParameters.0.txt", f"{SHIFT} 1 2)\n(FixedImageDimension 1000000000)"),
+        ("TransformParameters.0.txt", f"{SHIFT} 1 inf)"),
+        ("a.json", f'{OURS} {BARE}, "coefficients": {{"x": null}}, "modes": null}}}}'),
+        ("a.json", OURS + 400 * '{"kind": "chain", "parts": [' + 400 * "]}" + "}"),
         ("a.csv", "1,0\n0,1\n"),
         ("a.csv", "1,0,0\n0,0,0\n0,0,1\n"),
         ("a.csv", "1,0,nan\n0,1,0\n0,0,1\n"),
@@ -265,6 +280,37 @@ def test_what_a_format_cannot_hold_is_refused_and_nothing_is_written(format: str
         with pytest.raises(InputError):
             write_transform(made, tmp_path / name, fixed=grids(2)[0])
         assert not list(tmp_path.iterdir())
+
+
+def test_numbers_that_no_program_can_use_are_not_written(tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    nothing, behind = (torch.eye(3, dtype=torch.float64) for _ in range(2))
+    nothing[0, 0], behind[2, 2] = torch.nan, -1
+    for format, name in FILES:
+        for matrix in (nothing, behind) if format in ("itk", "elastix") else (nothing,):
+            with pytest.raises(InputError):
+                write_transform(MatrixTransform(matrix), tmp_path / name, fixed=grids(2)[0])
+    with pytest.raises(InputError, match="3 dimensions"):
+        write_transform(transform(3), tmp_path / "TransformParameters.0.txt", fixed=grids(2)[0])
+    assert not list(tmp_path.iterdir())
+
+
+def test_endings_may_be_in_upper_case(tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    fixed, _ = grids(2)
+    for name in ("A.TFM", "0GENERICAFFINE.MAT", "A.CSV", "A.JSON", "TRANSFORMPARAMETERS.7.TXT"):
+        made = transform(2)
+        write_transform(made, tmp_path / name, fixed=fixed)
+        same(made, read_transform(tmp_path / name), fixed)
+    assert "AffineTransform" in (tmp_path / "TRANSFORMPARAMETERS.7.TXT").read_text()
+
+
+def test_elastix_files_may_have_comments_and_names_with_blanks(tmp_path: Path) -> None:
+    first, last = tmp_path / "TransformParameters.0.txt", tmp_path / "TransformParameters.1.txt"
+    first.write_bytes(b'\xef\xbb\xbf(Transform "TranslationTransform") // \xfc\n(TransformParameters 1.5E0 -2) // x (y)\n')
+    before = r'(InitialTransformParametersFileName "C:\my data\TransformParameters.0.txt")'
+    last.write_text(f'(Transform "TranslationTransform")\n(TransformParameters 1 1)\n{before}\n')
+    assert read_transform(last)(torch.zeros(1, 2, dtype=torch.float64)).tolist() == [[2.5, -1.0]]
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:

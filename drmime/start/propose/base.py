@@ -55,7 +55,7 @@ def pyramid(image: Image) -> Pyramid:
 
 
 def reduced(levels: Pyramid, spacing: float) -> Image:
-    """The image of a pyramid, B = 1, on a grid with pixels of world length `spacing`, with its axes, that covers it.
+    """The image of a pyramid, B = 1, on a grid with pixels of world length `spacing`, with its axes, over it (to half a pixel).
 
     Along an axis that would have fewer than `THIN` pixels they are shorter, down to those of the image.
     """

@@ -5,9 +5,10 @@ Coordinates are world coordinates, x first. An affine transform is x -> matrix (
 """
 
 import math
+import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import torch
@@ -18,18 +19,19 @@ from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import affine
 from drmime.image.io import write_text
 from drmime.transform.base import Transform
-from drmime.transform.formats.files import Format
-from drmime.transform.linear import MatrixTransform, matrix_of
+from drmime.transform.formats.files import Format, affine_matrix
+from drmime.transform.linear import MatrixTransform
 
-LINE = re.compile(r"^\s*\((\w+)\s+(.*)\)\s*(//.*)?$")
+LINE = re.compile(r"\s*\((\w+)((?:\s+(?:\"[^\"]*\"|[^\s\"()]+))+)\s*\)")
+WORD = re.compile(r"\"([^\"]*)\"|(\S+)")
 MOST = 2**20  # bytes of a file that is read
-AFFINE = 1e-12  # as in `itk`
 
 
 class Elastix(Format):
     """TransformParameters.0.txt: translation, Euler, similarity and affine transforms."""
 
-    endings = ("transformparameters.0.txt", "transformparameters.1.txt", "transformparameters.2.txt")
+    endings = ("transformparameters.0.txt",)
+    names = r"transformparameters\.\d+(\.r\d+)?\.txt$"
 
     def read(self, path: Path) -> Transform:
         return _read(path, (path,))
@@ -46,12 +48,11 @@ def parameters(transform: Transform, fixed: Grid) -> str:
     """The text of a parameter file with which transformix warps the moving image onto the grid `fixed`.
 
     Raises:
-        InputError: the transform is not one matrix, or has perspective.
+        InputError: the transform is not one affine matrix, or the grid is of another dimension.
     """
-    matrix = matrix_of(transform).numpy()
-    matrix, ndim = matrix / matrix[-1, -1], transform.ndim
-    if np.abs(matrix[-1, :-1]).max() > AFFINE * np.abs(matrix[:-1, :-1]).max():
-        raise InputError("elastix: expected an affine transform, got one with perspective, which elastix cannot hold")
+    matrix, ndim = affine_matrix(transform, "elastix").numpy(), transform.ndim
+    if fixed.ndim != ndim:
+        raise InputError(f"elastix: expected a fixed image of {ndim} dimensions, as the transform has, got {fixed.ndim}")
     centre = fixed.centre.numpy()
     shift = matrix[:-1, :-1] @ centre + matrix[:-1, -1] - centre
     spacing = fixed.spacing.numpy()
@@ -95,22 +96,29 @@ def _read(path: Path, seen: Sequence[Path]) -> Transform:
     first = values.get("InitialTransformParameterFileName", values.get("InitialTransformParametersFileName", []))
     if not first or first[0] == "NoInitialTransform":
         return MatrixTransform(torch.as_tensor(matrix))
-    before = path.parent / Path(first[0]).name  # beside this file, wherever it was written
-    if before in seen or len(seen) > 9 or not before.is_file():
+    before = path.parent / PureWindowsPath(first[0]).name  # beside this file, wherever it was written
+    if before in seen or len(seen) > 9 or not os.path.isfile(before):
         raise InputError(f"{path}: expected the initial transform {first[0]!r} beside it; there is none, or it leads back here")
     if values.get("HowToCombineTransforms", ["Compose"])[0] != "Compose":
         raise InputError(f"{path}: expected transforms that are composed, got those that are added; that is not one matrix")
-    return MatrixTransform(torch.as_tensor(matrix)) @ _read(before, (*seen, before))
+    earlier = _read(before, (*seen, before))
+    if earlier.ndim != len(matrix) - 1:
+        raise InputError(f"{path}: expected an initial transform of {len(matrix) - 1} dimensions, got {earlier.ndim}")
+    return MatrixTransform(torch.as_tensor(matrix)) @ earlier
 
 
 def _values(path: Path) -> dict[str, list[str]]:
     try:
         if path.stat().st_size > MOST:
             raise InputError(f"{path}: expected an elastix parameter file, got {path.stat().st_size} bytes")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
         raise InputError(f"{path}: cannot be read as an elastix parameter file ({shown(str(error))})") from error
-    found = {match[1]: [word.strip('"') for word in match[2].split()] for match in map(LINE.match, text.splitlines()) if match}
+    found = {
+        match[1]: [quoted or plain for quoted, plain in WORD.findall(match[2])]
+        for match in map(LINE.match, text.splitlines())
+        if match
+    }
     if "Transform" not in found or "TransformParameters" not in found:
         raise InputError(f"{path}: expected an elastix parameter file with Transform and TransformParameters")
     return found
@@ -121,6 +129,8 @@ def _matrix(path: Path, values: dict[str, list[str]]) -> np.ndarray:
     try:
         numbers = np.array([float(word) for word in values["TransformParameters"]])
         ndim = int(values.get("FixedImageDimension", ["2"])[0])
+        if ndim not in (2, 3):
+            raise InputError(f"expected a FixedImageDimension of 2 or 3, got {ndim}")
         centre = np.array([float(word) for word in values.get("CenterOfRotationPoint", ["0"] * ndim)])
         linear, shift = _parts(kind, numbers, ndim, values)
         matrix = affine(linear, shift + centre - linear @ centre)
@@ -131,7 +141,7 @@ def _matrix(path: Path, values: dict[str, list[str]]) -> np.ndarray:
             f"{path}: {kind}: expected as many finite numbers as this transform has ({shown(str(error))})"
         ) from error
     if not np.isfinite(matrix).all() or np.linalg.det(matrix) == 0:
-        raise InputError(f"{path}: expected a transform that can be inverted, got a singular one")
+        raise InputError(f"{path}: expected finite numbers and a transform that can be inverted")
     return matrix
 
 
@@ -151,9 +161,11 @@ def _parts(kind: str, numbers: np.ndarray, ndim: int, values: dict[str, list[str
         angles = (z, y, x) if order == "zyx" else (z, x, y)
         return Rotation.from_euler(order.upper(), angles).as_matrix(), numbers[3:].reshape(3)
     if kind == "SimilarityTransform":
-        vector = numbers[:3]
+        vector, shift, scale = numbers.reshape(7)[:3], numbers[3:6], numbers[6]
+        if vector @ vector > 1:
+            raise InputError("SimilarityTransform: expected a versor of length up to 1")
         turn = Rotation.from_quat([*vector, math.sqrt(max(0.0, 1 - float(vector @ vector)))]).as_matrix()
-        return numbers[6] * turn, numbers[3:6].reshape(3)
+        return scale * turn, shift
     known = "TranslationTransform, EulerTransform, SimilarityTransform or AffineTransform"
     raise InputError(f"expected an elastix file of a {known}, got a {kind}, which is not one matrix")
 

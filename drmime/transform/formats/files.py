@@ -1,8 +1,11 @@
 """`read_transform` and `write_transform`: one transform in a file, in a format that its ending or its name says."""
 
+import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from drmime.errors import InputError, existing_file
 from drmime.geometry.grid import Grid
@@ -10,12 +13,16 @@ from drmime.modes import own_defaults
 from drmime.parts import TRANSFORM_FORMATS
 from drmime.registry import known
 from drmime.transform.base import Transform
+from drmime.transform.linear import matrix_of
+
+PERSPECTIVE = 1e-12  # of the linear part's largest entry: larger entries of the last row are perspective
 
 
 class Format(ABC):
     """A format of files that hold one transform."""
 
     endings: tuple[str, ...]  # of file names, in lower case, the usual one first
+    names: str = ""  # a regular expression of names in lower case that the format takes besides
 
     @abstractmethod
     def read(self, path: Path) -> Transform:
@@ -74,7 +81,7 @@ def _format(path: Path, name: str | None) -> Format:
         return _made(known("transform format", name, TRANSFORM_FORMATS))
     formats: dict[str, Any] = {one: _made(one) for one in TRANSFORM_FORMATS}
     for one in formats.values():
-        if path.name.lower().endswith(one.endings):
+        if path.name.lower().endswith(one.endings) or (one.names and re.search(one.names, path.name.lower())):
             return one
     endings = ", ".join(ending for one in formats.values() for ending in one.endings)
     raise InputError(f"{path}: expected a file name with one of the endings {endings}, or a format: {', '.join(formats)}")
@@ -82,3 +89,19 @@ def _format(path: Path, name: str | None) -> Format:
 
 def _made(name: str) -> Format:
     return TRANSFORM_FORMATS[name]()
+
+
+def affine_matrix(transform: Transform, program: str) -> Tensor:
+    """The matrix of an affine transform, its last row 0 … 0 1, for a `program` that holds no other. shape: (D+1, D+1)
+
+    Raises:
+        InputError: the transform is not one finite matrix, or has perspective.
+    """
+    matrix = matrix_of(transform)
+    last = matrix[-1, -1]
+    if not matrix.isfinite().all() or not float(last) > 0:
+        raise InputError(f"{program}: expected a transform of finite numbers that maps every point")
+    matrix = matrix / last
+    if float(matrix[-1, :-1].abs().max()) > PERSPECTIVE * float(matrix[:-1, :-1].abs().max()):
+        raise InputError(f"{program}: expected an affine transform, got one with perspective, which its files cannot hold")
+    return matrix

@@ -16,6 +16,7 @@ from drmime.transform.formats.files import Format
 from drmime.transform.linear import MatrixTransform, matrix_of
 
 TRANSFORM = "drmime transform 1"
+MOST = 2**16  # bytes of a NumPy file of one matrix
 DIRECTION = "the transform takes fixed world points (x first) to moving world points"
 
 
@@ -37,6 +38,8 @@ class Matrix(Format):
 
     def write(self, transform: Transform, path: Path, fixed: Grid | None) -> None:
         matrix = matrix_of(transform).numpy()
+        if not np.isfinite(matrix).all():
+            raise InputError(f"{path}: expected a transform of finite numbers")
         if path.suffix.lower() == ".npy":
             write_atomically(path, lambda file: np.save(file, matrix), ".npy")
         else:
@@ -53,20 +56,34 @@ class Json(Format):
         state = saved.read(path, "a transform saved by drmime", {"format": str, "transform": {str: object}})
         if not state["format"].startswith("drmime "):
             raise InputError(f"{path}: expected a transform saved by drmime, got the format {shown(state['format'])}")
-        for ndim in (2, 3):
-            try:
-                return from_state(state["transform"], ndim)
-            except (InputError, ValueError) as error:
-                problem = error
-        raise InputError(f"{path}: not a transform saved by drmime ({shown(str(problem))})")
+        try:
+            return from_state(state["transform"], _dimension(state["transform"]))
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise InputError(f"{path}: not a transform saved by drmime ({shown(str(error))})") from error
 
     def write(self, transform: Transform, path: Path, fixed: Grid | None) -> None:
         state: dict[str, Any] = {"format": TRANSFORM, "direction": DIRECTION, "transform": transform.state()}
-        write_text(path, json.dumps(state, indent=1, allow_nan=False) + "\n")
+        try:
+            text = json.dumps(state, indent=1, allow_nan=False)
+        except ValueError as error:
+            raise InputError(f"{path}: expected a transform of finite numbers") from error
+        write_text(path, f"{text}\n")
+
+
+def _dimension(state: Any) -> int:
+    """The dimension of a saved transform, by its first matrix; 2 if it has none, which `from_state` then refuses."""
+    while isinstance(state, dict) and isinstance(state.get("parts"), list) and state["parts"]:
+        state = state["parts"][0]
+    matrix = state.get("matrix") if isinstance(state, dict) else None
+    return 3 if isinstance(matrix, list) and len(matrix) == 4 else 2
 
 
 def _array(path: Path) -> np.ndarray:
     try:
+        if path.stat().st_size > MOST:
+            raise ValueError(f"a file of {path.stat().st_size} bytes")
         return numbers(str(path), np.load(path, allow_pickle=False), "an array of numbers")
-    except (OSError, ValueError, EOFError) as error:
-        raise error if isinstance(error, InputError) else InputError(f"{path}: cannot be read ({shown(str(error))})") from error
+    except InputError:
+        raise
+    except Exception as error:  # a damaged header raises errors of many kinds
+        raise InputError(f"{path}: cannot be read as an array ({shown(str(error))})") from error
