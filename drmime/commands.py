@@ -101,7 +101,8 @@ def register(args: Namespace) -> Report:
     warped = _write_warped(registration, args, axes[1])
     registration.overlay(args.fixed, args.moving, args.out / "overlay.png", axes)
     files = f"in {args.out}: transform.json, history.csv, {warped.name}, overlay.png"
-    text = "\n".join([*str(registration).split("\n")[1:], files, f"verdict: {registration.verdict}"])
+    verdict, *lines = str(registration).splitlines()
+    text = "\n".join([*lines, files, verdict])
     problem = "" if registration.success else registration.stop.value
     if registration.verdict.status in FAIL_ON[args.fail_on]:
         problem = problem or f"the verdict is {registration.verdict.status}; --fail-on {args.fail_on}"

@@ -134,17 +134,19 @@ def robust(off: np.ndarray) -> np.ndarray:
 
 
 def folds(rows: Rows) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Masks of the rows to fit and to test. A row is tested with its first data set; no row that is fitted has any of these."""
+    """Masks of the rows to fit and to test; no row that is fitted has a data set of those that are tested.
+
+    Data sets are dealt to parts of about equal numbers of rows. A row of images of two data sets belongs to a pair of parts.
+    """
     names, counts = np.unique(rows.datasets[:, 0], return_counts=True)
-    parts: list[list[str]] = [[] for _ in range(FOLDS)]
+    places: dict[str, int] = {}
     sizes = np.zeros(FOLDS)
     for place in np.argsort(-counts):
-        smallest = int(sizes.argmin())
-        parts[smallest].append(names[place])
-        sizes[smallest] += counts[place]
-    for part in filter(None, parts):
-        within = np.isin(rows.datasets, part)
-        yield ~within.any(1), within[:, 0]
+        places[names[place]] = int(sizes.argmin())
+        sizes[places[names[place]]] += counts[place]
+    parts = np.sort([[places.get(name, -1) for name in both] for both in rows.datasets], 1)  # -1: never a fixed image
+    for pair in np.unique(parts, axis=0):
+        yield ~np.isin(parts, pair).any(1), (parts == pair).all(1)
 
 
 def cross_validated(rows: Rows) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from verdicts import Item, images, items
+from verdicts import Item, items
 
 import drmime
 from drmime.geometry.matrices import mapped
@@ -37,7 +37,7 @@ def measured(item: Item, motion: str) -> Errors:
     torch.set_num_threads(1)
     moved = replace(item, pair=replace(item.pair, change=Change(motion, 0, recoloured=True)))
     case = moved.case()
-    result = drmime.register(*images(case))
+    result = drmime.register(*case.images)
     points = regular_points(case.fixed.shape[:2])
     truth = mapped(case.truth, points)
     inside = ((truth >= 0) & (truth <= np.array(case.moving.shape[1::-1]) - 1)).all(1)

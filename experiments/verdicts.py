@@ -27,14 +27,13 @@ from peak_ratio import shrunk
 import drmime
 from drmime import Doubt, checks
 from drmime.image.io import write_text
-from drmime.image.pixels import Pixels
 from drmime.lab import evaluate
 from drmime.lab.datasets.base import Pair
 from drmime.lab.datasets.case import Case, Change
 from drmime.lab.datasets.tables import pairs
 from drmime.prepare import read_images
 from drmime.registration import DEFAULTS
-from drmime.start.choose import apart
+from drmime.start.choose import rivals
 from drmime.start.inputs import Inputs
 from drmime.transform.warp import in_pixels
 from drmime.verdict.evidence import evidence
@@ -139,12 +138,6 @@ def dataset(pair: Pair) -> str:
     return pair.name.split("/")[0]
 
 
-def images(case: Case) -> list[Pixels]:
-    """The images as `drmime run` gives them to `register`."""
-    arrays = [pixels if pixels.ndim > case.ndim else pixels[..., None] for pixels in (case.fixed, case.moving)]
-    return [Pixels(pixels, grid, tuple(range(case.ndim)), -1) for pixels, grid in zip(arrays, case.grids, strict=True)]
-
-
 def collected(item: Item, folder: Path, measure: bool) -> str:
     """Register an item, or with `measure` only measure the evidence of its registration; writes its row. -> an error, or ""."""
     torch.set_num_threads(1)
@@ -156,7 +149,7 @@ def collected(item: Item, folder: Path, measure: bool) -> str:
         if measure:
             result = measured(drmime.Registration.load(saved), item, case)
         else:
-            result = drmime.register(*images(case), **item.options)
+            result = drmime.register(*case.images, **item.options)
         result.save(saved)
         error = None
         if item.belongs:
@@ -173,14 +166,12 @@ def collected(item: Item, folder: Path, measure: bool) -> str:
 def measured(result: drmime.Registration, item: Item, case: Case) -> drmime.Registration:
     """A registration with evidence and verdict measured by the program as it is."""
     asked = checks.options(DEFAULTS | item.options)
-    read, _ = read_images(*images(case), None, None, None, None, asked)
+    read, _ = read_images(*case.images, None, None, None, None, asked)
     pair = read.normalised(common_scale=False).without_frames()
     inputs = Inputs(pair.fixed, pair.moving, asked.transform.basis(case.ndim), 0)
-    best, *others = result.candidates
-    away = [one for one in others if apart(best.matrix, one.matrix, pair.fixed.grid)]
-    rivals = [one.evidence / best.evidence for one in away] if item.search else None
+    compared = rivals(result.candidates, pair.fixed.grid) if item.search else None
     known = {doubt: figures for doubt, figures in result.doubts.items() if doubt in (Doubt.MIRRORED, Doubt.ALONE)}
-    found = judged(evidence(inputs, result.transform, rivals, result.overlap), known, result.moving_grid)
+    found = judged(evidence(inputs, result.transform, compared, result.overlap), known, result.moving_grid)
     return replace(result, verdict=found.verdict, doubts=found.doubts, blocks=found.blocks)
 
 

@@ -52,8 +52,9 @@ def test_every_command_line_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("page", [name for name, text in PAGES.items() if snippets("python", text)])
-def test_the_python_of_a_page_runs(page: str) -> None:
+def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its names stand for small images and a quick registration."""
+    monkeypatch.chdir(tmp_path)  # where it writes its files
     if "to_skimage" in PAGES[page]:
         pytest.importorskip("skimage", reason="scikit-image is not installed: pip install 'drmime[test]'")
     rows, columns = np.mgrid[:64, :64]

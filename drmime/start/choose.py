@@ -60,6 +60,12 @@ def elsewhere(candidates: Sequence[Candidate], fixed: Grid, share: float = CLOSE
     return next((other for other in strong if apart(best.matrix, other.matrix, fixed)), None)
 
 
+def rivals(candidates: Sequence[Candidate], fixed: Grid) -> tuple[float, ...]:
+    """The evidence of the candidates elsewhere, divided by that of the first one, which must be above 0."""
+    best, *others = candidates
+    return tuple(one.evidence / best.evidence for one in others if apart(best.matrix, one.matrix, fixed))
+
+
 def apart(one: Tensor, other: Tensor, fixed: Grid, share: float = APART) -> bool:
     """Whether the mean distance between the corners of `fixed` under two transforms is more than a share of its diagonal."""
     return float(corner_distances(one, other, fixed).mean()) > share

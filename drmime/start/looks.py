@@ -10,10 +10,9 @@ from drmime.geometry import lie
 from drmime.geometry.grid import Grid
 from drmime.start.propose.base import Proposer
 from drmime.start.propose.features import Features
-from drmime.start.propose.search import Search
+from drmime.start.propose.search import SCALES, Search
 from drmime.start.refine import QUICK_ROUNDS, ROUNDS, Round
 
-ALL_SCALES = (0.64, 0.8, 1.0, 1.25, 1.56)
 NEAR_SCALES = (0.85, 1.0, 1.18)
 NO_SCALE = (1.0,)
 
@@ -33,7 +32,7 @@ class Settings:
     corners: bool = False  # matched corners are proposed as well; they find starts that a search at low resolution misses
     size: int | None = None  # pixels along the fixed image's longest side
     step: float | None = None  # degrees between rotations
-    scales: Sequence[float] = ALL_SCALES  # moving by fixed world lengths
+    scales: Sequence[float] = SCALES  # moving by fixed world lengths
     count: int = 10  # most candidates; 6 instead of 10: 91 instead of 96 of 117 pairs
     apart: float = 0.08  # of the diagonal, between candidates; 0.03 keeps several near the right pose, which then confirm it
     least_overlap: float = 0.35  # of the smaller image; the outermost shifts of smaller overlaps win by chance

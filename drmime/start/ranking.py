@@ -24,6 +24,7 @@ from drmime.start.choose import (
     apart,
     as_given,
     elsewhere,
+    rivals,
     stands_out,
     starts_of,
     stronger,
@@ -106,9 +107,9 @@ class Starts:
             doubt[Doubt.ALONE] = {}
         if taken and not (enough and self.ratio(best) >= SURE):
             doubt |= self._mirrored(found, best)
-        away = [one for one in others if apart(best.matrix, one.matrix, self.grid)]
-        rivals = tuple(one.evidence / best.evidence for one in away) if best.evidence > 0 and found[1:] else None
-        return Ranking((best, *others), self.ratio(best), doubt, rivals, self._stretch_noted(best))
+        known = best.evidence > 0 and found[1:]
+        compared = rivals([best, *others], self.grid) if known else None
+        return Ranking((best, *others), self.ratio(best), doubt, compared, self._stretch_noted(best))
 
     def _search(
         self, asked: Sequence[tuple[str, Proposer]], taken: Sequence[Look]

@@ -76,7 +76,7 @@ class Residuals:
         """Shifts (N, D) of the blocks by the affine map that fits most of them: reweighted least squares, begun at no shift."""
         if not len(self.shifts):
             return self.shifts.double()
-        points = torch.nn.functional.pad(self.centres / self.diagonal, (0, 1), value=1.0).double()
+        points = F.pad(self.centres / self.diagonal, (0, 1), value=1.0).double()
         shifts, weights = (self.shifts / self.diagonal).double(), self.weights.double()
         ridge = torch.diag(torch.tensor([RIDGE] * self.shifts.shape[1] + [1e-9], dtype=torch.float64))
         fitted = torch.zeros_like(shifts)

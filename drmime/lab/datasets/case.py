@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from drmime.geometry.grid import Grid
+from drmime.image.pixels import Pixels
 
 PER_AXIS = {2: 20, 3: 8}  # points along each axis of the grid that replaces landmarks if the truth is a matrix
 
@@ -59,6 +60,18 @@ class Case:
             for pixels, spacing, world in images
         )
         return fixed, moving
+
+    @property
+    def images(self) -> list[Pixels]:
+        """The fixed and the moving image with their grids, as `register` takes them."""
+        return [
+            Pixels(self.with_channels(pixels), grid, tuple(range(self.ndim)), -1)
+            for pixels, grid in zip((self.fixed, self.moving), self.grids, strict=True)
+        ]
+
+    def with_channels(self, image: np.ndarray) -> np.ndarray:
+        """One of the images with an axis of channels, also if it is gray."""
+        return image if image.ndim > self.ndim else image[..., None]
 
 
 def regular_points(shape: Sequence[int]) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Read the files of one pair into a `Case`. Each file is read once; error messages name the file."""
 
-from typing import Any
-
 import numpy as np
 import torch
 
@@ -11,9 +9,11 @@ from drmime.geometry.matrices import mapped
 from drmime.image.door import load
 from drmime.image.io import read_landmarks
 from drmime.image.pixels import arranged
-from drmime.image.readers import simpleitk
 from drmime.lab.datasets.case import Case, regular_points, within
 from drmime.settings import rows_of_numbers
+from drmime.transform.formats.itk import Itk
+from drmime.transform.linear import matrix_of
+from drmime.transform.warp import in_pixels
 
 IDENTITY = "identity"  # the truth of images whose pixels are aligned already
 ITK = (".tfm", ".xfm")  # file endings of ITK transforms
@@ -171,20 +171,10 @@ def read_truth(path: str, fixed: Grid, moving: Grid) -> np.ndarray:
 
 def _read_itk(path: str, fixed: Grid, moving: Grid) -> np.ndarray:
     """Read an ITK transform, which maps fixed to moving world points (LPS millimetres; pixels if a file states no unit)."""
-    existing_file(path, "an ITK transform")
-    sitk = simpleitk()
-    try:
-        transform: Any = sitk.ReadTransform(path)
-    except RuntimeError as error:
-        raise InputError(f"{path}: cannot be read as an ITK transform") from error
-    if transform.GetDimension() != fixed.ndim or not transform.IsLinear():
-        kind = f"{transform.GetDimension()}-D {transform.GetName()}"
-        raise InputError(f"{path}: expected a linear {fixed.ndim}-D transform, got {kind}")
-    origin = np.array(transform.TransformPoint([0.0] * fixed.ndim))
-    world = np.eye(fixed.ndim + 1)
-    world[:-1, :-1] = np.transpose([transform.TransformPoint(axis) for axis in np.eye(fixed.ndim).tolist()] - origin)
-    world[:-1, -1] = origin
-    return (moving.index_from_world @ torch.as_tensor(world) @ fixed.world_from_index).numpy()
+    transform = Itk().read(existing_file(path, "an ITK transform"))
+    if transform.ndim != fixed.ndim:
+        raise InputError(f"{path}: expected a linear {fixed.ndim}-D transform, got {transform.ndim}-D")
+    return matrix_of(in_pixels(transform, fixed, moving)).numpy()
 
 
 def expected_points(

@@ -23,7 +23,6 @@ from drmime.errors import InputError, numbers
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import translation
 from drmime.image.io import write_image
-from drmime.image.pixels import Pixels
 from drmime.lab import evaluate
 from drmime.lab.datasets.base import Case, Pair, digests
 from drmime.lab.experiment.rows import Row
@@ -165,11 +164,7 @@ def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
     watching = [_tensorboard(task, case, problem.start)] if task.outputs.tensorboard else []
 
     def align() -> Found:
-        images = [
-            Pixels(_with_channels(pixels, case), grid, tuple(range(case.ndim)), -1)
-            for pixels, grid in zip((case.fixed, case.moving), case.grids, strict=True)
-        ]
-        result: Registration = register(*images, observers=watching, **options)
+        result: Registration = register(*case.images, observers=watching, **options)
         row_values = {
             "stop": result.stop.value,
             "verdict": str(result.verdict.status),
@@ -226,7 +221,7 @@ def _pictures(task: Task, case: Case, start: np.ndarray, found: Found) -> tuple[
 def _shared_pictures(pair: Pair, name: str, outputs: Outputs) -> dict[str, str]:
     case, _ = _load(pair)
     start = _problem(case).start
-    for role, image in {"fixed": _with_channels(case.fixed, case), "before": _warped(case, _of_matrix(start, case))}.items():
+    for role, image in {"fixed": case.with_channels(case.fixed), "before": _warped(case, _of_matrix(start, case))}.items():
         _draw(image, case, f"{name}-{role}.jpg", outputs)
     return {role: f"{name}-{role}.jpg" for role in ("fixed", "before")}
 
@@ -237,19 +232,15 @@ def _draw(image: np.ndarray, case: Case, name: str, outputs: Outputs) -> None:
 
 def _draw_errors(blocks: Blocks, case: Case, name: str, outputs: Outputs) -> None:
     """The remaining error in colours over the fixed image."""
-    gray = thumbnail(_with_channels(case.fixed, case), outputs.pictures, -1, case.fixed_spacing).mean(-1)
+    gray = thumbnail(case.with_channels(case.fixed), outputs.pictures, -1, case.fixed_spacing).mean(-1)
     picture = coloured_errors(gray, relative_errors(blocks, *case.grids), case.fixed_spacing, outputs.pictures)
     write_image(Path(outputs.folder) / name, picture)
 
 
 def _warped(case: Case, transform: Transform) -> np.ndarray:
-    moving = _with_channels(case.moving, case)
+    moving = case.with_channels(case.moving)
     grids = Grid.regular(case.moving.shape[: case.ndim]), Grid.regular(case.fixed.shape[: case.ndim])
     return resample(moving, transform, *grids, fill=moving.min().item(), channel_axis=-1)
-
-
-def _with_channels(image: np.ndarray, case: Case) -> np.ndarray:
-    return image if image.ndim > case.ndim else image[..., None]
 
 
 def _points(case: Case, start: Transform, found: Transform) -> dict[str, list[list[float]]]:

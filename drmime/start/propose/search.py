@@ -27,6 +27,7 @@ from drmime.start.propose.poses import angles, mirror, nudges, planar, possible,
 
 SIZE = {2: 192, 3: 32}  # pixels along the fixed image's longest side
 STEP = {2: 5.625, 3: 24.0}  # degrees between rotations
+SCALES = (0.64, 0.8, 1.0, 1.25, 1.56)  # tried at each rotation
 PEAKS = 3  # most peaks of each pose's map
 COARSE = {2: 64, 3: 20}  # pixels along the fixed image's longest side in a first pass over all poses; none if smaller
 BETTER = {2: 0.12, 3: 0.05}  # share of the poses that are scored again at full size
@@ -81,7 +82,7 @@ class Search:
         score: str | Mapping[str, Any] | Maps = "angle",
         size: int | None = None,
         step: float | None = None,
-        scales: Sequence[float] = (0.64, 0.8, 1.0, 1.25, 1.56),
+        scales: Sequence[float] = SCALES,
         rotate: bool = True,
         mirrored: bool = False,
         largest_rotation: float = 180,
