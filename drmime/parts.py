@@ -70,7 +70,16 @@ TRANSFORM_FORMATS = Parts(  # files of transforms; the first whose ending fits i
         "matrix": "drmime.transform.formats.plain:Matrix",
     }
 )
-INTERPOLATIONS = {"nearest": 0, "linear": 1, "cubic": 3}  # orders of the spline
+INTERPOLATIONS = Parts(
+    {
+        "nearest": "drmime.transform.interpolate:nearest",
+        "linear": "drmime.transform.interpolate:linear",
+        "cubic": "drmime.transform.interpolate:cubic",
+        "bspline": "drmime.transform.interpolate:cubic",  # the name that ITK and elastix give it
+        "lanczos": "drmime.transform.interpolate:lanczos",
+    }
+)
+LABEL_INTERPOLATIONS = ("nearest", "majority")
 
 NAMES = {  # known names of the options that the command line checks before torch is imported
     "transform": tuple(TRANSFORMS),

@@ -2,17 +2,15 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from drmime import record, saved
-from drmime.errors import InputError, numbers, shown
+from drmime.errors import InputError, shown
 from drmime.exchange import Exchange
 from drmime.geometry.grid import Grid
 from drmime.image.io import write_image, write_text
@@ -25,15 +23,16 @@ from drmime.start.doubts import Doubts
 from drmime.start.refine import Candidate
 from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform, matrix_of
-from drmime.transform.warp import resample
+from drmime.transform.warp import overlap
 from drmime.verdict.errormap import error_map
 from drmime.verdict.evidence import Blocks
 from drmime.verdict.judge import NO_VERDICT, Verdict
 from drmime.version import __version__
+from drmime.warping import Warping, mapped
 
 
 @dataclass(frozen=True, eq=False)
-class Registration(Exchange):
+class Registration(Exchange, Warping):
     """The transform that maps points of the fixed image to points of the moving image, and how it was found.
 
     World coordinates are x first, in the units of the spacing, or pixels (0-based, pixel centres) when none was given. In the
@@ -83,31 +82,6 @@ class Registration(Exchange):
         return matrix_of(self.transform).numpy().copy()
 
     @own_defaults
-    def to_moving(self, points: Any) -> np.ndarray:
-        """Map points of the fixed image to the moving image. (N, D) -> (N, D), world, x first
-
-        A point on or behind the horizon of a projective transform becomes NaN.
-
-        Raises:
-            InputError: points that are not an array of numbers of shape (N, D).
-
-        Example:
-            >>> result.to_moving([[10, 20]])
-            array([[12., 21.]])
-        """
-        return _map(self.transform, self.transform.ndim, points)
-
-    @own_defaults
-    def to_fixed(self, points: Any) -> np.ndarray:
-        """Map points of the moving image to the fixed image. (N, D) -> (N, D), world, x first; otherwise as `to_moving`
-
-        Example:
-            >>> result.to_fixed([[12, 21]])
-            array([[10., 20.]])
-        """
-        return _map(self.transform.inverse(), self.transform.ndim, points)
-
-    @own_defaults
     def deviation(self, points: Any) -> np.ndarray:
         """Standard deviations of the coordinates that `to_moving` gives. (N, D) -> (N, D), world of the moving image, x first
 
@@ -123,7 +97,7 @@ class Registration(Exchange):
             >>> bool((result.deviation([[10, 20]]) < 1).all())
             True
         """
-        return _map(self.transform.deviation, self.transform.ndim, points)
+        return mapped(self.transform.deviation, self.transform.ndim, points)
 
     @own_defaults
     def inverse(self) -> "Registration":
@@ -137,44 +111,46 @@ class Registration(Exchange):
         verdict = self.verdict.inverse(self.transform, self.fixed_grid)
         blocks = None if self.blocks is None else self.blocks.inverse(self.transform)
         turned = replace(self, fixed_grid=self.moving_grid, moving_grid=self.fixed_grid, candidates=starts)
-        return replace(turned, transform=self.transform.inverse(), verdict=verdict, blocks=blocks)
+        settings = {_other_side(name): value for name, value in self.settings.items()}
+        return replace(turned, transform=self.transform.inverse(), verdict=verdict, blocks=blocks, settings=settings)
 
     @own_defaults
-    def warp(
-        self, moving: Any, interpolation: str = "linear", fill: float = 0, channel_axis: int | str | None = "auto"
-    ) -> np.ndarray:
-        """Warp the moving image to the grid of the fixed one.
+    def __matmul__(self, first: "Registration") -> "Registration":
+        """The composition: `first` takes image A to image B, this registration takes B to C, and `self @ first` A to C.
 
-        Args:
-            moving: an image as for `register`, with the spatial shape of the registered moving image; any channels and dtype.
-            interpolation: "nearest", "linear" or "cubic"; values are limited to the range of the image.
-            fill: value where the moving image has no pixel.
-            channel_axis: as in `register`, of this image.
-
-        Returns:
-            an array of the fixed image's shape, with dtype and channel axis of `moving`.
+        `(c_from_b @ b_from_a).warp(c)` reads C once. The verdict is that of both: the product of the probabilities, and the
+        square root of the sum of squared errors.
 
         Raises:
-            InputError: another shape, an unknown interpolation, a fill that the dtype cannot hold.
+            InputError: the moving image of `first` does not lie where the fixed image of this one does.
 
         Example:
-            >>> bool((result.warp(moving)[:62, :62] == fixed[:62, :62]).all())
-            True
+            >>> (result @ result).to_moving([[10, 20]])
+            array([[14., 22.]])
         """
-        return resample(moving, self.transform, self.moving_grid, self.fixed_grid, interpolation, fill, channel_axis)
-
-    @own_defaults
-    def warp_labels(self, labels: Any, fill: int = 0) -> np.ndarray:
-        """Warp a label map of the moving image to the grid of the fixed one; labels are never blended.
-
-        `labels` has no channel axis; otherwise as `warp`.
-
-        Example:
-            >>> np.unique(result.warp_labels(moving > 0.5)).tolist()
-            [False, True]
-        """
-        grids = self.moving_grid, self.fixed_grid
-        return resample(labels, self.transform, *grids, "nearest", fill, channel_axis=None, labels=True)
+        if not isinstance(first, Registration):
+            return NotImplemented
+        if not self.fixed_grid.covers_alike(first.moving_grid):
+            raise InputError(
+                f"compose: expected the moving image of the right registration ({first.moving_grid}) to lie where the fixed "
+                f"image of the left does ({self.fixed_grid}). Compose the transforms alone if their worlds agree."
+            )
+        transform = self.transform @ first.transform
+        failed = [one.stop for one in (first, self) if not one.success]
+        return Registration(
+            transform=transform,
+            fixed_grid=first.fixed_grid,
+            moving_grid=self.moving_grid,
+            stop=failed[0] if failed else self.stop,
+            similarity=math.nan,
+            overlap=overlap(transform, first.fixed_grid, self.moving_grid),
+            history=np.zeros((0, self.history.shape[1])),
+            settings={name: one.settings.get(name) for name, one in (("fixed_spacing", first), ("moving_spacing", self))},
+            totals=np.zeros(0),
+            verdict=self.verdict.after(first.verdict, self.transform, self.fixed_grid),
+            doubts={**first.doubts, **self.doubts},
+            notes=("Composed of two registrations.", *first.notes, *self.notes),
+        )
 
     @own_defaults
     def overlay(self, fixed: Any, moving: Any, path: str | Path | None = None, channel_axis: Any = "auto") -> np.ndarray:
@@ -277,9 +253,7 @@ class Registration(Exchange):
             raise InputError(f"{path}: not a registration saved by drmime ({shown(str(error))})") from error
 
 
-def _map(function: Callable[[Tensor], Tensor], ndim: int, points: Any) -> np.ndarray:
-    form = f"an array of shape (N, {ndim}), x first"
-    array = numbers("points", points, form)
-    if array.ndim != 2 or array.shape[1] != ndim:
-        raise InputError(f"points: expected {form}, got {array.shape}")
-    return function(torch.as_tensor(array)).numpy()
+def _other_side(name: str) -> str:
+    """The name of an option of the other image: "moving_mask" for "fixed_mask", and the reverse."""
+    side, dash, rest = name.partition("_")
+    return {"fixed": "moving", "moving": "fixed"}[side] + dash + rest if dash and side in ("fixed", "moving") else name

@@ -14,9 +14,9 @@ ROOT = Path(drmime.__file__).parent
 LAYOUT = """
 errors version threads modes owner registry parts device saved settings
 geometry  geometry.matrices  geometry.grid  geometry.lie
-image  image.pixels  image.headers  image.tiff  image.readers  image.writers  image.io  image.objects
+image  image.pixels  image.carried  image.headers  image.tiff  image.readers  image.writers  image.io  image.objects
   image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
-transform  transform.base  transform.linear  transform.warp
+transform  transform.base  transform.linear  transform.interpolate  transform.warp
   transform.formats  transform.formats.files  transform.formats.itk  transform.formats.elastix  transform.formats.plain
 compare  compare.base  compare.moments  compare.histogram  compare.angle  compare.mine
 sampling  adam  schedule  optimise  precision
@@ -27,7 +27,7 @@ start
   start.doubts  start.score  start.inputs  start.rivals  start.residuals  start.refine  start.looks  start.choose
   start.plan  start.ranking
 verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
-pictures  observers  record  exchange  result  checks  prepare  keywords  registration  .
+pictures  observers  record  exchange  warping  result  checks  prepare  keywords  registration  .
 lab
   lab.evaluate  lab.demo
   lab.datasets.case  lab.datasets.reading  lab.datasets.changes  lab.datasets.base  lab.datasets.tables

@@ -18,7 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from drmime.geometry.matrices import apply, homogeneous, scale_and_shift, slopes
+from drmime.geometry.matrices import apply, homogeneous, scale_and_shift, slopes, translation
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +111,29 @@ class Grid:
         factor = torch.tensor([2.0 if axis in axes else 1.0 for axis in range(self.ndim)], dtype=torch.float64).flip(0)
         shape = tuple(n // 2 if axis in axes else n for axis, n in enumerate(self.shape))
         return Grid(shape, self.world_from_index @ scale_and_shift(factor, (factor - 1) / 2))
+
+    def resized(self, shape: Sequence[int]) -> "Grid":
+        """The grid of another number of pixels (array order) between the same outer edges."""
+        factor = self.size / torch.tensor(list(reversed(shape)), dtype=torch.float64)
+        return Grid(tuple(shape), self.world_from_index @ scale_and_shift(factor, (factor - 1) / 2))
+
+    def cut(self, first: Sequence[int], shape: Sequence[int]) -> "Grid":
+        """The grid that begins at the pixel `first` (array order; negative: outside) and has another number of pixels."""
+        start = torch.tensor(list(reversed(first)), dtype=torch.float64)
+        return Grid(tuple(shape), self.world_from_index @ translation(start))
+
+    def covers_alike(self, other: "Grid") -> bool:
+        """Whether the outer corners of both grids are the same, to a hundredth of a pixel of the coarser one."""
+        if self.ndim != other.ndim:
+            return False
+        away = (self.corners() - other.corners()).norm(dim=1).max()
+        return bool(away <= 0.01 * torch.maximum(self.spacing, other.spacing).min())
+
+    def __str__(self) -> str:
+        spacing, origin = (
+            ", ".join(f"{value:.6g}" for value in part) for part in (self.spacing, self.world_from_index[:-1, -1])
+        )
+        return f"shape {self.shape}, spacing ({spacing}) and origin ({origin}), x first"
 
 
 def unravel(flat: Tensor, shape: Sequence[int]) -> Tensor:

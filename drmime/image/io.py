@@ -16,7 +16,7 @@ from drmime.errors import InputError, existing_file
 from drmime.geometry.grid import Grid
 from drmime.image.pixels import MOST_CHANNELS, Pixels
 from drmime.image.readers import MEDICAL, PICTURES, READERS, read_picture
-from drmime.image.writers import WRITERS, channels_last
+from drmime.image.writers import SERIES_WRITERS, WRITERS, channels_last
 
 TWO_FILES = (".mhd", ".nhdr", ".img", ".hdr")  # header and pixels in separate files, which cannot be written atomically
 DRAFT_PREFIX = ".part-"  # prefix of the name of a file while it is being written
@@ -50,11 +50,12 @@ def read_image(path: str | Path, labels: bool = False) -> Pixels:
         ) from error
 
 
-def write_image(path: str | Path, array: np.ndarray, grid: Grid | None = None) -> None:
+def write_image(path: str | Path, array: np.ndarray, grid: Grid | None = None, names: str = "") -> None:
     """Write pixels in the format of the file's ending.
 
     Medical formats and TIFF store the spacing of `grid`, medical formats also its origin and direction. `array` has the axes
-    of `grid`, and at most one more, for channels.
+    of `grid`, and at most one more, for channels; TIFF and NumPy hold any others, NIfTI time. `names`: a letter for each axis,
+    as in `Pixels`, if they are known.
 
     Raises:
         InputError: an unknown ending, pixels that the format cannot hold, or a path that cannot be written.
@@ -65,14 +66,21 @@ def write_image(path: str | Path, array: np.ndarray, grid: Grid | None = None) -
         raise InputError(f"{path}: {suffix} stores header and pixels in two files. Use .mha, .nii.gz or .nrrd.")
     if suffix not in WRITERS:
         raise InputError(f"{path}: expected an image ending ({', '.join(WRITERS)}), got {suffix!r}")
+    if grid is not None and (array.ndim > grid.ndim + 1 or "T" in names) and suffix in SERIES_WRITERS:
+        _write(path, array, suffix, lambda file: SERIES_WRITERS[suffix](file, array, grid, names))
+        return
     pixels = channels_last(array, grid) if grid is not None and suffix != ".npy" else array
     if suffix in PICTURES and pixels.ndim > 2 + (pixels.shape[-1] in (3, 4)):
         raise InputError(f"{path}: {suffix} holds 2-D images, got shape {array.shape}. Use .tif, .npy or a medical format.")
     write = WRITERS[suffix]
     several = pixels.ndim > 2 and 2 <= pixels.shape[-1] <= MOST_CHANNELS  # the rule by which `register` finds channels
     place = Grid.regular(pixels.shape[:-1] if several else pixels.shape) if grid is None else grid
+    _write(path, array, suffix, lambda file: write(file, pixels, place))
+
+
+def _write(path: Path, array: np.ndarray, suffix: str, write: Callable[[Path], None]) -> None:
     try:
-        write_atomically(path, lambda file: write(file, pixels, place), suffix, pixels.nbytes)
+        write_atomically(path, write, suffix, array.nbytes)
     except InputError:
         raise
     except Exception as error:

@@ -29,6 +29,7 @@ class Pixels:
     space: tuple[int, ...] = ()  # the spatial axes of `array`, in the order of `grid`
     channel_axis: int | str | None = "auto"  # None for no channels; "auto" if the source does not state it
     mask: np.ndarray | None = None  # shape: that of `array`; True is valid
+    names: str = ""  # a letter for each axis, as in TIFF: T time, C channels, Z, Y, X; "" if the source states none
 
     def __post_init__(self) -> None:
         if self.grid is not None and self.grid.shape != tuple(np.shape(self.array)[at] for at in self.space):
@@ -64,7 +65,7 @@ def arranged(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False,
     """
     array = pixels.array
     axis = _channel_axis(pixels, channel_axis, role, tensor)
-    kept = _spatial(array.shape, axis)
+    kept = spatial(array.shape, axis)
     if pixels.space and not set(kept) <= set(pixels.space):
         other = next(at for at in kept if at not in pixels.space)
         raise InputError(
@@ -148,7 +149,7 @@ def _by_shape(shape: tuple[int, ...], space: tuple[int, ...], tensor: bool) -> i
     return usual if usual in empty else next(iter(empty), None)
 
 
-def _spatial(shape: tuple[int, ...], axis: int | None) -> list[int]:
+def spatial(shape: tuple[int, ...], axis: int | None) -> list[int]:
     """The spatial axes: all but the channels, without the first axes of length 1 as long as more than two are left."""
     kept = [at for at in range(len(shape)) if at != axis]
     for at in [at for at in kept if shape[at] == 1]:

@@ -95,7 +95,8 @@ def from_nifti(image: Any, path: Path | None = None) -> Pixels:
     space = tuple(range(array.ndim))[-3:]
     if array.ndim == 5 and array.shape[1] == 1:  # vectors are on the fifth axis; the fourth, of time, has length 1
         return Pixels(np.moveaxis(array[:, 0], 0, -1), _lps(image.affine, shape), (0, 1, 2), -1)
-    return Pixels(array, _lps(image.affine, shape), space, "auto" if array.ndim > 3 else None)
+    names = "TZYX" if array.ndim == 4 else ""
+    return Pixels(array, _lps(image.affine, shape), space, "auto" if array.ndim > 3 else None, names=names)
 
 
 def _lps(affine: np.ndarray, shape: Sequence[int]) -> Grid:

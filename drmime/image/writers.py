@@ -11,12 +11,16 @@ from drmime.geometry.grid import Grid
 from drmime.image.readers import LPS, PICTURES, package, read_itk, simpleitk
 
 Writer = Callable[[Path, np.ndarray, Grid], None]  # arguments: path, pixels (channels last), grid of the spatial axes
+SeriesWriter = Callable[[Path, np.ndarray, Grid, str], None]  # pixels with any axes, and their letters, "" if not known
 
 OME_KINDS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
 
-def write_nifti(path: Path, array: np.ndarray, grid: Grid) -> None:
-    """Write NIfTI by nibabel: the world is LPS in `grid` and RAS in the file; channels are a vector on the fifth axis."""
+def write_nifti(path: Path, array: np.ndarray, grid: Grid, time: bool = False) -> None:
+    """Write NIfTI by nibabel: the world is LPS in `grid` and RAS in the file; channels are a vector on the fifth axis.
+
+    `time`: the first axis of `array` is time, which goes to the fourth axis.
+    """
     nibabel = package("nibabel")
     affine = np.eye(4)
     ndim = grid.ndim
@@ -25,14 +29,16 @@ def write_nifti(path: Path, array: np.ndarray, grid: Grid) -> None:
     pixels = _plain(array)
     if pixels.dtype == np.float16:
         pixels = pixels.astype(np.float32)
-    several = pixels.ndim > ndim
-    pixels = np.moveaxis(pixels, -1, 0).T if several else pixels.T  # x first, channels last
-    if several:
+    several = pixels.ndim > ndim and not time
+    pixels = np.moveaxis(pixels, -1, 0).T if several else pixels.T  # x first, time or channels last
+    if time:
+        pixels = pixels.reshape(*pixels.shape[:ndim], *[1] * (3 - ndim), pixels.shape[-1])
+    elif several:
         pixels = pixels.reshape(*pixels.shape[:ndim], *[1] * (4 - ndim), pixels.shape[-1])
     image = nibabel.Nifti1Image(pixels, affine, dtype=pixels.dtype)
     if several:
         image.header.set_intent("vector")
-    image.header.set_xyzt_units("mm")
+    image.header.set_xyzt_units("mm", "sec" if time else None)
     image.set_sform(affine, 1)
     image.set_qform(affine, 1)
     nibabel.save(image, path)
@@ -70,6 +76,25 @@ def write_tiff(path: Path, array: np.ndarray, grid: Grid) -> None:
     pixels = np.moveaxis(pixels, -1, 0) if several else pixels
     stated = {f"PhysicalSize{axis}": lengths[axis] for axis in axes}
     tifffile.imwrite(path, pixels, ome=True, photometric="minisblack", metadata={"axes": "C" * several + axes, **stated})
+
+
+def write_tiff_series(path: Path, array: np.ndarray, grid: Grid, names: str) -> None:
+    """Write TIFF with axes of time, channels and others: OME-TIFF where OME knows the axes and the dtype, else plain TIFF."""
+    pixels = array.astype(np.uint8) * 255 if array.dtype == bool else array
+    axes = names or "Q" * (array.ndim - grid.ndim) + "ZYX"[-grid.ndim :]
+    colour = axes.endswith("S") and pixels.shape[-1] in (3, 4) and pixels.dtype in (np.uint8, np.uint16)
+    ome = pixels.dtype in OME_KINDS and set(axes) <= set("TCZYX" + "S" * colour)
+    lengths = dict(zip("XYZ", grid.spacing.tolist(), strict=False))
+    stated = {f"PhysicalSize{axis}": lengths[axis] for axis in "XYZ"[: grid.ndim] if ome and set(lengths.values()) != {1.0}}
+    photometric = "rgb" if colour else "minisblack"
+    tifffile.imwrite(path, pixels, ome=ome, photometric=photometric, metadata={"axes": axes, **stated})
+
+
+def write_nifti_series(path: Path, array: np.ndarray, grid: Grid, names: str) -> None:
+    """Write NIfTI with time on the fourth axis."""
+    if names != "T" + "ZYX"[-grid.ndim :]:
+        raise InputError(f"{path}: NIfTI holds one axis of time besides the spatial ones, got shape {array.shape}. Use .tif.")
+    write_nifti(path, array, grid, time=True)
 
 
 def write_npy(path: Path, array: np.ndarray, grid: Grid) -> None:
@@ -111,3 +136,8 @@ WRITERS: dict[str, Writer] = {
     **dict.fromkeys((".nii", ".nii.gz"), write_nifti),
     **dict.fromkeys((".mha", ".nrrd", ".dcm"), write_itk),
 }
+SERIES_WRITERS: dict[str, SeriesWriter] = {
+    **dict.fromkeys((".tif", ".tiff"), write_tiff_series),
+    **dict.fromkeys((".nii", ".nii.gz"), write_nifti_series),
+    ".npy": lambda path, array, grid, names: np.save(path, array),
+}  # images with an axis of time, or with several axes that are not spatial

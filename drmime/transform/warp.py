@@ -1,26 +1,31 @@
 """Warping of arrays by a transform: dtype, value range and channel layout are kept, labels are not blended."""
 
+import functools
+import itertools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
+from drmime.image.carried import carried
 from drmime.image.door import load
 from drmime.image.headers import memory
-from drmime.image.pixels import arranged
-from drmime.parts import INTERPOLATIONS
+from drmime.parts import INTERPOLATIONS, LABEL_INTERPOLATIONS
 from drmime.registry import known
 from drmime.transform.base import Transform
+from drmime.transform.interpolate import majority
 from drmime.transform.linear import MatrixTransform
 
-NARROW = tuple(map(np.dtype, ("bool", "uint8", "int8", "uint16", "int16", "float16", "float32")))  # exact in float32
 CHUNK = 2**20  # output pixels processed at a time; limits the memory for coordinates
+# standard deviation in pixels by which an image is taken to be blurred by its own sampling (Lowe 2004, doi
+# 10.1023/B:VISI.0000029664.99615.94, section 3.3); anti-aliasing adds what is missing to that of the coarser pixels
+OWN_BLUR = 0.5
+LEAST_BLUR = 0.15  # pixels; a Gaussian of less changes no pixel by more than 1e-9 of its neighbour
+MOST_VOTES = 9  # places inside a pixel, along one axis, that vote for its label
 
 
 def resample(
@@ -30,43 +35,87 @@ def resample(
     fixed_grid: Grid,
     interpolation: str = "linear",
     fill: float = 0,
-    channel_axis: int | str | None = "auto",
+    channel_axis: Any = "auto",
     labels: bool = False,
+    antialias: bool = False,
 ) -> np.ndarray:
     """Resample `moving` on `fixed_grid`: each pixel takes the value at its place under `transform` (fixed to moving world).
 
-    `labels`: of an image with a palette, read the indices, not the colours. The other arguments are those of
-    `Registration.warp`.
+    Args:
+        labels: of an image with a palette, read the indices, not the colours.
+        interpolation, fill, channel_axis, antialias: as for `pulled`, and `drmime.image.carried.carried`.
 
     Returns:
         an array of the shape of `fixed_grid`, with dtype and channel axis of `moving`.
 
     Raises:
-        InputError: an unknown interpolation, another shape than that of `moving_grid`, a fill that the dtype cannot hold, or a
-            result that does not fit the memory.
+        InputError: as `pulled`; another shape than that of `moving_grid`.
     """
-    order = INTERPOLATIONS[known("interpolation", interpolation, INTERPOLATIONS)]
-    source = arranged(load(moving, "moving", labels), channel_axis, "moving", tensor=isinstance(moving, Tensor))
-    channels, axis = source.channels, source.axis
-    if channels.shape[1:] != moving_grid.shape:
-        raise InputError(f"warp: expected the moving image's shape {moving_grid.shape}, got {channels.shape[1:]}")
-    if (size := len(channels) * math.prod(fixed_grid.shape) * channels.dtype.itemsize) > memory():
+    source = carried(load(moving, "moving", labels), channel_axis, "moving", tensor=isinstance(moving, Tensor))
+    if source.planes.shape[1:] != moving_grid.shape:
+        raise InputError(f"warp: expected the moving image's shape {moving_grid.shape}, got {source.planes.shape[1:]}")
+    return source.whole(pulled(source.planes, transform, moving_grid, fixed_grid, interpolation, fill, antialias))
+
+
+def pulled(
+    planes: np.ndarray,
+    transform: Transform,
+    moving_grid: Grid,
+    fixed_grid: Grid,
+    interpolation: str = "linear",
+    fill: float = 0,
+    antialias: bool = False,
+) -> np.ndarray:
+    """Planes on `moving_grid`, read at the places of the pixels of `fixed_grid`. (K, *shape) -> (K, *shape), same dtype
+
+    Args:
+        interpolation: a name of `INTERPOLATIONS`, or "majority": the label that covers most of a pixel.
+        fill: the value where `moving_grid` has no pixel.
+        antialias: blur first where the pixels of `fixed_grid` are coarser; not with "nearest" and "majority".
+
+    Raises:
+        InputError: an unknown interpolation, a fill that the dtype cannot hold, or a result that does not fit the memory.
+    """
+    known("interpolation", interpolation, {*INTERPOLATIONS, *LABEL_INTERPOLATIONS})
+    if (size := len(planes) * math.prod(fixed_grid.shape) * planes.dtype.itemsize) > memory():
         raise InputError(f"warp: an image of shape {fixed_grid.shape} takes {size / 2**30:.3g} GiB, more than this machine has")
-    outside = _fill(fill, channels.dtype)
+    outside = _fill(fill, planes.dtype)
     mapping = in_pixels(transform, fixed_grid, moving_grid)
-    out = np.empty((len(channels), *fixed_grid.shape), channels.dtype)
-    for channel, target in zip(channels, out.reshape(len(out), -1), strict=True):
-        read = _reader(channel, order)
-        for start in range(0, target.size, CHUNK):
-            part = np.arange(start, min(start + CHUNK, target.size))
-            places, inside = _places(part, mapping, fixed_grid, moving_grid)
-            target[part] = np.where(inside, read(places), outside)
-    return out[0] if axis is None else np.moveaxis(out, 0, axis)
+    scales = _scales(mapping, fixed_grid)
+    votes = _votes(scales) if interpolation == "majority" else 0
+    chunk = max(1, CHUNK // (1 + votes**fixed_grid.ndim))
+    blur = _blur(scales) if antialias else [0.0] * fixed_grid.ndim
+    out = np.empty((len(planes), *fixed_grid.shape), planes.dtype)
+
+    @functools.lru_cache(maxsize=4)  # of small images the places serve all planes
+    def places(start: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        part = np.arange(start, min(start + chunk, math.prod(fixed_grid.shape)))
+        pixels = np.stack(np.unravel_index(part, fixed_grid.shape)[::-1], -1).astype(np.float64)
+        return [
+            _places(pixels + offset, mapping, moving_grid)
+            for offset in [np.zeros(fixed_grid.ndim), *_offsets(votes, fixed_grid.ndim)]
+        ]
+
+    for plane, target in zip(planes, out.reshape(len(out), -1), strict=True):
+        read = None if votes else INTERPOLATIONS[interpolation](plane, blur)
+        for start in range(0, target.size, chunk):
+            found = places(start)
+            inside = found[0][1]
+            values = read(found[0][0]) if read else majority(plane, [there for there, _ in found[1:]])
+            target[start : start + len(inside)] = np.where(inside, values, outside)
+    return out
 
 
 def in_pixels(transform: Transform, fixed: Grid, moving: Grid) -> Transform:
     """The transform from index coordinates of the fixed image to those of the moving image, x first."""
     return MatrixTransform(moving.index_from_world) @ transform @ MatrixTransform(fixed.world_from_index)
+
+
+def overlap(transform: Transform, fixed: Grid, moving: Grid) -> float:
+    """The share of the fixed image that lies on the moving one, without masks, by 33 places along each axis."""
+    axes = [(torch.arange(33, dtype=torch.float64) + 0.5) * n / 33 - 0.5 for n in fixed.shape[::-1]]
+    places = in_pixels(transform, fixed, moving)(torch.cartesian_prod(*axes))
+    return float(((places >= -0.5) & (places <= moving.size - 0.5)).all(-1).double().mean())
 
 
 def _fill(fill: float, dtype: np.dtype) -> np.ndarray:
@@ -84,44 +133,36 @@ def _fill(fill: float, dtype: np.dtype) -> np.ndarray:
     return cast
 
 
-def _reader(channel: np.ndarray, order: int) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from places (D, N) in array order to values (N,) of one channel, in its range and dtype."""
-    if order == 0:
-        last = np.array(channel.shape)[:, None] - 1
-        return lambda places: channel[tuple(np.floor(places + 0.5).astype(np.intp).clip(0, last))]
-    valid = np.isfinite(channel)
-    low, high = (channel[valid].min(), channel[valid].max()) if valid.any() else (0, 0)
-    work = _filled(channel, valid).astype(np.float32 if channel.dtype in NARROW else np.float64)
-    if order == 3:
-        work = ndimage.spline_filter(work, 3, np.float64, "mirror")
-    edge = "mirror" if order == 3 else "nearest"
-
-    def read(places: np.ndarray) -> np.ndarray:
-        values = ndimage.map_coordinates(work, places, output=np.float64, order=order, mode=edge, prefilter=False)
-        values = np.clip(np.rint(values) if channel.dtype.kind in "bui" else values, low, high)
-        if not valid.all():  # a value interpolated from an invalid pixel is invalid
-            values[ndimage.map_coordinates((~valid).astype(np.float32), places, order=1, mode="nearest") > 1e-6] = np.nan
-        with np.errstate(invalid="ignore"):
-            cast = values.astype(channel.dtype)
-        cast[values >= float(high)], cast[values <= float(low)] = high, low  # float64 may exceed wide integers
-        return cast
-
-    return read
+def _scales(mapping: Transform, fixed: Grid) -> np.ndarray:
+    """Moving pixels under one fixed pixel, along each moving axis: the median over the image. (D,), array order"""
+    axes = [torch.linspace(0, n - 1, 3, dtype=torch.float64) for n in fixed.shape[::-1]]
+    points = torch.cartesian_prod(*axes)
+    slopes = mapping.jacobian(points)[mapping(points).isfinite().all(-1)]
+    return slopes.norm(dim=-1).median(0).values.flip(0).numpy() if len(slopes) else np.ones(fixed.ndim)
 
 
-def _filled(channel: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """The channel with invalid pixels replaced by the nearest valid ones, which affects a spline least."""
-    if valid.all() or not valid.any():
-        return np.where(valid, channel, channel.dtype.type(0))
-    nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
-    return channel[tuple(nearest)]
+def _blur(scales: np.ndarray) -> list[float]:
+    """Standard deviations of the Gaussian that is missing for pixels that are `scales` times as long. (D,)"""
+    missing = OWN_BLUR * np.sqrt(np.maximum(scales**2 - 1, 0))
+    return np.where(missing < LEAST_BLUR, 0, missing).tolist()
 
 
-def _places(part: np.ndarray, mapping: Transform, fixed: Grid, moving: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Positions in the moving array of output pixels with flat numbers `part` (N,): (D, N) in array order; inside (N,)."""
-    pixels = np.stack(np.unravel_index(part, fixed.shape)[::-1], -1).astype(np.float64)
+def _votes(scales: np.ndarray) -> int:
+    """How many places inside a pixel, along each axis, vote for its label: as many for each moving pixel under it."""
+    under = max(1, math.ceil(scales.max() - 1e-6))
+    return min(under * math.ceil(3 / under), MOST_VOTES)
+
+
+def _offsets(count: int, ndim: int) -> np.ndarray:
+    """Places inside a pixel, relative to its centre, `count` along each axis. shape: (count**D, D)"""
+    along = (np.arange(count) + 0.5) / max(count, 1) - 0.5
+    return np.array(list(itertools.product(along, repeat=ndim))).reshape(-1, ndim)
+
+
+def _places(pixels: np.ndarray, mapping: Transform, moving: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in the moving array, (D, N) in array order, of output pixels (N, D), x first; inside (N,)."""
     places = mapping(torch.as_tensor(pixels)).numpy().T[::-1]
     ends = np.array(moving.shape)[:, None] - 0.5
     edge = 1e-6  # of a pixel: keeps border pixels inside despite rounding
     inside = np.all((places >= -0.5 - edge) & (places <= ends + edge), axis=0)  # false of NaN
-    return np.where(inside, places, 0), inside
+    return np.nan_to_num(places).clip(-0.5, ends), inside

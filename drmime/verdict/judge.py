@@ -60,11 +60,29 @@ class Verdict:
         pixels = Range(*(value / float(fixed.extent.norm() / fixed.size.norm()) for value in world))
         return replace(self, expected_error=world, expected_pixels=pixels)
 
+    def after(self, first: "Verdict", transform: Transform, fixed: Grid) -> "Verdict":
+        """The verdict for `transform` (on the grid `fixed`), which this one is about, applied after that of `first`.
+
+        The probability is that of both. Squares of errors add, with those of `first` scaled by `transform`.
+        """
+        scale = float(transform.jacobian(fixed.centre[None])[0].det().abs()) ** (1 / fixed.ndim)
+        pixel = self.expected_error.median / self.expected_pixels.median if self.expected_pixels.median else math.nan
+        errors = [math.hypot(own, scale * other) for own, other in zip(self.expected_error, first.expected_error, strict=True)]
+        probability = self.probability * first.probability
+        statuses = [self.status, first.status, _status(probability)]
+        status = max(statuses, key=list(Status).index)
+        return Verdict(status, probability, Range(*errors), Range(*(error / pixel for error in errors)))
+
     def __str__(self) -> str:
         if math.isnan(self.probability):
             return str(self.status)
         median, low, high = (f"{value:.2g}" for value in self.expected_pixels)
         return f"{self.status} (probability {self.probability:.0%}, expected error {median} pixels, {low} to {high})"
+
+
+def _status(probability: float) -> Status:
+    """The status by the probability alone."""
+    return Status.ALIGNED if probability >= LIKELY else Status.FAILED if probability < UNLIKELY else Status.DOUBTFUL
 
 
 UNKNOWN = Range(math.nan, math.nan, math.nan)
@@ -95,7 +113,7 @@ def judged(found: Evidence, known: Doubts, moving: Grid) -> Judgement:
     if found.shifted and found.shifted.share >= REPEATED:
         shift = [float(f"{value:.3g}") for value in found.shifted.shift.tolist()]
         doubts[Doubt.SHIFTED] = {"by": found.shifted.by, "shift": shift, "share": found.shifted.share}
-    status = Status.ALIGNED if probability >= LIKELY else Status.FAILED if probability < UNLIKELY else Status.DOUBTFUL
+    status = _status(probability)
     if status is Status.ALIGNED:
         doubts = {doubt: doubts[doubt] for doubt in HARD if doubt in doubts}
         status = Status.DOUBTFUL if doubts else status

@@ -1,0 +1,263 @@
+"""What a `Registration` carries along: images, label maps and points."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drmime.errors import InputError, numbers
+from drmime.geometry.grid import Grid
+from drmime.image.carried import Carried, carried
+from drmime.image.door import load
+from drmime.image.io import write_image
+from drmime.image.pixels import arranged
+from drmime.modes import own_defaults
+from drmime.parts import INTERPOLATIONS, LABEL_INTERPOLATIONS
+from drmime.registry import known
+from drmime.transform.base import Transform
+from drmime.transform.warp import in_pixels, pulled
+
+EDGE = 1e-6  # pixels; what reaches less than that into a pixel does not need it
+LATTICE = 9  # points along each axis of the moving image by which its extent in the fixed image is found
+
+
+class Warping:
+    """The methods of `Registration` that warp images and map points. In the examples `result` shifts x by 2 and y by 1."""
+
+    transform: Transform
+    fixed_grid: Grid
+    moving_grid: Grid
+    settings: Mapping[str, Any]
+
+    @own_defaults
+    def to_moving(self, points: Any) -> np.ndarray:
+        """Map points of the fixed image to the moving image. (N, D) -> (N, D), world, x first
+
+        A point on or behind the horizon of a projective transform becomes NaN.
+
+        Raises:
+            InputError: points that are not an array of numbers of shape (N, D).
+
+        Example:
+            >>> result.to_moving([[10, 20]])
+            array([[12., 21.]])
+        """
+        return mapped(self.transform, self.transform.ndim, points)
+
+    @own_defaults
+    def to_fixed(self, points: Any) -> np.ndarray:
+        """Map points of the moving image to the fixed image. (N, D) -> (N, D), world, x first; otherwise as `to_moving`
+
+        Example:
+            >>> result.to_fixed([[12, 21]])
+            array([[10., 20.]])
+        """
+        return mapped(self.transform.inverse(), self.transform.ndim, points)
+
+    @own_defaults
+    def warp(
+        self,
+        moving: Any,
+        interpolation: str = "linear",
+        fill: float = 0,
+        channel_axis: Any = "auto",
+        *,
+        grid: Any = "fixed",
+        spacing: Any = None,
+        antialias: bool = True,
+        same_extent: bool = False,
+    ) -> np.ndarray:
+        """Warp the moving image, or another image of its scene, to the grid of the fixed one; it is read once.
+
+        An image whose file or object states its geometry lies where that says, if the registered moving image was placed by
+        its own geometry as well: it may be of another resolution, or a part. Every other image must have the shape of the
+        registered moving image, or show the same extent in more or fewer pixels (`same_extent`).
+
+        Args:
+            moving: an image as for `register`; any channels, time points and dtype.
+            interpolation: "nearest", "linear", "cubic" or "bspline" (both: cubic B-spline), or "lanczos"; values are limited to
+                the range of the image.
+            fill: value where the moving image has no pixel.
+            channel_axis: as in `register`, of this image; or a sequence of all axes that are not spatial, such as time and
+                channels, each entry of which is warped by itself.
+            grid: of the result: "fixed"; "union": the fixed grid, extended to hold the whole moving image; a `Grid`; or an
+                image, whose grid is used.
+            spacing: pixel lengths of the result, one or one for each axis in array order; by default those of `grid`.
+            antialias: where pixels of the result are coarser than those of the moving image, blur it by as much first.
+            same_extent: the image's outer edges are those of the registered moving image.
+
+        Returns:
+            an array of the shape of `output_grid(grid, spacing)`, with dtype, channels and other axes of `moving`.
+
+        Raises:
+            InputError: another shape without `same_extent`, an image that lies elsewhere, an unknown interpolation, a fill that
+                the dtype cannot hold.
+
+        Example:
+            >>> bool((result.warp(moving)[:62, :62] == fixed[:62, :62]).all())
+            True
+            >>> result.warp(np.kron(moving, np.ones((2, 2))), same_extent=True, spacing=0.5).shape  # twice as fine
+            (128, 128)
+        """
+        known("interpolation", interpolation, INTERPOLATIONS)
+        source = _source(moving, channel_axis)
+        return self._warped(source, interpolation, fill, self.output_grid(grid, spacing), antialias, same_extent)
+
+    @own_defaults
+    def warp_labels(
+        self,
+        labels: Any,
+        fill: int = 0,
+        interpolation: str = "nearest",
+        *,
+        grid: Any = "fixed",
+        spacing: Any = None,
+        same_extent: bool = False,
+    ) -> np.ndarray:
+        """Warp a label map of the moving image to the grid of the fixed one; labels are never blended.
+
+        `labels` has no channel axis. `interpolation`: "nearest", or "majority": the label that covers most of a pixel, for
+        results that are coarser. Otherwise as `warp`.
+
+        Example:
+            >>> np.unique(result.warp_labels(moving > 0.5)).tolist()
+            [False, True]
+        """
+        known("interpolation of labels", interpolation, LABEL_INTERPOLATIONS)
+        source = _source(labels, None, labels=True)
+        return self._warped(source, interpolation, fill, self.output_grid(grid, spacing), False, same_extent)
+
+    @own_defaults
+    def warp_file(
+        self,
+        moving: Any,
+        path: str | Path,
+        interpolation: str = "linear",
+        fill: float = 0,
+        channel_axis: Any = "auto",
+        *,
+        labels: bool = False,
+        grid: Any = "fixed",
+        spacing: Any = None,
+        antialias: bool = True,
+        same_extent: bool = False,
+    ) -> None:
+        """Warp an image as `warp`, or with `labels` as `warp_labels`, and write it with the geometry of the result.
+
+        Args:
+            moving: an image, usually a path.
+            path: where to write, in the format that its ending says.
+            interpolation, fill, channel_axis, grid, spacing, antialias, same_extent: as for `warp`; labels take the
+                interpolations of `warp_labels`.
+
+        Raises:
+            InputError: as `warp`; a path that cannot be written, or a format that cannot hold the result.
+
+        Example:
+            >>> result.warp_file(moving, "warped.tif")
+            >>> bool((drmime.as_image("warped.tif").data[0, 0].numpy() == result.warp(moving).astype("float32")).all())
+            True
+        """
+        known("interpolation", interpolation, LABEL_INTERPOLATIONS if labels else INTERPOLATIONS)
+        source, target = _source(moving, None if labels else channel_axis, labels), self.output_grid(grid, spacing)
+        array = self._warped(source, interpolation, fill, target, antialias and not labels, same_extent)
+        write_image(path, array, target, source.names)
+
+    @own_defaults
+    def output_grid(self, grid: Any = "fixed", spacing: Any = None) -> Grid:
+        """The grid that `warp` writes to; arguments as there.
+
+        Raises:
+            InputError: a grid of another dimension, pixel lengths that are not positive, or a moving image that reaches behind
+                the horizon of the transform, so that it has no union with the fixed one.
+
+        Example:
+            >>> result.output_grid("union").shape  # 2 columns and 1 row more than the fixed image
+            (65, 66)
+        """
+        ndim = self.fixed_grid.ndim
+        if isinstance(grid, str) and grid in ("fixed", "union"):
+            found = self.fixed_grid if grid == "fixed" else self._union()
+        else:
+            found = grid if isinstance(grid, Grid) else _grid_of(grid)
+        if found.ndim != ndim:
+            raise InputError(f"grid: expected {ndim} dimensions, as the registered images have, got {found.ndim}")
+        if spacing is None:
+            return found
+        form = f"one positive length, or {ndim} in array order"
+        lengths = np.atleast_1d(numbers("spacing", spacing, form))
+        if lengths.shape not in ((1,), (ndim,)) or not ((lengths > 0) & np.isfinite(lengths)).all():
+            raise InputError(f"spacing: expected {form}, got {spacing!r}")
+        counts = np.maximum(1, np.rint(found.extent.flip(0).numpy() / lengths))
+        if np.prod(counts) > 2**48:
+            raise InputError(f"spacing: {spacing!r} makes a result of {np.prod(counts):.2g} pixels. Give larger lengths.")
+        return found.resized([int(n) for n in counts])
+
+    def _union(self) -> Grid:
+        """The fixed grid, extended by whole pixels to hold the moving image."""
+        along = torch.linspace(0, 1, LATTICE, dtype=torch.float64)
+        points = torch.cartesian_prod(*[along] * self.moving_grid.ndim) * self.moving_grid.size - 0.5
+        places = in_pixels(self.transform, self.fixed_grid, self.moving_grid).inverse()(points)
+        if not places.isfinite().all():
+            raise InputError("union: the moving image reaches behind the horizon of the transform; take the grid 'fixed'")
+        low = (places.amin(0) + 0.5 + EDGE).floor().clamp(max=0).flip(0)
+        high = (places.amax(0) + 0.5 - EDGE).ceil().flip(0)
+        high = torch.maximum(high, torch.tensor(self.fixed_grid.shape, dtype=torch.float64))
+        return self.fixed_grid.cut([int(n) for n in low], [int(n) for n in high - low])
+
+    def _warped(
+        self, source: Carried, interpolation: str, fill: float, target: Grid, antialias: bool, same_extent: bool
+    ) -> np.ndarray:
+        place = self._place(source, same_extent)
+        return source.whole(pulled(source.planes, self.transform, place, target, interpolation, fill, antialias))
+
+    def _place(self, source: Carried, same_extent: bool) -> Grid:
+        """Where an image of the moving side lies."""
+        shape, registered = source.planes.shape[1:], self.moving_grid
+        if len(shape) != registered.ndim:
+            raise InputError(f"warp: expected the moving image's shape {registered.shape}, got {shape}")
+        if same_extent:
+            return registered.resized(shape)
+        unplaced = torch.equal(registered.world_from_index, Grid.regular(registered.shape).world_from_index)
+        if source.grid is not None and not unplaced and self.settings.get("moving_spacing") is None:
+            _check_overlap(source.grid, registered)
+            return source.grid
+        if shape != registered.shape:
+            raise InputError(
+                f"warp: expected the moving image's shape {registered.shape}, got {shape}. If it shows the same extent at "
+                "another resolution, pass same_extent=True (--same-extent)."
+            )
+        return registered
+
+
+def mapped(function: Callable[[Tensor], Tensor], ndim: int, points: Any) -> np.ndarray:
+    """The points (N, D) that a function of tensors gives for an array of points (N, D); InputError if it is none."""
+    form = f"an array of shape (N, {ndim}), x first"
+    array = numbers("points", points, form)
+    if array.ndim != 2 or array.shape[1] != ndim:
+        raise InputError(f"points: expected {form}, got {array.shape}")
+    return function(torch.as_tensor(array)).numpy()
+
+
+def _source(image: Any, channel_axis: Any, labels: bool = False) -> Carried:
+    return carried(load(image, "moving", labels), channel_axis, "moving", tensor=isinstance(image, Tensor))
+
+
+def _grid_of(image: Any) -> Grid:
+    """The grid of an image."""
+    source = arranged(load(image, "grid"), "auto", "grid", tensor=isinstance(image, Tensor))
+    return Grid.regular(source.channels.shape[1:]) if source.grid is None else source.grid
+
+
+def _check_overlap(one: Grid, other: Grid) -> None:
+    """Raise an InputError if the boxes around two grids in the world have nothing in common."""
+    boxes: Sequence[tuple[Tensor, Tensor]] = [(grid.corners().amin(0), grid.corners().amax(0)) for grid in (one, other)]
+    (low, high), (least, most) = boxes
+    if bool((low >= most).any() or (high <= least).any()):
+        raise InputError(
+            f"warp: expected an image that overlaps the registered moving image, which lies from {least.tolist()} to "
+            f"{most.tolist()}, got one from {low.tolist()} to {high.tolist()}. If its geometry is wrong, pass an array."
+        )
