@@ -70,6 +70,14 @@ TRANSFORM_FORMATS = Parts(  # files of transforms; the first whose ending fits i
         "matrix": "drmime.transform.formats.plain:Matrix",
     }
 )
+POINT_FORMATS = Parts(  # files of points; the first that the contents fit is used
+    {
+        "geojson": "drmime.points.geojson:GeoJson",
+        "deeplabcut": "drmime.points.tables:DeepLabCut",
+        "napari": "drmime.points.tables:Napari",
+        "landmarks": "drmime.points.tables:Landmarks",
+    }
+)
 INTERPOLATIONS = Parts(
     {
         "nearest": "drmime.transform.interpolate:nearest",

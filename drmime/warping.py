@@ -16,12 +16,11 @@ from drmime.image.io import write_image
 from drmime.image.pixels import arranged
 from drmime.modes import own_defaults
 from drmime.parts import INTERPOLATIONS, LABEL_INTERPOLATIONS
+from drmime.points.files import move_points
 from drmime.registry import known
 from drmime.transform.base import Transform
+from drmime.transform.grids import check_overlap, union, with_shape, with_spacing
 from drmime.transform.warp import in_pixels, pulled
-
-EDGE = 1e-6  # pixels; what reaches less than that into a pixel does not need it
-LATTICE = 9  # points along each axis of the moving image by which its extent in the fixed image is found
 
 
 class Warping:
@@ -167,6 +166,48 @@ class Warping:
         write_image(path, array, target, source.names)
 
     @own_defaults
+    def warp_points(
+        self,
+        source: str | Path,
+        path: str | Path,
+        to: str = "fixed",
+        *,
+        format: str | None = None,
+        fixed_shape: Sequence[int] | None = None,
+        moving_shape: Sequence[int] | None = None,
+    ) -> None:
+        """Carry the points of a file to the other image; everything else in the file is kept.
+
+        Known are CSV with columns x, y[, z] (pixels, 0-based, pixel centres), points and shapes of napari, GeoJSON of QuPath
+        (holes, multi-polygons; classification, names and colours are kept; measurements are not computed again), and CSV of
+        DeepLabCut. All count pixels, not lengths.
+
+        Args:
+            source: a file of points on the moving image (on the fixed image for `to="moving"`).
+            path: where to write the file of the same format with the points on the other image.
+            to: "fixed" or "moving".
+            format: a name of `drmime.parts.POINT_FORMATS`; by default what the contents say.
+            fixed_shape, moving_shape: the shape (array order) of the image whose pixels the points count, if it shows the same
+                extent as the registered image at another resolution, such as a slide of which a thumbnail was registered.
+
+        Raises:
+            InputError: a file without points of a known format and of this dimension, a path that cannot be written, or a shape
+                that is not one.
+
+        Example:
+            >>> np.savetxt("points.csv", [[12, 21]], "%d", ",", header="x,y", comments="")
+            >>> result.warp_points("points.csv", "there.csv")
+            >>> open("there.csv").read().split()
+            ['x,y', '10,20']
+        """
+        known("to", to, ("fixed", "moving"))
+        fixed = with_shape(self.fixed_grid, fixed_shape, "fixed_shape")
+        moving = with_shape(self.moving_grid, moving_shape, "moving_shape")
+        mapping = in_pixels(self.transform, fixed, moving)
+        mapping = mapping.inverse() if to == "fixed" else mapping
+        move_points(source, path, lambda points: mapping(torch.as_tensor(points)).numpy(), fixed.ndim, format)
+
+    @own_defaults
     def output_grid(self, grid: Any = "fixed", spacing: Any = None) -> Grid:
         """The grid that `warp` writes to; arguments as there.
 
@@ -180,33 +221,12 @@ class Warping:
         """
         ndim = self.fixed_grid.ndim
         if isinstance(grid, str) and grid in ("fixed", "union"):
-            found = self.fixed_grid if grid == "fixed" else self._union()
+            found = self.fixed_grid if grid == "fixed" else union(self.transform, self.fixed_grid, self.moving_grid)
         else:
             found = grid if isinstance(grid, Grid) else _grid_of(grid)
         if found.ndim != ndim:
             raise InputError(f"grid: expected {ndim} dimensions, as the registered images have, got {found.ndim}")
-        if spacing is None:
-            return found
-        form = f"one positive length, or {ndim} in array order"
-        lengths = np.atleast_1d(numbers("spacing", spacing, form))
-        if lengths.shape not in ((1,), (ndim,)) or not ((lengths > 0) & np.isfinite(lengths)).all():
-            raise InputError(f"spacing: expected {form}, got {spacing!r}")
-        counts = np.maximum(1, np.rint(found.extent.flip(0).numpy() / lengths))
-        if np.prod(counts) > 2**48:
-            raise InputError(f"spacing: {spacing!r} makes a result of {np.prod(counts):.2g} pixels. Give larger lengths.")
-        return found.resized([int(n) for n in counts])
-
-    def _union(self) -> Grid:
-        """The fixed grid, extended by whole pixels to hold the moving image."""
-        along = torch.linspace(0, 1, LATTICE, dtype=torch.float64)
-        points = torch.cartesian_prod(*[along] * self.moving_grid.ndim) * self.moving_grid.size - 0.5
-        places = in_pixels(self.transform, self.fixed_grid, self.moving_grid).inverse()(points)
-        if not places.isfinite().all():
-            raise InputError("union: the moving image reaches behind the horizon of the transform; take the grid 'fixed'")
-        low = (places.amin(0) + 0.5 + EDGE).floor().clamp(max=0).flip(0)
-        high = (places.amax(0) + 0.5 - EDGE).ceil().flip(0)
-        high = torch.maximum(high, torch.tensor(self.fixed_grid.shape, dtype=torch.float64))
-        return self.fixed_grid.cut([int(n) for n in low], [int(n) for n in high - low])
+        return found if spacing is None else with_spacing(found, spacing)
 
     def _warped(
         self, source: Carried, interpolation: str, fill: float, target: Grid, antialias: bool, same_extent: bool
@@ -223,7 +243,7 @@ class Warping:
             return registered.resized(shape)
         unplaced = torch.equal(registered.world_from_index, Grid.regular(registered.shape).world_from_index)
         if source.grid is not None and not unplaced and self.settings.get("moving_spacing") is None:
-            _check_overlap(source.grid, registered)
+            check_overlap(source.grid, registered)
             return source.grid
         if shape != registered.shape:
             raise InputError(
@@ -250,14 +270,3 @@ def _grid_of(image: Any) -> Grid:
     """The grid of an image."""
     source = arranged(load(image, "grid"), "auto", "grid", tensor=isinstance(image, Tensor))
     return Grid.regular(source.channels.shape[1:]) if source.grid is None else source.grid
-
-
-def _check_overlap(one: Grid, other: Grid) -> None:
-    """Raise an InputError if the boxes around two grids in the world have nothing in common."""
-    boxes: Sequence[tuple[Tensor, Tensor]] = [(grid.corners().amin(0), grid.corners().amax(0)) for grid in (one, other)]
-    (low, high), (least, most) = boxes
-    if bool((low >= most).any() or (high <= least).any()):
-        raise InputError(
-            f"warp: expected an image that overlaps the registered moving image, which lies from {least.tolist()} to "
-            f"{most.tolist()}, got one from {low.tolist()} to {high.tolist()}. If its geometry is wrong, pass an array."
-        )

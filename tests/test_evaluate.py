@@ -16,9 +16,10 @@ from scipy import stats
 
 from drmime.errors import InputError
 from drmime.geometry.matrices import mapped
-from drmime.image.io import read_image, read_landmarks
+from drmime.image.io import read_image
 from drmime.lab import evaluate
 from drmime.lab.evaluate import Comparison, compare, dice, interval, naed, robustness, rtre, scores, success_rate, tre
+from drmime.points.files import read_landmarks
 from drmime.transform.linear import MatrixTransform
 
 SQUARE = np.array([[10.0, 10.0], [30.0, 10.0], [10.0, 25.0], [30.0, 25.0], [20.0, 17.0]])

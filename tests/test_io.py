@@ -19,8 +19,9 @@ from tolerances import EXACT
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
-from drmime.image.io import read_image, read_landmarks, sweep, write_atomically, write_image, write_text
+from drmime.image.io import read_image, sweep, write_atomically, write_image, write_text
 from drmime.image.readers import MEDICAL
+from drmime.points.files import read_landmarks
 
 
 def pixels(kind: str = "uint8", shape: tuple[int, ...] = (9, 11)) -> np.ndarray:
@@ -373,67 +374,6 @@ def test_a_refusing_folder_cannot_be_written(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("drmime.image.io.tempfile.mkstemp", refuse)
     with pytest.raises(InputError, match="Permission denied"):
         write_image(tmp_path / "a.npy", pixels())
-
-
-# ---- landmarks
-
-
-@pytest.mark.parametrize(
-    ("text", "points"),
-    [
-        ("x,y\n1,2\n3.5,-4\n", [[1, 2], [3.5, -4]]),
-        ("x,y,z\n1,2,3\n", [[1, 2, 3]]),
-        ("y,x\n1,2\n", [[2, 1]]),
-        ("name,y,x,note\na,1,2,b\n", [[2, 1]]),
-        ("\ufeffx,y\n1,2\n", [[1, 2]]),
-        ("x,y\r\n1,2\r\n", [[1, 2]]),
-        ("x,y\n1e2, 2.5 \n", [[100, 2.5]]),
-        ("x,y\n1,2\n\n", [[1, 2]]),
-        ("x,y\n", []),
-        ("x,y,z\n", []),
-        (",X,Y\n0,1,2\n1,3,4\n", [[1, 2], [3, 4]]),  # BIRL, ANHIR
-        ("X,Y,Z\n1,2,3\n", [[1, 2, 3]]),
-        ("x,y,X,Y\n1,2,3,4\n", [[1, 2]]),
-    ],
-)
-def test_landmarks_are_read_x_first(text: str, points: list, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text(text, encoding="utf-8", newline="")
-    read = read_landmarks(tmp_path / "a.csv")
-    assert read.shape == (len(points), 3 if "z" in text.lower() else 2)
-    assert read.tolist() == points
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"1,2\n3,4\n",
-        b"x\n1\n",
-        b"a,b\n1,2\n",
-        b"x,z\n1,2\n",
-        b"x,Y\n1,2\n",
-        b"X,Z\n1,2\n",
-        b"x,y\n1,two\n",
-        b"x,y\n1\n",
-        b"x,y\n1,\n",
-        b"x,y\n1,nan\n",
-        b"x,y\n1,inf\n",
-        b"\xff\xfex\x00,\x00y\x00",
-        b"x,y\n1,\xff\n",
-        b'x,y\n1,"' + b"2" * 200_000,
-    ],
-    ids=lambda content: repr(content[:20]),
-)
-def test_bad_landmarks_are_refused_by_name(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.csv"):
-        read_landmarks(tmp_path / "a.csv")
-
-
-def test_missing_landmarks_are_refused_by_name(tmp_path: Path) -> None:
-    for path in (tmp_path / "a.csv", tmp_path):
-        with pytest.raises(InputError, match="expected a landmark file"):
-            read_landmarks(path)
 
 
 # ---- real files

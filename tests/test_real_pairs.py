@@ -15,8 +15,9 @@ from test_optimise import contrast, problem
 
 from drmime import register
 from drmime.geometry.grid import Grid
-from drmime.image.io import read_image, read_landmarks
+from drmime.image.io import read_image
 from drmime.parts import METRICS
+from drmime.points.files import read_landmarks
 from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
 

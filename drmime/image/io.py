@@ -1,7 +1,6 @@
-"""Read and write images, text and landmarks. Writing is atomic: a file appears complete or not at all."""
+"""Read and write images and text. Writing is atomic: a file appears complete or not at all."""
 
 import contextlib
-import csv
 import os
 import platform
 import tempfile
@@ -183,27 +182,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def read_landmarks(path: str | Path) -> np.ndarray:
-    """Read a CSV with columns x, y[, z] or X, Y[, Z]: pixel centres, 0-based, in pixels. -> points (N, D)
-
-    Raises:
-        InputError: the file does not exist, a column is missing, or a value is not a finite number.
-    """
-    path = existing_file(path, "a landmark file")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            letters = "xyz" if "x" in (reader.fieldnames or []) else "XYZ"
-            columns = [name for name in letters if name in (reader.fieldnames or [])]
-            if columns not in ([*letters[:2]], [*letters]):
-                raise InputError(f"{path}: expected columns x,y[,z], got {reader.fieldnames}")
-            points = np.array([[float(row[name]) for name in columns] for row in reader])
-    except InputError:
-        raise
-    except (TypeError, ValueError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
-        raise InputError(f"{path}: expected a number in every row of columns x,y[,z] ({error})") from error
-    if not np.isfinite(points).all():
-        raise InputError(f"{path}: expected finite numbers, got NaN or infinity")
-    return points.reshape(-1, len(columns))

@@ -7,9 +7,9 @@ from drmime.errors import InputError, existing_file
 from drmime.geometry.grid import Grid, scaled
 from drmime.geometry.matrices import mapped
 from drmime.image.door import load
-from drmime.image.io import read_landmarks
 from drmime.image.pixels import arranged
 from drmime.lab.datasets.case import Case, regular_points, within
+from drmime.points.files import read_landmarks
 from drmime.settings import rows_of_numbers
 from drmime.transform.formats.itk import Itk
 from drmime.transform.linear import matrix_of

@@ -21,7 +21,7 @@ from drmime.geometry import lie
 from drmime.geometry.grid import Grid, scaled
 from drmime.geometry.matrices import apply
 from drmime.image.image import Image
-from drmime.image.io import read_landmarks
+from drmime.points.files import read_landmarks
 
 Group = str | Sequence[str] | Mapping[str, Tensor]
 
