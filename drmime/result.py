@@ -18,6 +18,7 @@ from drmime.modes import own_defaults
 from drmime.optimise import Stop
 from drmime.parts import SAVED_TRANSFORMS
 from drmime.pictures import compare
+from drmime.points.files import landmarks
 from drmime.registry import known
 from drmime.start.doubts import Doubts
 from drmime.start.refine import Candidate
@@ -98,6 +99,33 @@ class Registration(Exchange, Warping):
             True
         """
         return mapped(self.transform.deviation, self.transform.ndim, points)
+
+    @own_defaults
+    def landmark_errors(self, fixed_points: Any, moving_points: Any) -> np.ndarray:
+        """Target registration errors: distances of mapped fixed landmarks from the moving ones. (N, D), (N, D) -> (N,)
+
+        They are in world units of the moving image; infinite for a point behind the horizon of a projective transform.
+
+        Args:
+            fixed_points, moving_points: pixels of each image, x first, 0-based, pixel centres, row i corresponding to row i; or
+                paths of files as `warp_points` reads them.
+
+        Raises:
+            InputError: points or files that are none, of another dimension, or of unequal number.
+
+        Example:
+            >>> result.landmark_errors([[10, 20], [30, 30]], [[12, 21], [32, 34]])
+            array([0., 3.])
+        """
+        grids = self.fixed_grid, self.moving_grid
+        fixed, moving = (
+            mapped(MatrixTransform(grid.world_from_index), grid.ndim, landmarks(points))
+            for grid, points in zip(grids, (fixed_points, moving_points), strict=True)
+        )
+        if len(fixed) != len(moving):
+            raise InputError(f"landmarks: expected as many fixed as moving points, got {len(fixed)} and {len(moving)}")
+        errors = np.linalg.norm(self.to_moving(fixed) - moving, axis=1)
+        return np.where(np.isnan(errors), np.inf, errors)
 
     @own_defaults
     def inverse(self) -> "Registration":

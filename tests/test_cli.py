@@ -18,7 +18,8 @@ import tifffile
 import tiny
 
 from drmime import InputError, Registration, Status, __version__, register
-from drmime.cli import _axes, main
+from drmime.arguments.values import axes
+from drmime.cli import main
 from drmime.geometry.grid import Grid
 from drmime.image.io import read_image, write_image
 
@@ -119,7 +120,7 @@ def test_the_exit_status_follows_the_verdict(
 ) -> None:
     result = Registration.load(registered[0] / "transform.json")
     judged = replace(result, verdict=replace(result.verdict, status=Status(status)))
-    monkeypatch.setattr("drmime.commands.align", lambda *_, **__: judged)
+    monkeypatch.setattr("drmime.commands.align.align", lambda *_, **__: judged)
     pair = [str(images / "fixed.png"), str(images / "moving.png")]
     assert main(["register", *pair, "--out", str(tmp_path), *option]) == code
     out, problem = capsys.readouterr()
@@ -353,11 +354,10 @@ def test_mistakes_of_warp(
 ) -> None:
     good, image, out = str(registered[0] / "transform.json"), str(images / "moving.png"), str(tmp_path / "out.png")
     assert "does not exist" in complaint(["warp", "nowhere.json", image, "--out", out], capsys)
-    assert "not a registration" in complaint(["warp", image, image, "--out", out], capsys)
-    assert "is a folder" in complaint(["warp", good, image, "--out", str(tmp_path)], capsys)
+    assert "endings" in complaint(["warp", image, image, "--out", out], capsys)
     assert "fill" in complaint(["warp", good, image, "--out", out, "--fill", "300"], capsys)
     assert "--fill" in complaint(["warp", good, image, "--out", out, "--fill", "0.5", "--labels"], capsys)
-    assert "--labels" in complaint(["warp", good, image, "--out", out, "--interpolation", "cubic", "--labels"], capsys)
+    assert "of labels" in complaint(["warp", good, image, "--out", out, "--interpolation", "cubic", "--labels"], capsys)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -418,7 +418,7 @@ def test_ctrl_c_in_the_demo_keeps_the_best_so_far(
         step_five = [lambda step: signal.raise_signal(signal.SIGINT) if step.index == 5 else None]
         register(fixed, moving, start=None, metric="mse", observers=step_five, device="cpu")
 
-    monkeypatch.setattr("drmime.commands.align", interrupt)
+    monkeypatch.setattr("drmime.commands.align.align", interrupt)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in a shell's background is without
     assert main(["demo", "--out", str(tmp_path)]) == 130
     assert "the best so far is in" in capsys.readouterr().err
@@ -431,7 +431,7 @@ def test_ctrl_c_before_the_run_is_status_130(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("drmime.commands.align", interrupt)
+    monkeypatch.setattr("drmime.commands.align.align", interrupt)
     assert main(["register", str(images / "fixed.png"), str(images / "moving.png"), "--out", str(tmp_path)]) == 130
     assert "interrupted" in capsys.readouterr().err
 
@@ -469,7 +469,7 @@ def test_demo_that_misses_the_truth_is_status_1(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("skimage")
-    monkeypatch.setattr("drmime.commands.GOOD", 0.0)
+    monkeypatch.setattr("drmime.commands.align.GOOD", 0.0)
     assert main(["demo", "--out", str(tmp_path), "--device", "cpu", "--levels", "1"]) == 1
     assert capsys.readouterr().err == "drmime: the error is not below 0 pixel\n"
 
@@ -529,7 +529,7 @@ def test_options_of_the_device_go_to_the_registration(monkeypatch: pytest.Monkey
         asked.update(options)
         raise InputError("enough")
 
-    monkeypatch.setattr("drmime.commands.align", align)
+    monkeypatch.setattr("drmime.commands.align.align", align)
     assert main(["register", str(image), str(image), "--out", str(tmp_path / "out"), "--set", "device.threads=3"]) == 2
     assert asked["device"] == {"name": None, "threads": 3}
 
@@ -565,9 +565,9 @@ def test_a_full_disk_is_told_and_the_old_file_stays(ending: str, tmp_path: Path)
     ("text", "expected"), [("0", 0), ("none", None), ("auto", "auto"), ("0,none", [0, None]), ("-1, 2", [-1, 2])]
 )
 def test_axes_are_for_both_images_or_one_each(text: str, expected: object) -> None:
-    assert _axes(text) == expected
+    assert axes(text) == expected
     with pytest.raises(argparse.ArgumentTypeError, match="auto, none or a whole number"):
-        _axes("first")
+        axes("first")
 
 
 def test_one_channel_of_one_image_is_compared(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ lab
   lab.peers.skimage  lab.peers
   lab.experiment.rows  lab.experiment.task  lab.experiment.worker  lab.experiment.config  lab.experiment.runner
   lab.experiment  lab.report.summary  lab.report.tables  lab.report.plots  lab.report.page  lab.report
-commands  cli  __main__
+commands.base  commands.align  commands.carry  commands.lab  commands
+arguments.values  arguments.align  arguments.carry  arguments.lab  arguments  cli  __main__
 """
 PARTS = ("compare", "start.propose", "transform")  # folders of parts: a new one stands after those that are listed
 MODULE_LINES = 300

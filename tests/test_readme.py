@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from drmime import Start, settings
-from drmime.cli import _parser, main
+from drmime.arguments import parser
+from drmime.cli import main
 from drmime.lab import experiment
 from drmime.registration import register
 from drmime.registry import options_of
@@ -48,7 +49,7 @@ def test_every_command_line_is_accepted() -> None:
     lines = [shlex.split(line.partition(" > ")[0], comments=True) for line in re.findall(r"^drmime .*", text, re.MULTILINE)]
     assert len(lines) > 10
     for _, *words in lines:
-        assert _parser().parse_args(words).command == words[0]
+        assert parser().parse_args(words).command == words[0]
 
 
 @pytest.mark.parametrize("page", [name for name, text in PAGES.items() if snippets("python", text)])

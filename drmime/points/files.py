@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +60,11 @@ def read_landmarks(path: str | Path, format: str | None = None) -> np.ndarray:
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
     return points
+
+
+def landmarks(points: Any) -> Any:
+    """The points of a file if `points` is a path, else `points`."""
+    return read_landmarks(points) if isinstance(points, (str, Path)) else points
 
 
 def move_points(source: str | Path, target: str | Path, move: Move, ndim: int, format: str | None = None) -> None:

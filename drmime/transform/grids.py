@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from drmime.errors import InputError, numbers, whole
 from drmime.geometry.grid import Grid
+from drmime.image.door import load
+from drmime.image.pixels import arranged
 from drmime.transform.base import Transform
 from drmime.transform.warp import in_pixels
 
@@ -59,6 +62,12 @@ def with_shape(grid: Grid, shape: Sequence[int] | None, name: str) -> Grid:
     if not isinstance(shape, Sequence) or len(shape) != grid.ndim:
         raise InputError(f"{name}: expected {grid.ndim} whole numbers in array order, got {shape!r}")
     return grid.resized([whole(name, length, 1) for length in shape])
+
+
+def grid_of(image: Any) -> Grid:
+    """The grid of an image."""
+    source = arranged(load(image, "grid"), "auto", "grid", tensor=isinstance(image, Tensor))
+    return Grid.regular(source.channels.shape[1:]) if source.grid is None else source.grid
 
 
 def check_overlap(image: Grid, registered: Grid) -> None:

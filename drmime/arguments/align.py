@@ -1,0 +1,76 @@
+"""The arguments of `drmime demo` and `drmime register`."""
+
+from pathlib import Path
+from typing import Any
+
+from drmime.arguments.values import UNSET, axes, command, lengths, names, setting, value
+
+
+def add_demo(commands: Any) -> None:
+    parser = command(commands, "demo", "align a real pair whose answer is known", "  drmime demo --out out/demo")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="folder for results (out/demo)")
+    parser.add_argument("--seed", type=int, default=UNSET, metavar="N", help="seed of every random number (0)")
+    parser.add_argument("--device", type=value, default=UNSET, help="as in 'drmime register'")
+    parser.add_argument("--metric", type=value, default=UNSET, help="as in 'drmime register' (mine)")
+    parser.add_argument("--levels", type=int, default=UNSET, metavar="N", help="levels of the pyramid (4)")
+
+
+def add_register(commands: Any) -> None:
+    example = """\
+  drmime register fixed.png moving.png --out out/
+  drmime register mr.nii.gz ct.nii.gz --out out/ --transform rigid --metric '{name: mine, hidden: 64}'
+  drmime register a.tif b.tif --out out/ --start other/transform.json --set schedule.steps=250 --set device.threads=2"""
+    parser = command(commands, "register", "align the image MOVING to the image FIXED", example)
+    parser.add_argument("fixed", metavar="FIXED", type=Path)
+    parser.add_argument("moving", metavar="MOVING", type=Path)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for transform, warped image, overlay")
+
+    add = parser.add_argument_group("registration (defaults are those of drmime.register)").add_argument
+    own = "'{name: lie, generators: [...]}'"
+    add("--transform", type=value, default=UNSET, help=f"{names('transform')}, or {own}")
+    add("--metric", type=value, default=UNSET, help=f"{names('metric')}, or '{{name: mine, hidden: 64}}'")
+    add("--sampler", type=value, default=UNSET, help=f"{names('sampler')}, or '{{name: uniform, points: 2048}}'")
+    add("--levels", type=int, default=UNSET, metavar="N", help="levels of the pyramid")
+    start = f"{names('start')}, a list of these, a file with a matrix (.txt) or a saved transform (.json)"
+    add("--start", type=value, default=UNSET, help=f"{start}, or '{{given: mass, propose: auto}}'")
+    add("--schedule", type=value, default=UNSET, help="'{steps: 70, rate: 0.0007, ...}'")
+    add("--device", type=value, default=UNSET, help="cpu, cuda, ... (a GPU if there is one), or '{name: cpu, threads: 2}'")
+    add("--seed", type=int, default=UNSET, metavar="N", help="seed of every random number")
+    add(
+        "--set",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set one value inside one of these, as in schedule.steps=250",
+    )
+    add("--config", type=Path, metavar="FILE", help="YAML file with options of drmime.register; flags override it")
+    add("--allow-code", action="store_true", help="with --config: import parts given as 'module:attribute'")
+
+    add = parser.add_argument_group("images").add_argument
+    add("--fixed-mask", default=UNSET, metavar="FILE", help="mask of FIXED; nonzero pixels are used")
+    add("--moving-mask", default=UNSET, metavar="FILE", help="mask of MOVING")
+    add("--fixed-spacing", type=lengths, default=UNSET, metavar="A,B", help="pixel lengths of FIXED, slowest axis first")
+    add("--moving-spacing", type=lengths, default=UNSET, metavar="A,B", help="pixel lengths of MOVING")
+    each = "; two for FIXED and MOVING, as in =0,none"
+    add("--channel-axis", type=axes, default=UNSET, metavar="AXIS", help=f"auto, none, or the number of an axis{each}")
+    add("--channel", type=axes, default=UNSET, metavar="N", help=f"the one channel to compare, or none for all{each}")
+    add(
+        "--landmarks",
+        nargs=2,
+        default=None,
+        type=Path,
+        metavar=("FIXED", "MOVING"),
+        help="files of corresponding points: their errors are told and written; with --start landmarks they give the start",
+    )
+    add("--nan", default=UNSET, help="error, or mask to leave out pixels that are not finite")
+
+    add = parser.add_argument_group("output").add_argument
+    add("--interpolation", default="linear", metavar="HOW", help=f"for the warped image: {names('interpolation')} (linear)")
+    add(
+        "--fail-on",
+        default="failed",
+        metavar="VERDICT",
+        help="exit status 1 from this verdict on: doubtful or failed (failed)",
+    )
+    add("--tensorboard", nargs="?", type=Path, const=True, metavar="DIR", help="curves and pictures (OUT/tensorboard)")

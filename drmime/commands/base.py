@@ -1,0 +1,53 @@
+"""What every command needs: its result, and checks of where it writes."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from drmime.errors import InputError
+
+ENDINGS = {  # of a warped image, by those of another; one file each, so that it is written whole or not at all
+    (".nii", ".nii.gz", ".img", ".hdr", ".dcm"): ".nii.gz",
+    (".mha", ".mhd"): ".mha",
+    (".nrrd", ".nhdr"): ".nrrd",
+    (".tif", ".tiff"): ".tif",
+    (".npy",): ".npy",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of a command: `text` for stdout, `problem` for stderr, and the exit status."""
+
+    text: str
+    problem: str = ""
+    status: int = 0
+
+
+def writable(folder: Path) -> None:
+    """Check that files can be written to `folder`, which may not exist yet; nothing is left there.
+
+    Raises:
+        InputError: they cannot.
+    """
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror or error}. Choose another place.") from error
+
+
+def ending_like(path: Path, otherwise: str) -> str:
+    """The ending of a warped image in the format of another image, or `otherwise` for a format without geometry."""
+    return next((new for endings, new in ENDINGS.items() if path.name.lower().endswith(endings)), otherwise)
+
+
+def output_name(path: Path) -> str:
+    """The name of a warped image of the same format; lossy and unknown formats become PNG and TIFF."""
+    lower = path.name.lower()
+    ending = ".nii.gz" if lower.endswith(".nii.gz") else path.suffix
+    otherwise = ".png" if lower.endswith((".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm")) else ".tif"
+    return path.name.removesuffix(path.name[-len(ending) :] if ending else "") + ending_like(path, otherwise)

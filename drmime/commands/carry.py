@@ -1,0 +1,142 @@
+"""The commands that carry something along: `warp`, `points`, `convert`."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from drmime import saved
+from drmime.commands.base import Report, output_name, writable
+from drmime.errors import InputError
+from drmime.geometry.grid import Grid
+from drmime.result import Registration
+from drmime.transform.base import Transform
+from drmime.transform.formats.files import read_transform, write_transform
+from drmime.transform.grids import grid_of
+from drmime.warping import Warping
+
+
+@dataclass(frozen=True, eq=False)
+class Carrier(Warping):
+    """A transform of another program, and the grids of its images."""
+
+    transform: Transform
+    fixed_grid: Grid
+    moving_grid: Grid
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        dimensions = self.transform.ndim, self.fixed_grid.ndim, self.moving_grid.ndim
+        if len(set(dimensions)) > 1:
+            raise InputError(f"expected a transform and images of one dimension, got {dimensions}: transform, fixed, moving")
+
+    def inverse(self) -> "Carrier":
+        return Carrier(self.transform.inverse(), self.moving_grid, self.fixed_grid)
+
+
+def warp(args: Namespace) -> Report:
+    """Warp images by a saved transform."""
+    names = ("interpolation", "channel_axis", "grid", "spacing")
+    options = {name: value for name, value in vars(args).items() if name in names}
+    if args.labels:
+        if "channel_axis" in args:
+            raise InputError("--labels: labels have no channels; leave out --channel-axis")
+        if not args.fill.is_integer():
+            raise InputError(f"--fill: expected a whole number for labels, got {args.fill:g}")
+        options = {"interpolation": "nearest", **options, "labels": True}
+    options |= {"fill": int(args.fill) if args.labels else args.fill}
+    options |= {"antialias": not args.no_antialias, "same_extent": args.same_extent}
+    result = _opened(args, args.images[0])
+    result = result.inverse() if args.inverse else result
+    targets = _targets(args.images, args.out, output_name)
+    return _each(args.images, targets, lambda image, target: result.warp_file(image, target, **options))
+
+
+def points(args: Namespace) -> Report:
+    """Carry the points of files to the other image."""
+    result = _opened(args, None)
+    options = {name: getattr(args, name) for name in ("to", "format", "fixed_shape", "moving_shape")}
+    targets = _targets(args.files, args.out, lambda file: file.name)
+    return _each(args.files, targets, lambda file, target: result.warp_points(file, target, **options))
+
+
+def _targets(sources: Sequence[Path], out: Path, name: Callable[[Path], str]) -> list[Path]:
+    """The file to write for each source: `out`, or files in the folder `out`, where they keep their names.
+
+    Raises:
+        InputError: the same file twice, or a file over its source.
+    """
+    folder = len(sources) > 1 or out.is_dir() or str(out).endswith(("/", "\\")) or out.suffix == ""
+    targets = [out / name(source) if folder else out for source in sources]
+    if folder and out.is_file():
+        raise InputError(f"--out: expected a folder for {len(sources)} files, got {str(out)!r}, which is a file")
+    twice = [target for at, target in enumerate(targets) if target in targets[:at]]
+    if twice:
+        raise InputError(f"{twice[0]}: expected inputs of different names, got two that would be written there")
+    for source, target in zip(sources, targets, strict=True):
+        if source.exists() and target.exists() and target.samefile(source):
+            raise InputError(f"{target}: expected another place than that of its input, which would be lost")
+    writable(out if folder else out.parent)
+    return targets
+
+
+def _each(sources: Sequence[Path], targets: Sequence[Path], carry: Callable[[Path, Path], None]) -> Report:
+    """Carry every file; one that cannot be used does not keep the others from it."""
+    written, problems = [], []
+    bar = tqdm(sources, file=sys.stderr, disable=len(sources) == 1 or not sys.stderr.isatty(), leave=False)
+    for source, target in zip(bar, targets, strict=True):
+        try:
+            carry(source, target)
+            written.append(f"wrote {target}")
+        except InputError as error:
+            if len(sources) == 1:
+                raise
+            text = str(error)
+            problems.append(text if str(source) in text else f"{source}: {text}")
+    told = f"{len(problems)} of {len(sources)} files failed: {'; '.join(problems)}" if problems else ""
+    return Report("\n".join(written), told, 2 if problems else 0)
+
+
+def _opened(args: Namespace, image: Path | None) -> Warping:
+    """The registration of the arguments, or another program's transform with the grids of its images."""
+    result = _registration(args.transform_file)
+    if result is None:
+        transform, moving = read_transform(args.transform_file), args.moving or image
+        if args.fixed is None or moving is None or args.then:
+            raise InputError(
+                f"{args.transform_file}: expected a registration saved by drmime. With the transform of another program, give "
+                "--fixed IMAGE and --moving IMAGE, and no --then."
+            )
+        return Carrier(transform, grid_of(args.fixed), grid_of(moving))
+    for path in args.then:
+        result = Registration.load(path) @ result
+    return result
+
+
+def _registration(path: Path) -> Registration | None:
+    """The registration in a file; None if it is a transform alone, of this or another program.
+
+    Raises:
+        InputError: a file of another kind that seems to be a registration.
+    """
+    if path.suffix.lower() == ".json":
+        state = saved.read(path, "a registration saved by drmime", {}, {"format": str})
+        if state.get("format", "drmime registration").startswith("drmime registration"):
+            return Registration.load(path)
+    return None
+
+
+def convert(args: Namespace) -> Report:
+    """Convert a transform to another program's file."""
+    writable(args.target.parent)
+    if args.target.exists() and args.target.samefile(args.transform_file):
+        raise InputError(f"{args.target}: expected another file than that to read, which would be lost")
+    result = None if args.source_format not in (None, "drmime") else _registration(args.transform_file)
+    transform = read_transform(args.transform_file, args.source_format) if result is None else result.transform
+    fixed = None if args.fixed is None else grid_of(args.fixed)
+    write_transform(transform, args.target, args.target_format, fixed or (None if result is None else result.fixed_grid))
+    return Report(f"wrote {args.target}")
