@@ -141,18 +141,23 @@ def convert(args: Namespace) -> Report:
     writable(args.target.parent)
     if args.target.exists() and args.target.samefile(args.transform_file):
         raise InputError(f"{args.target}: expected another file than that to read, which would be lost")
-    transform = read_transform(args.transform_file, args.source_format)
-    fixed = None if args.fixed is None else as_image(args.fixed, role="fixed", nan="mask").grid
-    write_transform(transform, args.target, args.target_format, fixed or _saved_grid(args.transform_file))
+    fixed, moving = _saved_grids(args.transform_file)
+    if args.fixed is not None:
+        fixed = as_image(args.fixed, role="fixed", nan="mask").grid
+    if args.moving is not None:
+        moving = as_image(args.moving, role="moving", nan="mask").grid
+    transform = read_transform(args.transform_file, args.source_format, fixed, moving)
+    write_transform(transform, args.target, args.target_format, fixed, moving)
     return Report(f"wrote {args.target}")
 
 
-def _saved_grid(path: Path) -> Grid | None:
-    """The fixed image's grid in a saved registration; None if the file is none."""
+def _saved_grids(path: Path) -> tuple[Grid | None, Grid | None]:
+    """The grids of both images in a saved registration; None if the file is none."""
     try:
-        return Registration.load(path).fixed_grid
+        registration = Registration.load(path)
     except InputError:
-        return None
+        return None, None
+    return registration.fixed_grid, registration.moving_grid
 
 
 def run(args: Namespace) -> Report:

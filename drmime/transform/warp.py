@@ -69,6 +69,11 @@ def in_pixels(transform: Transform, fixed: Grid, moving: Grid) -> Transform:
     return MatrixTransform(moving.index_from_world) @ transform @ MatrixTransform(fixed.world_from_index)
 
 
+def in_world(transform: Transform, fixed: Grid, moving: Grid) -> Transform:
+    """The inverse of `in_pixels`: the transform in world coordinates of one in index coordinates."""
+    return MatrixTransform(moving.world_from_index) @ transform @ MatrixTransform(fixed.index_from_world)
+
+
 def _fill(fill: float, dtype: np.dtype) -> np.ndarray:
     """`fill` as a number of `dtype`; InputError if it is not one number that `dtype` holds, integers exactly."""
     try:
