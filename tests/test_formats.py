@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, settings
+from hypothesis import given as given_by
+from hypothesis import strategies as st
 from maps import grids, points, same, theirs, transform
 from scipy import ndimage
 
@@ -216,6 +219,32 @@ def test_an_initial_transform_of_elastix_is_applied_first(tmp_path: Path) -> Non
         read_transform(last)
 
 
+TEXTS = [(format, names[0]) for format, names in NAMES.items() if format != "itk"]
+
+
+@pytest.mark.parametrize(("format", "name"), TEXTS)
+def test_whatever_is_changed_in_a_file_it_is_refused_or_a_transform(format: str, name: str, tmp_path: Path) -> None:
+    ndim = DIMENSIONS.get(format, 2)
+    given = grids(ndim)
+    write_transform(transform(ndim), tmp_path / name, format, *given)
+    text = (tmp_path / name).read_text()
+
+    @settings(max_examples=60)
+    @example(0, len(text), "")
+    @given_by(st.integers(0, len(text)), st.integers(0, 40), st.text(max_size=5) | st.sampled_from(CHANGES))
+    def check(start: int, length: int, other: str) -> None:
+        (tmp_path / name).write_text(text[:start] + other + text[start + length :], encoding="utf-8")
+        try:
+            found = read_transform(tmp_path / name, format, *given)
+        except InputError:
+            return
+        assert found.ndim in (2, 3)
+        assert found(points(given[0])[:, : found.ndim]).shape[-1] == found.ndim
+
+    check()
+
+
+CHANGES = ["nan", "1e999", "-inf", "{", "[]", "null", "\n", ",", '"', "1 2 3", "\0", "9" * 400, "#"]
 HEAD = "#Insight Transform File V1.0\n#Transform 0\n"
 SHIFT = '(Transform "TranslationTransform")\n(TransformParameters'
 BARE = f'{{"kind": "lie", "matrix": {np.eye(3).tolist()}, "generators": {{}}'
