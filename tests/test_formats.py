@@ -219,6 +219,7 @@ def test_an_initial_transform_of_elastix_is_applied_first(tmp_path: Path) -> Non
         read_transform(last)
 
 
+CHANGES = ["nan", "1e999", "-inf", "{", "[]", "null", "\n", ",", '"', "1 2 3", "\0", "9" * 400, "#"]
 TEXTS = [(format, names[0]) for format, names in NAMES.items() if format != "itk"]
 
 
@@ -244,7 +245,6 @@ def test_whatever_is_changed_in_a_file_it_is_refused_or_a_transform(format: str,
     check()
 
 
-CHANGES = ["nan", "1e999", "-inf", "{", "[]", "null", "\n", ",", '"', "1 2 3", "\0", "9" * 400, "#"]
 HEAD = "#Insight Transform File V1.0\n#Transform 0\n"
 SHIFT = '(Transform "TranslationTransform")\n(TransformParameters'
 BARE = f'{{"kind": "lie", "matrix": {np.eye(3).tolist()}, "generators": {{}}'

@@ -181,8 +181,8 @@ def document(step: dict[str, Any], source: Any = "in", target: Any = "out") -> d
     ],
 )
 def test_ngff_s_transformations_map_as_the_specification_says(state: Any, expected: Any, tmp_path: Path) -> None:
-    scene = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": {"version": "0.6", "scene": state}}}
-    for name, written in (("a.ngff.json", state), ("a.json", state), ("zarr.json", scene)):
+    scene: dict[str, Any] = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": {"version": "0.6", "scene": state}}}
+    for name, written in (("a.ngff.json", state), ("a.json", scene["attributes"]), ("zarr.json", scene)):
         (tmp_path / name).write_text(json.dumps(written))
         found = read_transform(tmp_path / name)
         assert found(torch.tensor([[10.0, 20.0]], dtype=torch.float64))[0].tolist() == pytest.approx(expected)
@@ -191,7 +191,9 @@ def test_ngff_s_transformations_map_as_the_specification_says(state: Any, expect
 def test_what_is_written_for_ngff_is_in_array_order(ndim: int, tmp_path: Path) -> None:
     (fixed, _), made = grids(ndim), transform(ndim)
     write_transform(made, tmp_path / "a.ngff.json")
-    state = json.loads((tmp_path / "a.ngff.json").read_text())
+    ome = json.loads((tmp_path / "a.ngff.json").read_text())["ome"]
+    state = ome["scene"]
+    assert ome["version"] == "0.6"
     axes = [[axis["name"] for axis in one["axes"]] for one in state["coordinateSystems"]]
     assert axes == [list("zyx"[-ndim:])] * 2
     (step,) = state["coordinateTransformations"]
@@ -221,6 +223,8 @@ PACKED = [1, 0, 0, 4, 0, 1, 0, 5, 0, 0, 1, 0]
         ("a.ngff.json", {"coordinateTransformations": []}),
         ("a.ngff.json", {"coordinateTransformations": [{"type": "identity"}]}),
         ("a.ngff.json", {"attributes": {"ome": {"scene": {}}}}),
+        ("a.ngff.json", {"ome": 3}),
+        ("a.ngff.json", {"attributes": {}}),
         ("a.ngff.json", {"attributes": {"ome": {"scene": {"coordinateTransformations": {"type": "identity"}}}}}),
         ("a.ngff.json", {**document(QUARTER), "coordinateTransformations": 2 * document(QUARTER)["coordinateTransformations"]}),
         ("a.ngff.json", document({"type": "displacements", "path": "field"})),

@@ -1,5 +1,6 @@
-"""Coordinate transformations of OME-NGFF 0.6 (RFC-5) in a JSON document: `coordinateSystems`, `coordinateTransformations`.
+"""Coordinate transformations of OME-NGFF 0.6 (RFC-5) in JSON: `coordinateSystems` and `coordinateTransformations`.
 
+They are written as a scene (the attributes of a Zarr group); also read alone, and from the zarr.json of a scene.
 A transformation takes points of its `input` to points of its `output`, here of the fixed to the moving image, in world
 coordinates. Coordinates are in the order of the axes of their coordinate system: y, x or z, y, x as written, and where a
 document does not name the axes x, y[, z]. If the input's name begins with "moving" and the output's with "fixed", the inverse
@@ -36,12 +37,9 @@ class Ngff(Format):
         return '"coordinateTransformations"' in head
 
     def read(self, path: Path, fixed: Grid | None = None, moving: Grid | None = None) -> Transform:
-        state = saved.read(path, WHAT, {}, {**KINDS, "attributes": {str: object}})
+        state = saved.read(path, WHAT, {}, {**KINDS, "attributes": {str: object}, "ome": {str: object}})
         try:
-            if "coordinateTransformations" not in state:  # the zarr.json of a scene
-                ome = fields(state.get("attributes"), {"ome": {str: object}})["ome"]
-                state = fields(fields(ome, {"scene": {str: object}})["scene"], {"coordinateTransformations": object}, KINDS)
-            matrix, backwards = _transformation(state)
+            matrix, backwards = _transformation(_scene(state))
         except InputError as error:
             raise InputError(f"{path}: not {WHAT} that can be read: {error}") from error
         except (ValueError, TypeError) as error:  # rows of unequal length
@@ -55,7 +53,16 @@ class Ngff(Format):
         axes = [{"name": name, "type": "space"} for name in "zyx"[-transform.ndim :]]
         step = {"type": "affine", "affine": rows, "input": {"name": "fixed"}, "output": {"name": "moving"}}
         systems = [{"name": name, "axes": axes} for name in ("fixed", "moving")]
-        write_text(path, json.dumps({"coordinateSystems": systems, "coordinateTransformations": [step]}, indent=1) + "\n")
+        scene = {"coordinateSystems": systems, "coordinateTransformations": [step]}
+        write_text(path, json.dumps({"ome": {"version": "0.6", "scene": scene}}, indent=1) + "\n")
+
+
+def _scene(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What holds the transformations in a document: itself, or the scene of a group (its attributes, or its zarr.json)."""
+    if "coordinateTransformations" in state:
+        return state
+    ome = fields(state.get("attributes", state), {"ome": {str: object}})["ome"]
+    return fields(fields(ome, {"scene": {str: object}})["scene"], {"coordinateTransformations": object}, KINDS)
 
 
 def _transformation(state: Mapping[str, Any]) -> tuple[np.ndarray, bool]:
