@@ -7,9 +7,10 @@ import numpy as np
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
+from drmime.image.readers import package
 from drmime.modes import own_defaults
 from drmime.transform.base import Transform
-from drmime.transform.formats.files import write_transform
+from drmime.transform.formats.files import affine_matrix, write_transform
 from drmime.transform.formats.itk import to_itk
 from drmime.transform.linear import MatrixTransform, matrix_of
 from drmime.transform.warp import in_pixels
@@ -42,7 +43,7 @@ class Exchange:
 
     @own_defaults
     def write_transform(self, path: str | Path, format: str | None = None) -> None:
-        """Write the transform alone for another program: ITK, SimpleITK, ANTs, elastix, or as rows of numbers.
+        """Write the transform alone for another program, as ITK, elastix, FSL, FreeSurfer, BigWarp or QuPath.
 
         World coordinates, x first: LPS millimetres for medical formats, as in ITK, micrometres for TIFF that states its
         lengths, else pixels or the spacing given.
@@ -59,7 +60,7 @@ class Exchange:
             >>> drmime.read_transform("TransformParameters.0.txt").describe(result.fixed_grid) == result.describe()
             True
         """
-        write_transform(self.transform, path, format, self.fixed_grid)
+        write_transform(self.transform, path, format, self.fixed_grid, self.moving_grid)
 
     @own_defaults
     def to_itk(self) -> Any:
@@ -75,6 +76,25 @@ class Exchange:
             (12.0, 21.0)
         """
         return to_itk(self.transform)
+
+    @own_defaults
+    def to_ants(self) -> Any:
+        """The transform as an ANTsTransform of antspyx, with which `ants.apply_ants_transform_to_image` warps the moving image.
+
+        World coordinates, x first, in single precision; the centre is 0. ANTs crashes in a process that has used SimpleITK.
+
+        Raises:
+            InputError: the transform is not one affine matrix, or antspyx is missing.
+
+        Example:
+            >>> result.to_ants().apply_to_point((10.0, 20.0))
+            (12.0, 21.0)
+        """
+        matrix = affine_matrix(self.transform, "ANTs").numpy()
+        ants, ndim = package("ants", "ANTs' transforms", "peers"), self.transform.ndim
+        return ants.create_ants_transform(
+            "AffineTransform", dimension=ndim, matrix=matrix[:-1, :-1], translation=matrix[:-1, -1], center=np.zeros(ndim)
+        )
 
     @own_defaults
     def to_skimage(self) -> Any:

@@ -62,12 +62,27 @@ SAVED_TRANSFORMS = Parts(  # kinds of result that `Registration.save` writes
         "chain": "drmime.transform.base:Chain",
     }
 )
-TRANSFORM_FORMATS = Parts(  # files of transforms; the first whose ending fits is used
+TRANSFORM_FORMATS = Parts(  # files of transforms; of those with the same ending the first is written
     {
         "drmime": "drmime.transform.formats.plain:Json",
         "itk": "drmime.transform.formats.itk:Itk",
         "elastix": "drmime.transform.formats.elastix:Elastix",
+        "fsl": "drmime.transform.formats.fsl:Fsl",
+        "freesurfer": "drmime.transform.formats.freesurfer:FreeSurfer",
+        "afni": "drmime.transform.formats.afni:Afni",
+        "ngff": "drmime.transform.formats.ngff:Ngff",
+        "qupath": "drmime.transform.formats.qupath:QuPath",
+        "warpy": "drmime.transform.formats.qupath:Warpy",
         "matrix": "drmime.transform.formats.plain:Matrix",
+        "bigwarp": "drmime.transform.formats.bigwarp:BigWarp",
+    }
+)
+TRANSFORM_OBJECTS = Parts(  # transforms in memory, by the package of their class
+    {
+        "SimpleITK": "drmime.transform.formats.itk:of_simpleitk",
+        "skimage": "drmime.transform.formats.objects:of_skimage",
+        "numpy": "drmime.transform.formats.objects:of_array",
+        "torch": "drmime.transform.formats.objects:of_array",
     }
 )
 POINT_FORMATS = Parts(  # files of points; the first that the contents fit is used

@@ -185,6 +185,13 @@ def test_convert_writes_what_other_programs_read(
     assert not (tmp_path / "b.csv").exists()
     assert main(["convert", str(saved), str(saved)]) == 2
     assert "would be lost" in capsys.readouterr().err
+    images = ["--fixed", str(registered[0] / "warped.png"), "--moving", str(registered[0] / "warped.png")]
+    for source, name, given in ((saved, "a.qupath.txt", []), (tmp_path / "a.qupath.txt", "c.csv", images)):
+        assert main(["convert", str(source), str(tmp_path / name), *given]) == 0
+        capsys.readouterr()
+    assert np.loadtxt(tmp_path / "c.csv", delimiter=",") == pytest.approx(matrix, abs=1e-9)  # the images are of one shape
+    assert main(["convert", str(tmp_path / "a.qupath.txt"), str(tmp_path / "d.csv"), *images[:2]]) == 2
+    assert "--moving" in capsys.readouterr().err
     assert Registration.load(saved).matrix == pytest.approx(matrix)
 
 

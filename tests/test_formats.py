@@ -1,8 +1,5 @@
 """Transforms in other programs' files map points as these programs do; what a format cannot hold is refused."""
 
-import ast
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,49 +8,32 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from problems import oblique
+from hypothesis import example, settings
+from hypothesis import given as given_by
+from hypothesis import strategies as st
+from maps import grids, points, same, theirs, transform
 from scipy import ndimage
 
 from drmime import InputError, Registration, Stop
 from drmime.geometry.grid import Grid
-from drmime.geometry.lie import generators
 from drmime.parts import TRANSFORM_FORMATS
 from drmime.transform.base import Chain, Transform
 from drmime.transform.formats.elastix import parameters
 from drmime.transform.formats.files import read_transform, write_transform
 from drmime.transform.formats.itk import from_itk, to_itk
-from drmime.transform.linear import LieModel, MatrixTransform
+from drmime.transform.linear import MatrixTransform
 
 GROUPS = ("translation", "rigid", "similarity", "affine")
-NAMES = {
+NAMES = {  # the first is written in this format without naming it; of some endings the content tells the format
     **{"drmime": ["a.json"], "itk": ["a.tfm", "a.h5", "a.mat"], "elastix": ["TransformParameters.0.txt"]},
-    "matrix": ["a.csv", "a.npy", "a.txt"],
+    **{"matrix": ["a.csv", "a.npy", "a.txt"], "fsl": ["a.fsl.mat", "a.mat"], "freesurfer": ["a.lta"]},
+    **{"afni": ["a.aff12.1D", "a.1D"], "ngff": ["a.ngff.json", "a.json"], "bigwarp": ["a.bigwarp.csv", "a.csv"]},
+    **{"qupath": ["a.qupath.txt"], "warpy": ["a.warpy.json", "transform_1_2.json", "a.json"]},
 }
 FILES = [(format, name) for format, names in NAMES.items() for name in names]
-
-
-def grids(ndim: int) -> tuple[Grid, Grid]:
-    """Two images with unequal spacings, turned against the world's axes and far from its origin."""
-    return oblique((40, 50, 60)[-ndim:], (2.0, 0.5, 0.8)[-ndim:], offset=70.0), Grid.regular(
-        (30, 35, 20)[-ndim:], (1.5, 0.7, 2.0)[-ndim:]
-    )
-
-
-def transform(ndim: int, group: str = "affine") -> Transform:
-    fixed, moving = grids(ndim)
-    model = LieModel(generators(group, ndim), torch.eye(ndim + 1, dtype=torch.float64)[None], fixed, moving)
-    with torch.no_grad():
-        model.coefficients += 0.2 * torch.randn(model.coefficients.shape, dtype=torch.float64)
-    return model.result()[0]
-
-
-def points(grid: Grid) -> torch.Tensor:
-    return torch.cat([grid.corners(), grid.centre[None]])
-
-
-def same(one: Transform, other: Transform, grid: Grid) -> None:
-    off = (one(points(grid)) - other(points(grid))).norm(dim=-1).max()
-    assert float(off) < 1e-6 * float(grid.extent.norm())
+DIMENSIONS = {"fsl": 3, "freesurfer": 3, "afni": 3, "qupath": 2, "warpy": 2}  # of formats that hold one dimension only
+CASES = [(*file, ndim) for file in FILES for ndim in (2, 3) if ndim == DIMENSIONS.get(file[0], ndim)]
+BOTH_GRIDS = {"fsl", "freesurfer", "afni", "bigwarp", "qupath", "warpy"}  # formats that need both grids to write
 
 
 def test_every_format_is_tested() -> None:
@@ -61,16 +41,39 @@ def test_every_format_is_tested() -> None:
 
 
 @pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize(("format", "name"), FILES)
+@pytest.mark.parametrize(("format", "name", "ndim"), CASES)
 def test_what_is_written_comes_back(format: str, name: str, group: str, ndim: int, tmp_path: Path) -> None:
     if format == "itk":
         pytest.importorskip("SimpleITK")
-    fixed, _ = grids(ndim)
+    folder, given = tmp_path / "new", grids(ndim)
     made = transform(ndim, group)
-    write_transform(made, tmp_path / "new" / name, fixed=fixed)
-    same(made, read_transform(tmp_path / "new" / name), fixed)
-    same(made, read_transform(tmp_path / "new" / name, format), fixed)
-    assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
+    write_transform(made, folder / name, format, *given)
+    same(made, read_transform(folder / name, None, *given), given[0])
+    same(made, read_transform(folder / name, format, *given), given[0])
+    assert [path.name for path in folder.iterdir()] == [name]
+    written = (folder / name).read_bytes()
+    if name == NAMES[format][0] and format != "itk":  # an Insight file and HDF5 hold no more than the transform, but the time
+        write_transform(made, folder / name, None, *given)
+        assert (folder / name).read_bytes() == written
+
+
+@pytest.mark.parametrize(("format", "name", "ndim"), [case for case in CASES if case[0] in BOTH_GRIDS | {"elastix"}])
+def test_another_dimension_or_a_missing_grid_is_refused(format: str, name: str, ndim: int, tmp_path: Path) -> None:
+    made, (fixed, moving) = transform(ndim), grids(ndim)
+    refused: list[tuple[Transform, Grid | None, Grid | None]] = [(made, None, moving)]
+    refused += [(made, grids(5 - ndim)[0], moving)]
+    refused += [(transform(5 - ndim), *(grids(5 - ndim) if format in DIMENSIONS else (fixed, moving)))]
+    if format in BOTH_GRIDS:
+        refused += [(made, fixed, None), (made, fixed, grids(5 - ndim)[1])]
+    for one, *given in refused:
+        with pytest.raises(InputError, match=r"grid|dimensions"):
+            write_transform(one, tmp_path / name, format, *given)
+        assert not list(tmp_path.iterdir())
+    write_transform(made, tmp_path / name, format, fixed, moving)
+    if format in BOTH_GRIDS - {"freesurfer"}:
+        for given in ((fixed, None), (None, moving), (grids(5 - ndim)[0], moving)):
+            with pytest.raises(InputError, match=r"grid|dimensions"):
+                read_transform(tmp_path / name, format, *given)
 
 
 @pytest.mark.parametrize("name", NAMES["itk"])
@@ -149,14 +152,6 @@ print([[float(word) for word in line.split("OutputPoint = [")[1].split("]")[0].s
 """
 
 
-def theirs(code: str, places: torch.Tensor, folder: Path) -> np.ndarray:
-    """What another program maps points to."""
-    code = f"POINTS = {places.tolist()!r}\n{code}"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return np.array(ast.literal_eval(done.stdout.splitlines()[-1]))
-
-
 def test_ants_reads_and_writes_alike(ndim: int, tmp_path: Path) -> None:
     if find_spec("ants") is None:
         pytest.skip("ANTs is not installed: pip install 'drmime[peers]'")
@@ -224,6 +219,32 @@ def test_an_initial_transform_of_elastix_is_applied_first(tmp_path: Path) -> Non
         read_transform(last)
 
 
+CHANGES = ["nan", "1e999", "-inf", "{", "[]", "null", "\n", ",", '"', "1 2 3", "\0", "9" * 400, "#"]
+TEXTS = [(format, names[0]) for format, names in NAMES.items() if format != "itk"]
+
+
+@pytest.mark.parametrize(("format", "name"), TEXTS)
+def test_whatever_is_changed_in_a_file_it_is_refused_or_a_transform(format: str, name: str, tmp_path: Path) -> None:
+    ndim = DIMENSIONS.get(format, 2)
+    given = grids(ndim)
+    write_transform(transform(ndim), tmp_path / name, format, *given)
+    text = (tmp_path / name).read_text()
+
+    @settings(max_examples=60)
+    @example(0, len(text), "")
+    @given_by(st.integers(0, len(text)), st.integers(0, 40), st.text(max_size=5) | st.sampled_from(CHANGES))
+    def check(start: int, length: int, other: str) -> None:
+        (tmp_path / name).write_text(text[:start] + other + text[start + length :], encoding="utf-8")
+        try:
+            found = read_transform(tmp_path / name, format, *given)
+        except InputError:
+            return
+        assert found.ndim in (2, 3)
+        assert found(points(given[0])[:, : found.ndim]).shape[-1] == found.ndim
+
+    check()
+
+
 HEAD = "#Insight Transform File V1.0\n#Transform 0\n"
 SHIFT = '(Transform "TranslationTransform")\n(TransformParameters'
 BARE = f'{{"kind": "lie", "matrix": {np.eye(3).tolist()}, "generators": {{}}'
@@ -274,22 +295,25 @@ def test_what_a_format_cannot_hold_is_refused_and_nothing_is_written(format: str
     tilted = torch.eye(3, dtype=torch.float64)
     tilted[2, 0] = 0.001
     chain = Chain([MatrixTransform(torch.eye(3)), MatrixTransform(torch.eye(3))])
+    if DIMENSIONS.get(format) == 3:
+        tilted, chain = torch.block_diag(torch.eye(1), tilted), Chain([MatrixTransform(torch.eye(4))] * 2)
     for made in (MatrixTransform(tilted), chain):
         if format == "drmime" or (format == "matrix" and made is not chain):
             continue
-        with pytest.raises(InputError):
-            write_transform(made, tmp_path / name, fixed=grids(2)[0])
+        with pytest.raises(InputError, match="perspective" if made is not chain else "one matrix"):
+            write_transform(made, tmp_path / name, format, *grids(made.ndim))
         assert not list(tmp_path.iterdir())
 
 
 def test_numbers_that_no_program_can_use_are_not_written(tmp_path: Path) -> None:
     pytest.importorskip("SimpleITK")
-    nothing, behind = (torch.eye(3, dtype=torch.float64) for _ in range(2))
-    nothing[0, 0], behind[2, 2] = torch.nan, -1
     for format, name in FILES:
-        for matrix in (nothing, behind) if format in ("itk", "elastix") else (nothing,):
-            with pytest.raises(InputError):
-                write_transform(MatrixTransform(matrix), tmp_path / name, fixed=grids(2)[0])
+        ndim = DIMENSIONS.get(format, 2)
+        nothing, behind = (torch.eye(ndim + 1, dtype=torch.float64) for _ in range(2))
+        nothing[0, 0], behind[ndim, ndim] = torch.nan, -1
+        for matrix in (nothing,) if format in ("drmime", "matrix") else (nothing, behind):
+            with pytest.raises(InputError, match="finite numbers"):
+                write_transform(MatrixTransform(matrix), tmp_path / name, format, *grids(ndim))
     with pytest.raises(InputError, match="3 dimensions"):
         write_transform(transform(3), tmp_path / "TransformParameters.0.txt", fixed=grids(2)[0])
     assert not list(tmp_path.iterdir())

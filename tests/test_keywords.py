@@ -54,7 +54,8 @@ METHODS = {name: getattr(drmime.Registration, name) for name in dir(drmime.Regis
 EXAMPLES = {one.__name__: one for one in PUBLIC} | {
     name: one for name, one in METHODS.items() if callable(one) or isinstance(one, property)
 }
-WITHOUT = ("success", "reasons")  # a flag, and sentences
+# a flag; sentences; ANTs crashes beside SimpleITK, so `test_formats_microscopy.py` runs it in a process of its own
+WITHOUT = ("success", "reasons", "to_ants")
 NEEDS = {"to_itk": "SimpleITK", "to_skimage": "skimage"}  # packages that an example needs
 
 

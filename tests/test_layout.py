@@ -17,7 +17,9 @@ geometry  geometry.matrices  geometry.grid  geometry.lie
 image  image.pixels  image.carried  image.headers  image.tiff  image.readers  image.writers  image.io  image.objects
   image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
 transform  transform.base  transform.linear  transform.interpolate  transform.warp  transform.grids
-  transform.formats  transform.formats.files  transform.formats.itk  transform.formats.elastix  transform.formats.plain
+  transform.formats  transform.formats.files  transform.formats.itk  transform.formats.elastix  transform.formats.fsl
+  transform.formats.freesurfer  transform.formats.afni  transform.formats.ngff  transform.formats.bigwarp
+  transform.formats.qupath  transform.formats.plain  transform.formats.objects
 points  points.files  points.tables  points.geojson
 compare  compare.base  compare.moments  compare.histogram  compare.angle  compare.mine
 sampling  adam  schedule  optimise  precision

@@ -66,11 +66,14 @@ def _add_transform(parser: argparse.ArgumentParser) -> None:
 def add_convert(commands: Any) -> None:
     example = """\
   drmime convert out/transform.json itk.tfm
-  drmime convert 0GenericAffine.mat elastix/TransformParameters.0.txt --fixed fixed.nii.gz"""
+  drmime convert 0GenericAffine.mat elastix/TransformParameters.0.txt --fixed fixed.nii.gz
+  drmime convert flirt.mat slicer.tfm --fixed reference.nii.gz --moving input.nii.gz"""
     parser = command(commands, "convert", "convert a transform between the files of programs", example)
     parser.add_argument("transform_file", metavar="FROM", type=Path, help="a file with a transform")
     parser.add_argument("target", metavar="TO", type=Path, help="the file to write")
     formats = f"one of {', '.join(TRANSFORM_FORMATS)}; by default what the file's ending says"
     parser.add_argument("--from", dest="source_format", default=None, metavar="FORMAT", help=formats)
     parser.add_argument("--to", dest="target_format", default=None, metavar="FORMAT", help="likewise, of TO")
-    parser.add_argument("--fixed", type=Path, metavar="IMAGE", help="the fixed image, whose grid elastix needs")
+    grids = "elastix needs the grid of FIXED; fsl, afni, qupath, warpy, bigwarp and freesurfer (to write) those of both"
+    parser.add_argument("--fixed", type=Path, metavar="IMAGE", help=f"the fixed image, unless FROM is a registration; {grids}")
+    parser.add_argument("--moving", type=Path, metavar="IMAGE", help="the moving image, likewise")

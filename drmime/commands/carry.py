@@ -105,13 +105,14 @@ def _opened(args: Namespace, image: Path | None) -> Warping:
     """The registration of the arguments, or another program's transform with the grids of its images."""
     result = _registration(args.transform_file)
     if result is None:
-        transform, moving = read_transform(args.transform_file), args.moving or image
+        moving = args.moving or image
         if args.fixed is None or moving is None or args.then:
             raise InputError(
                 f"{args.transform_file}: expected a registration saved by drmime. With the transform of another program, give "
                 "--fixed IMAGE and --moving IMAGE, and no --then."
             )
-        return Carrier(transform, grid_of(args.fixed), grid_of(moving))
+        grids = grid_of(args.fixed), grid_of(moving)
+        return Carrier(read_transform(args.transform_file, None, *grids), *grids)
     for path in args.then:
         result = Registration.load(path) @ result
     return result
@@ -125,7 +126,7 @@ def _registration(path: Path) -> Registration | None:
     """
     if path.suffix.lower() == ".json":
         state = saved.read(path, "a registration saved by drmime", {}, {"format": str})
-        if state.get("format", "drmime registration").startswith("drmime registration"):
+        if state.get("format", "").startswith("drmime registration"):
             return Registration.load(path)
     return None
 
@@ -135,8 +136,10 @@ def convert(args: Namespace) -> Report:
     writable(args.target.parent)
     if args.target.exists() and args.target.samefile(args.transform_file):
         raise InputError(f"{args.target}: expected another file than that to read, which would be lost")
-    result = None if args.source_format not in (None, "drmime") else _registration(args.transform_file)
-    transform = read_transform(args.transform_file, args.source_format) if result is None else result.transform
-    fixed = None if args.fixed is None else grid_of(args.fixed)
-    write_transform(transform, args.target, args.target_format, fixed or (None if result is None else result.fixed_grid))
+    own = args.source_format in (None, "drmime")
+    result = _registration(args.transform_file) if own else None
+    fixed, moving = (None, None) if result is None else (result.fixed_grid, result.moving_grid)
+    fixed, moving = (grid_of(image) if image else grid for image, grid in ((args.fixed, fixed), (args.moving, moving)))
+    transform = result.transform if result else read_transform(args.transform_file, args.source_format, fixed, moving)
+    write_transform(transform, args.target, args.target_format, fixed, moving)
     return Report(f"wrote {args.target}")

@@ -164,11 +164,12 @@ def simpleitk() -> Any:
     return package("SimpleITK")
 
 
-def package(name: str) -> Any:
+def package(name: str, user: str = "medical formats", extra: str = "medical") -> Any:
+    """The module of an optional package. Raises: InputError: it is not installed; `user` needs it, `extra` brings it."""
     try:
         return __import__(name)
     except ImportError as error:
-        raise InputError(f"medical formats need {name}: pip install 'drmime[medical]'") from error
+        raise InputError(f"{user} need {name}: pip install 'drmime[{extra}]'") from error
 
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".gif")

@@ -111,6 +111,11 @@ def in_pixels(transform: Transform, fixed: Grid, moving: Grid) -> Transform:
     return MatrixTransform(moving.index_from_world) @ transform @ MatrixTransform(fixed.world_from_index)
 
 
+def in_world(transform: Transform, fixed: Grid, moving: Grid) -> Transform:
+    """The inverse of `in_pixels`: the transform in world coordinates of one in index coordinates."""
+    return MatrixTransform(moving.world_from_index) @ transform @ MatrixTransform(fixed.index_from_world)
+
+
 def overlap(transform: Transform, fixed: Grid, moving: Grid) -> float:
     """The share of the fixed image that lies on the moving one, without masks, by 33 places along each axis."""
     axes = [(torch.arange(33, dtype=torch.float64) + 0.5) * n / 33 - 0.5 for n in fixed.shape[::-1]]

@@ -19,12 +19,11 @@ from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import affine
 from drmime.image.io import write_text
 from drmime.transform.base import Transform
-from drmime.transform.formats.files import Format, affine_matrix
+from drmime.transform.formats.files import Format, affine_matrix, text_of
 from drmime.transform.linear import MatrixTransform
 
 LINE = re.compile(r"\s*\((\w+)((?:\s+(?:\"[^\"]*\"|[^\s\"()]+))+)\s*\)")
 WORD = re.compile(r"\"([^\"]*)\"|(\S+)")
-MOST = 2**20  # bytes of a file that is read
 
 
 class Elastix(Format):
@@ -33,10 +32,10 @@ class Elastix(Format):
     endings = ("transformparameters.0.txt",)
     names = r"transformparameters\.\d+(\.r\d+)?\.txt$"
 
-    def read(self, path: Path) -> Transform:
+    def read(self, path: Path, fixed: Grid | None = None, moving: Grid | None = None) -> Transform:
         return _read(path, (path,))
 
-    def write(self, transform: Transform, path: Path, fixed: Grid | None) -> None:
+    def write(self, transform: Transform, path: Path, fixed: Grid | None = None, moving: Grid | None = None) -> None:
         if fixed is None:
             raise InputError(
                 "elastix: expected the grid of the fixed image, which transformix resamples to; give the image (--fixed)"
@@ -108,12 +107,7 @@ def _read(path: Path, seen: Sequence[Path]) -> Transform:
 
 
 def _values(path: Path) -> dict[str, list[str]]:
-    try:
-        if path.stat().st_size > MOST:
-            raise InputError(f"{path}: expected an elastix parameter file, got {path.stat().st_size} bytes")
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read as an elastix parameter file ({shown(str(error))})") from error
+    text = text_of(path, "an elastix parameter file")
     found = {
         match[1]: [quoted or plain for quoted, plain in WORD.findall(match[2])]
         for match in map(LINE.match, text.splitlines())

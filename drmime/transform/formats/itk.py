@@ -37,7 +37,7 @@ class Itk(Format):
 
     endings = (".tfm", ".h5", ".hdf5", ".mat")
 
-    def read(self, path: Path) -> Transform:
+    def read(self, path: Path, fixed: Grid | None = None, moving: Grid | None = None) -> Transform:
         sitk = package("SimpleITK")
         if path.suffix.lower() in (".tfm", ".mat"):
             _check(path)
@@ -51,7 +51,7 @@ class Itk(Format):
                 raise InputError(f"{path}: cannot be read as an ITK transform ({_last(error)})") from error
         return from_itk(found, str(path))
 
-    def write(self, transform: Transform, path: Path, fixed: Grid | None) -> None:
+    def write(self, transform: Transform, path: Path, fixed: Grid | None = None, moving: Grid | None = None) -> None:
         made, sitk, ending = to_itk(transform), package("SimpleITK"), path.suffix.lower()
         if ending not in self.endings:
             raise InputError(f"{path}: expected one of the endings {', '.join(self.endings)} for an ITK transform")
@@ -119,6 +119,13 @@ def _check_counts(kind: str, parameters: Sequence[float], fixed: Sequence[float]
     centred = match[1] not in ("Translation", "Identity")
     if len(parameters) != expected or (centred and len(fixed) < ndim):
         raise ValueError(f"{kind}: expected {expected} parameters and a centre, got {len(parameters)} and {len(fixed)} numbers")
+
+
+def of_simpleitk(transform: Any, fixed: Grid | None = None, moving: Grid | None = None) -> Transform:
+    """`from_itk` for a transform in memory; grids are not needed. InputError also if the object is no transform."""
+    if not hasattr(transform, "TransformPoint"):
+        raise InputError(f"expected a SimpleITK transform, got a {type(transform).__name__}")
+    return from_itk(transform)
 
 
 def to_itk(transform: Transform) -> Any:

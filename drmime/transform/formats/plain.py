@@ -9,11 +9,10 @@ import numpy as np
 from drmime import saved, settings
 from drmime.errors import InputError, numbers, shown
 from drmime.geometry.grid import Grid
-from drmime.geometry.matrices import invertible
 from drmime.image.io import write_atomically, write_text
 from drmime.transform.base import Transform, from_state
-from drmime.transform.formats.files import Format
-from drmime.transform.linear import MatrixTransform, matrix_of
+from drmime.transform.formats.files import Format, from_matrix
+from drmime.transform.linear import matrix_of
 
 TRANSFORM = "drmime transform 1"
 MOST = 2**16  # bytes of a NumPy file of one matrix
@@ -25,18 +24,15 @@ class Matrix(Format):
 
     endings = (".csv", ".npy", ".txt")
 
-    def read(self, path: Path) -> Transform:
+    def read(self, path: Path, fixed: Grid | None = None, moving: Grid | None = None) -> Transform:
         rows = _array(path) if path.suffix.lower() == ".npy" else settings.matrix(path)
         if rows.shape in ((2, 3), (3, 4)):
             rows = np.vstack([rows, np.eye(len(rows) + 1)[-1]])
         if rows.shape not in ((3, 3), (4, 4)):
             raise InputError(f"{path}: expected a matrix of shape (3, 3) or (4, 4), or without its last row, got {rows.shape}")
-        try:
-            return MatrixTransform(invertible(rows, len(rows) - 1))
-        except ValueError as error:
-            raise InputError(f"{path}: {error}") from error
+        return from_matrix(rows, path)
 
-    def write(self, transform: Transform, path: Path, fixed: Grid | None) -> None:
+    def write(self, transform: Transform, path: Path, fixed: Grid | None = None, moving: Grid | None = None) -> None:
         matrix = matrix_of(transform).numpy()
         if not np.isfinite(matrix).all():
             raise InputError(f"{path}: expected a transform of finite numbers")
@@ -52,7 +48,7 @@ class Json(Format):
 
     endings = (".json",)
 
-    def read(self, path: Path) -> Transform:
+    def read(self, path: Path, fixed: Grid | None = None, moving: Grid | None = None) -> Transform:
         state = saved.read(path, "a transform saved by drmime", {"format": str, "transform": {str: object}})
         if not state["format"].startswith("drmime "):
             raise InputError(f"{path}: expected a transform saved by drmime, got the format {shown(state['format'])}")
@@ -61,7 +57,7 @@ class Json(Format):
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InputError(f"{path}: not a transform saved by drmime ({shown(str(error))})") from error
 
-    def write(self, transform: Transform, path: Path, fixed: Grid | None) -> None:
+    def write(self, transform: Transform, path: Path, fixed: Grid | None = None, moving: Grid | None = None) -> None:
         state: dict[str, Any] = {"format": TRANSFORM, "direction": DIRECTION, "transform": transform.state()}
         try:
             text = json.dumps(state, indent=1, allow_nan=False)
