@@ -361,7 +361,7 @@ def test_mistakes_of_warp(
 ) -> None:
     good, image, out = str(registered[0] / "transform.json"), str(images / "moving.png"), str(tmp_path / "out.png")
     assert "does not exist" in complaint(["warp", "nowhere.json", image, "--out", out], capsys)
-    assert "endings" in complaint(["warp", image, image, "--out", out], capsys)
+    assert "expected a registration saved" in complaint(["warp", image, image, "--out", out], capsys)
     assert "fill" in complaint(["warp", good, image, "--out", out, "--fill", "300"], capsys)
     assert "--fill" in complaint(["warp", good, image, "--out", out, "--fill", "0.5", "--labels"], capsys)
     assert "of labels" in complaint(["warp", good, image, "--out", out, "--interpolation", "cubic", "--labels"], capsys)
