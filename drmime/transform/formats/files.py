@@ -79,12 +79,20 @@ def write_transform(
 def _format(path: Path, name: str | None) -> Format:
     if name is not None:
         return _made(known("transform format", name, TRANSFORM_FORMATS))
+    if found := format_of(path):
+        return _made(found)
     formats: dict[str, Any] = {one: _made(one) for one in TRANSFORM_FORMATS}
-    for one in formats.values():
-        if path.name.lower().endswith(one.endings) or (one.names and re.search(one.names, path.name.lower())):
-            return one
     endings = ", ".join(ending for one in formats.values() for ending in one.endings)
     raise InputError(f"{path}: expected a file name with one of the endings {endings}, or a format: {', '.join(formats)}")
+
+
+def format_of(path: Path) -> str | None:
+    """The name of the format that the name of a file says; None if it says none."""
+    for name in TRANSFORM_FORMATS:
+        one = _made(name)
+        if path.name.lower().endswith(one.endings) or (one.names and re.search(one.names, path.name.lower())):
+            return name
+    return None
 
 
 def _made(name: str) -> Format:
