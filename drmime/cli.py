@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = getattr(commands, args.command)(args)
         if report.text:
             print(report.text, flush=True)
-        if report.problem:
-            print(f"drmime: {report.problem}", file=sys.stderr)
+        for problem in report.problem.splitlines():
+            print(f"drmime: {problem}", file=sys.stderr)
         return report.status
     except InputError as error:
         print(f"drmime: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -99,6 +99,7 @@ def _parser() -> _Parser:
     _add_register(commands)
     _add_warp(commands)
     _add_convert(commands)
+    _add_info(commands)
     _add_run(commands)
     _add_report(commands)
     _add_config(commands)
@@ -205,6 +206,13 @@ def _add_convert(commands: Any) -> None:
     parser.add_argument("--from", dest="source_format", default=None, metavar="FORMAT", help=formats)
     parser.add_argument("--to", dest="target_format", default=None, metavar="FORMAT", help="likewise, of TO")
     parser.add_argument("--fixed", type=Path, metavar="IMAGE", help="the fixed image, whose grid elastix needs")
+
+
+def _add_info(commands: Any) -> None:
+    example = "  drmime info fixed.nii.gz moving.png\n  drmime info out/transform.json --json"
+    parser = _command(commands, "info", "describe images and transforms, and what looks wrong before they are used", example)
+    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="images; two are also compared; or transforms")
+    parser.add_argument("--json", action="store_true", help="print a JSON list with one object for each file")
 
 
 def _add_run(commands: Any) -> None:

@@ -16,6 +16,7 @@ errors version threads modes owner registry parts device saved settings
 geometry  geometry.matrices  geometry.grid  geometry.lie
 image  image.pixels  image.headers  image.tiff  image.readers  image.writers  image.io  image.objects
   image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
+  image.summary  image.faults  image.geometry_faults
 transform  transform.base  transform.linear  transform.warp
   transform.formats  transform.formats.files  transform.formats.itk  transform.formats.elastix  transform.formats.plain
 compare  compare.base  compare.moments  compare.histogram  compare.angle  compare.mine
@@ -36,7 +37,7 @@ lab
   lab.peers.skimage  lab.peers
   lab.experiment.rows  lab.experiment.task  lab.experiment.worker  lab.experiment.config  lab.experiment.runner
   lab.experiment  lab.report.summary  lab.report.tables  lab.report.plots  lab.report.page  lab.report
-commands  cli  __main__
+info  commands  cli  __main__
 """
 PARTS = ("compare", "start.propose", "transform")  # folders of parts: a new one stands after those that are listed
 MODULE_LINES = 300
