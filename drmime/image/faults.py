@@ -50,14 +50,14 @@ def value_faults(image: Summary) -> tuple[Fault, ...]:
 
 
 def _values(image: Summary) -> Iterator[Fault]:
-    if count := image.nan + image.infinite:
-        yield Fault(
-            "not_finite", f"{count} values are NaN or infinite. Repair them, or leave them out: nan='mask', --nan mask."
-        )
     low, high = image.values["min"], image.values["max"]
     if low is None:
         yield Fault("empty", "No value is finite and inside the mask. Is this the right file?")
-    elif low == high:
+    elif count := image.nan + image.infinite:
+        yield Fault(
+            "not_finite", f"{count} values are NaN or infinite. Repair them, or leave them out: nan='mask', --nan mask."
+        )
+    if low is not None and low == high:
         yield Fault("constant", f"All values are {low:g}. Is this the right file, channel or slice?")
 
 
@@ -144,7 +144,7 @@ def _clipped(channels: np.ndarray) -> Iterator[Fault]:
         small = channel[(slice(None, None, step),) * channel.ndim]
         for what, end in (("lowest", channel.min()), ("highest", channel.max())):
             region = small == end
-            outer = binary_propagation(region & border(region.shape).numpy(), np.ones((3,) * region.ndim), region)
+            outer = binary_propagation(region & border(region.shape).numpy(), mask=region)
             share = float((region & ~outer).mean())
             worst, which = max((worst, which), (share, f"{what} value ({end:g})"))
     if worst > CLIPPED_SHARE:
