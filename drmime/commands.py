@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from drmime import info as files
+from drmime import info as about
 from drmime import settings
 from drmime.errors import InputError, whole
 from drmime.geometry.grid import Grid
@@ -158,7 +158,7 @@ def _saved_grid(path: Path) -> Grid | None:
 
 def info(args: Namespace) -> Report:
     """Describe files: what they hold, what `register` would do with images, what looks wrong."""
-    return Report(*files.report(args.files, args.json))
+    return Report(*about.report(args.files, args.json))
 
 
 def run(args: Namespace) -> Report:

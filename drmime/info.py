@@ -111,7 +111,7 @@ def _for_register(pixels: Pixels) -> tuple[dict[str, Any], dict[str, str], Grid 
     if framed:
         parts.append(f"a frame of {framed:.0%} of the image masked")
     if ground:
-        parts.append(f"a background of {ground:.0%} masked if the other image has one")
+        parts.append(f"a background of {ground:.0%} masked if the other image has one or a frame")
     return {"register": told, "refused": None}, {"register": "\n".join([*parts, *told["notes"]])}, ready.finest.grid
 
 
@@ -153,6 +153,8 @@ def _transform(path: Path, name: str) -> Info:
 
 
 def _in_words(transform: Transform) -> str:
+    if not isinstance(transform, MatrixTransform):
+        return f"a {type(transform).__name__}, which is more than one matrix"
     try:
         return transform.describe(None)
     except np.linalg.LinAlgError:  # perspective whose horizon crosses the origin

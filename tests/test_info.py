@@ -1,6 +1,7 @@
 """`drmime info`: what is said of a file is so, every warning appears for an image made to have it, and for no other."""
 
 import csv
+import doctest
 import json
 import os
 import re
@@ -24,7 +25,7 @@ from drmime.image.geometry_faults import geometry_faults, pair_faults
 from drmime.image.io import write_image
 from drmime.image.pixels import Pixels
 from drmime.image.pyramid import Pyramid
-from drmime.image.summary import summary
+from drmime.image.summary import lines, summary
 from drmime.info import describe, pair, report
 from drmime.transform.formats.files import write_transform
 from drmime.transform.linear import MatrixTransform
@@ -288,6 +289,22 @@ def test_a_nifti_that_states_no_place(tmp_path: Path) -> None:
     assert (state["spacing"], state["origin"], state["direction"]) == ([4, 2, 2], None, None)
 
 
+def test_a_mask_of_its_own_is_told_and_what_it_excludes_does_not_count() -> None:
+    pixels = np.ma.masked_array(with_values(scene() / 255, np.s_[:3], np.nan), mask=np.indices((64, 80))[0] < 3)
+    found = summary(pixels)
+    assert (found.nan, found.excluded, found.values["max"]) == (0, 3 * 80, (scene() / 255)[3:].max())
+    assert lines(found)["mask"] == "its own excludes 240 values; no NaN or infinite values"
+
+
+@pytest.mark.parametrize("function", [describe, summary, value_faults, geometry_faults])
+def test_the_examples_are_true(function: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where they write their files
+    names = {"np": np, function.__name__: function}
+    example = doctest.DocTestParser().get_doctest(function.__doc__ or "", names, function.__name__, None, 0)
+    assert doctest.DocTestRunner().run(example) == (0, len(example.examples))
+    assert example.examples
+
+
 # ---- what register would do
 
 
@@ -430,6 +447,16 @@ def test_two_images_are_compared(tmp_path: Path) -> None:
     ]
     found = register(tmp_path / "a.npy", tmp_path / "b.npy", start=None, metric="mse", schedule={"steps": 1}, device="cpu")
     assert found.settings["levels"] == 2
+
+
+def test_what_does_not_fit_is_told_once_in_words_and_in_json_of_both(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.ome.tif", scene(), ome=True, metadata={"axes": "YX", "PhysicalSizeX": 2, "PhysicalSizeY": 2})
+    iio.imwrite(tmp_path / "b.png", scene())
+    files = [tmp_path / "a.ome.tif", tmp_path / "b.png"]
+    assert report(files)[0].count("Only the fixed image states pixel lengths") == 1
+    told = [one["pair"]["warnings"] for one in json.loads(report(files, as_json=True)[0])]
+    assert [[warning["code"] for warning in one] for one in told] == [["spacing_of_one"]] * 2
+    assert all(one["pair"] is None for one in json.loads(report([*files, files[0]], as_json=True)[0]))  # two alone are a pair
 
 
 # ---- real pairs

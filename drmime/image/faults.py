@@ -83,7 +83,7 @@ def _content(channels: np.ndarray, opacity: int) -> Iterator[Fault]:
     if len(gray) > 1 and all(np.array_equal(channels[gray[0]], channels[number]) for number in gray[1:]):
         yield Fault(
             "equal_channels",
-            f"{len(gray)} channels are equal: a gray image saved in colour. One is enough and faster: channel=0, --channel 0.",
+            f"{len(gray)} channels are equal: a gray image saved in colour. One is enough: channel=0, --channel 0.",
         )
     if len(gray) == 1 and (labels := _labels(samples[0])):
         yield Fault(
@@ -137,7 +137,7 @@ def _labels(rows: np.ndarray) -> int:
 
 
 def _clipped(channels: np.ndarray) -> Iterator[Fault]:
-    """Many pixels at an end of the range; regions that reach the border are padding or background."""
+    """Many pixels at an end of the range. Regions that reach the border are not counted: most are padding or background."""
     step = max(1, max(channels.shape[1:]) // COARSE_SIDE)
     worst, which = 0.0, ""
     for channel in channels:

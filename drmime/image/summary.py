@@ -33,8 +33,8 @@ class Summary:
     pixels: Pixels
     axes: tuple[Axis, ...]
     values: Mapping[str, float | None]  # "min", "low", "high", "max" of finite values inside the mask; None if there are none
-    nan: int  # values that are NaN
-    infinite: int  # values that are infinite
+    nan: int  # values inside the mask that are NaN
+    infinite: int  # likewise, infinite
     excluded: int | None  # values that the image's own mask excludes; None if it has no mask
     grid: Grid | None  # grid of the spatial axes as the source states it; None if it states none
     channels: np.ndarray | None  # shape: (C, *shape), of the pixels; None if an axis is neither space nor channels
@@ -76,9 +76,10 @@ def summary(data: Any, role: str = "given") -> Summary:
         channels = None
     stated = pixels.grid is not None and set(space) <= set(pixels.space)
     grid = pixels.grid.along([pixels.space.index(at) for at in space]) if stated and pixels.grid is not None else None
-    nan, infinite = (int(np.isnan(array).sum()), int(np.isinf(array).sum())) if array.dtype.kind == "f" else (0, 0)
+    inside = array if pixels.mask is None else array[pixels.mask]
+    nan, infinite = (int(np.isnan(inside).sum()), int(np.isinf(inside).sum())) if array.dtype.kind == "f" else (0, 0)
     excluded = None if pixels.mask is None else int((~pixels.mask).sum())
-    return Summary(pixels, _axes(pixels, space, axis), _values(pixels, nan + infinite), nan, infinite, excluded, grid, channels)
+    return Summary(pixels, _axes(pixels, space, axis), _values(inside, nan + infinite), nan, infinite, excluded, grid, channels)
 
 
 def _axes(pixels: Pixels, space: list[int], channel_axis: int | None) -> tuple[Axis, ...]:
@@ -96,9 +97,8 @@ def _axes(pixels: Pixels, space: list[int], channel_axis: int | None) -> tuple[A
     return tuple(axes)
 
 
-def _values(pixels: Pixels, wrong: int) -> Mapping[str, float | None]:
+def _values(values: np.ndarray, wrong: int) -> Mapping[str, float | None]:
     """Lowest and highest value, and the quantiles that `Image.normalised` maps to 0 and 1, here of all channels together."""
-    values = pixels.array if pixels.mask is None else pixels.array[pixels.mask]
     if wrong:
         values = values[np.isfinite(values)]
     if not values.size:

@@ -48,8 +48,8 @@ class Transform(ABC):
         """The map from the moving image's world to the fixed image's world."""
 
     @abstractmethod
-    def describe(self, fixed: Grid | None) -> str:
-        """A description of the map for an image on the grid `fixed`, or without an image, as text."""
+    def describe(self, fixed: Grid) -> str:
+        """A description of the map for an image on the grid `fixed`, as text."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Chain(Transform):
     def inverse(self) -> Transform:
         return Chain([part.inverse() for part in reversed(self.parts)])
 
-    def describe(self, fixed: Grid | None) -> str:
+    def describe(self, fixed: Grid) -> str:
         return "; then ".join(part.describe(fixed) for part in reversed(self.parts))
 
     def state(self) -> dict[str, Any]:
