@@ -14,6 +14,7 @@ from torch import Tensor
 from drmime.compare.base import Similarity
 from drmime.device import Device
 from drmime.errors import InputError, shown, whole
+from drmime.geometry.grid import Grid
 from drmime.image.door import as_image
 from drmime.image.image import Image, batch
 from drmime.image.pixels import each
@@ -124,18 +125,23 @@ def images(data: Any, mask: Any, role: str, options: Mapping[str, Any]) -> Image
 
 def pair(fixed: Image, moving: Image) -> None:
     """Check that both images have the same dimension and both batches the same length; InputError if not."""
-    if fixed.grid.ndim != moving.grid.ndim:
-        raise InputError(
-            f"expected images of the same dimension, got fixed {fixed.grid.ndim}-D {fixed.grid.shape} and moving "
-            f"{moving.grid.ndim}-D {moving.grid.shape}. Set channel_axis if one of the axes holds channels."
-        )
+    dimensions(fixed.grid, moving.grid)
     if len(fixed.data) != len(moving.data):
         raise InputError(f"expected as many fixed as moving images, got {len(fixed.data)} and {len(moving.data)}")
 
 
-def levels(asked: int, fixed: Image, moving: Image) -> tuple[int, tuple[str, ...]]:
-    """The number of levels, at most `asked`, that both images allow, and a note if it is smaller than `asked`."""
-    count = min(asked, possible_levels(fixed.grid), possible_levels(moving.grid))
+def dimensions(fixed: Grid, moving: Grid) -> None:
+    """Check that the grids of two images have the same dimension; InputError if not."""
+    if fixed.ndim != moving.ndim:
+        raise InputError(
+            f"expected images of the same dimension, got fixed {fixed.ndim}-D {fixed.shape} and moving "
+            f"{moving.ndim}-D {moving.shape}. Set channel_axis if one of the axes holds channels."
+        )
+
+
+def levels(asked: int, *grids: Grid) -> tuple[int, tuple[str, ...]]:
+    """The number of levels, at most `asked`, that images on all `grids` allow, and a note if it is smaller than `asked`."""
+    count = min(asked, *map(possible_levels, grids))
     if count == asked:
         return count, ()
     return count, (f"Levels: {count} instead of {asked}, so that the coarsest keeps {COARSEST_SIDE} pixels a side.",)

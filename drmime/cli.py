@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = getattr(commands, args.command)(args)
         if report.text:
             print(report.text, flush=True)
-        if report.problem:
-            print(f"drmime: {report.problem}", file=sys.stderr)
+        for problem in report.problem.splitlines():
+            print(f"drmime: {problem}", file=sys.stderr)
         return report.status
     except InputError as error:
         print(f"drmime: error: {' '.join(str(error).split())}", file=sys.stderr)

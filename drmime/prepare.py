@@ -13,7 +13,7 @@ from drmime.checks import Options
 from drmime.device import DTYPES
 from drmime.geometry.grid import Grid
 from drmime.image.frames import without_frames
-from drmime.image.image import SMALLEST_SIDE, Image
+from drmime.image.image import Image, few_slices
 from drmime.image.outliers import mended
 from drmime.image.pyramid import halved
 
@@ -64,7 +64,7 @@ def read_images(
     Raises:
         InputError: an image, mask or spacing that cannot be used, or images that do not fit each other.
     """
-    images, grids, masks, notes = [], [], {}, []
+    images, grids, masks, notes = [], [], {}, list[str]()
     common = {"device": asked.device.place, "dtype": DTYPES[asked.device.dtype]}
     for role, data, mask, spacing, options in zip(
         ("fixed", "moving"),
@@ -77,17 +77,37 @@ def read_images(
         image = checks.images(data, mask, role, {**options, **common, "spacing": spacing})
         grids.append(image.grid)
         masks[f"{role}_mask"] = [_hash(image.pair(number)) for number in range(len(image.data))]
-        if image.grid.ndim == 3 and min(image.grid.shape) < SMALLEST_SIDE:
-            few = min(image.grid.shape)
-            notes.append(f"The {role} image was taken as a volume of {few} slices; set channel_axis if these are channels.")
-        clean = mended(image, role)
-        image, notes = clean.image, [*notes, *clean.notes]
-        while math.prod(image.grid.shape) > LARGEST[image.grid.ndim]:
-            image = halved(image)
-        if image.grid.shape != grids[-1].shape:
-            notes.append(f"The finest level of the {role} image has shape {image.grid.shape}, of {grids[-1].shape}.")
-        images.append(image)
+        ready = prepared(image, role)
+        notes += ready.notes
+        images.append(ready.finest)
     return Images(*images), Given((grids[0], grids[1]), masks, tuple(notes))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image without outliers, its finest level, and notes on what was changed."""
+
+    clean: Image  # on the grid of the image as it was given
+    finest: Image
+    notes: tuple[str, ...]
+
+
+def prepared(image: Image, role: str) -> Prepared:
+    """Mask no-data values of `image`, replace hot and dead pixels, and halve it until it has at most `LARGEST` pixels.
+
+    `role` is the name of the image in the notes.
+    """
+    notes = []
+    if few := few_slices(image.grid.shape):
+        notes.append(f"The {role} image was taken as a volume of {few} slices; set channel_axis if these are channels.")
+    clean = mended(image, role)
+    finest = clean.image
+    while math.prod(finest.grid.shape) > LARGEST[finest.grid.ndim]:
+        finest = halved(finest)
+    notes += clean.notes
+    if finest.grid.shape != image.grid.shape:
+        notes.append(f"The finest level of the {role} image has shape {finest.grid.shape}, of {image.grid.shape}.")
+    return Prepared(clean.image, finest, tuple(notes))
 
 
 def _hash(image: Image) -> str | None:

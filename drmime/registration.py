@@ -124,7 +124,7 @@ def register(
     asked = checks.options(locals())
     with use_threads(asked.device.threads):
         read, images = read_images(fixed, moving, fixed_mask, moving_mask, fixed_spacing, moving_spacing, asked)
-        count, capped = checks.levels(asked.levels, read.fixed, read.moving)
+        count, capped = checks.levels(asked.levels, read.fixed.grid, read.moving.grid)
         asked.schedule.weights(count)  # an error now, not after the search for starts
         basis = asked.transform.basis(read.fixed.grid.ndim)
         normalised = read.normalised(asked.metric.common_scale)

@@ -16,6 +16,7 @@ errors version threads modes owner registry parts device saved settings
 geometry  geometry.matrices  geometry.grid  geometry.lie
 image  image.pixels  image.carried  image.headers  image.tiff  image.readers  image.writers  image.io  image.objects
   image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
+  image.summary  image.faults  image.geometry_faults
 transform  transform.base  transform.linear  transform.interpolate  transform.warp  transform.grids
   transform.formats  transform.formats.files  transform.formats.itk  transform.formats.elastix  transform.formats.fsl
   transform.formats.freesurfer  transform.formats.afni  transform.formats.ngff  transform.formats.bigwarp
@@ -39,7 +40,7 @@ lab
   lab.peers.skimage  lab.peers
   lab.experiment.rows  lab.experiment.task  lab.experiment.worker  lab.experiment.config  lab.experiment.runner
   lab.experiment  lab.report.summary  lab.report.tables  lab.report.plots  lab.report.page  lab.report
-commands.base  commands.align  commands.carry  commands.lab  commands
+info  commands.base  commands.align  commands.carry  commands.lab  commands
 arguments.values  arguments.align  arguments.carry  arguments.lab  arguments  cli  __main__
 """
 PARTS = ("compare", "start.propose", "transform")  # folders of parts: a new one stands after those that are listed

@@ -1,4 +1,4 @@
-"""The arguments of `drmime warp`, `drmime points` and `drmime convert`."""
+"""The arguments of `drmime warp`, `drmime points`, `drmime convert` and `drmime info`."""
 
 import argparse
 from pathlib import Path
@@ -77,3 +77,10 @@ def add_convert(commands: Any) -> None:
     grids = "elastix needs the grid of FIXED; fsl, afni, qupath, warpy, bigwarp and freesurfer (to write) those of both"
     parser.add_argument("--fixed", type=Path, metavar="IMAGE", help=f"the fixed image, unless FROM is a registration; {grids}")
     parser.add_argument("--moving", type=Path, metavar="IMAGE", help="the moving image, likewise")
+
+
+def add_info(commands: Any) -> None:
+    example = "  drmime info fixed.nii.gz moving.png\n  drmime info out/transform.json --json"
+    parser = command(commands, "info", "describe images and transforms, and what looks wrong before they are used", example)
+    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="images; two are also compared; or transforms")
+    parser.add_argument("--json", action="store_true", help="print a JSON list with one object for each file")

@@ -1,7 +1,7 @@
 """One function for each command of the command line; it returns a `Report`, which `cli` prints."""
 
 from drmime.commands.align import demo, register
-from drmime.commands.carry import convert, points, warp
+from drmime.commands.carry import convert, info, points, warp
 from drmime.commands.lab import config, report, run
 
-__all__ = ["config", "convert", "demo", "points", "register", "report", "run", "warp"]
+__all__ = ["config", "convert", "demo", "info", "points", "register", "report", "run", "warp"]

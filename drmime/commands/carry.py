@@ -1,4 +1,4 @@
-"""The commands that carry something along: `warp`, `points`, `convert`."""
+"""The commands for other files: `warp`, `points`, `convert`, `info`."""
 
 import sys
 from argparse import Namespace
@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from drmime import info as about
 from drmime import saved
 from drmime.commands.base import Report, output_name, writable
 from drmime.errors import InputError
@@ -97,8 +98,7 @@ def _each(sources: Sequence[Path], targets: Sequence[Path], carry: Callable[[Pat
                 raise
             text = str(error)
             problems.append(text if str(source) in text else f"{source}: {text}")
-    told = f"{len(problems)} of {len(sources)} files failed: {'; '.join(problems)}" if problems else ""
-    return Report("\n".join(written), told, 2 if problems else 0)
+    return Report("\n".join(written), "\n".join(f"error: {problem}" for problem in problems), 2 if problems else 0)
 
 
 def _opened(args: Namespace, image: Path | None) -> Warping:
@@ -143,3 +143,8 @@ def convert(args: Namespace) -> Report:
     transform = result.transform if result else read_transform(args.transform_file, args.source_format, fixed, moving)
     write_transform(transform, args.target, args.target_format, fixed, moving)
     return Report(f"wrote {args.target}")
+
+
+def info(args: Namespace) -> Report:
+    """Describe files: what they hold, what `register` would do with images, what looks wrong."""
+    return Report(*about.report(args.files, args.json))

@@ -13,6 +13,7 @@ from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply
 
 SMALLEST_SIDE = 8  # pixels; smaller images hold too little to align
+QUANTILES = (0.001, 0.999)  # that become 0 and 1 in a normalised image
 VALID = 0.999  # a point is inside the mask if the mask interpolated there is larger
 
 
@@ -73,10 +74,16 @@ class Image:
         for b, c in np.ndindex(*shape[:2]):
             inside = (self.data[b, c] if self.mask is None else self.data[b, c][self.mask[b, 0] > 0]).flatten()
             values = inside[:: max(1, len(inside) // 2**20)].cpu().numpy()
-            low[b, c], high[b, c] = np.quantile(values, [0.001, 0.999]).tolist()
+            low[b, c], high[b, c] = np.quantile(values, QUANTILES).tolist()
             if high[b, c] <= low[b, c]:
                 low[b, c], high[b, c] = inside.min(), inside.max()
         return low, high
+
+
+def few_slices(shape: Sequence[int]) -> int:
+    """The number of slices of a volume that has fewer than `SMALLEST_SIDE` along one axis; 0 of any other image."""
+    fewest = min(shape)
+    return fewest if len(shape) == 3 and fewest < SMALLEST_SIDE else 0
 
 
 def read_unit(images: Sequence[Image], unit: Tensor, in_front: Tensor) -> tuple[Tensor, Tensor]:

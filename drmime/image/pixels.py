@@ -30,6 +30,8 @@ class Pixels:
     channel_axis: int | str | None = "auto"  # None for no channels; "auto" if the source does not state it
     mask: np.ndarray | None = None  # shape: that of `array`; True is valid
     names: str = ""  # a letter for each axis, as in TIFF: T time, C channels, Z, Y, X; "" if the source states none
+    unit: str = ""  # unit of the grid's lengths, "mm" or "µm"; "" if the source states none
+    placed: bool = False  # whether the source states origin and direction, in LPS
 
     def __post_init__(self) -> None:
         if self.grid is not None and self.grid.shape != tuple(np.shape(self.array)[at] for at in self.space):
@@ -64,8 +66,7 @@ def arranged(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False,
         InputError: there is no such axis, it is empty, there are not 2 or 3 spatial axes, or an axis has too few pixels.
     """
     array = pixels.array
-    axis = _channel_axis(pixels, channel_axis, role, tensor)
-    kept = spatial(array.shape, axis)
+    kept, axis = taken(pixels, channel_axis, role, tensor)
     if pixels.space and not set(kept) <= set(pixels.space):
         other = next(at for at in kept if at not in pixels.space)
         raise InputError(
@@ -84,6 +85,16 @@ def arranged(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False,
     grid = None if pixels.grid is None else pixels.grid.along([pixels.space.index(at) for at in kept])
     place = None if axis is None else axis - sum(at < axis for at in gone)
     return Arranged(channels, place, grid, mask)
+
+
+def taken(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False) -> tuple[list[int], int | None]:
+    """The axes that `arranged` takes as spatial, and the channel axis (None without); all others have length 1.
+
+    Raises:
+        InputError: there is no such channel axis, or it is empty.
+    """
+    axis = _channel_axis(pixels, channel_axis, role, tensor)
+    return spatial(pixels.array.shape, axis), axis
 
 
 def each(option: str, value: Any) -> tuple[Any, Any]:

@@ -63,6 +63,19 @@ def possible_levels(grid: Grid) -> int:
     return levels
 
 
+def level_grids(grid: Grid, levels: int) -> list[Grid]:
+    """The grids of `levels` levels of an image on `grid`, finest first."""
+    grids = [grid]
+    while len(grids) < levels:
+        grids.append(grids[-1].halved(_next_axes(grids[-1])))
+    return grids
+
+
+def _next_axes(grid: Grid) -> Sequence[int]:
+    """The axes (array order) along which the next level is halved. If no side keeps `COARSEST_SIDE` pixels, down to 1 pixel."""
+    return _axes_to_halve(grid) or _axes_to_halve(grid, 1)
+
+
 def _axes_to_halve(grid: Grid, least: int = COARSEST_SIDE) -> Sequence[int]:
     """The axes (array order) to halve: those that keep `least` pixels and whose spacing is below 1.5 times the finest of these.
 
@@ -79,8 +92,8 @@ def _axes_to_halve(grid: Grid, least: int = COARSEST_SIDE) -> Sequence[int]:
 
 
 def halved(image: Image) -> Image:
-    """The next coarser level of `image`. If no side keeps `COARSEST_SIDE` pixels, sides are halved down to 1 pixel."""
-    axes = _axes_to_halve(image.grid) or _axes_to_halve(image.grid, 1)
+    """The next coarser level of `image`, halved along `_next_axes`."""
+    axes = _next_axes(image.grid)
     grid = image.grid.halved(axes)
     if image.mask is None:
         return Image(_blur_and_halve(image.data, axes), grid)

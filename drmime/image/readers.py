@@ -89,14 +89,18 @@ def from_nifti(image: Any, path: Path | None = None) -> Pixels:
     if path is not None:
         fits(path, math.prod(shape) * image.get_data_dtype().itemsize, packed=path.suffix == ".gz")
     array = np.asanyarray(image.dataobj).T
+    axis: int | str | None = "auto" if array.ndim > 3 else None
+    space = tuple(range(array.ndim))[-3:]
     if array.dtype.names:  # RGB
         array = np.stack([array[name] for name in array.dtype.names], -1)
-        return Pixels(array, _lps(image.affine, shape), tuple(range(array.ndim - 1))[-3:], -1)
-    space = tuple(range(array.ndim))[-3:]
-    if array.ndim == 5 and array.shape[1] == 1:  # vectors are on the fifth axis; the fourth, of time, has length 1
-        return Pixels(np.moveaxis(array[:, 0], 0, -1), _lps(image.affine, shape), (0, 1, 2), -1)
-    names = "TZYX" if array.ndim == 4 else ""
-    return Pixels(array, _lps(image.affine, shape), space, "auto" if array.ndim > 3 else None, names=names)
+        space, axis = tuple(range(array.ndim - 1))[-3:], -1
+    elif array.ndim == 5 and array.shape[1] == 1:  # vectors are on the fifth axis; the fourth, of time, has length 1
+        array, space, axis = np.moveaxis(array[:, 0], 0, -1), (0, 1, 2), -1
+    names = "TZYX" if array.ndim == 4 and axis == "auto" else ""
+    known = image.header if hasattr(image.header, "keys") else {}
+    codes = [int(known[name]) for name in ("sform_code", "qform_code") if name in known.keys()]  # noqa: SIM118
+    stated = any(codes)  # 0: not stated
+    return Pixels(array, _lps(image.affine, shape), space, axis, names=names, unit="mm", placed=stated)
 
 
 def _lps(affine: np.ndarray, shape: Sequence[int]) -> Grid:
@@ -153,7 +157,8 @@ def from_simpleitk(image: Any, sitk: Any) -> Pixels:
     spacing, origin = np.array(image.GetSpacing()[:3]), image.GetOrigin()[:3]
     axes = tuple(range(ndim))[-3:]
     grid = placed(tuple(array.shape[at] for at in axes), direction * spacing, origin)
-    return Pixels(array, grid, axes, -1 if several else "auto" if ndim > 3 else None)
+    axis = -1 if several else "auto" if ndim > 3 else None
+    return Pixels(array, grid, axes, axis, unit="mm", placed=True)
 
 
 CHECKS = {".mha": check_meta, ".mhd": check_meta, ".nrrd": check_nrrd, ".nhdr": check_nrrd}

@@ -58,7 +58,7 @@ def read_tiff(path: Path, labels: bool) -> Pixels:
     grid = None
     if lengths and not unnamed:
         grid = Grid.regular([array.shape[at] for at in space], [lengths.get(axes[at], 1.0) for at in space])
-    return Pixels(array, grid, space, channel_axis, names=axes)
+    return Pixels(array, grid, space, channel_axis, names=axes, unit="" if grid is None else "µm")
 
 
 @contextlib.contextmanager

@@ -47,8 +47,8 @@ class MatrixTransform(Transform):
     def joined(self, other: Transform) -> Transform | None:
         return MatrixTransform(self.matrix @ other.matrix) if isinstance(other, MatrixTransform) else None
 
-    def describe(self, fixed: Grid) -> str:
-        """Text with the shift of the fixed image's centre, rotation, scales and perspective."""
+    def describe(self, fixed: Grid | None) -> str:
+        """Text with the shift of the fixed image's centre (without it, of the origin), rotation, scales and perspective."""
         return _in_words(self, fixed)
 
     def state(self) -> dict[str, Any]:
@@ -244,8 +244,10 @@ def matrix_of(transform: Transform) -> Tensor:
     raise InputError(f"expected a transform that is one matrix, got a {type(transform).__name__}. Map points with it instead.")
 
 
-def _in_words(transform: MatrixTransform, fixed: Grid) -> str:
+def _in_words(transform: MatrixTransform, fixed: Grid | None) -> str:
     """`MatrixTransform.describe`."""
+    middle = "origin" if fixed is None else "fixed image's centre"
+    fixed = Grid.regular((1,) * transform.ndim) if fixed is None else fixed  # whose centre is the origin
     centre, perspective = fixed.centre, (transform.matrix[-1, :-1] / (transform.matrix[-1, -1] or 1)).numpy()
     ndim, shift = transform.ndim, (transform(centre[None])[0] - centre).tolist()
     left, scales, right = np.linalg.svd(linear_part(transform.matrix, fixed).numpy())
@@ -257,7 +259,7 @@ def _in_words(transform: MatrixTransform, fixed: Grid) -> str:
     else:
         angle = f"{np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))):.3f}"
     words = [
-        f"shift of the fixed image's centre ({', '.join(f'{value:.3f}' for value in shift)})",
+        f"shift of the {middle} ({', '.join(f'{value:.3f}' for value in shift)})",
         ("mirrored, x reversed; then " if mirrored else "")
         + f"rotation {angle} degrees"
         + (" from x towards y" if ndim == 2 else ""),

@@ -106,19 +106,26 @@ def write_transform(
 
 
 def _format(path: Path, name: str | None, reading: bool = False) -> Format:
-    """The format named, else that whose ending fits best; of several when reading, the one that recognises the file."""
+    """The format named, else that of the file."""
     if name is not None:
         return _made(known("transform format", name, TRANSFORM_FORMATS))
+    if found := format_of(path, reading):
+        return _made(found)
+    endings = ", ".join(dict.fromkeys(ending for one in TRANSFORM_FORMATS for ending in _made(one).endings))
+    raise InputError(
+        f"{path}: expected a file name with one of the endings {endings}, or a format: {', '.join(TRANSFORM_FORMATS)}"
+    )
+
+
+def format_of(path: Path, reading: bool = True) -> str | None:
+    """The name of the format whose ending fits a file best, of several when reading the one that recognises it; None: none."""
     formats: dict[str, Format] = {one: _made(one) for one in TRANSFORM_FORMATS}
     fits = {one: formats[one].fit(path.name.lower()) for one in formats}
-    best = [formats[one] for one in formats if 0 < fits[one] == max(fits.values())]
-    if not best:
-        endings = ", ".join(dict.fromkeys(ending for one in formats.values() for ending in one.endings))
-        raise InputError(f"{path}: expected a file name with one of the endings {endings}, or a format: {', '.join(formats)}")
+    best = [one for one in formats if 0 < fits[one] == max(fits.values())]
     if reading and len(best) > 1:
         head = _head(path)
-        best = [one for one in best if one.recognises(head)] or best
-    return best[0]
+        best = [one for one in best if formats[one].recognises(head)] or best
+    return best[0] if best else None
 
 
 def _made(name: str) -> Any:
