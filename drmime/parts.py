@@ -109,5 +109,5 @@ NAMES = {  # known names of the options that the command line checks before torc
     "metric": tuple(METRICS),
     "sampler": tuple(SAMPLERS),
     "start": ("auto", "none", *PROPOSERS),
-    "interpolation": tuple(INTERPOLATIONS),
+    "interpolation": tuple(dict.fromkeys((*INTERPOLATIONS, *LABEL_INTERPOLATIONS))),
 }

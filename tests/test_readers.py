@@ -382,3 +382,61 @@ def test_a_mutated_file_is_read_or_refused_and_a_cut_one_has_no_other_pixels(end
                 assert path.name in str(error)  # noqa: PT017 - either is right
             else:
                 assert not is_cut or np.array_equal(read, whole)
+
+
+# ---- wrong geometry
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('PhysicalSizeX="0.5"', 'PhysicalSizeX="-0.5"', "positive PhysicalSizeX"),
+        ('PhysicalSizeX="0.5"', 'PhysicalSizeX="0"', "positive PhysicalSizeX"),
+        ('PhysicalSizeX="0.5"', 'PhysicalSizeX="half"', "positive PhysicalSizeX"),
+        ('SizeX="30"', 'SizeX="300"', "truncated or damaged"),
+        ('SizeC="1"', 'SizeC="7"', "planes"),
+        ("</OME>", "", "OME metadata"),
+    ],
+)
+def test_wrong_ome_metadata_are_refused_by_name(old: str, new: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    pixels = np.random.default_rng(0).random((20, 30)).astype(np.float32)
+    tifffile.imwrite(path, pixels, ome=True, metadata={"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5})
+    text = tifffile.tiffcomment(path)
+    assert old in text
+    tifffile.tiffcomment(path, text.replace(old, new).encode())
+    with pytest.raises(InputError, match=rf"a\.ome\.tif: .*{words}"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("ending", "old", "new", "words"),
+    [
+        (".mha", "ElementSpacing = 1 1 1", "ElementSpacing = 0 1 1", "positive ElementSpacing"),
+        (".mha", "ElementSpacing = 1 1 1", "ElementSpacing = 1 -1 1", "positive ElementSpacing"),
+        (".mha", "TransformMatrix = 1 0 0 0 1 0", "TransformMatrix = 1 0 0 1 0 0", "determinant is 0"),
+        (".nrrd", "(1,0,0) (0,1,0)", "(0,0,0) (0,1,0)", "Zero-valued spacing"),
+        (".nrrd", "(1,0,0) (0,1,0)", "(1,0,0) (1,0,0)", "determinant is 0"),
+    ],
+)
+def test_singular_geometry_is_refused_by_name(ending: str, old: str, new: str, words: str, tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    path = tmp_path / f"a{ending}"
+    sitk.WriteImage(sitk.GetImageFromArray(np.random.default_rng(0).random((9, 10, 12)).astype(np.float32)), str(path))
+    assert old.encode() in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old.encode(), new.encode()))
+    with pytest.raises(InputError, match=rf"a\{ending}: .*{words}"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("column", [[0, 0, 0], [0, 1, 0]])
+def test_nifti_with_a_singular_direction_is_refused(column: list[float], tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    image = nibabel.Nifti1Image(np.zeros((9, 10, 12), np.float32), None)
+    affine = np.eye(4)
+    affine[:3, 0] = column
+    image.header.set_sform(affine, 1)
+    image.header["qform_code"] = 0
+    nibabel.save(image, tmp_path / "a.nii")
+    with pytest.raises(InputError, match=r"a\.nii: .*(positive length|orthogonal)"):
+        read_image(tmp_path / "a.nii")

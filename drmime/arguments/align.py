@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from drmime.arguments.values import UNSET, axes, command, lengths, names, setting, value
+from drmime.parts import INTERPOLATIONS
 
 
 def add_demo(commands: Any) -> None:
@@ -66,7 +67,7 @@ def add_register(commands: Any) -> None:
     add("--nan", default=UNSET, help="error, or mask to leave out pixels that are not finite")
 
     add = parser.add_argument_group("output").add_argument
-    add("--interpolation", default="linear", metavar="HOW", help=f"for the warped image: {names('interpolation')} (linear)")
+    add("--interpolation", default="linear", metavar="HOW", help=f"for the warped image: {', '.join(INTERPOLATIONS)} (linear)")
     add(
         "--fail-on",
         default="failed",

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drmime.arguments.values import UNSET, axes, command, lengths, names, sides
-from drmime.parts import LABEL_INTERPOLATIONS, POINT_FORMATS, TRANSFORM_FORMATS
+from drmime.arguments.values import UNSET, axes, command, lengths, sides
+from drmime.parts import INTERPOLATIONS, LABEL_INTERPOLATIONS, POINT_FORMATS, TRANSFORM_FORMATS
 
 
 def add_warp(commands: Any) -> None:
@@ -22,7 +22,7 @@ def add_warp(commands: Any) -> None:
     out = "file to write; for several images a folder, where each keeps its name"
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=out)
     parser.add_argument("--labels", action="store_true", help="label maps: values are never blended")
-    how = f"{names('interpolation')} (linear); of labels {' or '.join(LABEL_INTERPOLATIONS)} (nearest)"
+    how = f"{', '.join(INTERPOLATIONS)} (linear); of labels {' or '.join(LABEL_INTERPOLATIONS)} (nearest)"
     parser.add_argument("--interpolation", default=UNSET, metavar="HOW", help=how)
     parser.add_argument("--fill", type=float, default=0.0, metavar="VALUE", help="value where the image has no pixel (0)")
     parser.add_argument("--inverse", action="store_true", help="warp images on the fixed grid to the moving grid")

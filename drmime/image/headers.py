@@ -45,9 +45,13 @@ def check_meta(path: Path) -> None:
     """Check a MetaImage file (.mha, .mhd).
 
     Raises:
-        InputError: it refers to a file outside its folder, or its pixels are incomplete or damaged.
+        InputError: it refers to a file outside its folder, its pixels are incomplete or damaged, or a pixel length is not
+            positive.
     """
     fields, data, offset = _header(path)
+    lengths = fields.get("elementspacing", "").split()
+    if not all(float(length) > 0 for length in lengths):  # ITK reads -1 as 1
+        raise InputError(f"{path}: expected a positive ElementSpacing, got {' '.join(lengths)}")
     sizes = [int(word) for word in fields.get("dimsize", "").split()]
     kind = fields.get("elementtype", "").removeprefix("MET_").removeprefix("U").removesuffix("_ARRAY")
     expected = math.prod([*sizes, int(fields.get("elementnumberofchannels", "1"))]) * META_BYTES.get(kind, 1)

@@ -95,7 +95,9 @@ def _ending(path: Path) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
+    """The first line of an error, of ITK's the one that says what is wrong rather than where it was noticed."""
+    lines = (str(error) or type(error).__name__).strip().splitlines()
+    return next((line.removeprefix("ITK ERROR: ").strip() for line in lines if line.startswith("ITK ERROR")), lines[0])
 
 
 def write_atomically(path: Path, write: Callable[[Path], None], suffix: str = "", size: int = 0) -> None:

@@ -34,6 +34,8 @@ def read_tiff(path: Path, labels: bool) -> Pixels:
         InputError: the file is truncated or damaged, larger than the memory, or refers to planes in other files.
     """
     with _collected_warnings() as warnings, tifffile.TiffFile(path, _multifile=False) as file:
+        if not file.is_ome and "<OME " in file.pages.first.description[:1000]:  # tifffile would ignore them
+            raise InputError(f"{path}: expected OME metadata that are whole, got an XML document without its end")
         series = file.series[0]
         fits(path, series.nbytes)
         stated = _ome_pixels(file) if file.is_ome else {}
@@ -114,7 +116,7 @@ def _lengths(file: Any, stated: Mapping[str, Any]) -> dict[str, float]:
     """Pixel lengths by axis, in micrometres; axes without a length or a known unit are absent."""
     if file.is_ome:
         units = {axis: UNITS.get(stated.get(f"PhysicalSize{axis}Unit", "µm"), 0.0) for axis in "XYZ"}
-        lengths = {axis: float(stated.get(f"PhysicalSize{axis}") or 0) * unit for axis, unit in units.items()}
+        lengths = {axis: _length(stated, axis) * unit for axis, unit in units.items()}
     else:
         metadata = file.imagej_metadata or {}
         unit = UNITS.get(str(metadata.get("unit", "")).lower(), 0.0)
@@ -123,3 +125,20 @@ def _lengths(file: Any, stated: Mapping[str, Any]) -> dict[str, float]:
             tag = file.pages.first.tags.get(f"{axis}Resolution")
             lengths[axis] = unit * tag.value[1] / tag.value[0] if tag is not None and all(tag.value) else 0.0
     return {axis: length for axis, length in lengths.items() if length > 0}
+
+
+def _length(stated: Mapping[str, Any], axis: str) -> float:
+    """The pixel length along an axis in OME metadata, 0 if they state none; InputError for one that is not positive."""
+    value = stated.get(f"PhysicalSize{axis}")
+    if value is None:
+        return 0.0
+    try:
+        length = float(value)
+    except (TypeError, ValueError):
+        length = math.nan
+    if not 0 < length < math.inf:
+        raise InputError(
+            f"expected a positive PhysicalSize{axis} in its OME metadata, got {value!r}. Correct or remove it "
+            "(tifffile.tiffcomment writes the metadata alone)."
+        )
+    return length
