@@ -36,7 +36,7 @@ def test_the_python_example_runs_and_finds_the_shift(tmp_path: Path, monkeypatch
 
 def test_every_command_of_the_readme_is_one_of_ours(capsys: pytest.CaptureFixture) -> None:
     commands = re.findall(r"^drmime (\w+)", "\n".join(snippets("sh")), re.MULTILINE)
-    assert set(commands) == {"info", "register", "warp", "convert", "config", "run"}
+    assert set(commands) == {"info", "register", "warp", "points", "convert", "config", "run"}
     for command in [*commands, "demo", "report"]:
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])
