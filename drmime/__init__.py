@@ -8,6 +8,7 @@ from drmime.version import __version__
 
 if TYPE_CHECKING:
     from drmime.device import Device
+    from drmime.geometry.grid import Grid
     from drmime.image.door import as_image
     from drmime.image.image import Image
     from drmime.optimise import Observer, Step, Stop
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Device",
     "Doubt",
+    "Grid",
     "Image",
     "InputError",
     "Interrupted",
@@ -41,6 +43,7 @@ __all__ = [
 
 _HOMES = {
     "device": ("Device",),
+    "geometry.grid": ("Grid",),
     "image.door": ("as_image",),
     "image.image": ("Image",),
     "optimise": ("Observer", "Step", "Stop"),

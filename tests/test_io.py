@@ -74,7 +74,7 @@ def _png_of_no_pixels(path: Path) -> None:
 
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing.png": (lambda path: None, "does not exist"),
-    "folder.png": (Path.mkdir, "is a folder"),
+    "folder.png": (Path.mkdir, "a folder with none|needs? SimpleITK"),
     "empty.png": (Path.touch, r"empty \(0 bytes\)"),
     "empty.npy": (Path.touch, r"empty \(0 bytes\)"),
     "truncated.png": (_truncated_png, "truncated or of another format"),

@@ -42,6 +42,8 @@ def writable(folder: Path) -> None:
 
 def ending_like(path: Path, otherwise: str) -> str:
     """The ending of a warped image in the format of another image, or `otherwise` for a format without geometry."""
+    if path.is_dir():  # a DICOM series
+        return ".nii.gz"
     return next((new for endings, new in ENDINGS.items() if path.name.lower().endswith(endings)), otherwise)
 
 

@@ -4,6 +4,7 @@ ITK itself reads missing pixels as zeros, ignores errors in a compressed stream,
 """
 
 import math
+import mmap
 import os
 import re
 import zlib
@@ -18,6 +19,8 @@ CHUNK = 2**20  # bytes read or decompressed at a time
 GZIP_MAGIC = b"\x1f\x8b"  # first bytes of each member of a gzip file
 META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG_LONG": 8, "LONG": 4, "FLOAT": 4, "DOUBLE": 8}  # for MET_CHAR, MET_UCHAR
 NRRD_BYTES = {"float": 4, "double": 8, "char": 1, "short": 2, "int": 4, "longlong": 8, "long": 8}
+PIXEL_DATA, END_OF_ITEMS = b"\xe0\x7f\x10\x00", b"\xfe\xff\xdd\xe0"  # tags of DICOM: of the pixels, and after compressed ones
+UNDEFINED = 2**32 - 1  # length of pixels in DICOM that are compressed
 META, NRRD = (".mha", ".mhd"), (".nrrd", ".nhdr")
 
 
@@ -76,6 +79,26 @@ def check_nrrd(path: Path) -> None:
     encoding = fields.get("encoding", "raw").lower()
     if encoding in ("raw", "gzip", "gz") and not {"line skip", "lineskip", "byte skip", "byteskip"} & {*fields}:
         _check_complete(path, data, offset, expected, encoding != "raw")
+
+
+def check_dicom(path: Path) -> None:
+    """Check that the pixels that a DICOM file declares are in it; GDCM fills what is missing with zeros.
+
+    Raises:
+        InputError: they are not.
+    """
+    size = path.stat().st_size
+    if not size:
+        raise InputError(f"{path}: the file is empty (0 bytes)")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        explicit = max(data.rfind(PIXEL_DATA + kind) for kind in (b"OW\0\0", b"OB\0\0"))  # the last one: earlier ones are icons
+        start = explicit + 12 if explicit >= 0 else data.rfind(PIXEL_DATA) + 8
+        if start < 12:  # no pixels, which SimpleITK tells
+            return
+        length = int.from_bytes(data[start - 4 : start], "little")
+        whole = data.rfind(END_OF_ITEMS) > start if length == UNDEFINED else start + length <= size
+    if not whole:
+        raise InputError(f"{path}: truncated: expected {length} bytes of pixels, got {size - start}")
 
 
 def companion(path: Path) -> Path | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from drmime.errors import InputError, existing_file
 from drmime.geometry.grid import Grid
+from drmime.image.dicom import read_series
 from drmime.image.pixels import MOST_CHANNELS, Pixels
 from drmime.image.readers import MEDICAL, PICTURES, READERS, read_picture
 from drmime.image.writers import SERIES_WRITERS, WRITERS, channels_last
@@ -28,11 +29,13 @@ def read_image(path: str | Path, labels: bool = False) -> Pixels:
 
     Formats: NumPy (.npy), TIFF (axes and pixel lengths from OME or ImageJ metadata), every picture that Pillow reads (rotated
     as EXIF states), and medical formats by nibabel and SimpleITK (extra `medical`; world in LPS millimetres). With `labels`
-    a palette image gives its indices instead of colours.
+    a palette image gives its indices instead of colours. A folder is read as the one DICOM series in it.
 
     Raises:
         InputError: the file does not exist, is no image, is empty, truncated or damaged, or is larger than the memory.
     """
+    if os.path.isdir(path):
+        return read_series(Path(path))
     path = existing_file(path, "an image file")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes)")

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
-from drmime.image.headers import check_meta, check_nrrd, fits
+from drmime.image.headers import check_dicom, check_meta, check_nrrd, fits
 from drmime.image.pixels import Pixels
 from drmime.image.tiff import read_tiff
 
@@ -161,7 +161,7 @@ def from_simpleitk(image: Any, sitk: Any) -> Pixels:
     return Pixels(array, grid, axes, axis, unit="mm", placed=True)
 
 
-CHECKS = {".mha": check_meta, ".mhd": check_meta, ".nrrd": check_nrrd, ".nhdr": check_nrrd}
+CHECKS = {".dcm": check_dicom, ".mha": check_meta, ".mhd": check_meta, ".nrrd": check_nrrd, ".nhdr": check_nrrd}
 
 
 def simpleitk() -> Any:
