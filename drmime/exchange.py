@@ -43,7 +43,7 @@ class Exchange:
 
     @own_defaults
     def write_transform(self, path: str | Path, format: str | None = None) -> None:
-        """Write the transform alone for another program, as ITK, elastix, FSL, FreeSurfer, BigWarp or QuPath.
+        """Write the transform alone for another program, such as ITK, elastix, FSL, AFNI, OME-NGFF or QuPath.
 
         World coordinates, x first: LPS millimetres for medical formats, as in ITK, micrometres for TIFF that states its
         lengths, else pixels or the spacing given.

@@ -68,7 +68,7 @@ def describe(path: str | Path) -> Info:
     if path.suffix.lower() == ".npy":
         pixels = read_image(path)
         return _transform(path, "matrix") if pixels.array.shape in MATRICES else _image(path, pixels)
-    if named == "drmime" and saved.read(path, "a file saved by drmime", {"format": str})["format"].startswith(SAVED):
+    if saved.claims(path, SAVED):
         return _registration(path)
     return _image(path, read_image(path)) if named is None else _transform(path, named)
 

@@ -18,9 +18,9 @@ from drmime.verdict.calibration import Range
 from drmime.verdict.evidence import Blocks
 from drmime.verdict.judge import Status, Verdict
 
-FORMAT = "drmime registration 4"
+FORMAT = "drmime registration 5"
 MATRIX = [[float]]
-GRID = {"shape": [int], "world_from_index": MATRIX}  # kinds, as in `drmime.saved`
+GRID = {"shape": [int], "world_from_index": MATRIX, "placed": bool, "unit": str}  # kinds, as in `drmime.saved`
 CANDIDATE = {"source": str, "evidence": float, "matrix": MATRIX}
 DOUBTS = {str: {str: (str, float, [float])}}
 RANGE = {"median": float, "low": float, "high": float}
@@ -118,14 +118,15 @@ def number(value: float | None) -> float:
 
 
 def grid_state(grid: Grid) -> dict[str, Any]:
-    return {"shape": list(grid.shape), "world_from_index": grid.world_from_index.tolist()}
+    matrix = grid.world_from_index.tolist()
+    return {"shape": list(grid.shape), "world_from_index": matrix, "placed": grid.placed, "unit": grid.unit}
 
 
 def grid(state: Mapping[str, Any]) -> Grid:
     shape = tuple(whole("shape", n, 1) for n in state["shape"])
     if len(shape) not in (2, 3):
         raise ValueError(f"a grid of {len(shape)} dimensions")
-    return Grid(shape, invertible(state["world_from_index"], len(shape)))
+    return Grid(shape, invertible(state["world_from_index"], len(shape)), state["placed"], state["unit"])
 
 
 def candidate_state(candidate: Candidate) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class Registration(Exchange, Warping):
         """
         grids = self.fixed_grid, self.moving_grid
         fixed, moving = (
-            mapped(MatrixTransform(grid.world_from_index), grid.ndim, landmarks(points))
+            mapped(MatrixTransform(grid.world_from_index), grid.ndim, landmarks(points, grid.ndim))
             for grid, points in zip(grids, (fixed_points, moving_points), strict=True)
         )
         if len(fixed) != len(moving):

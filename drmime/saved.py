@@ -37,6 +37,20 @@ def read(path: str | Path, what: str, kinds: Mapping[str, Kind], optional: Mappi
         raise InputError(f"{path}: not {what}: {error}") from error
 
 
+def claims(path: str | Path, form: str) -> bool:
+    """Whether a file begins as JSON whose format, its first key, begins with `form`.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(200).decode("utf-8", "replace")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return "".join(head.split()).startswith("".join(f'{{"format":"{form}'.split()))
+
+
 def _finite(text: str) -> float:
     """The number of a JSON text; ValueError if it is infinite or NaN, which JSON does not allow."""
     if not math.isfinite(number := float(text)):

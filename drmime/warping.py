@@ -11,16 +11,19 @@ from torch import Tensor
 
 from drmime.errors import InputError, numbers
 from drmime.geometry.grid import Grid
-from drmime.image.carried import Carried, carried
 from drmime.image.door import load
 from drmime.image.io import write_image
+from drmime.image.planes import Planes, planes_of
 from drmime.modes import own_defaults
 from drmime.parts import INTERPOLATIONS, LABEL_INTERPOLATIONS
 from drmime.points.files import move_points
 from drmime.registry import known
 from drmime.transform.base import Transform
-from drmime.transform.grids import check_overlap, grid_of, union, with_shape, with_spacing
+from drmime.transform.grids import check_overlap, check_view, grid_of, lying, union, with_shape, with_spacing
+from drmime.transform.interpolate import filled
 from drmime.transform.warp import in_pixels, pulled
+
+LOSSY = (".jpg", ".jpeg", ".webp")  # formats that blend pixels
 
 
 class Warping(ABC):
@@ -75,15 +78,15 @@ class Warping(ABC):
     ) -> np.ndarray:
         """Warp the moving image, or another image of its scene, to the grid of the fixed one; it is read once.
 
-        An image whose file or object states its geometry lies where that says, if the registered moving image was placed by
-        its own geometry as well: it may be of another resolution, or a part. Every other image must have the shape of the
-        registered moving image, or show the same extent in more or fewer pixels (`same_extent`).
+        An image whose file or object states origin and direction lies where these say, if those of the registered moving image
+        were used as well: it may be of another resolution, or a part. Every other image has the shape of the registered moving
+        image, or shows the same extent in more or fewer pixels, which pixel lengths or `same_extent` say.
 
         Args:
             moving: an image as for `register`; any channels, time points and dtype.
             interpolation: "nearest", "linear", "cubic" or "bspline" (both: cubic B-spline), or "lanczos"; values are limited to
                 the range of the image.
-            fill: value where the moving image has no pixel.
+            fill: value where the moving image has no pixel, or its own mask excludes the nearest one.
             channel_axis: as in `register`, of this image; or a sequence of all axes that are not spatial, such as time and
                 channels, each entry of which is warped by itself.
             grid: of the result: "fixed"; "union": the fixed grid, extended to hold the whole moving image; a `Grid`; or an
@@ -122,15 +125,15 @@ class Warping(ABC):
     ) -> np.ndarray:
         """Warp a label map of the moving image to the grid of the fixed one; labels are never blended.
 
-        `labels` has no channel axis. `interpolation`: "nearest", or "majority": the label that covers most of a pixel, for
-        results that are coarser. Otherwise as `warp`.
+        `labels` has no channels; axes of time and others are taken as its file states them. `interpolation`: "nearest", or
+        "majority": the label that covers most of a pixel, for results that are coarser. Otherwise as `warp`.
 
         Example:
             >>> np.unique(result.warp_labels(moving > 0.5)).tolist()
             [False, True]
         """
         known("interpolation of labels", interpolation, LABEL_INTERPOLATIONS)
-        source = _source(labels, None, labels=True)
+        source = _source(labels, "auto", labels=True)
         return self._warped(source, interpolation, fill, self.output_grid(grid, spacing), False, same_extent)
 
     @own_defaults
@@ -138,7 +141,7 @@ class Warping(ABC):
         self,
         moving: Any,
         path: str | Path,
-        interpolation: str = "linear",
+        interpolation: str | None = None,
         fill: float = 0,
         channel_axis: Any = "auto",
         *,
@@ -154,10 +157,11 @@ class Warping(ABC):
             moving: an image, usually a path.
             path: where to write, in the format that its ending says.
             interpolation, fill, channel_axis, grid, spacing, antialias, same_extent: as for `warp`; labels take the
-                interpolations of `warp_labels`.
+                interpolations of `warp_labels`, and their own axes.
 
         Raises:
-            InputError: as `warp`; a path that cannot be written, or a format that cannot hold the result.
+            InputError: as `warp`; a path that cannot be written, a format that cannot hold the result, or labels in one that
+                blends pixels.
 
         Example:
             >>> result.warp_file(moving, "warped.tif")
@@ -165,9 +169,11 @@ class Warping(ABC):
             True
         """
         kind, table = ("interpolation of labels", LABEL_INTERPOLATIONS) if labels else ("interpolation", INTERPOLATIONS)
-        known(kind, interpolation, table)
-        source, target = _source(moving, None if labels else channel_axis, labels), self.output_grid(grid, spacing)
-        array = self._warped(source, interpolation, fill, target, antialias and not labels, same_extent)
+        how = known(kind, interpolation or ("nearest" if labels else "linear"), table)
+        if labels and Path(path).suffix.lower() in LOSSY:
+            raise InputError(f"{path}: expected a format that keeps labels as they are, such as .png or .tif")
+        source, target = _source(moving, channel_axis, labels), self.output_grid(grid, spacing)
+        array = self._warped(source, how, fill, target, antialias and not labels, same_extent)
         write_image(path, array, target, source.names)
 
     @own_defaults
@@ -228,34 +234,42 @@ class Warping(ABC):
         if isinstance(grid, str) and grid in ("fixed", "union"):
             found = self.fixed_grid if grid == "fixed" else union(self.transform, self.fixed_grid, self.moving_grid)
         else:
-            found = grid if isinstance(grid, Grid) else grid_of(grid)
+            own = grid if isinstance(grid, Grid) else grid_of(grid)
+            found = own if isinstance(grid, Grid) else lying(own, own.shape, self.fixed_grid) or own
         if found.ndim != ndim:
             raise InputError(f"grid: expected {ndim} dimensions, as the registered images have, got {found.ndim}")
         return found if spacing is None else with_spacing(found, spacing)
 
     def _warped(
-        self, source: Carried, interpolation: str, fill: float, target: Grid, antialias: bool, same_extent: bool
+        self, source: Planes, interpolation: str, fill: float, target: Grid, antialias: bool, same_extent: bool
     ) -> np.ndarray:
         place = self._place(source, same_extent)
-        return source.whole(pulled(source.planes, self.transform, place, target, interpolation, fill, antialias))
+        if target is not self.fixed_grid:
+            check_view(self.transform, target, place)
+        planes = source.planes
+        if source.mask is not None:
+            planes = np.stack([filled(plane, valid) for plane, valid in zip(planes, source.mask, strict=True)])
+        found = pulled(planes, self.transform, place, target, interpolation, fill, antialias)
+        if source.mask is not None:
+            inside = pulled(source.mask.astype(np.uint8), self.transform, place, target, "nearest")
+            found[inside == 0] = fill
+        return source.whole(found)
 
-    def _place(self, source: Carried, same_extent: bool) -> Grid:
+    def _place(self, source: Planes, same_extent: bool) -> Grid:
         """Where an image of the moving side lies."""
         shape, registered = source.planes.shape[1:], self.moving_grid
         if len(shape) != registered.ndim:
             raise InputError(f"warp: expected the moving image's shape {registered.shape}, got {shape}")
         if same_extent:
             return registered.resized(shape)
-        unplaced = torch.equal(registered.world_from_index, Grid.regular(registered.shape).world_from_index)
-        if source.grid is not None and not unplaced and self.settings.get("moving_spacing") is None:
-            check_overlap(source.grid, registered)
-            return source.grid
-        if shape != registered.shape:
+        found = lying(source.grid, shape, registered)
+        if found is None:
             raise InputError(
                 f"warp: expected the moving image's shape {registered.shape}, got {shape}. If it shows the same extent at "
                 "another resolution, pass same_extent=True (--same-extent)."
             )
-        return registered
+        check_overlap(found, registered)
+        return found
 
 
 def mapped(function: Callable[[Tensor], Tensor], ndim: int, points: Any) -> np.ndarray:
@@ -267,5 +281,7 @@ def mapped(function: Callable[[Tensor], Tensor], ndim: int, points: Any) -> np.n
     return function(torch.as_tensor(array)).numpy()
 
 
-def _source(image: Any, channel_axis: Any, labels: bool = False) -> Carried:
-    return carried(load(image, "moving", labels), channel_axis, "moving", tensor=isinstance(image, Tensor))
+def _source(image: Any, channel_axis: Any, labels: bool = False) -> Planes:
+    pixels = load(image, "moving", labels)
+    axis = None if labels and not pixels.space else channel_axis
+    return planes_of(pixels, axis, "moving", tensor=isinstance(image, Tensor))

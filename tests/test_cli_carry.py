@@ -59,6 +59,8 @@ def test_nothing_is_written_over_what_is_read(saved: Path, capsys: pytest.Captur
         ["a.png", "b.png", "--out", "."],
         ["a.png", "deep/a.png", "--out", "out"],
         ["a.png", "b.png", "--out", "t.json"],
+        ["a.png", "--grid", "b.png", "--out", "b.png"],
+        ["a.png", "--out", "t.json"],
     ):
         full = [word if word.startswith("--") else str(saved / word) for word in words]
         assert main(["warp", str(saved / "t.json"), *full]) == 2
@@ -114,6 +116,26 @@ def test_the_transform_of_another_program_warps(saved: Path, capsys: pytest.Capt
     assert read_landmarks(saved / "q.csv").tolist() == [[7, 10]]
 
 
+def test_the_inverse_of_another_program_s_transform(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (saved / "m.csv").write_text("1,0,2\n0,1,1\n0,0,1\n")
+    write_image(saved / "wide.png", np.zeros((30, 40), np.uint8))
+    words = ["warp", str(saved / "m.csv"), str(saved / "a.png"), "--out", str(saved / "out.png"), "--inverse"]
+    assert main(words) == 2
+    assert "--moving" in capsys.readouterr().err
+    assert main([*words, "--moving", str(saved / "wide.png")]) == 0  # a.png is of the fixed side
+    found = iio.imread(saved / "out.png")
+    assert found.shape == (30, 40)
+    assert np.array_equal(found[1:25, 2:35], iio.imread(saved / "a.png"))
+    assert main(["warp", str(saved / "t.json"), str(saved / "a.png"), "--fixed", str(saved / "b.png"), *words[3:]]) == 2
+    assert "leave out --fixed" in capsys.readouterr().err
+
+
+def test_a_registration_may_have_any_name(saved: Path) -> None:
+    (saved / "t.json").rename(saved / "t.reg")
+    assert main(["warp", str(saved / "t.reg"), str(saved / "a.png"), "--out", str(saved / "out.png")]) == 0
+    assert main(["info", str(saved / "t.reg")]) == 0
+
+
 def test_points_are_carried_by_name_and_shape(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (saved / "a.csv").write_text("x,y\n5,9\n")
     (saved / "b.geojson").write_text(json.dumps({"type": "Point", "coordinates": [5.5, 9.5]}))
@@ -152,7 +174,7 @@ def test_landmarks_are_scored_and_start(saved: Path, capsys: pytest.CaptureFixtu
     assert rows[1].startswith("5,9,8,13,")
     with_start = [*words, *QUICK[2:], "--start", "landmarks", "--transform", "translation"]
     assert main(with_start) in (0, 1)
-    assert Registration.load(saved / "out" / "transform.json").settings["start"]["given"] == "Landmarks"
+    assert Registration.load(saved / "out" / "transform.json").settings["start"]["propose"]["name"] == "landmarks"
     capsys.readouterr()
     assert main(["register", image, image, "--out", str(saved / "o"), "--start", "landmarks"]) == 2
     assert "--landmarks FIXED MOVING" in capsys.readouterr().err

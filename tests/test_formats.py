@@ -299,7 +299,7 @@ OURS = '{"format": "drmime transform 1", "transform":'
     ("name", "text"),
     [
         ("a.json", "{}"),
-        ("a.json", '{"format": "drmime registration 4", "transform": {"kind": "matrix", "matrix": [[1, 2], [3, 4]]}}'),
+        ("a.json", '{"format": "drmime registration 5", "transform": {"kind": "matrix", "matrix": [[1, 2], [3, 4]]}}'),
         ("a.tfm", "no transform"),
         ("a.mat", "no transform"),
         ("TransformParameters.0.txt", "(Transform)"),

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,8 @@ def codes(data: Any, path: Path | None = None) -> list[str]:
 def placed(shape: tuple[int, ...], matrix: np.ndarray, unit: str = "mm", stated: bool = True) -> Pixels:
     """A scene on a grid, as a file of a medical format states it."""
     grid = Grid(shape, torch.as_tensor(matrix))
-    return Pixels(scene(shape), grid, tuple(range(len(shape))), None, unit=unit, placed=stated)
+    grid = replace(grid, unit=unit, placed=stated)
+    return Pixels(scene(shape), grid, tuple(range(len(shape))), None)
 
 
 def lengths(*spacing: float) -> np.ndarray:

@@ -14,7 +14,7 @@ ROOT = Path(drmime.__file__).parent
 LAYOUT = """
 errors version threads modes owner registry parts device saved settings
 geometry  geometry.matrices  geometry.grid  geometry.lie
-image  image.pixels  image.carried  image.headers  image.tiff  image.readers  image.dicom  image.writers
+image  image.pixels  image.planes  image.headers  image.tiff  image.readers  image.dicom  image.writers
   image.io  image.objects  image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
   image.summary  image.faults  image.geometry_faults
 transform  transform.base  transform.linear  transform.interpolate  transform.warp  transform.grids

@@ -296,6 +296,53 @@ def test_a_list_of_features_and_none_at_all(tmp_path: Path) -> None:
         read_landmarks(tmp_path / "a.json")
 
 
+def test_several_points_of_one_geometry_come_in_their_order(tmp_path: Path) -> None:
+    """Rows of landmarks correspond; QuPath writes a set of points as one MultiPoint."""
+    points = [[3.0, 1.0], [8.0, 5.5], [2.0, 9.0]]
+    (tmp_path / "a.json").write_text(json.dumps({"type": "MultiPoint", "coordinates": [[x + 0.5, y + 0.5] for x, y in points]}))
+    (tmp_path / "a.csv").write_text("x,y\n" + "\n".join(f"{x},{y}" for x, y in points))
+    assert read_landmarks(tmp_path / "a.json").tolist() == points
+    assert made(np.eye(3)).landmark_errors(tmp_path / "a.json", tmp_path / "a.csv").tolist() == [0, 0, 0]
+    (tmp_path / "b.json").write_text(json.dumps(ANNOTATIONS))
+    assert read_landmarks(tmp_path / "b.json")[:4].tolist() == [[0.5, 0.5], [8.5, 0.5], [8.5, 8.5], [0.5, 0.5]]
+
+
+def test_measurements_that_are_no_numbers_stay(tmp_path: Path) -> None:
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Point", "coordinates": [1, 2]},
+        "properties": {"measurements": {"a": math.nan}},
+    }
+    (tmp_path / "a.json").write_text(json.dumps(feature))
+    made(np.eye(3)).warp_points(tmp_path / "a.json", tmp_path / "b.json")
+    assert math.isnan(json.loads((tmp_path / "b.json").read_text())["properties"]["measurements"]["a"])
+
+
+def test_landmarks_have_the_dimension_of_the_images(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("index,axis-0,axis-1,axis-2\n0,7.0,1.0,3.0\n")  # of a movie
+    result = made(translation(2.0, 1.0).numpy())
+    assert result.landmark_errors(tmp_path / "a.csv", [[5, 2]]).tolist() == [0]
+    with pytest.raises(InputError, match="as many"):
+        result.landmark_errors(tmp_path / "a.csv", [[5, 2], [1, 1]])
+    (tmp_path / "b.json").write_text('{"type": "Point", "coordinates": [1, 2]}')
+    with pytest.raises(InputError, match="3 dimensions"):
+        registration(3).landmark_errors(tmp_path / "b.json", [[1, 2, 3]])
+
+
+def test_empty_rows_are_missing_points(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n,\n5,6\n")
+    made(translation(-2.0, -1.0).numpy()).warp_points(tmp_path / "a.csv", tmp_path / "b.csv")
+    assert (tmp_path / "b.csv").read_text().split() == ["x,y", "3,3", ",", "7,7"]
+    with pytest.raises(InputError, match="NaN"):
+        read_landmarks(tmp_path / "a.csv")
+
+
+def test_only_the_shape_of_napari_becomes_a_polygon(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("index,axis-0,axis-1,kind\n0,1.0,3.0,rectangle\n")
+    made(np.eye(3)).warp_points(tmp_path / "a.csv", tmp_path / "b.csv")
+    assert (tmp_path / "b.csv").read_text().split()[1] == "0,1,3,rectangle"
+
+
 # ---- what is none
 
 BAD = [
@@ -310,7 +357,9 @@ BAD = [
     '{"type": "Point", "coordinates": [1, NaN]}',
     '{"type": "Polygon", "coordinates": [[1, [2, 3]]]}',
     '{"type": "LineString", "coordinates": [true, false]}',
+    '{"type": "Point", "coordinates": [1' + 400 * "0" + ", 2]}",
     "[" * 100_000,
+    "x,y\n1,inf\n",
     "scorer,a\nbodyparts,b\n1,2\n",
     "scorer,a\ncoords,likelihood\n1,2\n",
     "scorer,a,a\ncoords,x,y\n1,2,z\n",

@@ -1,6 +1,7 @@
 """What a registration carries: other resolutions, other grids, series, files; and registrations composed."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_the_same_extent_at_a_finer_resolution_lands_alike(factor: int, ndim: in
 
 
 def test_what_states_its_geometry_lies_where_that_says(ndim: int) -> None:
-    whole = oblique(SHAPES[ndim], (2.0, 0.5, 0.8)[-ndim:], offset=70.0)
+    whole = replace(oblique(SHAPES[ndim], (2.0, 0.5, 0.8)[-ndim:], offset=70.0), placed=True)
     part = whole.cut([3] * ndim, [n - 5 for n in whole.shape]).resized([2 * (n - 5) for n in whole.shape])
     axes = tuple(range(ndim))
     result = made(np.eye(ndim + 1), whole)
@@ -119,6 +120,57 @@ def test_a_spacing_that_was_given_replaces_what_the_file_says() -> None:
     image = photograph(grid)
     assert np.array_equal(result.warp(Pixels(image, other, (0, 1), None)), image)
     assert result.inverse().settings == {"fixed_spacing": [2.0, 2.0]}
+
+
+def test_lengths_without_a_place_are_taken_for_the_same_extent(tmp_path: Path) -> None:
+    """TIFF states pixel lengths, not where its first pixel lies."""
+    coarse = Grid.regular((24, 33), (2.0, 2.0), "µm")
+    fine = coarse.resized((96, 132))
+    write_image(tmp_path / "fine.tif", photograph(fine).astype(np.float32), fine)
+    result = made(np.eye(3), coarse)
+    found = result.warp(tmp_path / "fine.tif")
+    assert np.array_equal(found, result.warp(photograph(fine).astype(np.float32), same_extent=True))
+    assert np.array_equal(found, result.warp(tmp_path / "fine.tif", grid=tmp_path / "fine.tif", spacing=2.0))
+    write_image(tmp_path / "part.tif", photograph(fine)[:48].astype(np.float32), fine.cut((0, 0), (48, 132)))
+    with pytest.raises(InputError, match="same-extent"):
+        result.warp(tmp_path / "part.tif")
+
+
+def test_nifti_that_states_no_place_lies_on_the_registered_image(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    grid = replace(oblique(SHAPES[3], (2.0, 0.5, 0.8), offset=70.0), placed=True)
+    image = nibabel.Nifti1Image(photograph(grid).T.astype(np.float32), None)
+    image.header["sform_code"] = image.header["qform_code"] = 0
+    nibabel.save(image, tmp_path / "a.nii")
+    result = made(np.eye(4), grid)
+    assert np.array_equal(result.warp(tmp_path / "a.nii"), photograph(grid).astype(np.float32))
+
+
+def test_a_place_at_the_origin_is_one(tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    grid = Grid.regular(SHAPES[3])
+    moved = grid.cut((0, 0, 5), grid.shape)
+    pixels = photograph(grid).astype(np.float32)
+    for name, one in (("a", grid), ("b", moved)):
+        write_image(tmp_path / f"{name}.mha", pixels, one)
+    result = made(np.eye(4), read_image(tmp_path / "a.mha").grid)
+    assert np.array_equal(result.warp(tmp_path / "b.mha")[..., 5:], pixels[..., :-5])
+
+
+def test_masked_pixels_have_no_value(rng: np.random.Generator) -> None:
+    image = np.ma.masked_array(np.full((24, 33), 7, np.int32))
+    image[5, 5] = -9999
+    image[5, 5] = np.ma.masked
+    image.data[5, 5] = -9999
+    found = made(translation(0.4, 0.3).numpy()).warp(image, "cubic", fill=-1)
+    assert set(np.unique(found).tolist()) == {7, -1}
+    assert (found == -1).sum() == 1
+
+
+def test_a_grid_without_the_image_is_told() -> None:
+    result = made(np.eye(3))
+    with pytest.raises(InputError, match="meets the warped image"):
+        result.warp(np.zeros((24, 33)), grid=result.fixed_grid.cut((100, 0), (9, 9)))
 
 
 def test_an_image_in_pixels_must_have_the_shape() -> None:
@@ -231,6 +283,55 @@ def test_a_tiff_keeps_its_axes_and_lengths(axes: str, tmp_path: Path, rng: np.ra
     assert result.warp(tmp_path / "movie.ome.tif").shape == movie.shape
 
 
+def test_a_tiff_without_lengths_keeps_its_axes_too(tmp_path: Path, rng: np.random.Generator) -> None:
+    for axes, shape in (("CYX", (20, 20, 20)), ("CYX", (3, 20, 20)), ("ZCYX", (9, 2, 20, 20)), ("TYX", (3, 20, 20))):
+        pixels = rng.integers(0, 200, shape).astype(np.uint8)
+        tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", metadata={"axes": axes})
+        spatial = [length for axis, length in zip(axes, shape, strict=True) if axis in "ZYX"]
+        made(np.eye(len(spatial) + 1), Grid.regular(spatial)).warp_file(tmp_path / "a.tif", tmp_path / "b.tif")
+        with tifffile.TiffFile(tmp_path / "b.tif") as file:
+            assert file.series[0].axes == axes
+            assert np.array_equal(file.series[0].asarray(), pixels)
+
+
+def test_time_is_no_colour(tmp_path: Path, rng: np.random.Generator) -> None:
+    tifffile.imwrite(
+        tmp_path / "a.tif", rng.random((3, 24, 33)).astype(np.float32), photometric="minisblack", metadata={"axes": "TYX"}
+    )
+    for ending in ("png", "mha", "nrrd"):
+        with pytest.raises(InputError, match="holds one image"):
+            made(np.eye(3)).warp_file(tmp_path / "a.tif", tmp_path / f"b.{ending}")
+
+
+def test_labels_of_a_series(tmp_path: Path, rng: np.random.Generator) -> None:
+    labels = rng.integers(0, 9, (4, 24, 33)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", labels, photometric="minisblack", metadata={"axes": "TYX"})
+    result = made(translation(2.0, 1.0).numpy())
+    assert np.array_equal(result.warp_labels(tmp_path / "a.tif")[:, :-1, :-2], labels[:, 1:, 2:])
+    result.warp_file(tmp_path / "a.tif", tmp_path / "b.tif", labels=True)
+    assert np.array_equal(read_image(tmp_path / "b.tif").array[:, :-1, :-2], labels[:, 1:, 2:])
+    with pytest.raises(InputError, match="keeps labels"):
+        result.warp_file(labels[0], tmp_path / "b.jpg", labels=True)
+
+
+@pytest.mark.parametrize(("unit", "ending"), [("mm", "tif"), ("µm", "nii"), ("µm", "mha"), ("µm", "tif"), ("mm", "nii")])
+def test_units_are_written(unit: str, ending: str, tmp_path: Path) -> None:
+    for package in ("nibabel", "SimpleITK"):
+        pytest.importorskip(package)
+    grid = Grid.regular(SHAPES[3], (2.0, 0.5, 0.5), unit)
+    made(np.eye(4), grid).warp_file(photograph(grid).astype(np.float32), tmp_path / f"a.{ending}")
+    back = read_image(tmp_path / f"a.{ending}").grid
+    micrometres = {"mm": 1e3, "µm": 1.0}
+    assert (back.spacing * micrometres[back.unit]).tolist() == pytest.approx((grid.spacing * micrometres[unit]).tolist())
+
+
+def test_a_series_gives_its_grid(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((17, 14, 12, 6), np.float32), np.diag([-1.0, -1, 1, 1])), tmp_path / "a.nii")
+    grid = replace(Grid.regular((12, 14, 17)), placed=True)
+    assert made(np.eye(4), grid).output_grid(tmp_path / "a.nii").shape == (12, 14, 17)
+
+
 def test_a_series_in_nifti_stays_one(tmp_path: Path, rng: np.random.Generator) -> None:
     nibabel = pytest.importorskip("nibabel")
     movie = rng.random((10, 12, 9, 5)).astype(np.float32)  # x, y, z, time
@@ -242,6 +343,7 @@ def test_a_series_in_nifti_stays_one(tmp_path: Path, rng: np.random.Generator) -
     back = nibabel.load(tmp_path / "out.nii.gz")
     assert np.array_equal(np.asarray(back.dataobj), movie)
     assert np.allclose(back.affine, affine)
+    assert back.header["pixdim"][4] == 0  # the time step is not carried, so none is stated
 
 
 # ---- composition

@@ -1,10 +1,12 @@
 """What every command needs: its result, and checks of where it writes."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from drmime.errors import InputError
+from drmime.image.readers import PICTURES
 
 ENDINGS = {  # of a warped image, by those of another; one file each, so that it is written whole or not at all
     (".nii", ".nii.gz", ".img", ".hdr", ".dcm"): ".nii.gz",
@@ -40,6 +42,18 @@ def writable(folder: Path) -> None:
         raise InputError(f"cannot write to {folder}: {error.strerror or error}. Choose another place.") from error
 
 
+def check_kept(targets: Sequence[Path], read: Sequence[Path | None]) -> None:
+    """Check that no file is written over one that is read.
+
+    Raises:
+        InputError: one would be.
+    """
+    for target in targets:
+        for source in read:
+            if source is not None and source.exists() and target.exists() and target.samefile(source):
+                raise InputError(f"{target}: expected another place than that of a file that is read, which would be lost")
+
+
 def ending_like(path: Path, otherwise: str) -> str:
     """The ending of a warped image in the format of another image, or `otherwise` for a format without geometry."""
     if path.is_dir():  # a DICOM series
@@ -51,5 +65,5 @@ def output_name(path: Path) -> str:
     """The name of a warped image of the same format; lossy and unknown formats become PNG and TIFF."""
     lower = path.name.lower()
     ending = ".nii.gz" if lower.endswith(".nii.gz") else path.suffix
-    otherwise = ".png" if lower.endswith((".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm")) else ".tif"
+    otherwise = ".png" if lower.endswith(PICTURES) and not lower.endswith(".gif") else ".tif"
     return path.name.removesuffix(path.name[-len(ending) :] if ending else "") + ending_like(path, otherwise)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from drmime import info as about
 from drmime import saved
-from drmime.commands.base import Report, output_name, writable
+from drmime.commands.base import Report, check_kept, output_name, writable
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.result import Registration
@@ -22,7 +22,7 @@ from drmime.warping import Warping
 
 
 @dataclass(frozen=True, eq=False)
-class Carrier(Warping):
+class GriddedTransform(Warping):
     """A transform of another program, and the grids of its images."""
 
     transform: Transform
@@ -35,8 +35,8 @@ class Carrier(Warping):
         if len(set(dimensions)) > 1:
             raise InputError(f"expected a transform and images of one dimension, got {dimensions}: transform, fixed, moving")
 
-    def inverse(self) -> "Carrier":
-        return Carrier(self.transform.inverse(), self.moving_grid, self.fixed_grid)
+    def inverse(self) -> "GriddedTransform":
+        return GriddedTransform(self.transform.inverse(), self.moving_grid, self.fixed_grid)
 
 
 def warp(args: Namespace) -> Report:
@@ -53,7 +53,7 @@ def warp(args: Namespace) -> Report:
     options |= {"antialias": not args.no_antialias, "same_extent": args.same_extent}
     result = _opened(args, args.images[0])
     result = result.inverse() if args.inverse else result
-    targets = _targets(args.images, args.out, output_name)
+    targets = _targets(args, args.images, output_name)
     return _each(args.images, targets, lambda image, target: result.warp_file(image, target, **options))
 
 
@@ -61,16 +61,17 @@ def points(args: Namespace) -> Report:
     """Carry the points of files to the other image."""
     result = _opened(args, None)
     options = {name: getattr(args, name) for name in ("to", "format", "fixed_shape", "moving_shape")}
-    targets = _targets(args.files, args.out, lambda file: file.name)
+    targets = _targets(args, args.files, lambda file: file.name)
     return _each(args.files, targets, lambda file, target: result.warp_points(file, target, **options))
 
 
-def _targets(sources: Sequence[Path], out: Path, name: Callable[[Path], str]) -> list[Path]:
-    """The file to write for each source: `out`, or files in the folder `out`, where they keep their names.
+def _targets(args: Namespace, sources: Sequence[Path], name: Callable[[Path], str]) -> list[Path]:
+    """The file to write for each source: --out, or files in that folder, where they keep their names.
 
     Raises:
-        InputError: the same file twice, or a file over its source.
+        InputError: the same file twice, or a file over one that is read.
     """
+    out = args.out
     folder = len(sources) > 1 or out.is_dir() or str(out).endswith(("/", "\\")) or out.suffix == ""
     targets = [out / name(source) if folder else out for source in sources]
     if folder and out.is_file():
@@ -78,9 +79,9 @@ def _targets(sources: Sequence[Path], out: Path, name: Callable[[Path], str]) ->
     twice = [target for at, target in enumerate(targets) if target in targets[:at]]
     if twice:
         raise InputError(f"{twice[0]}: expected inputs of different names, got two that would be written there")
-    for source, target in zip(sources, targets, strict=True):
-        if source.exists() and target.exists() and target.samefile(source):
-            raise InputError(f"{target}: expected another place than that of its input, which would be lost")
+    grid = getattr(args, "grid", None)
+    read = [*sources, args.transform_file, *args.then, args.fixed, args.moving, None if grid is None else Path(grid)]
+    check_kept(targets, read)
     writable(out if folder else out.parent)
     return targets
 
@@ -105,14 +106,17 @@ def _opened(args: Namespace, image: Path | None) -> Warping:
     """The registration of the arguments, or another program's transform with the grids of its images."""
     result = _registration(args.transform_file)
     if result is None:
-        moving = args.moving or image
-        if args.fixed is None or moving is None or args.then:
+        inverse = getattr(args, "inverse", False)  # then the images are of the fixed side
+        fixed, moving = args.fixed or (image if inverse else None), args.moving or (None if inverse else image)
+        if fixed is None or moving is None or args.then:
             raise InputError(
                 f"{args.transform_file}: expected a registration saved by drmime. With the transform of another program, give "
                 "--fixed IMAGE and --moving IMAGE, and no --then."
             )
-        grids = grid_of(args.fixed), grid_of(moving)
-        return Carrier(read_transform(args.transform_file, None, *grids), *grids)
+        grids = grid_of(fixed), grid_of(moving)
+        return GriddedTransform(read_transform(args.transform_file, None, *grids), *grids)
+    if args.fixed or args.moving:
+        raise InputError(f"{args.transform_file}: knows its images; leave out --fixed and --moving")
     for path in args.then:
         result = Registration.load(path) @ result
     return result
@@ -122,20 +126,15 @@ def _registration(path: Path) -> Registration | None:
     """The registration in a file; None if it is a transform alone, of this or another program.
 
     Raises:
-        InputError: a file of another kind that seems to be a registration.
+        InputError: a registration that is damaged.
     """
-    if path.suffix.lower() == ".json":
-        state = saved.read(path, "a registration saved by drmime", {}, {"format": str})
-        if state.get("format", "").startswith("drmime registration"):
-            return Registration.load(path)
-    return None
+    return Registration.load(path) if saved.claims(path, "drmime registration") else None
 
 
 def convert(args: Namespace) -> Report:
     """Convert a transform to another program's file."""
     writable(args.target.parent)
-    if args.target.exists() and args.target.samefile(args.transform_file):
-        raise InputError(f"{args.target}: expected another file than that to read, which would be lost")
+    check_kept([args.target], [args.transform_file, args.fixed, args.moving])
     own = args.source_format in (None, "drmime")
     result = _registration(args.transform_file) if own else None
     fixed, moving = (None, None) if result is None else (result.fixed_grid, result.moving_grid)

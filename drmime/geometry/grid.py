@@ -12,7 +12,7 @@ Matrices are named `a_from_b` and are float64, homogeneous, coordinates x first.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -27,12 +27,14 @@ class Grid:
 
     shape: tuple[int, ...]
     world_from_index: Tensor  # shape: (D+1, D+1), float64
+    placed: bool = False  # whether the source states origin and direction in a world that it shares with other images
+    unit: str = ""  # of lengths, "mm" or "µm"; "" if the source states none
 
     @classmethod
-    def regular(cls, shape: Sequence[int], spacing: Sequence[float] | None = None) -> "Grid":
+    def regular(cls, shape: Sequence[int], spacing: Sequence[float] | None = None, unit: str = "") -> "Grid":
         """An axis-aligned grid with the first pixel centre at the origin; `spacing` in array order, 1 by default."""
         spacing = [1.0] * len(shape) if spacing is None else spacing
-        return cls(tuple(shape), torch.diag(torch.tensor([*reversed(spacing), 1.0], dtype=torch.float64)))
+        return cls(tuple(shape), torch.diag(torch.tensor([*reversed(spacing), 1.0], dtype=torch.float64)), unit=unit)
 
     @property
     def ndim(self) -> int:
@@ -103,24 +105,28 @@ class Grid:
         linear = self.world_from_index[:-1, columns]
         rows = (linear.abs() > 1e-6 * linear.abs().max()).any(1).nonzero()[:, 0]
         if len(rows) != len(axes):
-            return Grid.regular(shape, self.spacing[columns].flip(0).tolist())
-        return Grid(shape, homogeneous(linear[rows], self.world_from_index[rows, -1]))
+            return replace(Grid.regular(shape, self.spacing[columns].flip(0).tolist()), unit=self.unit)
+        return replace(self, shape=shape, world_from_index=homogeneous(linear[rows], self.world_from_index[rows, -1]))
 
     def halved(self, axes: Sequence[int]) -> "Grid":
         """The grid with half as many pixels along `axes` (array order), each centred on the two pixels that it replaces."""
         factor = torch.tensor([2.0 if axis in axes else 1.0 for axis in range(self.ndim)], dtype=torch.float64).flip(0)
         shape = tuple(n // 2 if axis in axes else n for axis, n in enumerate(self.shape))
-        return Grid(shape, self.world_from_index @ scale_and_shift(factor, (factor - 1) / 2))
+        return self._changed(shape, scale_and_shift(factor, (factor - 1) / 2))
 
     def resized(self, shape: Sequence[int]) -> "Grid":
         """The grid of another number of pixels (array order) between the same outer edges."""
         factor = self.size / torch.tensor(list(reversed(shape)), dtype=torch.float64)
-        return Grid(tuple(shape), self.world_from_index @ scale_and_shift(factor, (factor - 1) / 2))
+        return self._changed(shape, scale_and_shift(factor, (factor - 1) / 2))
 
     def cut(self, first: Sequence[int], shape: Sequence[int]) -> "Grid":
         """The grid that begins at the pixel `first` (array order; negative: outside) and has another number of pixels."""
         start = torch.tensor(list(reversed(first)), dtype=torch.float64)
-        return Grid(tuple(shape), self.world_from_index @ translation(start))
+        return self._changed(shape, translation(start))
+
+    def _changed(self, shape: Sequence[int], old_from_new: Tensor) -> "Grid":
+        """The grid of another shape, with the matrix from its index coordinates to those of this one."""
+        return replace(self, shape=tuple(shape), world_from_index=self.world_from_index @ old_from_new)
 
     def covers_alike(self, other: "Grid") -> bool:
         """Whether the outer corners of both grids are the same, to a hundredth of a pixel of the coarser one."""
@@ -128,6 +134,12 @@ class Grid:
             return False
         away = (self.corners() - other.corners()).norm(dim=1).max()
         return bool(away <= 0.01 * torch.maximum(self.spacing, other.spacing).min())
+
+    def of_same_extent(self, other: "Grid") -> bool:
+        """Whether the sides of both grids are as long, to a pixel of the coarser one."""
+        if self.ndim != other.ndim:
+            return False
+        return bool(((self.extent - other.extent).abs() <= torch.maximum(self.spacing, other.spacing)).all())
 
     def __str__(self) -> str:
         spacing, origin = (

@@ -60,7 +60,7 @@ def _geometry(image: Summary, path: Path | None) -> Iterator[Fault]:
             "fixed_spacing, moving_spacing (--fixed-spacing, --moving-spacing) replace them.",
         )
     unlikely = [dots for dots in SCREEN_RESOLUTIONS for length in lengths[-2:] if abs(length * dots / INCH - 1) < 0.01]
-    if image.pixels.unit == "µm" and unlikely:
+    if image.unit == "µm" and unlikely:
         yield Fault(
             "screen_resolution",
             f"The spacing {row(lengths)} µm is that of {unlikely[0]} pixels in an inch, which programs write where they know "
@@ -85,7 +85,7 @@ def pair_faults(fixed: Summary, moving: Summary) -> Iterator[Fault]:
             f"Only the {'fixed' if other is None else 'moving'} image states pixel lengths; those of the {role} one count as 1."
             f" Give {role}_spacing (--{role}-spacing).",
         )
-    if fixed.mirrored != moving.mirrored and not (fixed.pixels.placed and moving.pixels.placed):
+    if fixed.mirrored != moving.mirrored and not (fixed.placed and moving.placed):
         yield Fault(
             "mirrored_one",
             f"The {'fixed' if fixed.mirrored else 'moving'} image is stored mirrored, as its direction states, and the other "
@@ -93,10 +93,10 @@ def pair_faults(fixed: Summary, moving: Summary) -> Iterator[Fault]:
         )
     if one is None or other is None:
         return
-    if fixed.pixels.unit != moving.pixels.unit:
+    if fixed.unit != moving.unit:
         yield Fault(
             "units",
-            f"Lengths are in {fixed.pixels.unit or 'no unit'} and {moving.pixels.unit or 'no unit'}, which are compared as "
+            f"Lengths are in {fixed.unit or 'no unit'} and {moving.unit or 'no unit'}, which are compared as "
             "numbers. Give fixed_spacing and moving_spacing in one unit.",
         )
     ratio = _diagonal(one, fixed) / _diagonal(other, moving)
@@ -106,7 +106,7 @@ def pair_faults(fixed: Summary, moving: Summary) -> Iterator[Fault]:
             f"The {'fixed' if ratio > 1 else 'moving'} image is {max(ratio, 1 / ratio):.3g} times as large as the other, by "
             "their diagonals. Check the pixel lengths; if they are right, crop the larger one.",
         )
-    if fixed.pixels.placed and moving.pixels.placed:
+    if fixed.placed and moving.placed:
         (first, last), (start, end) = ((g.corners().amin(0), g.corners().amax(0)) for g in (one, other))
         if bool(((last < start) | (end < first)).any()):
             yield Fault(
@@ -118,4 +118,4 @@ def pair_faults(fixed: Summary, moving: Summary) -> Iterator[Fault]:
 
 def _diagonal(grid: Grid, image: Summary) -> float:
     """World length of the diagonal, in micrometres if the unit is known."""
-    return float(grid.extent.norm()) * MICROMETRES.get(image.pixels.unit, 1.0)
+    return float(grid.extent.norm()) * MICROMETRES.get(image.unit, 1.0)

@@ -18,6 +18,7 @@ from drmime.image.pixels import MOST_CHANNELS, Pixels
 from drmime.image.readers import MEDICAL, PICTURES, READERS, read_picture
 from drmime.image.writers import SERIES_WRITERS, WRITERS, channels_last
 
+TIFF = (".tif", ".tiff")
 TWO_FILES = (".mhd", ".nhdr", ".img", ".hdr")  # header and pixels in separate files, which cannot be written atomically
 DRAFT_PREFIX = ".part-"  # prefix of the name of a file while it is being written
 PROBE_BYTES = 2**20  # bytes written at a time to test for free space
@@ -68,10 +69,13 @@ def write_image(path: str | Path, array: np.ndarray, grid: Grid | None = None, n
         raise InputError(f"{path}: {suffix} stores header and pixels in two files. Use .mha, .nii.gz or .nrrd.")
     if suffix not in WRITERS:
         raise InputError(f"{path}: expected an image ending ({', '.join(WRITERS)}), got {suffix!r}")
-    if grid is not None and (array.ndim > grid.ndim + 1 or "T" in names) and suffix in SERIES_WRITERS:
+    series = grid is not None and (array.ndim > grid.ndim + 1 or "T" in names)
+    if grid is not None and suffix in SERIES_WRITERS and (series or (names and suffix in TIFF)):
         _write(path, array, suffix, lambda file: SERIES_WRITERS[suffix](file, array, grid, names))
         return
-    pixels = channels_last(array, grid) if grid is not None and suffix != ".npy" else array
+    if series:
+        raise InputError(f"{path}: {suffix} holds one image, got a series of shape {array.shape}. Use .tif, .npy or .nii.gz.")
+    pixels = channels_last(array, grid, names) if grid is not None and suffix != ".npy" else array
     if suffix in PICTURES and pixels.ndim > 2 + (pixels.shape[-1] in (3, 4)):
         raise InputError(f"{path}: {suffix} holds 2-D images, got shape {array.shape}. Use .tif, .npy or a medical format.")
     write = WRITERS[suffix]

@@ -108,7 +108,7 @@ def _of_xarray(data: Any) -> Pixels:
         firsts.append(first)
     grid = None
     if stated and len(space) in (2, 3):
-        grid = placed(tuple(array.shape[at] for at in space), np.diag(steps[::-1]), firsts[::-1])
+        grid = placed(tuple(array.shape[at] for at in space), np.diag(steps[::-1]), firsts[::-1], "")
     channel_axis: int | str | None = named[0] if named else "auto" if len(space) > 2 and not stated else None
     return Pixels(array, grid, tuple(space) if grid is not None else (), channel_axis)
 

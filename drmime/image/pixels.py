@@ -30,8 +30,6 @@ class Pixels:
     channel_axis: int | str | None = "auto"  # None for no channels; "auto" if the source does not state it
     mask: np.ndarray | None = None  # shape: that of `array`; True is valid
     names: str = ""  # a letter for each axis, as in TIFF: T time, C channels, Z, Y, X; "" if the source states none
-    unit: str = ""  # unit of the grid's lengths, "mm" or "µm"; "" if the source states none
-    placed: bool = False  # whether the source states origin and direction, in LPS
 
     def __post_init__(self) -> None:
         if self.grid is not None and self.grid.shape != tuple(np.shape(self.array)[at] for at in self.space):

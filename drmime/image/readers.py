@@ -7,6 +7,7 @@ memory is allocated. A header may not refer to a file in another folder.
 import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def from_nifti(image: Any, path: Path | None = None) -> Pixels:
     known = image.header if hasattr(image.header, "keys") else {}
     codes = [int(known[name]) for name in ("sform_code", "qform_code") if name in known.keys()]  # noqa: SIM118
     stated = any(codes)  # 0: not stated
-    return Pixels(array, _lps(image.affine, shape), space, axis, names=names, unit="mm", placed=stated)
+    return Pixels(array, replace(_lps(image.affine, shape), placed=stated), space, axis, names=names)
 
 
 def _lps(affine: np.ndarray, shape: Sequence[int]) -> Grid:
@@ -112,8 +113,8 @@ def _lps(affine: np.ndarray, shape: Sequence[int]) -> Grid:
     return grid.along((1, 2)) if len(shape) == 2 else grid
 
 
-def placed(shape: tuple[int, ...], linear: np.ndarray, origin: Any) -> Grid:
-    """A grid of `shape` (array order) with world_from_index of columns `linear` (D, D), x first, and `origin` (D,).
+def placed(shape: tuple[int, ...], linear: np.ndarray, origin: Any, unit: str = "mm") -> Grid:
+    """A grid of `shape` (array order) with world_from_index of columns `linear` (D, D), x first, and `origin` (D,), as stated.
 
     Raises:
         InputError: the axes are not orthogonal, or a pixel length is zero or not finite.
@@ -129,7 +130,7 @@ def placed(shape: tuple[int, ...], linear: np.ndarray, origin: Any) -> Grid:
             "its axes are sheared (not orthogonal): expected an orthonormal direction. Resample it, or save it without the "
             "shear of its affine (NIfTI: sform)"
         )
-    return Grid(shape, torch.as_tensor(matrix))
+    return Grid(shape, torch.as_tensor(matrix), placed=True, unit=unit)
 
 
 def read_itk(path: Path, labels: bool) -> Pixels:
@@ -158,7 +159,8 @@ def from_simpleitk(image: Any, sitk: Any) -> Pixels:
     axes = tuple(range(ndim))[-3:]
     grid = placed(tuple(array.shape[at] for at in axes), direction * spacing, origin)
     axis = -1 if several else "auto" if ndim > 3 else None
-    return Pixels(array, grid, axes, axis, unit="mm", placed=True)
+    names = "TZYX" if ndim == 4 and not several else ""
+    return Pixels(array, grid, axes, axis, names=names)
 
 
 CHECKS = {".dcm": check_dicom, ".mha": check_meta, ".mhd": check_meta, ".nrrd": check_nrrd, ".nhdr": check_nrrd}

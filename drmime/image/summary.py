@@ -51,9 +51,18 @@ class Summary:
         return count - 1 if count in (2, 4) else -1
 
     @property
+    def placed(self) -> bool:
+        """Whether origin and direction are stated."""
+        return self.grid is not None and self.grid.placed
+
+    @property
+    def unit(self) -> str:
+        return "" if self.grid is None else self.grid.unit
+
+    @property
     def mirrored(self) -> bool:
         """Whether the stated direction has a negative determinant."""
-        return self.grid is not None and self.pixels.placed and bool(self.grid.world_from_index[:-1, :-1].det() < 0)
+        return self.grid is not None and self.grid.placed and bool(self.grid.world_from_index[:-1, :-1].det() < 0)
 
 
 def summary(data: Any, role: str = "given") -> Summary:
@@ -117,7 +126,7 @@ def state(found: Summary) -> dict[str, Any]:
     if grid is not None:
         linear = grid.world_from_index[:-1, :-1]
         spacing = grid.spacing.flip(0).tolist()
-        if pixels.placed:
+        if grid.placed:
             origin, direction = grid.world_from_index[:-1, -1].tolist(), (linear / grid.spacing).tolist()
     values = {name: value if value is None or math.isfinite(value) else None for name, value in found.values.items()}
     return {
@@ -129,7 +138,7 @@ def state(found: Summary) -> dict[str, Any]:
         "infinite": found.infinite,
         "excluded_by_own_mask": found.excluded,
         "spacing": spacing,
-        "unit": pixels.unit or None,
+        "unit": (grid.unit or None) if grid else None,
         "origin": origin,
         "direction": direction,
         "mirrored": found.mirrored,
@@ -139,13 +148,13 @@ def state(found: Summary) -> dict[str, Any]:
 def lines(found: Summary) -> dict[str, str]:
     """A summary in words, by topic."""
     told = state(found)
-    unit = f" {found.pixels.unit}" if found.pixels.unit else ""
+    unit = f" {told['unit']}" if told["unit"] else ""
     names = ", ".join(axis.name for axis in found.axes if axis.role == "space")
     axes = [_axis_in_words(axis) for axis in found.axes]
     wrong = [f"{count} {what}" for count, what in ((found.nan, "NaN"), (found.infinite, "infinite")) if count]
     own = "none of its own" if found.excluded is None else f"its own excludes {found.excluded} values"
     text = {"axes": ", ".join(axes), "dtype": told["dtype"]}
-    if found.values["min"] is None:
+    if None in told["values"].values():
         text["values"] = "none that is finite and inside the mask"
     else:
         text["values"] = "{min:g} to {max:g}; {low:g} to {high:g} without 0.1 % at each end".format(**told["values"])

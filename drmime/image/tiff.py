@@ -44,7 +44,7 @@ def read_tiff(path: Path, labels: bool) -> Pixels:
         colours = series.keyframe.colormap
         if colours is not None and not labels:  # colour maps of TIFF have 16 bits
             array, axes = np.moveaxis(colours[:, array] // 256, 0, -1).astype(np.uint8), axes + "S"
-        lengths = _lengths(file, stated)
+        lengths = _lengths(file, stated, [axis for axis, length in zip(axes, array.shape, strict=True) if length > 1])
     named = [at for at, axis in enumerate(axes) if axis in "SC"]
     if len([at for at in named if array.shape[at] > 1]) > 1:  # several channels of RGB each: every plane becomes a channel
         array = np.moveaxis(array, (axes.index("C"), axes.index("S")), (-2, -1))
@@ -59,8 +59,8 @@ def read_tiff(path: Path, labels: bool) -> Pixels:
     channel_axis = named[0] if named else "auto" if len(space) < array.ndim else None  # "auto": for example an axis of time
     grid = None
     if lengths and not unnamed:
-        grid = Grid.regular([array.shape[at] for at in space], [lengths.get(axes[at], 1.0) for at in space])
-    return Pixels(array, grid, space, channel_axis, names=axes, unit="" if grid is None else "µm")
+        grid = Grid.regular([array.shape[at] for at in space], [lengths.get(axes[at], 1.0) for at in space], "µm")
+    return Pixels(array, grid, space, channel_axis, names=axes)
 
 
 @contextlib.contextmanager
@@ -112,11 +112,11 @@ def _ome_pixels(file: Any) -> dict[str, Any]:
     return dict(state.get("Pixels", {}))
 
 
-def _lengths(file: Any, stated: Mapping[str, Any]) -> dict[str, float]:
-    """Pixel lengths by axis, in micrometres; axes without a length or a known unit are absent."""
+def _lengths(file: Any, stated: Mapping[str, Any], axes: Sequence[str]) -> dict[str, float]:
+    """Pixel lengths of `axes`, in micrometres; those without a length or a known unit are absent."""
     if file.is_ome:
         units = {axis: UNITS.get(stated.get(f"PhysicalSize{axis}Unit", "µm"), 0.0) for axis in "XYZ"}
-        lengths = {axis: _length(stated, axis) * unit for axis, unit in units.items()}
+        lengths = {axis: _length(stated, axis) * unit for axis, unit in units.items() if axis in axes}
     else:
         metadata = file.imagej_metadata or {}
         unit = UNITS.get(str(metadata.get("unit", "")).lower(), 0.0)

@@ -17,14 +17,15 @@ OME_KINDS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "
 
 
 def write_nifti(path: Path, array: np.ndarray, grid: Grid, time: bool = False) -> None:
-    """Write NIfTI by nibabel: the world is LPS in `grid` and RAS in the file; channels are a vector on the fifth axis.
+    """Write NIfTI by nibabel: the world is LPS in `grid`, RAS in the file, in mm; channels are a vector on the fifth axis.
 
     `time`: the first axis of `array` is time, which goes to the fourth axis.
     """
     nibabel = package("nibabel")
     affine = np.eye(4)
     ndim = grid.ndim
-    affine[:ndim, :ndim], affine[:ndim, 3] = grid.world_from_index[:-1, :-1], grid.world_from_index[:-1, -1]
+    matrix = _millimetres(grid)
+    affine[:ndim, :ndim], affine[:ndim, 3] = matrix[:-1, :-1], matrix[:-1, -1]
     affine[:3] = LPS @ affine[:3]
     pixels = _plain(array)
     if pixels.dtype == np.float16:
@@ -38,7 +39,9 @@ def write_nifti(path: Path, array: np.ndarray, grid: Grid, time: bool = False) -
     image = nibabel.Nifti1Image(pixels, affine, dtype=pixels.dtype)
     if several:
         image.header.set_intent("vector")
-    image.header.set_xyzt_units("mm", "sec" if time else None)
+    image.header.set_xyzt_units("mm")
+    if time:
+        image.header["pixdim"][4] = 0  # the time step is not known
     image.set_sform(affine, 1)
     image.set_qform(affine, 1)
     nibabel.save(image, path)
@@ -49,9 +52,11 @@ def write_itk(path: Path, array: np.ndarray, grid: Grid) -> None:
     sitk = simpleitk()
     pixels = _plain(array)
     image = sitk.GetImageFromArray(pixels, isVector=array.ndim > grid.ndim)
-    image.SetSpacing(grid.spacing.tolist())
-    image.SetOrigin(grid.world_from_index[:-1, -1].tolist())
-    image.SetDirection((grid.world_from_index[:-1, :-1] / grid.spacing).flatten().tolist())
+    matrix = _millimetres(grid)
+    spacing = np.linalg.norm(matrix[:-1, :-1], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(matrix[:-1, -1].tolist())
+    image.SetDirection((matrix[:-1, :-1] / spacing).flatten().tolist())
     sitk.WriteImage(image, str(path))
     try:
         same = np.array_equal(read_itk(path, False).array.reshape(pixels.shape), pixels, equal_nan=pixels.dtype.kind == "f")
@@ -61,33 +66,26 @@ def write_itk(path: Path, array: np.ndarray, grid: Grid) -> None:
         raise OSError(28, "what was written does not read back the same; the disk may be full")
 
 
-def write_tiff(path: Path, array: np.ndarray, grid: Grid) -> None:
-    """Write OME-TIFF if the spacing is not 1 and OME knows the dtype, else plain TIFF."""
-    pixels = np.asarray(array)
-    pixels = pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels
-    lengths = dict(zip("XYZ", grid.spacing.tolist(), strict=False))
-    axes = "ZYX"[-grid.ndim :]
-    several = pixels.ndim > grid.ndim
-    if grid.ndim > 3 or all(length == 1 for length in lengths.values()) or pixels.dtype not in OME_KINDS:
-        colour = several and pixels.shape[-1] in (3, 4) and pixels.dtype in (np.uint8, np.uint16)
-        metadata = {"axes": axes + ("S" if colour else "C") * several} if grid.ndim < 4 else {}
-        tifffile.imwrite(path, pixels, photometric="rgb" if colour else "minisblack", metadata=metadata)
-        return
-    pixels = np.moveaxis(pixels, -1, 0) if several else pixels
-    stated = {f"PhysicalSize{axis}": lengths[axis] for axis in axes}
-    tifffile.imwrite(path, pixels, ome=True, photometric="minisblack", metadata={"axes": "C" * several + axes, **stated})
+def write_tiff(path: Path, array: np.ndarray, grid: Grid, names: str = "") -> None:
+    """Write OME-TIFF if a pixel length is not 1 or there is time, and OME knows the axes and the dtype, else plain TIFF.
 
-
-def write_tiff_series(path: Path, array: np.ndarray, grid: Grid, names: str) -> None:
-    """Write TIFF with axes of time, channels and others: OME-TIFF where OME knows the axes and the dtype, else plain TIFF."""
+    `names`: letters of the axes, as in `Pixels`; without them channels come last.
+    """
     pixels = array.astype(np.uint8) * 255 if array.dtype == bool else array
-    axes = names or "Q" * (array.ndim - grid.ndim) + "ZYX"[-grid.ndim :]
-    colour = axes.endswith("S") and pixels.shape[-1] in (3, 4) and pixels.dtype in (np.uint8, np.uint16)
-    ome = pixels.dtype in OME_KINDS and set(axes) <= set("TCZYX" + "S" * colour)
+    others = pixels.ndim - grid.ndim
+    bytes_or_words = pixels.dtype in (np.uint8, np.uint16)
+    letter = "S" if bytes_or_words and pixels.shape[-1] in (3, 4) else "C"
+    axes = names or ("Q" * others if others > 1 else "") + "ZYX"[-grid.ndim :] + letter * (others == 1)
+    colour = axes.endswith("S") and bytes_or_words and pixels.shape[-1] in (3, 4)
     lengths = dict(zip("XYZ", grid.spacing.tolist(), strict=False))
-    stated = {f"PhysicalSize{axis}": lengths[axis] for axis in "XYZ"[: grid.ndim] if ome and set(lengths.values()) != {1.0}}
-    photometric = "rgb" if colour else "minisblack"
-    tifffile.imwrite(path, pixels, ome=ome, photometric=photometric, metadata={"axes": axes, **stated})
+    wanted = "T" in axes or any(length != 1 for length in lengths.values())
+    ome = wanted and grid.ndim < 4 and pixels.dtype in OME_KINDS and set(axes) <= set("TCZYXS")
+    if ome and axes[-1] in "CS" and not names:  # OME states lengths for planes one after the other
+        pixels, axes, colour = np.moveaxis(pixels, -1, 0), "C" + axes[:-1], False
+    stated = {f"PhysicalSize{axis}": lengths[axis] for axis in lengths if ome}
+    stated |= {f"PhysicalSize{axis}Unit": grid.unit for axis in lengths if ome and grid.unit}
+    metadata = {"axes": axes, **stated} if grid.ndim < 4 else {}
+    tifffile.imwrite(path, pixels, ome=ome, photometric="rgb" if colour else "minisblack", metadata=metadata)
 
 
 def write_nifti_series(path: Path, array: np.ndarray, grid: Grid, names: str) -> None:
@@ -97,7 +95,7 @@ def write_nifti_series(path: Path, array: np.ndarray, grid: Grid, names: str) ->
     write_nifti(path, array, grid, time=True)
 
 
-def write_npy(path: Path, array: np.ndarray, grid: Grid) -> None:
+def write_npy(path: Path, array: np.ndarray, grid: Grid, names: str = "") -> None:
     np.save(path, array)
 
 
@@ -110,19 +108,27 @@ def write_picture(path: Path, array: np.ndarray, grid: Grid) -> None:
     iio.imwrite(path, pixels, plugin="pillow")
 
 
-def channels_last(array: np.ndarray, grid: Grid) -> np.ndarray:
+def channels_last(array: np.ndarray, grid: Grid, names: str = "") -> np.ndarray:
     """Move the channels of an array behind the axes of `grid`; remove an additional axis of length 1.
 
     Raises:
         InputError: the shape of the array without one of its axes is not that of `grid`.
     """
     shape = grid.shape
-    if shape in (array.shape, array.shape[:-1]):
+    stated = [at for at, name in enumerate(names) if name not in "ZYX"]
+    if array.shape == shape or (array.shape[:-1] == shape and not stated):
         return array
-    for axis in range(array.ndim):
+    for axis in stated or range(array.ndim):
         if array.shape[:axis] + array.shape[axis + 1 :] == shape:
             return array.squeeze(axis) if array.shape[axis] == 1 else np.moveaxis(array, axis, -1)
     raise InputError(f"expected an array of shape {shape}, and channels, got {array.shape}")
+
+
+def _millimetres(grid: Grid) -> np.ndarray:
+    """world_from_index of a grid; lengths in micrometres are converted to millimetres, the unit of medical formats."""
+    matrix = grid.world_from_index.numpy().copy()
+    matrix[:-1] *= 1e-3 if grid.unit == "µm" else 1
+    return matrix
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
@@ -137,7 +143,7 @@ WRITERS: dict[str, Writer] = {
     **dict.fromkeys((".mha", ".nrrd", ".dcm"), write_itk),
 }
 SERIES_WRITERS: dict[str, SeriesWriter] = {
-    **dict.fromkeys((".tif", ".tiff"), write_tiff_series),
+    **dict.fromkeys((".tif", ".tiff"), write_tiff),
     **dict.fromkeys((".nii", ".nii.gz"), write_nifti_series),
-    ".npy": lambda path, array, grid, names: np.save(path, array),
-}  # images with an axis of time, or with several axes that are not spatial
+    ".npy": write_npy,
+}  # images whose axes are known by name, of time among them, or with several that are not spatial

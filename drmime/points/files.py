@@ -1,4 +1,4 @@
-"""`read_landmarks` and `moved`: the points of a file, in a format that its contents say."""
+"""`read_landmarks` and `move_points`: the points of a file, in a format that its contents say."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -24,8 +24,8 @@ class PointFormat(ABC):
         """Whether a text seems to be of this format."""
 
     @abstractmethod
-    def points(self, text: str) -> np.ndarray:
-        """The points. shape: (N, D)
+    def points(self, text: str, ndim: int | None = None) -> np.ndarray:
+        """The points; of tables with more columns the spatial ones if `ndim` is given. shape: (N, D)
 
         Raises:
             InputError: the text is not of this format.
@@ -40,19 +40,20 @@ class PointFormat(ABC):
         """
 
 
-def read_landmarks(path: str | Path, format: str | None = None) -> np.ndarray:
+def read_landmarks(path: str | Path, format: str | None = None, ndim: int | None = None) -> np.ndarray:
     """Read points: pixels, 0-based, pixel centres, x first. shape: (N, D)
 
     Args:
         path: CSV with columns x, y[, z] or X, Y[, Z] in pixels; or points of napari, QuPath (GeoJSON) or DeepLabCut.
         format: a name of `drmime.parts.POINT_FORMATS`; by default what the contents say.
+        ndim: coordinates of each point; by default as many as the file has, at most 3.
 
     Raises:
         InputError: no such file, an unknown format, or contents that are no points, finite and at least one.
     """
     file, text, kind = _opened(path, format)
     try:
-        points = kind.points(text)
+        points = kind.points(text, ndim)
         if not len(points):
             raise InputError("expected at least one point, got none")
         if not np.isfinite(points).all():
@@ -62,9 +63,9 @@ def read_landmarks(path: str | Path, format: str | None = None) -> np.ndarray:
     return points
 
 
-def landmarks(points: Any) -> Any:
+def landmarks(points: Any, ndim: int) -> Any:
     """The points of a file if `points` is a path, else `points`."""
-    return read_landmarks(points) if isinstance(points, (str, Path)) else points
+    return read_landmarks(points, ndim=ndim) if isinstance(points, (str, Path)) else points
 
 
 def move_points(source: str | Path, target: str | Path, move: Move, ndim: int, format: str | None = None) -> None:

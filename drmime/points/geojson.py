@@ -1,13 +1,12 @@
 """GeoJSON (RFC 7946) as QuPath uses it: coordinates are pixels, counted from the outer corner of the first pixel."""
 
 import json
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from drmime.errors import InputError, shown
+from drmime.errors import LARGEST, InputError, shown
 from drmime.points.files import Move, PointFormat
 
 CORNER = 0.5  # coordinate of the first pixel's centre in the file; 0 in this library
@@ -22,7 +21,9 @@ class GeoJson(PointFormat):
     def fits(self, text: str) -> bool:
         return text.lstrip()[:1] in ("{", "[")
 
-    def points(self, text: str) -> np.ndarray:
+    def points(self, text: str, ndim: int | None = None) -> np.ndarray:
+        if ndim == 3:
+            raise InputError("expected points of 3 dimensions, got GeoJSON, which has 2")
         positions = [position for part in _geometries(_parsed(text)) for position in _positions(part)]
         return np.array([position[:2] for position in positions], float).reshape(-1, 2) - CORNER
 
@@ -41,7 +42,8 @@ class GeoJson(PointFormat):
         for part in parts:
             part.pop(ELLIPSE, None)
         _drop_boxes(state)
-        return json.dumps(state, ensure_ascii=False, allow_nan=False, indent=2 if "\n" in text.strip() else None) + "\n"
+        indent = 2 if "\n" in text.strip() else None
+        return json.dumps(state, ensure_ascii=False, indent=indent) + "\n"  # measurements that are NaN stay so
 
 
 def _parsed(text: str) -> Any:
@@ -76,11 +78,11 @@ def _positions(geometry: dict[str, Any]) -> Iterator[list[float]]:
     while left:
         part = left.pop()
         if part and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in part):
-            if len(part) < 2 or not all(map(math.isfinite, part)):
+            if len(part) < 2 or not all(abs(value) <= LARGEST for value in part):  # false of NaN
                 raise InputError(f"expected positions of two finite numbers, got {shown(part)}")
             yield part
         elif all(isinstance(value, list) for value in part):
-            left.extend(part)
+            left.extend(reversed(part))  # so that positions come in the order of the file
         else:
             raise InputError(f"expected positions of two numbers in {geometry['type']}, got {shown(part)}")
 

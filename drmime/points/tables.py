@@ -22,6 +22,7 @@ class Layout(NamedTuple):
 
     first: int  # the first row of data
     columns: Sequence[Sequence[int]]  # of each point of a row: its columns, x first
+    shape: int | None = None  # column of the kind of a shape
 
 
 class Table(PointFormat):
@@ -31,13 +32,9 @@ class Table(PointFormat):
     def layout(self, rows: Sequence[Sequence[str]], ndim: int | None) -> Layout:
         """The layout of a table for points of `ndim` coordinates, None: as many as it has; InputError if it has none."""
 
-    def edited(self, row: list[str]) -> list[str]:
-        """A row of which the points have been moved, with what no longer holds changed."""
-        return row
-
-    def points(self, text: str) -> np.ndarray:
+    def points(self, text: str, ndim: int | None = None) -> np.ndarray:
         _, rows = _rows(text)
-        layout = self.layout(rows, None)
+        layout = self.layout(rows, ndim)
         found = [point for row in rows[layout.first :] for point in _numbers(row, layout)]
         return np.array(found).reshape(-1, len(layout.columns[0]))
 
@@ -51,14 +48,14 @@ class Table(PointFormat):
         there = ~np.isnan(places).any(1)
         places[there] = move(places[there])
         for row, points in zip(data, places.reshape(len(data), -1, ndim).tolist(), strict=True):
+            if layout.shape is not None and row[layout.shape].strip() == "rectangle":  # it may be sheared
+                row[layout.shape] = "polygon"
             for columns, point in zip(layout.columns, points, strict=True):
                 for column, value in zip(columns, point, strict=True):
                     if row[column].strip().lower() not in MISSING:
                         row[column] = f"{value:.10g}"
         out = io.StringIO()
-        csv.writer(out, delimiter=separator, lineterminator="\n").writerows(
-            [*rows[: layout.first], *(self.edited(row) for row in data)]
-        )
+        csv.writer(out, delimiter=separator, lineterminator="\n").writerows(rows)
         return out.getvalue()
 
 
@@ -96,10 +93,8 @@ class Napari(Table):
         count = ndim or min(len(columns), 3)
         if len(columns) < max(2, count):
             raise InputError(f"expected columns axis-0 to axis-{max(2, count) - 1}, got {shown(header)}")
-        return Layout(1, [columns[-count:][::-1]])
-
-    def edited(self, row: list[str]) -> list[str]:
-        return ["polygon" if cell.strip() == "rectangle" else cell for cell in row]
+        shape = header.index("shape-type") if "shape-type" in header else None
+        return Layout(1, [columns[-count:][::-1]], shape)
 
 
 class DeepLabCut(Table):
@@ -129,7 +124,7 @@ def _rows(text: str) -> tuple[str, list[list[str]]]:
     header = text.lstrip().partition("\n")[0]
     separator = max(SEPARATORS, key=header.count)
     try:
-        return separator, [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if any(row)]
+        return separator, [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row]
     except csv.Error as error:
         raise InputError(f"expected a table ({error})") from error
 
@@ -138,6 +133,9 @@ def _numbers(row: Sequence[str], layout: Layout) -> list[list[float]]:
     """The points of a row; NaN where one is missing."""
     try:
         cells = [[row[column].strip() for column in columns] for columns in layout.columns]
-        return [[math.nan if cell.lower() in MISSING else float(cell) for cell in point] for point in cells]
+        found = [[math.nan if cell.lower() in MISSING else float(cell) for cell in point] for point in cells]
+        if any(math.isinf(value) for point in found for value in point):
+            raise ValueError("infinite")
+        return found
     except (IndexError, ValueError) as error:
         raise InputError(f"expected a number in every row of the columns of coordinates, got {shown(row)}") from error

@@ -10,7 +10,7 @@ from torch import Tensor
 from drmime.errors import InputError, numbers, whole
 from drmime.geometry.grid import Grid
 from drmime.image.door import load
-from drmime.image.pixels import arranged
+from drmime.image.planes import planes_of
 from drmime.transform.base import Transform
 from drmime.transform.warp import in_pixels
 
@@ -65,9 +65,36 @@ def with_shape(grid: Grid, shape: Sequence[int] | None, name: str) -> Grid:
 
 
 def grid_of(image: Any) -> Grid:
-    """The grid of an image."""
-    source = arranged(load(image, "grid"), "auto", "grid", tensor=isinstance(image, Tensor))
-    return Grid.regular(source.channels.shape[1:]) if source.grid is None else source.grid
+    """The grid of an image, of a series that of each of its images; regular if the image states none."""
+    source = planes_of(load(image, "grid"), "auto", "grid", tensor=isinstance(image, Tensor))
+    return Grid.regular(source.planes.shape[1:]) if source.grid is None else source.grid
+
+
+def lying(grid: Grid | None, shape: Sequence[int], registered: Grid) -> Grid | None:
+    """Where an image of a shape (array order) that states `grid` lies in the world of the registered image; None: not known.
+
+    It lies where its own grid says if both state their place. Else its outer edges are those of the registered image if it has
+    the same shape, or states pixel lengths that make it as large. TIFF states lengths without a place.
+    """
+    if grid is not None and grid.placed and registered.placed:
+        return grid
+    if tuple(shape) == registered.shape or (grid is not None and grid.of_same_extent(registered)):
+        return registered.resized(shape)
+    return None
+
+
+def check_view(transform: Transform, target: Grid, moving: Grid) -> None:
+    """Check that a grid to warp to meets the moving image.
+
+    Raises:
+        InputError: it does not: nothing but fill would be written.
+    """
+    along = torch.linspace(0, 1, LATTICE, dtype=torch.float64)
+    points = torch.cartesian_prod(*[along] * target.ndim) * target.size - 0.5
+    places = in_pixels(transform, target, moving)(points)
+    beside = (places.amax(0) < -0.5) | (places.amin(0) > moving.size - 0.5)  # of one side, of a convex box
+    if bool(beside.any()):
+        raise InputError(f"grid: expected a grid that meets the warped image, got {target}, where there is nothing of it")
 
 
 def check_overlap(image: Grid, registered: Grid) -> None:

@@ -98,13 +98,18 @@ def _filled(channel: np.ndarray, blur: Sequence[float]) -> np.ndarray:
 
     Pixels that are not finite are replaced by the nearest finite ones, which affects a spline least.
     """
-    valid = np.isfinite(channel)
-    if not valid.any():
-        channel = np.zeros_like(channel)
-    elif not valid.all():
-        channel = channel[tuple(ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True))]
+    channel = filled(channel, np.isfinite(channel))
     values = channel.astype(np.float32 if channel.dtype in NARROW else np.float64)
     return ndimage.gaussian_filter(values, blur, mode="nearest") if any(blur) else values
+
+
+def filled(channel: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """The channel with the nearest valid pixel in place of each that is not; zeros if none is valid."""
+    if valid.all():
+        return channel
+    if not valid.any():
+        return np.zeros_like(channel)
+    return channel[tuple(ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True))]
 
 
 def majority(labels: np.ndarray, places: Sequence[np.ndarray]) -> np.ndarray:

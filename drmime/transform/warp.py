@@ -11,9 +11,9 @@ from torch import Tensor
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
-from drmime.image.carried import carried
 from drmime.image.door import load
 from drmime.image.headers import memory
+from drmime.image.planes import planes_of
 from drmime.parts import INTERPOLATIONS, LABEL_INTERPOLATIONS
 from drmime.registry import known
 from drmime.transform.base import Transform
@@ -36,14 +36,10 @@ def resample(
     interpolation: str = "linear",
     fill: float = 0,
     channel_axis: Any = "auto",
-    labels: bool = False,
-    antialias: bool = False,
 ) -> np.ndarray:
     """Resample `moving` on `fixed_grid`: each pixel takes the value at its place under `transform` (fixed to moving world).
 
-    Args:
-        labels: of an image with a palette, read the indices, not the colours.
-        interpolation, fill, channel_axis, antialias: as for `pulled`, and `drmime.image.carried.carried`.
+    `interpolation`, `fill`: as for `pulled`; `channel_axis`: as for `drmime.image.planes.planes_of`.
 
     Returns:
         an array of the shape of `fixed_grid`, with dtype and channel axis of `moving`.
@@ -51,10 +47,10 @@ def resample(
     Raises:
         InputError: as `pulled`; another shape than that of `moving_grid`.
     """
-    source = carried(load(moving, "moving", labels), channel_axis, "moving", tensor=isinstance(moving, Tensor))
+    source = planes_of(load(moving, "moving"), channel_axis, "moving", tensor=isinstance(moving, Tensor))
     if source.planes.shape[1:] != moving_grid.shape:
         raise InputError(f"warp: expected the moving image's shape {moving_grid.shape}, got {source.planes.shape[1:]}")
-    return source.whole(pulled(source.planes, transform, moving_grid, fixed_grid, interpolation, fill, antialias))
+    return source.whole(pulled(source.planes, transform, moving_grid, fixed_grid, interpolation, fill))
 
 
 def pulled(
@@ -81,23 +77,20 @@ def pulled(
         raise InputError(f"warp: an image of shape {fixed_grid.shape} takes {size / 2**30:.3g} GiB, more than this machine has")
     outside = _fill(fill, planes.dtype)
     mapping = in_pixels(transform, fixed_grid, moving_grid)
-    scales = _scales(mapping, fixed_grid)
-    votes = _votes(scales) if interpolation == "majority" else 0
-    chunk = max(1, CHUNK // (1 + votes**fixed_grid.ndim))
-    blur = _blur(scales) if antialias else [0.0] * fixed_grid.ndim
+    slopes = _slopes(mapping, fixed_grid)
+    offsets = _offsets(slopes) if interpolation == "majority" else np.zeros((0, fixed_grid.ndim))
+    chunk = max(1, CHUNK // (1 + len(offsets)))
+    blur = _blur(slopes) if antialias else [0.0] * fixed_grid.ndim
     out = np.empty((len(planes), *fixed_grid.shape), planes.dtype)
 
     @functools.lru_cache(maxsize=4)  # of small images the places serve all planes
     def places(start: int) -> list[tuple[np.ndarray, np.ndarray]]:
         part = np.arange(start, min(start + chunk, math.prod(fixed_grid.shape)))
         pixels = np.stack(np.unravel_index(part, fixed_grid.shape)[::-1], -1).astype(np.float64)
-        return [
-            _places(pixels + offset, mapping, moving_grid)
-            for offset in [np.zeros(fixed_grid.ndim), *_offsets(votes, fixed_grid.ndim)]
-        ]
+        return [_places(pixels + offset, mapping, moving_grid) for offset in (0.0, *offsets)]
 
     for plane, target in zip(planes, out.reshape(len(out), -1), strict=True):
-        read = None if votes else INTERPOLATIONS[interpolation](plane, blur)
+        read = None if len(offsets) else INTERPOLATIONS[interpolation](plane, blur)
         for start in range(0, target.size, chunk):
             found = places(start)
             inside = found[0][1]
@@ -138,30 +131,25 @@ def _fill(fill: float, dtype: np.dtype) -> np.ndarray:
     return cast
 
 
-def _scales(mapping: Transform, fixed: Grid) -> np.ndarray:
-    """Moving pixels under one fixed pixel, along each moving axis: the median over the image. (D,), array order"""
+def _slopes(mapping: Transform, fixed: Grid) -> np.ndarray:
+    """Absolute derivatives of moving pixels (rows) by fixed pixels (columns), x first: the medians over the image. (D, D)"""
     axes = [torch.linspace(0, n - 1, 3, dtype=torch.float64) for n in fixed.shape[::-1]]
     points = torch.cartesian_prod(*axes)
     slopes = mapping.jacobian(points)[mapping(points).isfinite().all(-1)]
-    return slopes.norm(dim=-1).median(0).values.flip(0).numpy() if len(slopes) else np.ones(fixed.ndim)
+    return slopes.abs().median(0).values.numpy() if len(slopes) else np.eye(fixed.ndim)
 
 
-def _blur(scales: np.ndarray) -> list[float]:
-    """Standard deviations of the Gaussian that is missing for pixels that are `scales` times as long. (D,)"""
-    missing = OWN_BLUR * np.sqrt(np.maximum(scales**2 - 1, 0))
+def _blur(slopes: np.ndarray) -> list[float]:
+    """Standard deviations, along each axis of the moving image, of the Gaussian that is missing for coarser pixels. (D,)"""
+    missing = OWN_BLUR * np.sqrt(np.maximum(np.square(slopes).sum(1) - 1, 0))[::-1]
     return np.where(missing < LEAST_BLUR, 0, missing).tolist()
 
 
-def _votes(scales: np.ndarray) -> int:
-    """How many places inside a pixel, along each axis, vote for its label: as many for each moving pixel under it."""
-    under = max(1, math.ceil(scales.max() - 1e-6))
-    return min(under * math.ceil(3 / under), MOST_VOTES)
-
-
-def _offsets(count: int, ndim: int) -> np.ndarray:
-    """Places inside a pixel, relative to its centre, `count` along each axis. shape: (count**D, D)"""
-    along = (np.arange(count) + 0.5) / max(count, 1) - 0.5
-    return np.array(list(itertools.product(along, repeat=ndim))).reshape(-1, ndim)
+def _offsets(slopes: np.ndarray) -> np.ndarray:
+    """Places in a fixed pixel that vote for its label, as many for each moving pixel under it, from its centre. (V, D)"""
+    under = np.maximum(1, np.ceil(np.linalg.norm(slopes, axis=0) - 1e-6))  # moving pixels along each axis of the fixed one
+    counts = np.minimum(under * np.ceil(3 / under), MOST_VOTES).astype(int)
+    return np.array(list(itertools.product(*[(np.arange(count) + 0.5) / count - 0.5 for count in counts])))
 
 
 def _places(pixels: np.ndarray, mapping: Transform, moving: Grid) -> tuple[np.ndarray, np.ndarray]:

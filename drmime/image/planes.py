@@ -1,4 +1,4 @@
-"""`carried`: an image with any number of axes besides the spatial ones (channels, time, …), which are warped alike."""
+"""`planes_of`: an image with any number of axes besides the spatial ones (channels, time, …), which are warped alike."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from drmime.image.pixels import Pixels, arranged, spatial
 
 
 @dataclass(frozen=True, eq=False)
-class Carried:
+class Planes:
     """Planes of one shape, and how to put them back together."""
 
     planes: np.ndarray  # shape: (K, *shape), one for each entry of the other axes
@@ -21,13 +21,14 @@ class Carried:
     order: tuple[int, ...]  # axes of the whole image, as places in the other axes followed by the spatial axes
     grid: Grid | None  # of the spatial axes; None if the source states none
     names: str = ""  # a letter for each axis of the whole image, such as "TCYX"; "" if the source states none
+    mask: np.ndarray | None = None  # shape: that of `planes`; False where the source has no value
 
     def whole(self, planes: np.ndarray) -> np.ndarray:
         """The planes (K, *any shape) as one array, with the axes in the order of the source."""
         return planes.reshape(*self.lengths, *planes.shape[1:]).transpose(self.order)
 
 
-def carried(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False) -> Carried:
+def planes_of(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False) -> Planes:
     """The planes of an image.
 
     Args:
@@ -44,21 +45,24 @@ def carried(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False) 
         one = arranged(pixels, axis, role, tensor)
         ndim = one.channels.ndim - 1
         if one.axis is None:
-            return Carried(one.channels, (), tuple(range(ndim)), one.grid)
+            return Planes(one.channels, (), tuple(range(ndim)), one.grid, mask=one.mask)
         order = (*range(1, one.axis + 1), 0, *range(one.axis + 1, ndim + 1))
         names = _names(pixels, others or [])
-        return Carried(one.channels, (len(one.channels),), order, one.grid, _in_order(names, order, ndim))
+        return Planes(one.channels, (len(one.channels),), order, one.grid, _in_order(names, order, ndim), one.mask)
     array = pixels.array
     space = [at for at in range(array.ndim) if at not in others]
     lengths = tuple(array.shape[at] for at in others)
-    planes = array.transpose(*others, *space).reshape(math.prod(lengths), *(array.shape[at] for at in space))
+    flat = (math.prod(lengths), *(array.shape[at] for at in space))
+    planes = array.transpose(*others, *space).reshape(flat)
+    mask = None if pixels.mask is None else pixels.mask.transpose(*others, *space).reshape(flat)
     stated = pixels.grid is not None and set(space) <= set(pixels.space)
     grid = pixels.grid.along([pixels.space.index(at) for at in space]) if stated and pixels.grid is not None else None
-    one = arranged(Pixels(planes, grid, tuple(range(1, planes.ndim)) if grid else ()), 0, role)
+    one = arranged(Pixels(planes, grid, tuple(range(1, planes.ndim)) if grid else (), mask=mask), 0, role)
     kept = [space[at - 1] for at in spatial(planes.shape, 0)]
     sources = [*others, *kept]
     order = tuple(sources.index(at) for at in sorted(sources))
-    return Carried(one.channels, lengths, order, one.grid, _in_order(_names(pixels, others), order, len(kept)))
+    names = _in_order(_names(pixels, others), order, len(kept))
+    return Planes(one.channels, lengths, order, one.grid, names, one.mask)
 
 
 def _others(pixels: Pixels, channel_axis: Any, role: str) -> list[int] | None:
