@@ -22,6 +22,11 @@ class Adam:
         self._moments = [[[torch.zeros_like(one) for one in group] for group in self.groups] for _ in range(3)]
         self._steps = [[torch.zeros(()) for _ in group] for group in self.groups]
 
+    @property
+    def state(self) -> list[Tensor]:
+        """Every tensor of the state, the same objects, from which another process can go on."""
+        return [one for part in (*self._moments, self._steps) for group in part for one in group]
+
     def step(self) -> None:
         """Take one step and reset the gradients to None; a parameter without a gradient is not changed."""
         parts = zip(self.groups, self.rates, *self._moments, self._steps, strict=True)

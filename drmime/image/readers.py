@@ -4,6 +4,7 @@ A truncated or damaged file raises an error instead of being read in part. Decla
 memory is allocated. A header may not refer to a file in another folder.
 """
 
+import importlib
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -174,9 +175,9 @@ def simpleitk() -> Any:
 def package(name: str, user: str = "medical formats", extra: str = "medical") -> Any:
     """The module of an optional package. Raises: InputError: it is not installed; `user` needs it, `extra` brings it."""
     try:
-        return __import__(name)
+        return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f"{user} need {name}: pip install 'drmime[{extra}]'") from error
+        raise InputError(f"{user} need {name.partition('.')[0]}: pip install 'drmime[{extra}]'") from error
 
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".gif")
