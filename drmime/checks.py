@@ -19,6 +19,7 @@ from drmime.image.door import as_image
 from drmime.image.image import Image, batch
 from drmime.image.pixels import each
 from drmime.image.pyramid import COARSEST_SIDE, possible_levels
+from drmime.learn.use import Represented
 from drmime.optimise import Observer, Step
 from drmime.parts import METRICS, OBSERVERS, SAMPLERS, TRANSFORMS
 from drmime.registry import build, known, options_as
@@ -40,6 +41,7 @@ class Options:
     metric: Similarity
     sampler: Sampler
     start: Start
+    representation: Represented | None
     own: Sequence[Mapping[str, Any]]  # keyword arguments of `as_image`, those of the fixed and of the moving image
     schedule: Schedule
     seed: int
@@ -61,6 +63,7 @@ def options(given: Mapping[str, Any]) -> Options:
         metric=_of_this_run("metric", build("metric", METRICS, given["metric"], Similarity)),
         sampler=_of_this_run("sampler", build("sampler", SAMPLERS, given["sampler"], Sampler)),
         start=Start.of(given["start"]),
+        representation=Represented.of(given["representation"]),
         own=[{"channel_axis": axis, "channel": one, "nan": nan} for axis, one in zip(axes, channels, strict=True)],
         schedule=options_as("schedule", Schedule, {} if given["schedule"] is None else given["schedule"]),
         seed=whole("seed", given["seed"], 0),

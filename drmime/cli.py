@@ -18,11 +18,23 @@ from drmime.registry import known
 from drmime.settings import MATRIX_FILES
 
 CTRL_C, PIPE = 130, 141  # 128 plus the number of the signal, as in shells
-FILES = ("fixed", "moving", "fixed_mask", "moving_mask", "transform_file", "config", "landmarks", "then")  # that are files
+FILES = (
+    "fixed",
+    "moving",
+    "fixed_mask",
+    "moving_mask",
+    "transform_file",
+    "config",
+    "landmarks",
+    "then",
+    "model",
+    "image",
+)  # that are files
 BATCHES = ("images", "files")  # arguments of one or more files
 NOUNS = {"images": "image", "files": "file", "then": "--then", "landmarks": "--landmarks"}  # of arguments, in messages
 KEPT = {  # by command, after Ctrl-C
     "run": "finished rows are kept; the same command goes on from here",
+    "train": "the last checkpoint is kept; the same command goes on from there",
     "warp": "files that were written are kept",
     "points": "files that were written are kept",
 }

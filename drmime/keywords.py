@@ -20,6 +20,7 @@ class Keywords(TypedDict, total=False):
     metric: str | Mapping[str, Any] | Similarity
     sampler: str | Mapping[str, Any] | Sampler
     start: Any
+    representation: Any
     fixed_mask: Any
     moving_mask: Any
     fixed_spacing: Sequence[float] | None

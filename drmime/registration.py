@@ -20,7 +20,7 @@ from drmime.keywords import Keywords
 from drmime.modes import own_modes
 from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step, Stop, maximise
 from drmime.precision import with_precision
-from drmime.prepare import Given, read_images
+from drmime.prepare import Given, Images, read_images
 from drmime.result import Registration
 from drmime.sampling import Overlap, Sampler
 from drmime.schedule import Schedule
@@ -57,6 +57,7 @@ def register(
     metric: str | Mapping[str, Any] | Similarity = "mine",
     sampler: str | Mapping[str, Any] | Sampler = "uniform",
     start: Any = "auto",
+    representation: Any = None,
     fixed_mask: Any = None,
     moving_mask: Any = None,
     fixed_spacing: Sequence[float] | None = None,
@@ -90,6 +91,9 @@ def register(
             to moving world coordinates, x first: one start in addition to those of the search. A name of what proposes starts
             instead of the search ("sift", "landmarks", …), or a list of these. None: the optimisation begins at centre on
             centre. Or a mapping with any of `given`, `propose` and `refine` (`drmime.Start`).
+        representation: None, or the path of a trained representation (`drmime train`) by which both images are compared, instead
+            of by their intensities; or a mapping with its `name` and any of `fixed` and `moving` (modalities) and `use` ("all",
+            "search", "metric"). The verdict looks at the images themselves.
         fixed_mask, moving_mask: arrays or paths, of the spatial shape; nonzero pixels are used. For lists of images, lists.
         fixed_spacing, moving_spacing: pixel lengths in array order; by default those of the file, else 1.
         channel_axis: where channels are, None for none, or two of these, of the fixed and of the moving image; "auto" is what
@@ -134,20 +138,35 @@ def register(
         first = asked.start.matrices(pair.fixed, pair.moving)
         settings = checks.resolved(asked, given) | {"levels": count}
 
-        inputs = [Inputs(*two, basis, asked.seed) for two in zip(_singles(pair.fixed), _singles(pair.moving), strict=True)]
+        searched, compared = _represented(pair, asked)
+        inputs = _inputs(searched, basis, asked.seed)
         ranked = _starts(inputs, first, asked)
         matrices = torch.stack([one.candidates[0].matrix for one in ranked])
         model = asked.transform.model(matrices, pair.fixed.grid, pair.moving.grid).to(pair.fixed.data.device)
-        run = Run(pair.fixed, pair.moving, settings, asked.metric.warmup + asked.schedule.steps)
+        run = Run(compared.fixed, compared.moving, settings, asked.metric.warmup + asked.schedule.steps)
         if any(one.interrupted for one in ranked):
             outcome = _not_begun(model, count, overlap)
         else:
             outcome = _solve(run, model, asked, count, overlap)
-        outcome, verdicts = _verdicts(inputs, outcome, ranked, images.grids[1])
+        seen = inputs if searched is pair else _inputs(pair, basis, asked.seed)
+        outcome, verdicts = _verdicts(seen, outcome, ranked, images.grids[1])
     results = _results(outcome, replace(images, notes=images.notes + capped), settings, ranked, verdicts)
     if Stop.INTERRUPTED in outcome.stops:
         raise Interrupted(results)
     return results if isinstance(fixed, (list, tuple)) else results[0]
+
+
+def _represented(pair: Images, asked: Options) -> tuple[Images, Images]:
+    """What the search for a start and what the metric compares."""
+    if asked.representation is None:
+        return pair, pair
+    encoded = Images(*asked.representation(pair.fixed, pair.moving))
+    use = asked.representation.use
+    return (pair if use == "metric" else encoded), (pair if use == "search" else encoded)
+
+
+def _inputs(pair: Images, basis: Mapping[str, Tensor], seed: int) -> list[Inputs]:
+    return [Inputs(*two, basis, seed) for two in zip(_singles(pair.fixed), _singles(pair.moving), strict=True)]
 
 
 def _starts(inputs: Sequence[Inputs], given: Tensor, asked: Options) -> list[Ranking]:

@@ -1,5 +1,7 @@
 """Reads options from text: YAML on the command line and in files, matrices in files."""
 
+import functools
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +15,8 @@ from drmime.registry import known
 
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # YAML 1.1 reads 1e-3, without a point, as text
 MATRIX_FILES = (".txt", ".json")  # rows of numbers, or a saved registration
+NUMBER = re.compile(r"[Tt]rue|[Ff]alse|-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")  # 007, 1:30 and no stay text
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 MOST = 100_000  # most values in a text, since a few lines of nested aliases can expand to billions
 MOST_KEYS = 1000  # most keys in a mapping, including merged ones
 MERGE = "tag:yaml.org,2002:merge"  # tag of the key <<, which may be given more than once
@@ -59,6 +63,35 @@ def document(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected options as 'name: value', got {type(values).__name__}")
     return values
+
+
+def expanded(value: Any, hidden: dict[str, str] | None = None) -> Any:
+    """`value` with environment variables for `${NAME}` and `${NAME:-default}`; their values and names are added to `hidden`.
+
+    Raises:
+        InputError: a variable that is not set and has no default.
+    """
+    hidden = {} if hidden is None else hidden
+    if isinstance(value, Mapping):
+        return {name: expanded(item, hidden) for name, item in value.items()}
+    if isinstance(value, list):
+        return [expanded(item, hidden) for item in value]
+    if not isinstance(value, str):
+        return value
+    text = VARIABLE.sub(functools.partial(_variable, hidden), value)
+    return parse(text) if VARIABLE.fullmatch(value) and NUMBER.fullmatch(text) else text
+
+
+def _variable(hidden: dict[str, str], found: re.Match[str]) -> str:
+    name, default = found.groups()
+    value = os.environ.get(name)
+    if value and not NUMBER.fullmatch(value):
+        hidden[value] = f"${{{name}}}"
+    if not value and default is not None:  # as in a shell, an empty variable takes the default
+        value = default
+    if value is None:
+        raise InputError(f"${{{name}}}: the environment variable {name} is not set; set it, or write ${{{name}:-default}}")
+    return value
 
 
 def put(state: dict[str, Any], key: str, value: Any) -> None:

@@ -31,17 +31,19 @@ start
   start.doubts  start.score  start.inputs  start.rivals  start.residuals  start.refine  start.looks  start.choose
   start.plan  start.ranking
 verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
+learn  learn.encoder  learn.contrastive  learn.patches  learn.weights  learn.use  learn.train
 pictures  observers  record  exchange  warping  result  checks  prepare  keywords  registration  .
 lab
   lab.evaluate  lab.demo
   lab.datasets.case  lab.datasets.reading  lab.datasets.changes  lab.datasets.base  lab.datasets.tables
   lab.datasets.folders  lab.datasets.synthetic  lab.datasets
   lab.peers.base  lab.peers.simple  lab.peers.ants  lab.peers.elastix  lab.peers.opencv  lab.peers.simpleitk
-  lab.peers.skimage  lab.peers
+  lab.peers.skimage  lab.peers  lab.learning
   lab.experiment.rows  lab.experiment.task  lab.experiment.worker  lab.experiment.config  lab.experiment.runner
   lab.experiment  lab.report.summary  lab.report.tables  lab.report.plots  lab.report.page  lab.report
-info  commands.base  commands.align  commands.carry  commands.lab  commands
-arguments.values  arguments.align  arguments.carry  arguments.lab  arguments  cli  __main__
+info  commands.base  commands.align  commands.carry  commands.lab  commands.learn  commands
+arguments.values  arguments.align  arguments.carry  arguments.lab  arguments.learn  arguments
+cli  __main__
 """
 PARTS = ("compare", "start.propose", "transform")  # folders of parts: a new one stands after those that are listed
 MODULE_LINES = 300

@@ -5,6 +5,7 @@ import argparse
 from drmime.arguments.align import add_demo, add_register
 from drmime.arguments.carry import add_convert, add_info, add_points, add_warp
 from drmime.arguments.lab import add_config, add_report, add_run
+from drmime.arguments.learn import add_represent, add_train
 from drmime.arguments.values import Parser
 from drmime.version import __version__
 
@@ -26,6 +27,8 @@ def parser() -> Parser:
     add_points(commands)
     add_convert(commands)
     add_info(commands)
+    add_train(commands)
+    add_represent(commands)
     add_run(commands)
     add_report(commands)
     add_config(commands)

@@ -34,6 +34,7 @@ def add_register(commands: Any) -> None:
     add("--levels", type=int, default=UNSET, metavar="N", help="levels of the pyramid")
     start = f"{names('start')}, a list of these, a file with a matrix (.txt) or a saved transform (.json)"
     add("--start", type=value, default=UNSET, help=f"{start}, or '{{given: mass, propose: auto}}'")
+    add("--representation", type=value, default=UNSET, help="a trained model of 'drmime train', or '{name: FILE, use: metric}'")
     add("--schedule", type=value, default=UNSET, help="'{steps: 70, rate: 0.0007, ...}'")
     add("--device", type=value, default=UNSET, help="cpu, cuda, ... (a GPU if there is one), or '{name: cpu, threads: 2}'")
     add("--seed", type=int, default=UNSET, metavar="N", help="seed of every random number")

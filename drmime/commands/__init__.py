@@ -3,5 +3,6 @@
 from drmime.commands.align import demo, register
 from drmime.commands.carry import convert, info, points, warp
 from drmime.commands.lab import config, report, run
+from drmime.commands.learn import represent, train
 
-__all__ = ["config", "convert", "demo", "info", "points", "register", "report", "run", "warp"]
+__all__ = ["config", "convert", "demo", "info", "points", "register", "report", "represent", "run", "train", "warp"]

@@ -7,6 +7,7 @@ encoded as it is within the whole image (`encode`).
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -104,8 +105,9 @@ def encode(encoder: Encoder, pixels: Tensor, tile: int | None = None) -> Tensor:
         for corner in itertools.product(*[range(0, length, side) for length in shape]):
             ends = [min(start + side, length) for start, length in zip(corner, shape, strict=True)]
             part, inner = _with_margin(pixels, corner, ends, margin, step)
-            target = (..., *(slice(start, end) for start, end in zip(corner, ends, strict=True)))
-            out[target] = encoder(part)[(..., *inner)]
+            target: tuple[Any, ...] = (..., *(slice(start, end) for start, end in zip(corner, ends, strict=True)))
+            inside: tuple[Any, ...] = (..., *inner)
+            out[target] = encoder(part)[inside]
     return out
 
 
@@ -120,4 +122,5 @@ def _with_margin(
         slices.append(slice(first, last))
         inner.append(slice(start - first, end - first))
         padding = [0, missing, *padding]
-    return F.pad(pixels[(..., *slices)], padding, mode="replicate"), inner
+    around: tuple[Any, ...] = (..., *slices)
+    return F.pad(pixels[around], padding, mode="replicate"), inner

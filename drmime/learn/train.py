@@ -120,7 +120,7 @@ class Trainer:
         if checkpoint is not None and checkpoint.exists():
             self.resume(checkpoint)
         while not self.done:
-            losses = []
+            losses = list[float]()
             while len(losses) < self.options.every and self.step < self.options.steps:
                 losses.append(self.take_step())
                 tick()
@@ -182,8 +182,15 @@ class Trainer:
         state = {f"adam/{number}": value for number, value in enumerate(self.optimiser.state)}
         tensors = named(self.encoders, "now/") | named(self.best_encoders, "best/") | state
         tensors["generator"] = self.generator.get_state()
-        header = {"format": FORMAT, "settings": asdict(self.options), "data": self.data, "modalities": self.modalities}
-        header |= {"step": self.step, "best": self.best, "waited": self.waited, "losses": self.losses, "scores": self.scores}
+        header: dict[str, Any] = {"format": FORMAT, "settings": asdict(self.options), "data": self.data}
+        header |= {
+            "modalities": self.modalities,
+            "step": self.step,
+            "best": self.best,
+            "waited": self.waited,
+            "losses": self.losses,
+            "scores": self.scores,
+        }
         write_tensors(path, tensors, header)
 
     def resume(self, path: Path) -> None:

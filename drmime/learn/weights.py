@@ -56,8 +56,8 @@ class Representation:
         channels = int(encoder.down[0].first.in_channels)  # type: ignore[union-attr, arg-type]
         if image.grid.ndim != encoder.ndim or image.data.shape[1] != channels:
             raise InputError(
-                f"representation: expected images of {encoder.ndim} dimensions and {channels} channels for modality {modality!r}, "
-                f"got {image.grid.ndim} dimensions and {image.data.shape[1]} channels"
+                f"representation: expected images of {encoder.ndim} dimensions and {channels} channels for modality "
+                f"{modality!r}, got {image.grid.ndim} dimensions and {image.data.shape[1]} channels"
             )
         made = encoder.to(image.data)
         data = image.data if image.mask is None else image.data * image.mask  # what is masked has no content

@@ -3,9 +3,7 @@
 All errors that can be detected without reading an image are raised here, before anything runs.
 """
 
-import functools
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
@@ -21,8 +19,6 @@ from drmime.lab.peers import settings as peer_settings
 from drmime.registration import DEFAULTS, register
 from drmime.registry import known, names_only, options_of
 
-NUMBER = re.compile(r"[Tt]rue|[Ff]alse|-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")  # 007, 1:30 and no stay text
-VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 FROM_THE_PAIR = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_spacing", "moving_spacing", "channel_axis", "channel")
 OPTIONS = tuple(name for name in options_of(register) if name not in (*FROM_THE_PAIR, "observers", "seed"))
 TIMEOUT = 600  # seconds, by default
@@ -84,7 +80,7 @@ def load(path: Path, overrides: Iterable[tuple[str, Any]] = (), allow_code: bool
         settings.put(state, key, value)
     given = {str(name): value for name, value in state.items() if not str(name).startswith(ANCHOR_PREFIX)}
     hidden: dict[str, str] = {}
-    state = {name: _expanded(value, hidden) for name, value in given.items()}
+    state = {name: settings.expanded(value, hidden) for name, value in given.items()}
     for name in state:
         known(f"key in {path}:", name, KEYS)
     for name in ("dataset", "methods"):
@@ -151,30 +147,6 @@ def _block(name: str, state: Any, form: type) -> dict[str, Any]:
 def _mapping(name: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise InputError(f"{name}: expected 'name: value' pairs, got {value!r}")
-    return value
-
-
-def _expanded(value: Any, hidden: dict[str, str]) -> Any:
-    """Replace environment variables in `value` and add their values and names to `hidden`."""
-    if isinstance(value, Mapping):
-        return {name: _expanded(item, hidden) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_expanded(item, hidden) for item in value]
-    if not isinstance(value, str):
-        return value
-    text = VARIABLE.sub(functools.partial(_variable, hidden), value)
-    return settings.parse(text) if VARIABLE.fullmatch(value) and NUMBER.fullmatch(text) else text
-
-
-def _variable(hidden: dict[str, str], found: re.Match[str]) -> str:
-    name, default = found.groups()
-    value = os.environ.get(name)
-    if value and not NUMBER.fullmatch(value):
-        hidden[value] = f"${{{name}}}"
-    if not value and default is not None:  # as in a shell, an empty variable takes the default
-        value = default
-    if value is None:
-        raise InputError(f"${{{name}}}: the environment variable {name} is not set; set it, or write ${{{name}:-default}}")
     return value
 
 
