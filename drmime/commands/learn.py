@@ -32,7 +32,7 @@ def train(args: Namespace) -> Report:
     if checkpoint.exists():
         trainer.resume(checkpoint)
     curves = _Curves(plan.folder / "tensorboard")
-    options = {"initial": trainer.step, "unit": "step", "disable": not sys.stderr.isatty(), "leave": False}
+    options: dict[str, Any] = {"initial": trainer.step, "unit": "step", "disable": not sys.stderr.isatty(), "leave": False}
     with tqdm(total=plan.training.steps, file=sys.stderr, **options) as bar:
 
         def tell(found: Progress) -> None:

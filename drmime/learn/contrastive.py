@@ -28,7 +28,12 @@ def cosine(first: Tensor, second: Tensor) -> Tensor:
     return F.normalize(first, dim=1) @ F.normalize(second, dim=1).mT
 
 
-CRITICS: dict[str, Critic] = {"mse": mse, "l1": l1, "cosine": cosine}
+def correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Their correlation coefficient: a constant representation is like no other, so training does not end with one."""
+    return cosine(*(part - part.mean(1, keepdim=True) for part in (first, second)))
+
+
+CRITICS: dict[str, Critic] = {"correlation": correlation, "mse": mse, "l1": l1, "cosine": cosine}
 
 
 def info_nce(first: Tensor, second: Tensor, temperature: float, critic: Critic) -> Tensor:

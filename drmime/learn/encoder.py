@@ -50,8 +50,10 @@ class Encoder(nn.Module):
     @property
     def margin(self) -> int:
         """Pixels around a tile on which its representation depends, a multiple of 2**depth."""
-        reach = 2 * (2 ** (self.depth + 1) - 1) + 2 * (2**self.depth - 1) + 2**self.depth  # two 3-pixel kernels in each block
-        return math.ceil(reach / 2**self.depth) * 2**self.depth
+        step = 2**self.depth
+        blocks = 2 * (2 * step - 1) + 2 * (step - 1)  # two kernels of 3 pixels in each block, on the way down and up
+        interpolated = 2 * (step - 1)  # one coarser pixel at each level on the way up
+        return math.ceil((blocks + interpolated + step) / step) * step
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Representations (B, outputs, *shape) of images (B, inputs, *shape), whose sides are multiples of 2**depth."""

@@ -1,0 +1,368 @@
+"""Encoders, their loss, patches, files, and their use by `register`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from scipy import ndimage
+
+from drmime import Grid, InputError, Registration, as_image, register
+from drmime.cli import main
+from drmime.image.image import Image
+from drmime.image.io import write_image
+from drmime.lab import learning
+from drmime.learn.contrastive import CRITICS, info_nce, retrieval
+from drmime.learn.encoder import Encoder, encode
+from drmime.learn.patches import Overlaid, draw, quarter_turns
+from drmime.learn.train import Trainer, Training
+from drmime.learn.use import Represented
+from drmime.learn.weights import Representation
+
+pytest.importorskip("safetensors", reason="holds the weights: pip install 'drmime[learn]'")
+
+SHAPES = {2: (40, 52), 3: (20, 24, 28)}
+SMALL = Training(steps=6, batch=4, patch=16, width=4, depth=2, every=3, validation=8, patience=2)
+
+
+def scenes(ndim: int, count: int = 2, seed: int = 0) -> list[Overlaid]:
+    """Two modalities of textures: one is a function of the other that is not monotone."""
+    grid = Grid.regular(SHAPES[ndim])
+    found = []
+    for number in range(count):
+        noise = np.random.default_rng(seed + number).standard_normal(grid.shape)
+        image = as_image(ndimage.gaussian_filter(noise, 1.5)).normalised()
+        found.append(Overlaid([image, replace(image, data=torch.sin(3 * image.data))], str(number)))
+    return found
+
+
+def trainer(ndim: int = 2, options: Training = SMALL) -> Trainer:
+    return Trainer(scenes(ndim), scenes(ndim, 1, seed=9), {"a": 1, "b": 1}, options, {"file": "0"})
+
+
+def model(ndim: int = 2, **options: Any) -> Representation:
+    return trainer(ndim, replace(SMALL, **options)).result()
+
+
+# ---- encoder
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("depth", [0, 2])
+def test_tiles_do_not_show(depth: int, dense: bool, ndim: int) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(ndim, 2, 3, width=4, depth=depth, dense=dense)
+    pixels = torch.rand(1, 2, *SHAPES[ndim])
+    whole = encode(encoder, pixels, tile=10_000)
+    assert whole.shape == (1, 3, *SHAPES[ndim])
+    assert torch.allclose(encode(encoder, pixels, tile=8), whole, atol=1e-4)
+
+
+def test_the_margin_is_all_that_a_pixel_depends_on() -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(2, 1, 1, width=4, depth=2)
+    pixels = torch.rand(1, 1, 128, 128, requires_grad=True)
+    encoder(pixels)[0, 0, 64, 64].backward()
+    rows = pixels.grad.abs().sum((0, 1, 3)).nonzero()
+    assert 64 - encoder.margin <= rows.min()
+    assert rows.max() <= 64 + encoder.margin
+
+
+def test_options_of_the_encoder() -> None:
+    for options in ({"ndim": 4}, {"inputs": 0}, {"depth": -1}, {"width": 1.5}, {"dense": "yes"}):
+        with pytest.raises(InputError):
+            Encoder(**{"ndim": 2, "inputs": 1, **options})
+    for options in ({"patch": 20}, {"critic": "mean"}, {"rate": 0.0}, {"batch": 1}, {"turns": 1}):
+        with pytest.raises(InputError):
+            Training(**options)
+
+
+# ---- loss
+
+
+@pytest.mark.parametrize("name", CRITICS)
+def test_critics_are_what_they_say(name: str) -> None:
+    first, second = torch.rand(3, 7), torch.rand(4, 7)
+    pairs = [[(one, other) for other in second] for one in first]
+    expected = {
+        "mse": lambda one, other: -((one - other) ** 2).mean(),
+        "l1": lambda one, other: -(one - other).abs().mean(),
+        "cosine": lambda one, other: one @ other / (one.norm() * other.norm()),
+        "correlation": lambda one, other: torch.corrcoef(torch.stack([one, other]))[0, 1],
+    }[name]
+    found = CRITICS[name](first, second)
+    assert torch.allclose(found, torch.tensor([[expected(*two) for two in row] for row in pairs]), atol=1e-5)
+
+
+def test_the_loss_is_that_of_its_definition() -> None:
+    first, second = torch.rand(5, 1, 4, 4), torch.rand(5, 1, 4, 4)
+    alike = torch.exp(CRITICS["mse"](first.flatten(1), second.flatten(1)) / 0.1)
+    expected = -(torch.log(alike.diag() / alike.sum(1)) + torch.log(alike.diag() / alike.sum(0))).mean() / 2
+    assert float(info_nce(first, second, 0.1, CRITICS["mse"])) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_retrieval_counts_places_that_are_found() -> None:
+    patches = torch.eye(6).view(6, 1, 2, 3)
+    assert retrieval(patches, patches, CRITICS["mse"]) == 1
+    assert retrieval(patches, patches.roll(1, 0), CRITICS["mse"]) == 0
+
+
+# ---- patches
+
+
+def test_both_modalities_are_cut_at_the_same_places(ndim: int) -> None:
+    same = [Overlaid([one.images[0], one.images[0]]) for one in scenes(ndim)]
+    first, second = draw(same, 5, 8, torch.Generator().manual_seed(0), plain=True)
+    assert first.shape == (5, 1, *[8] * ndim)
+    assert torch.equal(first, second)
+    first, second = draw(same, 5, 8, torch.Generator().manual_seed(0))
+    assert not torch.equal(first, second)  # intensities change independently
+    correlations = [
+        float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]) for a, b in zip(first, second, strict=True)
+    ]
+    assert np.median(correlations) > 0.7
+
+
+def test_patches_avoid_what_is_masked() -> None:
+    image = scenes(2)[0].images[0]
+    mask = torch.zeros_like(image.data)
+    mask[..., :20] = 1
+    (cut, _) = draw(
+        [Overlaid([replace(image, data=mask), replace(image, mask=mask)])], 20, 8, torch.Generator().manual_seed(0), True
+    )
+    assert float(cut.mean()) > 0.9
+
+
+def test_quarter_turns_are_undone(ndim: int) -> None:
+    patch = torch.rand(1, 1, *[6] * ndim)
+    for count, plane in quarter_turns(ndim):
+        assert torch.equal(torch.rot90(torch.rot90(patch, count, plane), -count, plane), patch)
+
+
+# ---- training
+
+
+def test_training_makes_places_found() -> None:
+    options = replace(SMALL, steps=80, batch=8, every=40, validation=16, rate=3e-3, width=8)
+    made = trainer(options=options)
+    before = made.validated(0.0).retrieval
+    result = made.run(None, lambda found: None, lambda: None)
+    assert made.best > before + 0.5
+    assert result.training["steps_taken"] == 80
+    assert result.training["retrieval"] == made.best
+
+
+def test_a_training_that_is_stopped_goes_on_with_the_same_weights(tmp_path: Path, ndim: int) -> None:
+    whole = trainer(ndim)
+    expected = whole.run(None, lambda found: None, lambda: None)
+    first = trainer(ndim)
+
+    def stop(found: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        first.run(tmp_path / "c.safetensors", stop, lambda: None)
+    second = trainer(ndim)
+    found = second.run(tmp_path / "c.safetensors", lambda found: None, lambda: None)
+    assert second.step == whole.step
+    for name, encoder in expected.encoders.items():
+        for key, value in encoder.state_dict().items():
+            assert torch.equal(value, found.encoders[name].state_dict()[key])
+    other = trainer(ndim, replace(SMALL, seed=1))
+    with pytest.raises(InputError, match="other settings"):
+        other.run(tmp_path / "c.safetensors", lambda found: None, lambda: None)
+
+
+def test_the_encoders_turn_with_the_image_the_same_seed_gives_the_same() -> None:
+    one, other = (trainer().run(None, lambda found: None, lambda: None) for _ in range(2))
+    for name in one.encoders:
+        assert all(
+            torch.equal(a, b) for a, b in zip(one.encoders[name].parameters(), other.encoders[name].parameters(), strict=True)
+        )
+
+
+def test_training_stops_when_nothing_improves() -> None:
+    made = trainer(options=replace(SMALL, steps=1000, rate=1e-12))
+    made.run(None, lambda found: None, lambda: None)
+    assert made.step <= SMALL.every * (SMALL.patience + 1)
+
+
+# ---- files
+
+
+def test_what_is_saved_comes_back(tmp_path: Path, ndim: int) -> None:
+    made = model(ndim, outputs=2, dense=True)
+    made.save(tmp_path / "m.safetensors")
+    found = Representation.load(tmp_path / "m.safetensors")
+    image = scenes(ndim)[0].images[0]
+    assert found.modalities == ["a", "b"]
+    assert found.header() == made.header()
+    assert torch.equal(found(image, "b").data, made(image, "b").data)
+    assert found(image, "b").data.shape[1] == 2
+
+
+def test_a_file_that_is_no_model_is_one_clear_error(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path, bad = tmp_path / "m.safetensors", tmp_path / "bad.safetensors"
+    made = model()
+    made.save(path)
+    whole, tensors, header = path.read_bytes(), load_file(path), made.header()
+    named = next(iter(tensors))
+    for content in (b"", whole[:100], whole[:-10], b"\x80\x04N.", b"{}" * 50):
+        bad.write_bytes(content)
+        with pytest.raises(InputError, match=r"bad\.safetensors"):
+            Representation.load(bad)
+    changes = {
+        "version": ({"format": "drmime representation 99"}, tensors),
+        "dimension": ({"ndim": 3}, tensors),
+        "channels": ({"modalities": {"a": 2, "b": 1}}, tensors),
+        "width": ({"encoder": {"width": 9, "depth": 2, "dense": False}}, tensors),
+        "huge": ({"encoder": {"width": 10**9, "depth": 2, "dense": False}}, tensors),
+        "missing": ({}, {key: value for key, value in tensors.items() if key != named}),
+        "more": ({}, tensors | {"other": torch.zeros(1)}),
+        "not finite": ({}, tensors | {named: tensors[named] * torch.nan}),
+        "kind": ({"ndim": "two"}, tensors),
+        "none": ({"modalities": {}}, {}),
+    }
+    for change, weights in changes.values():
+        save_file(weights or {"x": torch.zeros(1)}, bad, {"drmime": json.dumps(header | change)})
+        with pytest.raises(InputError, match=r"bad\.safetensors"):
+            Representation.load(bad)
+    for metadata in (None, {"drmime": "{"}, {"other": "{}"}):
+        save_file(tensors, bad, metadata)
+        with pytest.raises(InputError, match=r"bad\.safetensors"):
+            Representation.load(bad)
+    with pytest.raises(InputError, match="does not exist"):
+        Representation.load(tmp_path / "nowhere.safetensors")
+
+
+# ---- use
+
+
+def test_register_compares_representations(tmp_path: Path) -> None:
+    model().save(tmp_path / "m.safetensors")
+    pixels = scenes(2)[0].images[0].data[0, 0].numpy()
+    quick = {"start": None, "metric": "mse", "schedule": {"steps": 3}, "device": "cpu"}
+    plain = register(pixels, pixels, **quick)
+    for use in ("all", "metric", "search"):
+        spec = {"name": str(tmp_path / "m.safetensors"), "fixed": "a", "moving": "b", "use": use}
+        found = register(pixels, pixels, representation=spec, **quick)
+        assert (found.similarity == plain.similarity) == (use == "search")
+        found.save(tmp_path / "r.json")
+        assert Registration.load(tmp_path / "r.json").settings["representation"]["use"] == use
+    both = register(pixels, pixels, representation={"name": model(), "fixed": "a", "moving": "a"}, **quick)
+    assert both.similarity == pytest.approx(0, abs=1e-4)  # one encoder, one image
+    batch = register([pixels, pixels], [pixels, pixels], representation=tmp_path / "m.safetensors", **quick)
+    assert batch[0].similarity == batch[1].similarity
+
+
+def test_a_wrong_use_is_one_clear_error(tmp_path: Path) -> None:
+    made = model()
+    pixels = np.random.default_rng(0).random((40, 44, 3))
+    for spec, words in [
+        ("nowhere.safetensors", "does not exist"),
+        (3, "representation"),
+        ({"fixed": "a"}, "representation"),
+        ({"name": made, "use": "al"}, "did you mean 'all'"),
+        ({"name": made, "fixed": "ct"}, "unknown modality 'ct'"),
+        ({"name": made, "fxed": "a"}, "did you mean 'fixed'"),
+        (made, "1 channels for modality 'a', got 2 dimensions and 3"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            register(pixels, pixels, representation=spec, start=None)
+    assert Represented.of(None) is None
+
+
+def test_what_is_masked_has_no_influence() -> None:
+    image = scenes(2)[0].images[0]
+    mask = torch.ones_like(image.data)
+    mask[..., 30:] = 0
+    changed = torch.where(mask > 0, image.data, 7)
+    first, second = (model()(Image(data, image.grid, mask), "a").data for data in (image.data, changed))
+    assert torch.equal(first, second)
+
+
+# ---- command line
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A training on generated pairs."""
+    rows = ["pair,fixed,moving,already_aligned"]
+    for number, one in enumerate(scenes(2, 3)):
+        for side, image in zip("ab", one.images, strict=True):
+            write_image(tmp_path / f"{side}{number}.tif", image.data[0, 0].numpy())
+        rows.append(f"p{number},a{number}.tif,b{number}.tif,1")
+    (tmp_path / "pairs.csv").write_text("\n".join(rows))
+    table = {"name": "pairs", "file": str(tmp_path / "pairs.csv")}
+    training = {name: getattr(SMALL, name) for name in ("steps", "batch", "patch", "width", "depth", "every", "validation")}
+    state = {
+        **{"dataset": table | {"where": {"pair": ["p0", "p1"]}}, "validation": table | {"where": {"pair": "p2"}}},
+        **{"modalities": ["smooth", "bent"], "training": training, "folder": str(tmp_path / "out")},
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(state))
+    return tmp_path / "c.yaml"
+
+
+def test_train_and_represent(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = config.parent / "out"
+    assert main(["train", str(config)]) == 0
+    assert "6 steps" in capsys.readouterr().out
+    model_file = folder / "model.safetensors"
+    made = Representation.load(model_file)
+    assert made.modalities == ["smooth", "bent"]
+    assert sorted(made.data) == ["a0.tif", "a1.tif", "a2.tif", "b0.tif", "b1.tif", "b2.tif"]
+    assert list((folder / "tensorboard").iterdir())
+    image = config.parent / "b0.tif"
+    assert main(["represent", str(model_file), str(image), "--modality", "bent", "--out", str(folder / "r.tif")]) == 0
+    expected = made(as_image(image).normalised(), "bent").data[0, 0].numpy()
+    assert np.array_equal(as_image(folder / "r.tif").data[0, 0].numpy(), expected)
+    assert main(["represent", str(model_file), str(image), "--out", str(folder / "r.png")]) == 0
+    words = ["--representation", str(model_file), "--out", str(folder / "reg"), "--start", "none", "--set", "schedule.steps=2"]
+    assert main(["register", str(config.parent / "a0.tif"), str(image), *words, "--device", "cpu"]) in (0, 1)
+
+
+def test_mistakes_of_a_training(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for key, value, words in [
+        ("training.stpes", "3", "did you mean 'steps'"),
+        ("datset", "{}", "did you mean 'dataset'"),
+        ("modalities", "[a]", "two different names"),
+        ("validation.where.pair", "p0", "other images than those to train with"),
+        ("training.patch", "17", "multiple of"),
+    ]:
+        assert main(["train", str(config), "--set", f"{key}={value}"]) == 2
+        assert words in capsys.readouterr().err
+    assert not (config.parent / "out").exists()
+    plan = learning.load(config)
+    with pytest.raises(InputError, match=r"truth|overlay"):
+        learning.overlaid(replace(plan.pairs[0], truth=""))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="kills a process")
+def test_a_killed_training_goes_on_bit_for_bit(config: Path) -> None:
+    command = [sys.executable, "-m", "drmime", "train", str(config), "--set", "training.steps=400", "--set", "training.every=5"]
+    command += ["--set", "training.patience=1000"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "--out", str(config.parent / "whole")], check=True, env=environment, capture_output=True)
+    checkpoint = config.parent / "cut" / "checkpoint.safetensors"
+    process = subprocess.Popen([*command, "--out", str(config.parent / "cut")], env=environment)
+    deadline = time.monotonic() + 300
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (config.parent / "cut" / "model.safetensors").exists()
+    subprocess.run([*command, "--out", str(config.parent / "cut")], check=True, env=environment, capture_output=True)
+    models = [(config.parent / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert models[0] == models[1]
