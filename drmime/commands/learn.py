@@ -39,7 +39,7 @@ def train(args: Namespace) -> Report:
             bar.set_postfix(loss=f"{found.loss:.3f}", retrieval=f"{found.retrieval:.1%}")
             curves(found)
 
-        model = trainer.run(checkpoint, tell, bar.update)
+        model = trainer.run(checkpoint, tell, lambda: bar.update())
     model.save(plan.folder / MODEL)
     lines = [
         f"{trainer.step} steps; of {plan.training.validation} validation patches the right one is found in {trainer.best:.1%}",

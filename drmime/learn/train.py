@@ -109,7 +109,7 @@ class Trainer:
     def done(self) -> bool:
         return self.step >= self.options.steps or self.waited >= self.options.patience
 
-    def run(self, checkpoint: Path | None, tell: Callable[[Progress], None], tick: Callable[[], None]) -> Representation:
+    def run(self, checkpoint: Path | None, tell: Callable[[Progress], None], tick: Callable[[], object]) -> Representation:
         """Train to the end, or until validation does not improve; `tick` is called after each step.
 
         `checkpoint`: a file that is written after each validation, and from which training goes on if it exists.
