@@ -332,6 +332,14 @@ def test_train_and_represent(config: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["register", str(config.parent / "a0.tif"), str(image), *words, "--device", "cpu"]) in (0, 1)
 
 
+def test_the_configuration_checked_in_is_one(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRMIME_DATA", str(data))
+    plan = learning.load(Path(__file__).parents[1] / "configs" / "comir.yaml")
+    assert len(plan.pairs) == 7
+    people = [{pair.name.partition("_")[2][:2] for pair in pairs} for pairs in (plan.pairs, plan.validation)]
+    assert not people[0] & people[1]
+
+
 def test_mistakes_of_a_training(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for key, value, words in [
         ("training.stpes", "3", "did you mean 'steps'"),
