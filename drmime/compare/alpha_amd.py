@@ -19,7 +19,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from drmime.compare.base import Similarity, shares
-from drmime.errors import InputError, number, switch, whole
+from drmime.errors import number, switch, whole
 from drmime.image.image import Image
 
 ROUNDING = 1e-5  # of intensities; far above the rounding of blurred float32 values, far below one of 256 gray levels
@@ -97,12 +97,12 @@ class AlphaAMD(Similarity):
         radius = float(image.grid.extent.max()) / 2
         spacing = (image.grid.spacing.flip(0) / radius).tolist()
         last = None
-        for number_, distances in enumerate(out):
-            cut = heights > number_ / self.cuts + ROUNDING
+        for index, distances in enumerate(out):
+            cut = heights > index / self.cuts + ROUNDING
             if inside is not None:
                 cut &= inside
             if last is not None and np.array_equal(cut, last):  # all cuts of a binary image
-                distances[:] = out[number_ - 1]
+                distances[:] = out[index - 1]
             elif cut.any():
                 distances[:] = np.minimum(distance_transform_edt(~cut, sampling=spacing), self.limit)
             else:
