@@ -15,6 +15,7 @@ METRICS = Parts(
         "ncc": "drmime.compare.moments:NCC",
         "mse": "drmime.compare.moments:MSE",
         "angle": "drmime.compare.angle:GradientAngle",
+        "alpha_amd": "drmime.compare.alpha_amd:AlphaAMD",
     }
 )
 TRANSFORMS = Parts(

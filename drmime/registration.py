@@ -85,7 +85,7 @@ def register(
         transform: "translation", "rigid", "similarity", "affine", "projective", with the options `parametrisation` and
             `finest_vector`, or any generators: `{"name": "lie", "generators": ["translation", "scale"]}`
             (`drmime.transform.linear.LieGroup`).
-        metric: "mine", "mattes", "nmi", "jhmi", "ncc", "mse" or "angle".
+        metric: "mine", "mattes", "nmi", "jhmi", "ncc", "mse", "angle" or "alpha_amd".
         sampler: how points are drawn: "uniform", "jittered", "all", "edges"; `{"name": "uniform", "points": 2048}`.
         start: "auto": a search over every rotation, shift and scale that the transform allows. A matrix (D+1, D+1) from fixed
             to moving world coordinates, x first: one start in addition to those of the search. A name of what proposes starts

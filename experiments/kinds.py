@@ -62,12 +62,12 @@ def objects(kind: str, number: int, group: str = "rigid") -> Generated:
     random = np.random.default_rng([number, sum(map(ord, kind))])
     angle, shift = random.uniform(-np.pi, np.pi), random.uniform(-15, 15, 2)
     moving_from_fixed = rigid(angle, shift, (SIDE - 1) / 2)
-    scene = _scattered(random, kind)
+    scene = scattered(random, kind)
     noise = NOISES[number % len(NOISES)]
-    images = [_noisy(_painted(kind, scene, matrix), noise, random) for matrix in (np.eye(3), moving_from_fixed)]
+    images = [noisy(painted(kind, scene, matrix), noise, random) for matrix in (np.eye(3), moving_from_fixed)]
     if kind == "labels":
         images[1] = 1.1 - images[1]  # the labels of the second image count down
-    return Generated(*images, *_shared_points(moving_from_fixed), {"transform": group})
+    return Generated(*images, *shared_points(moving_from_fixed), {"transform": group})
 
 
 def rigid(angle: float, shift: np.ndarray, middle: float) -> np.ndarray:
@@ -78,7 +78,7 @@ def rigid(angle: float, shift: np.ndarray, middle: float) -> np.ndarray:
     return matrix
 
 
-def _scattered(random: np.random.Generator, kind: str) -> list[tuple[np.ndarray, np.ndarray, float, float]]:
+def scattered(random: np.random.Generator, kind: str) -> list[tuple[np.ndarray, np.ndarray, float, float]]:
     """Middles, half axes, angles and brightness of objects that do not touch, over twice the picture's sides."""
     radius, count = {"spots": (3.0, 250)}.get(kind, (14.0, 160))
     middles: list[np.ndarray] = []
@@ -90,7 +90,7 @@ def _scattered(random: np.random.Generator, kind: str) -> list[tuple[np.ndarray,
     return list(zip(middles, axes, random.random(len(middles)) * np.pi, random.uniform(0.3, 1.0, len(middles)), strict=True))
 
 
-def _painted(kind: str, scene: Iterable[tuple[np.ndarray, np.ndarray, float, float]], matrix: np.ndarray) -> np.ndarray:
+def painted(kind: str, scene: Iterable[tuple[np.ndarray, np.ndarray, float, float]], matrix: np.ndarray) -> np.ndarray:
     """The scene as the camera sees it whose pixels are `matrix` times those of the first one."""
     rows, columns = np.mgrid[:SIDE, :SIDE].astype(float)
     places = np.stack([columns.ravel(), rows.ravel(), np.ones(SIDE * SIDE)], 1) @ np.linalg.inv(matrix).T
@@ -107,7 +107,7 @@ def _painted(kind: str, scene: Iterable[tuple[np.ndarray, np.ndarray, float, flo
     return ndimage.gaussian_filter(picture, 1) if kind == "nuclei" else picture
 
 
-def _noisy(picture: np.ndarray, noise: str, random: np.random.Generator) -> np.ndarray:
+def noisy(picture: np.ndarray, noise: str, random: np.random.Generator) -> np.ndarray:
     if noise == "gaussian":
         return picture + 0.03 * random.standard_normal(picture.shape)
     if noise == "poisson":
@@ -115,7 +115,7 @@ def _noisy(picture: np.ndarray, noise: str, random: np.random.Generator) -> np.n
     return (picture + 0.02) * random.gamma(20, 1 / 20, picture.shape)
 
 
-def _shared_points(matrix: np.ndarray, shape: tuple[int, int] = (SIDE, SIDE)) -> tuple[np.ndarray, np.ndarray]:
+def shared_points(matrix: np.ndarray, shape: tuple[int, int] = (SIDE, SIDE)) -> tuple[np.ndarray, np.ndarray]:
     """Points of a regular grid over the fixed image that lie in a moving image of `shape`, and where."""
     points = (np.indices((12, 12)).reshape(2, -1).T[:, ::-1] + 0.5) * SIDE / 12 - 0.5
     there = points @ matrix[:2, :2].T + matrix[:2, 2]
@@ -137,7 +137,7 @@ def photograph(name: str) -> np.ndarray:
 def tiles(share: float, group: str, number: int) -> Generated:
     """Two tiles of 300 pixels of one picture that overlap by `share`, side by side or one above the other."""
     random = np.random.default_rng([number, 17])
-    scene = _at_least(photograph(PICTURES[number % len(PICTURES)]), 600)
+    scene = at_least(photograph(PICTURES[number % len(PICTURES)]), 600)
     across = random.integers(-8, 9)
     offset = round(300 * (1 - share * 300 / (300 - abs(across))))
     shift = np.array([offset, across] if number % 2 else [across, offset])  # x, y: of the second tile
@@ -149,7 +149,7 @@ def tiles(share: float, group: str, number: int) -> Generated:
     return Generated(images[0], 0.1 + 0.7 * images[1], points, points - shift, {"transform": group})
 
 
-def _at_least(scene: np.ndarray, side: int) -> np.ndarray:
+def at_least(scene: np.ndarray, side: int) -> np.ndarray:
     factor = side / min(scene.shape)
     return ndimage.zoom(scene, factor, order=1) if factor > 1 else scene
 
@@ -158,13 +158,13 @@ def outliers(kind: str, share: float, number: int) -> Generated:
     """A photograph and its turned self, in which a share of the pixels holds no-data values, or is hot or dead."""
     random = np.random.default_rng([number, 23])
     name = PICTURES[number % 6]
-    scene = _at_least(photograph(name), 512)[:512, :512] * 4000
+    scene = at_least(photograph(name), 512)[:512, :512] * 4000
     matrix = rigid(random.uniform(-0.5, 0.5), random.uniform(-15, 15, 2), (SIDE - 1) / 2)
-    images = [_spoilt(_viewed(scene, m), kind, share, random) for m in (np.eye(3), matrix)]
-    return Generated(images[0], images[1], *_shared_points(matrix), {"transform": "affine"})
+    images = [_spoilt(viewed(scene, m), kind, share, random) for m in (np.eye(3), matrix)]
+    return Generated(images[0], images[1], *shared_points(matrix), {"transform": "affine"})
 
 
-def _viewed(scene: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def viewed(scene: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """The middle of a scene, SIDE pixels wide, by a camera whose pixels are `matrix` times those of the first one."""
     back, corner = np.linalg.inv(matrix)[:2], (np.array(scene.shape) - SIDE) / 2
     swapped = back[::-1, 1::-1]
@@ -185,7 +185,7 @@ def _spoilt(picture: np.ndarray, kind: str, share: float, random: np.random.Gene
 def detail(ratio: float, number: int) -> Generated:
     """A part of a picture, and the whole of it with `ratio` times as many pixels along each side as the part."""
     random = np.random.default_rng([number, 29])
-    scene = _at_least(photograph(("retina", "immunohistochemistry", "coffee", "astronaut")[number % 4]), 1400)[:1400, :1400]
+    scene = at_least(photograph(("retina", "immunohistochemistry", "coffee", "astronaut")[number % 4]), 1400)[:1400, :1400]
     side = round(1400 * ratio)
     corner = random.integers(0, 1400 - side + 1, 2)  # x, y
     part = scene[corner[1] : corner[1] + side, corner[0] : corner[0] + side]
@@ -205,12 +205,12 @@ def detail(ratio: float, number: int) -> Generated:
 def unequal_pixels(ratio: float, number: int) -> Generated:
     """A photograph, and its turned self of which only every `ratio`-th row is there, without spacing."""
     random = np.random.default_rng([number, 31])
-    scene = _at_least(photograph(PICTURES[number % 6]), 512)[:512, :512]
+    scene = at_least(photograph(PICTURES[number % 6]), 512)[:512, :512]
     matrix = rigid(random.uniform(-0.3, 0.3), random.uniform(-15, 15, 2), (SIDE - 1) / 2)
-    fixed, moving = (_viewed(scene, m) for m in (np.eye(3), matrix))
+    fixed, moving = (viewed(scene, m) for m in (np.eye(3), matrix))
     step = round(ratio)
     moving = moving[: SIDE // step * step].reshape(SIDE // step, step, SIDE).mean(1)
-    points, there = _shared_points(matrix, (SIDE // step * step, SIDE))
+    points, there = shared_points(matrix, (SIDE // step * step, SIDE))
     return Generated(fixed, moving * 0.8, points, (there + np.array([0, 0.5])) / (1, step) - (0, 0.5), {"transform": "affine"})
 
 
