@@ -201,7 +201,7 @@ WRONG: dict[str, tuple[Callable[[Pair], object], str]] = {
         lambda pair: landmarks(Path(pair.fixed_landmarks), POINTS[:4]),
         r"got 4 in .*fixed\.csv and 6 in .*mov",
     ),
-    "no landmarks": (lambda pair: _write(pair.fixed_landmarks, "x,y\n"), r"fixed\.csv: expected at least one landmark"),
+    "no landmarks": (lambda pair: _write(pair.fixed_landmarks, "x,y\n"), r"fixed\.csv: expected at least one point"),
     "a landmark outside": (
         lambda pair: landmarks(Path(pair.moving_landmarks), POINTS + np.eye(6, 2, -1) * 13.6),
         r"moving\.csv: 2 of 6 landmarks lie outside the image of 33 x 24 pixels; the first is number 2, at \[33\.6, 5\.0\]",

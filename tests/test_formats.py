@@ -325,7 +325,7 @@ OURS = '{"format": "drmime transform 1", "transform":'
 def test_a_file_that_holds_no_transform_is_refused(name: str, text: str, tmp_path: Path) -> None:
     if name.endswith((".tfm", ".mat")):
         pytest.importorskip("SimpleITK")
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(InputError):
         read_transform(tmp_path / name)
     with pytest.raises(InputError, match="does not exist"):
