@@ -37,7 +37,7 @@ TEXTURES = ("moon", "brick", "gravel", "hubble_deep_field")  # pictures of many 
 PICTURES = tuple(name for name in kinds.PICTURES if name not in TEXTURES)
 LEVELS = 5  # the coarsest is 16 pixels wide
 SAMPLER = {"name": "uniform", "points": 512}
-SCHEDULES: dict[str, dict[str, Any]] = {  # rates from 0.01 to 0.05 give the same counts within 1 of 20
+SCHEDULES: dict[str, dict[str, Any]] = {  # for alpha_amd rates of 0.02 and 0.05 give the same counts within 1 of 20
     "together": {"steps": 150, "rate": 0.02},
     "in stages": {"steps": 150, "rate": 0.02, "level_weights": [[0, 0, 0, 0, 1], [0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]},
 }

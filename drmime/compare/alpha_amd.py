@@ -44,9 +44,9 @@ class AlphaAMD(Similarity):
     Masks: a pixel outside the mask belongs to no cut and to no complement. Its own distance is that to the nearest valid pixel
     of the cut, as elsewhere; it is not used, since points outside a mask have no weight.
 
-    Cost: a described image has C (1 + 2 cuts) channels for C channels of intensity (1 + cuts without `inverse`), and as many
-    distance transforms are computed on the CPU, once per image and level: about 0.5 s for both images of 512 x 512 pixels with
-    7 cuts, 60 MB each.
+    Cost: a described image has C (1 + 2 cuts) channels for C channels of intensity (1 + cuts without `inverse`), and 2 C cuts
+    distance transforms are computed on the CPU, once per level: for 512 x 512 gray pixels, four levels and 7 cuts 0.5 s of one
+    core and 21 MB per image; for 96 x 96 x 96 voxels 1.5 s and 53 MB on the finest level alone.
     """
 
     common_scale = True
@@ -54,9 +54,9 @@ class AlphaAMD(Similarity):
     def __init__(self, cuts: int = 7, limit: float = 0.5, inverse: bool = True) -> None:
         """
         Args:
-            cuts: number of α-cuts, 1 to 256.
+            cuts: number of α-cuts, 1 to 256. 4 to 15 give the same counts within 3 of 16 (`experiments/README.md`).
             limit: distances are truncated here, and the distance to an empty cut is this; in units of half the longest side of
-                the image.
+                the image. 0.15 to 2 give the same counts within 1 of 20.
             inverse: the complements count too (bidirectional distance). Without, the background of the one image may have any
                 height in the other for the points of the one, and only the other direction penalises it.
 
