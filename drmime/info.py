@@ -23,6 +23,7 @@ from drmime.image.pyramid import level_grids
 from drmime.image.summary import Summary, lines, state, summary
 from drmime.modes import own_defaults
 from drmime.prepare import prepared
+from drmime.record import SAVED
 from drmime.registration import DEFAULTS
 from drmime.result import Registration
 from drmime.transform.base import Transform
@@ -30,7 +31,6 @@ from drmime.transform.formats.files import format_of, read_transform
 from drmime.transform.linear import MatrixTransform
 
 MATRICES = ((3, 3), (4, 4), (2, 3), (3, 4))  # shapes of a NumPy array that is a transform, too small for an image
-SAVED = "drmime registration"  # how the format of a saved registration begins
 TOPIC = 11  # characters of the column of topics
 INDENT = "  "
 

@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from drmime.errors import InputError, whole
 from drmime.geometry.grid import Grid
-from drmime.geometry.matrices import scale_and_shift
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid, possible_levels
 from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step
@@ -238,9 +237,7 @@ def _picture_grid(grid: Grid) -> Grid:
     extent = grid.extent[:2]
     size = (extent / max(grid.spacing[:2].min(), extent.max() / LONGEST)).round().clamp(min=1)
     size = torch.cat([size, size.new_ones(grid.ndim - 2)])
-    factor = grid.size / size
-    shape = tuple(int(n) for n in size.flip(0))
-    return Grid(shape, grid.world_from_index @ scale_and_shift(factor, (factor - 1) / 2))
+    return grid.resized([int(n) for n in size.flip(0)])
 
 
 def curve_name(metric: Any) -> str:

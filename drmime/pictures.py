@@ -15,7 +15,7 @@ from torch import Tensor
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
-from drmime.geometry.matrices import scale_and_shift, translation
+from drmime.geometry.matrices import translation
 from drmime.image.door import load
 from drmime.image.pixels import arranged, each
 from drmime.transform.base import Transform
@@ -135,8 +135,7 @@ def _few_pixels(channels: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
     few = [
         F.interpolate(torch.as_tensor(one.astype(np.float32))[None, None], size=shape, mode="area")[0, 0] for one in channels
     ]
-    factor = torch.tensor([old / new for old, new in zip(grid.shape, shape, strict=True)]).double().flip(0)
-    return torch.stack(few).numpy(), Grid(shape, grid.world_from_index @ scale_and_shift(factor, (factor - 1) / 2))
+    return torch.stack(few).numpy(), grid.resized(shape)
 
 
 def thumbnail(

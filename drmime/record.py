@@ -18,7 +18,8 @@ from drmime.verdict.calibration import Range
 from drmime.verdict.evidence import Blocks
 from drmime.verdict.judge import Status, Verdict
 
-FORMAT = "drmime registration 5"
+SAVED = "drmime registration"  # how the format of every version begins
+FORMAT = f"{SAVED} 5"
 MATRIX = [[float]]
 GRID = {"shape": [int], "world_from_index": MATRIX, "placed": bool, "unit": str}  # kinds, as in `drmime.saved`
 CANDIDATE = {"source": str, "evidence": float, "matrix": MATRIX}

@@ -1,7 +1,7 @@
 """What a `Registration` carries along: images, label maps and points."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ class Warping(ABC):
     transform: Transform
     fixed_grid: Grid
     moving_grid: Grid
-    settings: Mapping[str, Any]
 
     @abstractmethod
     def inverse(self) -> "Warping":
@@ -233,9 +232,11 @@ class Warping(ABC):
         ndim = self.fixed_grid.ndim
         if isinstance(grid, str) and grid in ("fixed", "union"):
             found = self.fixed_grid if grid == "fixed" else union(self.transform, self.fixed_grid, self.moving_grid)
+        elif isinstance(grid, Grid):
+            found = grid
         else:
-            own = grid if isinstance(grid, Grid) else grid_of(grid)
-            found = own if isinstance(grid, Grid) else lying(own, own.shape, self.fixed_grid) or own
+            own = grid_of(grid)
+            found = lying(own, own.shape, self.fixed_grid) or own
         if found.ndim != ndim:
             raise InputError(f"grid: expected {ndim} dimensions, as the registered images have, got {found.ndim}")
         return found if spacing is None else with_spacing(found, spacing)

@@ -148,9 +148,11 @@ def _write_history(registration: Registration, file: Path) -> None:
 
 def _write_landmarks(registration: Registration, args: Namespace) -> str:
     """Write the error of each landmark; returns their summary."""
-    errors = registration.landmark_errors(*args.landmarks)
-    rows = np.hstack([*(read_landmarks(path) for path in args.landmarks), errors[:, None]])
-    axes = "xyz"[: registration.fixed_grid.ndim]
+    ndim = registration.fixed_grid.ndim
+    points = [read_landmarks(path, ndim=ndim) for path in args.landmarks]
+    errors = registration.landmark_errors(*points)
+    rows = np.hstack([*points, errors[:, None]])
+    axes = "xyz"[:ndim]
     header = [*(f"{side}_{axis}" for side in ("fixed", "moving") for axis in axes), "error"]
     lines = [",".join(header), *(",".join(f"{value:.6g}" for value in row) for row in rows.tolist())]
     write_text(args.out / "landmarks.csv", "\n".join(lines) + "\n")

@@ -66,4 +66,4 @@ def output_name(path: Path) -> str:
     lower = path.name.lower()
     ending = ".nii.gz" if lower.endswith(".nii.gz") else path.suffix
     otherwise = ".png" if lower.endswith(PICTURES) and not lower.endswith(".gif") else ".tif"
-    return path.name.removesuffix(path.name[-len(ending) :] if ending else "") + ending_like(path, otherwise)
+    return path.name[: len(path.name) - len(ending)] + ending_like(path, otherwise)

@@ -2,10 +2,9 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -14,6 +13,7 @@ from drmime import saved
 from drmime.commands.base import Report, check_kept, output_name, writable
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
+from drmime.record import SAVED
 from drmime.result import Registration
 from drmime.transform.base import Transform
 from drmime.transform.formats.files import read_transform, write_transform
@@ -28,7 +28,6 @@ class GriddedTransform(Warping):
     transform: Transform
     fixed_grid: Grid
     moving_grid: Grid
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         dimensions = self.transform.ndim, self.fixed_grid.ndim, self.moving_grid.ndim
@@ -48,8 +47,7 @@ def warp(args: Namespace) -> Report:
             raise InputError("--labels: labels have no channels; leave out --channel-axis")
         if not args.fill.is_integer():
             raise InputError(f"--fill: expected a whole number for labels, got {args.fill:g}")
-        options = {"interpolation": "nearest", **options, "labels": True}
-    options |= {"fill": int(args.fill) if args.labels else args.fill}
+    options |= {"labels": args.labels, "fill": int(args.fill) if args.labels else args.fill}
     options |= {"antialias": not args.no_antialias, "same_extent": args.same_extent}
     result = _opened(args, args.images[0])
     result = result.inverse() if args.inverse else result
@@ -128,7 +126,7 @@ def _registration(path: Path) -> Registration | None:
     Raises:
         InputError: a registration that is damaged.
     """
-    return Registration.load(path) if saved.claims(path, "drmime registration") else None
+    return Registration.load(path) if saved.claims(path, SAVED) else None
 
 
 def convert(args: Namespace) -> Report:

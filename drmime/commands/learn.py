@@ -11,7 +11,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drmime.commands.base import Report, check_kept, writable
-from drmime.errors import InputError
 from drmime.image.door import as_image
 from drmime.image.io import sweep, write_image
 from drmime.lab import learning
@@ -82,11 +81,10 @@ def represent(args: Namespace) -> Report:
     options: dict[str, Any] = {} if "channel_axis" not in args else {"channel_axis": args.channel_axis}
     image = as_image(args.image, nan="mask", **options).normalised()
     modality = args.modality or model.modalities[0]
+    found = model(image, modality)
     if args.out.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
-        values = (model(image, modality).normalised().data[0] * 255).round().byte().numpy()
+        values = (found.normalised().data[0] * 255).round().byte().numpy()
     else:
-        values = model(image, modality).data[0].numpy()
-    if not len(values):
-        raise InputError(f"{args.model}: expected a representation of at least one channel")
+        values = found.data[0].numpy()
     write_image(args.out, values[0] if len(values) == 1 else np.moveaxis(values, 0, -1), image.grid)
     return Report(f"wrote {args.out}, modality {modality!r} of {', '.join(model.modalities)}")

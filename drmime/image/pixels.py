@@ -1,5 +1,6 @@
 """`Pixels`: an array and what is known of its axes; find out which axes are spatial and which one holds channels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,12 @@ class Pixels:
                 f"Pixels: expected a grid of the axes in space, of shape {self.grid.shape}, got the axes {self.space} of an "
                 f"array of shape {np.shape(self.array)}"
             )
+
+    def grid_along(self, axes: Sequence[int]) -> Grid | None:
+        """The grid of some axes of `array`; None if the source does not state it for all of them."""
+        if self.grid is None or not set(axes) <= set(self.space):
+            return None
+        return self.grid.along([self.space.index(at) for at in axes])
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +87,7 @@ def arranged(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False,
     channels = _in_front(array, axis, gone)
     mask = None if pixels.mask is None else _in_front(pixels.mask, axis, gone)
     _check_size(channels.shape[1:], role, least)
-    grid = None if pixels.grid is None else pixels.grid.along([pixels.space.index(at) for at in kept])
+    grid = pixels.grid_along(kept)
     place = None if axis is None else axis - sum(at < axis for at in gone)
     return Arranged(channels, place, grid, mask)
 

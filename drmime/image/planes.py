@@ -55,8 +55,7 @@ def planes_of(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False
     flat = (math.prod(lengths), *(array.shape[at] for at in space))
     planes = array.transpose(*others, *space).reshape(flat)
     mask = None if pixels.mask is None else pixels.mask.transpose(*others, *space).reshape(flat)
-    stated = pixels.grid is not None and set(space) <= set(pixels.space)
-    grid = pixels.grid.along([pixels.space.index(at) for at in space]) if stated and pixels.grid is not None else None
+    grid = pixels.grid_along(space)
     one = arranged(Pixels(planes, grid, tuple(range(1, planes.ndim)) if grid else (), mask=mask), 0, role)
     kept = [space[at - 1] for at in spatial(planes.shape, 0)]
     sources = [*others, *kept]

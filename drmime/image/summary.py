@@ -83,8 +83,7 @@ def summary(data: Any, role: str = "given") -> Summary:
         channels = arranged(pixels, "auto", role).channels
     except InputError:  # an axis of time, or too many axes
         channels = None
-    stated = pixels.grid is not None and set(space) <= set(pixels.space)
-    grid = pixels.grid.along([pixels.space.index(at) for at in space]) if stated and pixels.grid is not None else None
+    grid = pixels.grid_along(space)
     inside = array if pixels.mask is None else array[pixels.mask]
     nan, infinite = (int(np.isnan(inside).sum()), int(np.isinf(inside).sum())) if array.dtype.kind == "f" else (0, 0)
     excluded = None if pixels.mask is None else int((~pixels.mask).sum())

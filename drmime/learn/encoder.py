@@ -37,8 +37,8 @@ class Encoder(nn.Module):
     def __init__(self, ndim: int, inputs: int, outputs: int = 1, width: int = 16, depth: int = 3, dense: bool = False) -> None:
         super().__init__()
         self.ndim, self.depth = whole("ndim", ndim, 2, 3), whole("depth", depth, 0, 6)
-        whole("inputs", inputs, 1, 4096), whole("outputs", outputs, 1, 256), whole("width", width, 1, 512)
-        switch("dense", dense)
+        self.inputs, self.outputs = whole("inputs", inputs, 1, 4096), whole("outputs", outputs, 1, 256)
+        self.width, self.dense = whole("width", width, 1, 512), switch("dense", dense)
         widths = [width * 2**level for level in range(depth + 1)]
         before = [inputs, *widths[:-1]]
         self.down = nn.ModuleList(_Block(ndim, old, new, dense) for old, new in zip(before, widths, strict=True))
@@ -102,7 +102,7 @@ def encode(encoder: Encoder, pixels: Tensor, tile: int | None = None) -> Tensor:
     ndim, step, margin = encoder.ndim, 2**encoder.depth, encoder.margin
     side = max(step, (tile or TILE[ndim]) // step * step)
     shape = pixels.shape[2:]
-    out = pixels.new_empty(len(pixels), encoder.last.out_channels, *shape)  # type: ignore[call-overload]
+    out = pixels.new_empty(len(pixels), encoder.outputs, *shape)
     with torch.inference_mode():
         for corner in itertools.product(*[range(0, length, side) for length in shape]):
             ends = [min(start + side, length) for start, length in zip(corner, shape, strict=True)]

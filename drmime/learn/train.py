@@ -112,12 +112,13 @@ class Trainer:
     def run(self, checkpoint: Path | None, tell: Callable[[Progress], None], tick: Callable[[], object]) -> Representation:
         """Train to the end, or until validation does not improve; `tick` is called after each step.
 
-        `checkpoint`: a file that is written after each validation, and from which training goes on if it exists.
+        `checkpoint`: a file that is written after each validation, and from which a training that has not begun goes on if it
+            exists.
 
         Raises:
             InputError: a checkpoint of other settings or data, or one that cannot be read or written.
         """
-        if checkpoint is not None and checkpoint.exists():
+        if checkpoint is not None and not self.step and checkpoint.exists():
             self.resume(checkpoint)
         while not self.done:
             losses = list[float]()
@@ -169,13 +170,11 @@ class Trainer:
 
     def result(self) -> Representation:
         """The encoders that found most validation patches."""
-        options = asdict(self.options)
         results = {"steps_taken": self.step, "retrieval": self.best if self.scores else None}
         made = {name: encoder.eval().requires_grad_(False) for name, encoder in copy.deepcopy(self.best_encoders).items()}
-        shape = {name: options[name] for name in ("width", "depth", "dense")}
         grids = [scene.images[0].grid for scene in self.scenes]
         spacing = torch.stack([grid.spacing.flip(0) for grid in grids]).mean(0).tolist()
-        return Representation(made, **shape, spacing=tuple(spacing), training=options | results, data=self.data)
+        return Representation(made, spacing=tuple(spacing), training=asdict(self.options) | results, data=self.data)
 
     def save(self, path: Path) -> None:
         """Write everything from which `resume` goes on, bit for bit on one thread."""

@@ -35,9 +35,6 @@ class Representation:
     """Encoders by modality; the representations of all modalities have the same channels and look alike."""
 
     encoders: Mapping[str, Encoder]
-    width: int
-    depth: int
-    dense: bool
     spacing: tuple[float, ...] | None = None  # mean pixel lengths of the training images, array order; None if not stated
     training: Mapping[str, Any] = field(default_factory=dict)  # settings and results
     data: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of the training files, by name
@@ -53,10 +50,9 @@ class Representation:
             InputError: an unknown modality, an image of another dimension or another number of channels.
         """
         encoder = self.encoders[known("modality", modality, self.encoders)]
-        channels = int(encoder.down[0].first.in_channels)  # type: ignore[union-attr, arg-type]
-        if image.grid.ndim != encoder.ndim or image.data.shape[1] != channels:
+        if image.grid.ndim != encoder.ndim or image.data.shape[1] != encoder.inputs:
             raise InputError(
-                f"representation: expected images of {encoder.ndim} dimensions and {channels} channels for modality "
+                f"representation: expected images of {encoder.ndim} dimensions and {encoder.inputs} channels for modality "
                 f"{modality!r}, got {image.grid.ndim} dimensions and {image.data.shape[1]} channels"
             )
         made = encoder.to(image.data)
@@ -67,10 +63,10 @@ class Representation:
         """What the file says besides the weights."""
         first = next(iter(self.encoders.values()))
         return {
-            **{"format": FORMAT, "version": __version__, "ndim": first.ndim, "outputs": first.last.out_channels},
+            **{"format": FORMAT, "version": __version__, "ndim": first.ndim, "outputs": first.outputs},
             **{"normalisation": NORMALISATION, "spacing": None if self.spacing is None else list(self.spacing)},
-            "modalities": {name: one.down[0].first.in_channels for name, one in self.encoders.items()},  # type: ignore[union-attr]
-            "encoder": {"width": self.width, "depth": self.depth, "dense": self.dense},
+            "modalities": {name: one.inputs for name, one in self.encoders.items()},
+            "encoder": {"width": first.width, "depth": first.depth, "dense": first.dense},
             **{"training": dict(self.training), "data": dict(self.data)},
         }
 
@@ -87,11 +83,10 @@ class Representation:
                 its header.
         """
         tensors, header = read_tensors(path, KINDS, FORMAT)
-        encoder, sizes = header["encoder"], header["modalities"]
+        sizes = header["modalities"]
         try:
             made = {
-                name: Encoder(header["ndim"], inputs, header["outputs"], encoder["width"], encoder["depth"], encoder["dense"])
-                for name, inputs in sizes.items()
+                name: Encoder(header["ndim"], inputs, header["outputs"], **header["encoder"]) for name, inputs in sizes.items()
             }
             for name, one in made.items():
                 one.load_state_dict({key: tensors.pop(f"{name}/{key}") for key in one.state_dict()})
@@ -101,7 +96,7 @@ class Representation:
         if tensors or not made:
             raise InputError(f"{path}: expected weights of {list(sizes)} alone, got also {shown(list(tensors))}")
         spacing = None if header["spacing"] is None else tuple(header["spacing"])
-        return cls(made, **encoder, spacing=spacing, training=header["training"], data=header["data"])
+        return cls(made, spacing=spacing, training=header["training"], data=header["data"])
 
 
 def named(encoders: Mapping[str, Encoder], prefix: str = "") -> dict[str, Tensor]:

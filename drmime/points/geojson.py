@@ -1,7 +1,7 @@
 """GeoJSON (RFC 7946) as QuPath uses it: coordinates are pixels, counted from the outer corner of the first pixel."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,19 +22,15 @@ class GeoJson(PointFormat):
         return text.lstrip()[:1] in ("{", "[")
 
     def points(self, text: str, ndim: int | None = None) -> np.ndarray:
-        if ndim == 3:
-            raise InputError("expected points of 3 dimensions, got GeoJSON, which has 2")
-        positions = [position for part in _geometries(_parsed(text)) for position in _positions(part)]
-        return np.array([position[:2] for position in positions], float).reshape(-1, 2) - CORNER
+        _check_planar(ndim)
+        return _pixels([position for part in _geometries(_parsed(text)) for position in _positions(part)])
 
     def moved(self, text: str, move: Move, ndim: int) -> str:
-        if ndim != 2:
-            raise InputError(f"expected points of {ndim} dimensions, got GeoJSON, which has 2")
+        _check_planar(ndim)
         state = _parsed(text)
         parts = list(_geometries(state))
         positions = [position for part in parts for position in _positions(part)]
-        places = np.array([position[:2] for position in positions], float).reshape(-1, 2) - CORNER
-        found = move(places) + CORNER
+        found = move(_pixels(positions)) + CORNER
         if not np.isfinite(found).all():
             raise InputError("expected points that have a place in the other image; one is behind the horizon of the transform")
         for position, place in zip(positions, found.tolist(), strict=True):
@@ -44,6 +40,16 @@ class GeoJson(PointFormat):
         _drop_boxes(state)
         indent = 2 if "\n" in text.strip() else None
         return json.dumps(state, ensure_ascii=False, indent=indent) + "\n"  # measurements that are NaN stay so
+
+
+def _check_planar(ndim: int | None) -> None:
+    if ndim not in (None, 2):
+        raise InputError(f"expected points of {ndim} dimensions, got GeoJSON, which has 2")
+
+
+def _pixels(positions: Sequence[Sequence[float]]) -> np.ndarray:
+    """Positions as pixels of this library. (N, 2)"""
+    return np.array([position[:2] for position in positions], float).reshape(-1, 2) - CORNER
 
 
 def _parsed(text: str) -> Any:

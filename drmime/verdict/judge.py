@@ -55,7 +55,7 @@ class Verdict:
 
     def inverse(self, transform: Transform, fixed: Grid) -> "Verdict":
         """The verdict for the inverse of `transform`: errors are then in the fixed image. The probability stays as it is."""
-        scale = float(transform.jacobian(fixed.centre[None])[0].det().abs()) ** (1 / fixed.ndim)
+        scale = _mean_scale(transform, fixed)
         world = Range(*(value / scale for value in self.expected_error))
         pixels = Range(*(value / float(fixed.extent.norm() / fixed.size.norm()) for value in world))
         return replace(self, expected_error=world, expected_pixels=pixels)
@@ -65,7 +65,7 @@ class Verdict:
 
         The probability is that of both. Squares of errors add, with those of `first` scaled by `transform`.
         """
-        scale = float(transform.jacobian(fixed.centre[None])[0].det().abs()) ** (1 / fixed.ndim)
+        scale = _mean_scale(transform, fixed)
         pixel = self.expected_error.median / self.expected_pixels.median if self.expected_pixels.median else math.nan
         errors = [math.hypot(own, scale * other) for own, other in zip(self.expected_error, first.expected_error, strict=True)]
         probability = self.probability * first.probability
@@ -78,6 +78,11 @@ class Verdict:
             return str(self.status)
         median, low, high = (f"{value:.2g}" for value in self.expected_pixels)
         return f"{self.status} (probability {self.probability:.0%}, expected error {median} pixels, {low} to {high})"
+
+
+def _mean_scale(transform: Transform, fixed: Grid) -> float:
+    """The mean scale factor of a transform at the centre of `fixed`."""
+    return float(transform.jacobian(fixed.centre[None])[0].det().abs()) ** (1 / fixed.ndim)
 
 
 def _status(probability: float) -> Status:
