@@ -37,7 +37,11 @@ def machine(command: list[str]) -> str:
     processor = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.partition(":")[2].strip()
+            for line in info.read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ]
         processor = names[0] if names else processor
     found = {one.metadata["Name"].lower(): one.version for one in metadata.distributions()}
     lines = [

@@ -42,6 +42,8 @@ def same(one: Transform, other: Transform, grid: Grid) -> None:
 def theirs(code: str, places: torch.Tensor, folder: Path) -> np.ndarray:
     """What another program maps points to."""
     code = f"POINTS = {places.tolist()!r}\n{code}"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, encoding="utf-8", timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return np.array(ast.literal_eval(done.stdout.splitlines()[-1]))

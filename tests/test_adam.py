@@ -44,5 +44,5 @@ scene = np.random.default_rng(0).random((40, 40)).cumsum(0).cumsum(1)
 register(scene, scene[::-1], schedule={"steps": 2})
 print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "[]"

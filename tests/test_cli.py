@@ -31,7 +31,7 @@ PROGRAM = (sys.executable, "-c", "import sys; from drmime.cli import main; sys.e
 
 
 def drmime(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PROGRAM, *map(str, words)], capture_output=True, text=True, timeout=300)
+    return subprocess.run([*PROGRAM, *map(str, words)], capture_output=True, encoding="utf-8", timeout=300)
 
 
 def blobs(shift: float = 0.0) -> np.ndarray:
@@ -502,7 +502,9 @@ def test_what_can_be_told_without_torch_is(words: list[str], message: str, tmp_p
         "assert 'torch' not in sys.modules, 'torch was imported'; sys.exit(status)"
     )
     words = [word.format(image=image) for word in words]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, encoding="utf-8", cwd=tmp_path, check=False
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
@@ -560,7 +562,7 @@ def test_a_full_disk_is_told_and_the_old_file_stays(ending: str, tmp_path: Path)
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 
     command = [sys.executable, "-m", "drmime", "warp", tmp_path / "t.json", tmp_path / "image.tif", "--out", old]
-    ended = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+    ended = subprocess.run(command, capture_output=True, encoding="utf-8", preexec_fn=limit)
     assert ended.returncode == 2
     assert "cannot write" in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr

@@ -23,7 +23,7 @@ QUICK = {"levels": 2, "schedule": {"steps": 5}, "start": None}
 
 def drmime(*words: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "drmime", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, cwd=folder)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,9 @@ def test_tables_and_page_can_be_made_anew(ran: tuple[Path, subprocess.CompletedP
 def test_a_terminal_without_the_letters_gets_their_escapes(ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, done = ran
     command = [sys.executable, "-m", "drmime", "report", str(folder / "run")]
-    plain = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    plain = subprocess.run(
+        command, capture_output=True, encoding="utf-8", timeout=300, env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
     assert "±" in done.stdout
     assert plain.stdout == done.stdout.replace("±", "\\xb1")
 
@@ -108,7 +110,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "drmime", "config", "--schema"]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=300)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, encoding="utf-8", timeout=300)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
 
@@ -205,7 +207,7 @@ def test_a_thousand_tiny_pairs_cost_little_beyond_their_registration(tmp_path: P
 def resident(pid: int) -> int:
     """MB."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 10**6
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE") // 10**6
     except OSError:
         return 0
 

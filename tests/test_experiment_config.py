@@ -102,13 +102,15 @@ def test_overrides_go_before_the_file(path: Path) -> None:
 
 
 def test_an_override_of_shared_text_changes_one_place(path: Path) -> None:
-    path.write_text(f"x-all: &all {{levels: 3}}\n{DATASET.format(path.parent)}methods: {{one: *all, two: *all}}\n")
+    path.write_text(
+        f"x-all: &all {{levels: 3}}\n{DATASET.format(path.parent)}methods: {{one: *all, two: *all}}\n", encoding="utf-8"
+    )
     found = experiment.load(path, [("methods.one.levels", 2)])
     assert found.methods == {"one": {"levels": 2}, "two": {"levels": 3}}
 
 
 def test_a_method_without_options_is_drmime_as_it_comes(path: Path) -> None:
-    path.write_text(DATASET.format(path.parent) + "methods:\n  drmime:\n")
+    path.write_text(DATASET.format(path.parent) + "methods:\n  drmime:\n", encoding="utf-8")
     found = experiment.load(path)
     assert found.methods == {"drmime": {}}
     assert found.report.reference == "drmime"
@@ -118,7 +120,8 @@ def test_environment_variables(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     path.write_text(
         "dataset: {name: pairs, file: '${PLACE}/pairs.csv'}\n"
         "methods: {drmime: {levels: '${LEVELS:-3}', start: '${START:-centre}'}}\n"
-        "outputs: {folder: '${OUT:-runs}/x'}\nreport: {title: '${TITLE}'}\n"
+        "outputs: {folder: '${OUT:-runs}/x'}\nreport: {title: '${TITLE}'}\n",
+        encoding="utf-8",
     )
     with pytest.raises(InputError, match="PLACE is not set"):
         experiment.load(path)
@@ -141,7 +144,7 @@ def test_environment_variables(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_variable_is_a_number_only_where_it_is_written_as_one(
     path: Path, text: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path.write_text(DATASET.format(path.parent) + "methods: {still: {peer: sift, ratio: '${RATIO}'}}\n")
+    path.write_text(DATASET.format(path.parent) + "methods: {still: {peer: sift, ratio: '${RATIO}'}}\n", encoding="utf-8")
     monkeypatch.setenv("RATIO", text)
     found = experiment.load(path).methods["still"]["ratio"]
     assert (found, type(found)) == (value, type(value))
@@ -210,8 +213,8 @@ def test_tasks_write_to_one_place_wherever_they_run(path: Path, monkeypatch: pyt
     ],
 )
 def test_what_cannot_be_is_told_before_anything_runs(path: Path, change: dict, words: str) -> None:
-    state = yaml.safe_load(path.read_text()) | change
-    path.write_text(yaml.safe_dump(state))
+    state = yaml.safe_load(path.read_text(encoding="utf-8")) | change
+    path.write_text(yaml.safe_dump(state), encoding="utf-8")
     with pytest.raises(InputError) as caught:
         experiment.load(path)
     assert words in str(caught.value)
@@ -224,9 +227,9 @@ def test_a_dataset_that_is_not_there_is_told_before_anything_runs(path: Path) ->
 
 @pytest.mark.parametrize("missing", ["dataset", "methods"])
 def test_what_must_be_there(path: Path, missing: str) -> None:
-    state = yaml.safe_load(path.read_text())
+    state = yaml.safe_load(path.read_text(encoding="utf-8"))
     del state[missing]
-    path.write_text(yaml.safe_dump(state))
+    path.write_text(yaml.safe_dump(state), encoding="utf-8")
     with pytest.raises(InputError, match=f"expected the key '{missing}'"):
         experiment.load(path)
 
@@ -234,7 +237,7 @@ def test_what_must_be_there(path: Path, missing: str) -> None:
 def test_the_example_is_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(path.parent)
     Path("data").rename("images")
-    path.write_text(experiment.example())
+    path.write_text(experiment.example(), encoding="utf-8")
     found = experiment.load(path)
     assert found.methods["quick mattes"] == {"levels": 3, "schedule": {"steps": 60}, "metric": "mattes"}
     explained = set(yaml.safe_load(experiment.example())) - {"x-quick"}
@@ -259,10 +262,10 @@ def test_every_configuration_checked_in_says_what_it_may(config: Path, tmp_path:
 def test_the_schema_takes_what_loads_and_refuses_what_does_not(path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
     check = jsonschema.Draft202012Validator(experiment.schema())
-    good = [path.read_text(), experiment.example(), *(path.read_text() for path in CONFIGS)]
+    good = [path.read_text(encoding="utf-8"), experiment.example(), *(path.read_text() for path in CONFIGS)]
     for text in good:
         check.validate(yaml.safe_load(text))
-    state = yaml.safe_load(path.read_text())
+    state = yaml.safe_load(path.read_text(encoding="utf-8"))
     for wrong in (
         {"seed": [0]},
         {"methods": {"a": {"level": 3}}},

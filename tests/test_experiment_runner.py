@@ -453,7 +453,10 @@ def start(config: Path, *more: str) -> subprocess.Popen:
 def gone(pid: int) -> bool:
     for _ in range(100):
         try:
-            if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1:
+            if (
+                Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[2] == "Z"
+                and len(os.listdir(f"/proc/{pid}/task")) == 1
+            ):
                 return True  # not while a thread of it still dies
         except OSError:
             return True
@@ -605,7 +608,7 @@ def test_a_child_ends_with_its_owner_before_it_has_imported_anything(tmp_path: P
     assert ended.stdout == b""
     assert time.monotonic() - began < 60
     loaded = f"import sys; sys.argv = ['', {str(os.getppid())!r}]; import drmime.owner; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True).stdout.strip() == "False"
+    assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, encoding="utf-8").stdout.strip() == "False"
 
 
 def test_only_whole_texts_of_the_environment_are_hidden_and_only_where_they_are_said(tmp_path: Path) -> None:

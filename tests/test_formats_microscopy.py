@@ -64,7 +64,7 @@ def test_java_maps_qupath_s_pixels_alike(tmp_path: Path) -> None:
     (tmp_path / "Map.java").write_text(JAVA)
     places = in_corners(fixed, points(fixed))
     command = [java, "-Xshare:auto", "Map.java", *numbers, *map(repr, places.flatten().tolist())]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=120, check=False)
     if "compiler" in done.stderr:
         pytest.skip("this Java has no compiler")
     assert done.returncode == 0, done.stderr[-2000:]

@@ -401,7 +401,7 @@ def files(tmp_path: Path) -> Path:
 
 
 def drmime(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PROGRAM, *map(str, words)], capture_output=True, text=True, timeout=300)
+    return subprocess.run([*PROGRAM, *map(str, words)], capture_output=True, encoding="utf-8", timeout=300)
 
 
 def test_the_command_reports_what_it_can_read(files: Path) -> None:
@@ -420,7 +420,7 @@ def test_a_pipe_that_is_closed_is_no_error(files: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [*PROGRAM, "info", str(files / "one.png")]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=300)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, encoding="utf-8", timeout=300)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
 

@@ -288,7 +288,7 @@ def test_a_writer_that_raises_changes_nothing_and_leaves_no_trace(
         target.write_text(before)
 
     def half_way(path: Path) -> None:
-        path.write_text("half")
+        path.write_text("half", encoding="utf-8")
         raise error
 
     with pytest.raises(error):
@@ -301,7 +301,7 @@ def test_nothing_is_seen_at_the_target_before_all_is_written(tmp_path: Path) -> 
     target.write_text("old")
 
     def write(path: Path) -> None:
-        path.write_text("new")
+        path.write_text("new", encoding="utf-8")
         assert target.read_text() == "old"
         assert path.parent == target.parent  # replacing across file systems would not be one step
 

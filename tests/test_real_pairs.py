@@ -154,7 +154,7 @@ print(1024 * int(status.split("VmHWM:")[1].split()[0]))
 def test_two_colour_images_of_2048_pixels_a_side_take_little_memory() -> None:
     if not Path("/proc/self/status").exists():
         pytest.skip("the peak of a process is read from /proc, which this system lacks")
-    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, encoding="utf-8", timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-1000:]
     gigabytes = int(done.stdout) / 1e9
     assert gigabytes < MEMORY_BAR, f"the process took {gigabytes:.2f} GB at its largest, bar {MEMORY_BAR} GB"

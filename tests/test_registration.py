@@ -754,7 +754,7 @@ def test_a_rate_far_too_high_ends_in_words_not_in_a_crash(rate: float) -> None:
         "r = drmime.register(a, np.roll(a, 1, 1), metric='ncc', sampler='all', schedule=schedule, start=None); "
         "assert np.isfinite(r.matrix).all(); print(r.stop.name)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120, check=False)
     assert done.returncode == 0, f"exit status {done.returncode}: {done.stderr[-500:]}"
     assert done.stdout.strip() in Stop.__members__
 

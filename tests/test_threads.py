@@ -85,5 +85,5 @@ print("done", torch.get_num_threads())
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 def test_forked_workers_do_not_wait_for_threads_that_are_gone() -> None:
-    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=120)
+    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, encoding="utf-8", timeout=120)
     assert ended.stdout.split() == ["done", "2"], ended.stderr

@@ -109,7 +109,7 @@ def config(folder: Path, table: Path, methods: dict[str, Any], **more: Any) -> P
 def started(command: Sequence[str]) -> subprocess.Popen[str]:
     """A process that Ctrl-C reaches, also where these tests are a job in the background, which would ignore it."""
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=_hear)
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, encoding="utf-8", preexec_fn=_hear)
 
 
 def _hear() -> None:
