@@ -468,6 +468,7 @@ def test_what_does_not_fit_is_told_once_in_words_and_in_json_of_both(tmp_path: P
 
 def test_real_images_have_no_warnings_but_true_ones(data: Path) -> None:
     """The true ones: gray images in colour, and images of which more than half is padding."""
+    pytest.importorskip("nibabel", reason="reads some of the volumes: pip install 'drmime[medical]'")
     with (data / "pairs.csv").open(newline="") as file:
         pairs = [(data / row["fixed"], data / row["moving"]) for row in csv.DictReader(file) if row["suite"] == "ci"]
     assert len(pairs) > 10

@@ -35,13 +35,12 @@ def read_image(path: str | Path, labels: bool = False) -> Pixels:
     Raises:
         InputError: the file does not exist, is no image, is empty, truncated or damaged, or is larger than the memory.
     """
-    if os.path.isdir(path):
-        return read_series(Path(path))
-    path = existing_file(path, "an image file")
-    if path.stat().st_size == 0:
+    is_folder = os.path.isdir(path)
+    path = Path(path) if is_folder else existing_file(path, "an image file")
+    if path.stat().st_size == 0 and not is_folder:
         raise InputError(f"{path}: the file is empty (0 bytes)")
     try:
-        return READERS.get(_ending(path), read_picture)(path, labels)
+        return read_series(path) if is_folder else READERS.get(_ending(path), read_picture)(path, labels)
     except InputError as error:
         text = str(error)
         raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from error
