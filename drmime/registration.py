@@ -134,11 +134,11 @@ def register(
         normalised = read.normalised(asked.metric.common_scale)
         overlap = Overlap(normalised.fixed, normalised.moving)  # of the images with their frames
         pair = normalised.without_frames()
+        searched, compared = _represented(read, pair, asked)
         del read, normalised
         first = asked.start.matrices(pair.fixed, pair.moving)
         settings = checks.resolved(asked, given) | {"levels": count}
 
-        searched, compared = _represented(pair, asked)
         inputs = _inputs(searched, basis, asked.seed)
         ranked = _starts(inputs, first, asked)
         matrices = torch.stack([one.candidates[0].matrix for one in ranked])
@@ -156,11 +156,15 @@ def register(
     return results if isinstance(fixed, (list, tuple)) else results[0]
 
 
-def _represented(pair: Images, asked: Options) -> tuple[Images, Images]:
-    """What the search for a start and what the metric compares."""
+def _represented(read: Images, pair: Images, asked: Options) -> tuple[Images, Images]:
+    """What the search for a start and what the metric compares.
+
+    `read`: the images as they were read; encoders see each in its own range, as in training. `pair`: those that the metric asks for.
+    """
     if asked.representation is None:
         return pair, pair
-    encoded = Images(*asked.representation(pair.fixed, pair.moving))
+    own = read.normalised(common_scale=False).without_frames() if asked.metric.common_scale else pair
+    encoded = Images(*asked.representation(own.fixed, own.moving))
     use = asked.representation.use
     return (pair if use == "metric" else encoded), (pair if use == "search" else encoded)
 

@@ -266,6 +266,19 @@ def test_register_compares_representations(tmp_path: Path) -> None:
     assert batch[0].similarity == batch[1].similarity
 
 
+@pytest.mark.parametrize("metric", ["ncc", "mse", "alpha_amd"])
+def test_encoders_see_each_image_in_its_own_range_whatever_the_metric(metric: str) -> None:
+    class Seen(Represented):
+        def __call__(self, fixed: Image, moving: Image) -> tuple[Image, Image]:
+            seen.append(float(moving.data.amax()))
+            return super().__call__(fixed, moving)
+
+    seen: list[float] = []
+    pixels = scenes(2)[0].images[0].data[0, 0].numpy()
+    register(pixels, 0.5 * pixels, representation=Seen(model(), "a", "a"), metric=metric, start=None, schedule={"steps": 1})
+    assert seen == [pytest.approx(1)]
+
+
 def test_a_wrong_use_is_one_clear_error(tmp_path: Path) -> None:
     made = model()
     pixels = np.random.default_rng(0).random((40, 44, 3))
