@@ -159,7 +159,7 @@ def register(
 def _represented(read: Images, pair: Images, asked: Options) -> tuple[Images, Images]:
     """What the search for a start and what the metric compares.
 
-    `read`: the images as they were read; encoders see each in its own range, as in training. `pair`: those that the metric asks for.
+    `read`: the images before they were normalised; encoders see each in its own range, as in training. `pair`: for the metric.
     """
     if asked.representation is None:
         return pair, pair

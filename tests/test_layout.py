@@ -31,7 +31,7 @@ start
   start.doubts  start.score  start.inputs  start.rivals  start.residuals  start.refine  start.looks  start.choose
   start.plan  start.ranking
 verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
-learn  learn.encoder  learn.contrastive  learn.patches  learn.weights  learn.use  learn.train
+learn  learn.encoder  learn.contrastive  learn.patches  learn.synthesise  learn.weights  learn.use  learn.train
 pictures  observers  record  exchange  warping  result  checks  prepare  keywords  registration  .
 lab
   lab.evaluate  lab.demo

@@ -1,5 +1,6 @@
 """Encoders, their loss, patches, files, and their use by `register`."""
 
+import itertools
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
@@ -24,14 +26,17 @@ from drmime.lab import learning
 from drmime.learn.contrastive import CRITICS, info_nce, retrieval
 from drmime.learn.encoder import Encoder, encode
 from drmime.learn.patches import Overlaid, draw, quarter_turns
+from drmime.learn.synthesise import synthesised
 from drmime.learn.train import Trainer, Training
 from drmime.learn.use import Represented
 from drmime.learn.weights import Representation
+from drmime.transform.linear import MatrixTransform
+from drmime.verdict.judge import Status
 
 pytest.importorskip("safetensors", reason="holds the weights: pip install 'drmime[learn]'")
 
 SHAPES = {2: (40, 52), 3: (20, 24, 28)}
-SMALL = Training(steps=6, batch=4, patch=16, width=4, depth=2, every=3, validation=8, patience=2)
+SMALL = Training(steps=6, batch=4, patch=16, shifts=2, width=4, depth=2, every=3, validation=8, patience=2)
 
 
 def scenes(ndim: int, count: int = 2, seed: int = 0) -> list[Overlaid]:
@@ -41,12 +46,12 @@ def scenes(ndim: int, count: int = 2, seed: int = 0) -> list[Overlaid]:
     for number in range(count):
         noise = np.random.default_rng(seed + number).standard_normal(grid.shape)
         image = as_image(ndimage.gaussian_filter(noise, 1.5)).normalised()
-        found.append(Overlaid([image, replace(image, data=torch.sin(3 * image.data))], str(number)))
+        found.append(Overlaid([image, replace(image, data=torch.sin(3 * image.data))], ("a", "b"), str(number)))
     return found
 
 
 def trainer(ndim: int = 2, options: Training = SMALL) -> Trainer:
-    return Trainer(scenes(ndim), scenes(ndim, 1, seed=9), {"a": 1, "b": 1}, options, {"file": "0"})
+    return Trainer(scenes(ndim), scenes(ndim, 1, seed=9), options, {"file": "0"})
 
 
 def model(ndim: int = 2, **options: Any) -> Representation:
@@ -81,7 +86,16 @@ def test_options_of_the_encoder() -> None:
     for options in ({"ndim": 4}, {"inputs": 0}, {"depth": -1}, {"width": 1.5}, {"dense": "yes"}):
         with pytest.raises(InputError):
             Encoder(**{"ndim": 2, "inputs": 1, **options})
-    for options in ({"patch": 20}, {"critic": "mean"}, {"rate": 0.0}, {"batch": 1}, {"turns": 1}):
+    for options in (
+        {"patch": 20},
+        {"critic": "l1"},
+        {"critic": "mean"},
+        {"shifts": -1},
+        {"shifts": 3},
+        {"rate": 0.0},
+        {"batch": 1},
+        {"turns": 1},
+    ):
         with pytest.raises(InputError):
             Training(**options)
 
@@ -89,25 +103,42 @@ def test_options_of_the_encoder() -> None:
 # ---- loss
 
 
+@pytest.mark.parametrize("shifts", [0, 2])
 @pytest.mark.parametrize("name", CRITICS)
-def test_critics_are_what_they_say(name: str) -> None:
-    first, second = torch.rand(3, 7), torch.rand(4, 7)
-    pairs = [[(one, other) for other in second] for one in first]
-    expected = {
-        "mse": lambda one, other: -((one - other) ** 2).mean(),
-        "l1": lambda one, other: -(one - other).abs().mean(),
-        "cosine": lambda one, other: one @ other / (one.norm() * other.norm()),
-        "correlation": lambda one, other: torch.corrcoef(torch.stack([one, other]))[0, 1],
-    }[name]
+def test_critics_are_what_they_say(name: str, shifts: int, ndim: int) -> None:
+    if name == "l1" and shifts:
+        pytest.skip("compares whole patches")
+    side = 4
+    first, second = (torch.rand(count, 3, *[side + more] * ndim) for count, more in ((2, 0), (4, 2 * shifts)))
     found = CRITICS[name](first, second)
-    assert torch.allclose(found, torch.tensor([[expected(*two) for two in row] for row in pairs]), atol=1e-5)
+    assert found.shape == (2, 4, *[2 * shifts + 1] * ndim)
+    centred = [patch - patch.flatten(1).mean(1).view(-1, *[1] * ndim) for patch in first]
+    for (one, patch), (other, image), corner in itertools.product(
+        enumerate(first), enumerate(second), itertools.product(range(2 * shifts + 1), repeat=ndim)
+    ):
+        window = image[(..., *[slice(start, start + side) for start in corner])]
+        expected = {
+            "mse": -((patch - window) ** 2).mean(),
+            "l1": -(patch - window).abs().mean(),
+            "cosine": torch.cosine_similarity(patch.flatten(), window.flatten(), 0),
+            "correlation": torch.cosine_similarity(
+                centred[one].flatten(), (window - window.flatten(1).mean(1).view(-1, *[1] * ndim)).flatten(), 0
+            ),
+        }[name]
+        assert torch.allclose(found[(one, other, *corner)], expected, atol=1e-4)
 
 
 def test_the_loss_is_that_of_its_definition() -> None:
     first, second = torch.rand(5, 1, 4, 4), torch.rand(5, 1, 4, 4)
-    alike = torch.exp(CRITICS["mse"](first.flatten(1), second.flatten(1)) / 0.1)
+    alike = torch.exp(CRITICS["mse"](first, second)[..., 0, 0] / 0.1)
     expected = -(torch.log(alike.diag() / alike.sum(1)) + torch.log(alike.diag() / alike.sum(0))).mean() / 2
     assert float(info_nce(first, second, 0.1, CRITICS["mse"])) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_a_shifted_patch_costs_more(ndim: int) -> None:
+    patches = torch.rand(4, 1, *[12] * ndim)
+    losses = [float(info_nce(patches, patches.roll(shift, -1), 0.1, CRITICS["correlation"], 3)) for shift in (0, 1, 3)]
+    assert losses[0] < losses[1] < losses[2]
 
 
 def test_retrieval_counts_places_that_are_found() -> None:
@@ -120,7 +151,7 @@ def test_retrieval_counts_places_that_are_found() -> None:
 
 
 def test_both_modalities_are_cut_at_the_same_places(ndim: int) -> None:
-    same = [Overlaid([one.images[0], one.images[0]]) for one in scenes(ndim)]
+    same = [Overlaid([one.images[0], one.images[0]], ("a", "a")) for one in scenes(ndim)]
     first, second = draw(same, 5, 8, torch.Generator().manual_seed(0), plain=True)
     assert first.shape == (5, 1, *[8] * ndim)
     assert torch.equal(first, second)
@@ -137,7 +168,7 @@ def test_patches_avoid_what_is_masked() -> None:
     mask = torch.zeros_like(image.data)
     mask[..., :20] = 1
     (cut, _) = draw(
-        [Overlaid([replace(image, data=mask), replace(image, mask=mask)])], 20, 8, torch.Generator().manual_seed(0), True
+        [Overlaid([replace(image, data=mask), replace(image, mask=mask)], "ab")], 20, 8, torch.Generator().manual_seed(0), True
     )
     assert float(cut.mean()) > 0.9
 
@@ -318,11 +349,10 @@ def config(tmp_path: Path) -> Path:
         rows.append(f"p{number},a{number}.tif,b{number}.tif,1")
     (tmp_path / "pairs.csv").write_text("\n".join(rows))
     table = {"name": "pairs", "file": str(tmp_path / "pairs.csv")}
-    training = {name: getattr(SMALL, name) for name in ("steps", "batch", "patch", "width", "depth", "every", "validation")}
-    state = {
-        **{"dataset": table | {"where": {"pair": ["p0", "p1"]}}, "validation": table | {"where": {"pair": "p2"}}},
-        **{"modalities": ["smooth", "bent"], "training": training, "folder": str(tmp_path / "out")},
-    }
+    names = ("steps", "batch", "patch", "shifts", "width", "depth", "every", "validation")
+    training = {name: getattr(SMALL, name) for name in names}
+    entry = {"dataset": table | {"where": {"pair": ["p0", "p1"]}}, "validation": table | {"where": {"pair": "p2"}}}
+    state = {"pairs": [entry | {"modalities": ["smooth", "bent"]}], "training": training, "folder": str(tmp_path / "out")}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(state))
     return tmp_path / "c.yaml"
 
@@ -348,17 +378,19 @@ def test_train_and_represent(config: Path, capsys: pytest.CaptureFixture[str]) -
 def test_the_configuration_checked_in_is_one(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRMIME_DATA", str(data))
     plan = learning.load(Path(__file__).parents[1] / "configs" / "comir.yaml")
-    assert len(plan.pairs) == 7
-    people = [{pair.name.partition("_")[2][:2] for pair in pairs} for pairs in (plan.pairs, plan.validation)]
+    (train,), (held,) = plan.sources, plan.validation
+    assert len(train.pairs) == 7
+    people = [{pair.name.partition("_")[2][:2] for pair in source.pairs} for source in (train, held)]
     assert not people[0] & people[1]
+    general = learning.load(Path(__file__).parents[1] / "configs" / "general.yaml")
+    assert general.sources[0].modalities == ("image", "image")
 
 
 def test_mistakes_of_a_training(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for key, value, words in [
         ("training.stpes", "3", "did you mean 'steps'"),
-        ("datset", "{}", "did you mean 'dataset'"),
-        ("modalities", "[a]", "two different names"),
-        ("validation.where.pair", "p0", "other images than those to train with"),
+        ("parts", "[]", "did you mean 'pairs'"),
+        ("pairs", "[]", "a list of what to train with"),
         ("training.patch", "17", "multiple of"),
     ]:
         assert main(["train", str(config), "--set", f"{key}={value}"]) == 2
@@ -366,7 +398,72 @@ def test_mistakes_of_a_training(config: Path, capsys: pytest.CaptureFixture[str]
     assert not (config.parent / "out").exists()
     plan = learning.load(config)
     with pytest.raises(InputError, match=r"truth|overlay"):
-        learning.overlaid(replace(plan.pairs[0], truth=""))
+        learning.overlaid(replace(plan.sources[0].pairs[0], truth=""))
+    state = yaml.safe_load(config.read_text(encoding="utf-8"))
+    entry = state["pairs"][0]
+    for change, words in [
+        ({"modalities": ["a"]}, "expected two names"),
+        ({"datset": {}}, "did you mean 'dataset'"),
+        ({"validation": entry["dataset"]}, "other images than those to train with"),
+        ({"dataset": {"name": "synthesised", "sid": 3}}, "did you mean 'side'"),
+        ({"dataset": {"name": "synthesised"}}, "one name twice"),
+    ]:
+        config.write_text(yaml.safe_dump(state | {"pairs": [entry | change]}), encoding="utf-8")
+        assert main(["train", str(config)]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_three_modalities_are_trained_together(config: Path) -> None:
+    state = yaml.safe_load(config.read_text(encoding="utf-8"))
+    first = state["pairs"][0]
+    other = first | {"modalities": ["smooth", "third"]}
+    config.write_text(yaml.safe_dump(state | {"pairs": [first, other]}), encoding="utf-8")
+    assert main(["train", str(config)]) == 0
+    made = Representation.load(config.parent / "out" / "model.safetensors")
+    assert made.modalities == ["smooth", "bent", "third"]
+    weights = [next(iter(made.encoders[name].parameters())) for name in made.modalities]
+    assert len({float(one.sum()) for one in weights}) == 3
+    fresh = Trainer(*([*scenes(2), replace(scenes(2)[0], modalities=("a", "c"))] for _ in range(2)), SMALL, {})
+    before = {name: next(iter(one.parameters())).detach().clone() for name, one in fresh.encoders.items()}
+    fresh.run(None, lambda found: None, lambda: None)
+    assert all(not torch.equal(before[name], next(iter(one.parameters()))) for name, one in fresh.encoders.items())
+
+
+def test_pairs_are_trained_with_that_a_registration_aligned(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pair under a known shift, with registrations that say so: one is sure, the other is not and is left out."""
+    folder, state = config.parent, yaml.safe_load(config.read_text(encoding="utf-8"))
+    shifted = np.roll(iio.imread(folder / "b0.tif"), (2, 3), (0, 1))
+    iio.imwrite(folder / "s0.tif", shifted)
+    matrix = np.array([[1.0, 0, 3], [0, 1, 2], [0, 0, 1]])
+    found = register(iio.imread(folder / "a0.tif"), shifted, start=None, transform="translation", schedule={"steps": 1})
+    for number, status in enumerate((Status.ALIGNED, Status.DOUBTFUL)):
+        verdict = replace(found.verdict, status=status)
+        replace(found, transform=MatrixTransform(torch.as_tensor(matrix)), verdict=verdict).save(folder / f"r{number}.json")
+    rows = ["pair,fixed,moving,fixed_to_moving", "sure,a0.tif,s0.tif,r0.json", "unsure,a1.tif,b1.tif,r1.json"]
+    (folder / "registered.csv").write_text("\n".join(rows))
+    state["pairs"][0]["dataset"] = {"name": "pairs", "file": str(folder / "registered.csv")}
+    config.write_text(yaml.safe_dump(state), encoding="utf-8")
+    plan = learning.load(config)
+    (scene,) = plan.sources[0].scenes()
+    expected = as_image(folder / "b0.tif").normalised().data[..., :-3, :-3]
+    inside = scene.images[1].data[..., :-3, :-3]
+    assert torch.allclose(inside, expected, atol=1e-3)
+    assert main(["train", str(config)]) == 0
+    assert "left out, since their registration is not sure: unsure" in capsys.readouterr().out
+
+
+def test_scenes_are_synthesised(ndim: int) -> None:
+    made = synthesised(3, 32, ndim, seed=4, modality="image")
+    assert [scene.modalities for scene in made] == [("image", "image")] * 3
+    for scene in made:
+        first, second = (image.data for image in scene.images)
+        assert first.shape == second.shape == (1, 1, *[32] * ndim)
+        assert not torch.equal(first, second)
+    again = synthesised(3, 32, ndim, seed=4, modality="image")
+    assert all(torch.equal(a.images[0].data, b.images[0].data) for a, b in zip(made, again, strict=True))
+    assert not torch.equal(made[0].images[0].data, synthesised(1, 32, ndim, seed=5, modality="image")[0].images[0].data)
+    with pytest.raises(InputError, match="side"):
+        synthesised(1, 4, ndim, 0, "image")
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ def add_train(commands: Any) -> None:
 
 To continue a training that was stopped, give the same command again."""
     parser = command(commands, "train", "train a representation in which two modalities look alike (CoMIR)", example)
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML: dataset, validation, modalities, training, folder")
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML: pairs, training, folder")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for model and curves (default: as in CONFIG)")
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="KEY=VALUE", help="value of a dotted key")
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from drmime.commands.base import Report, check_kept, writable
 from drmime.image.door import as_image
 from drmime.image.io import sweep, write_image
+from drmime.image.readers import PICTURES
 from drmime.lab import learning
 from drmime.learn.train import Progress
 from drmime.learn.weights import Representation
@@ -40,7 +41,9 @@ def train(args: Namespace) -> Report:
 
         model = trainer.run(checkpoint, tell, lambda: bar.update())
     model.save(plan.folder / MODEL)
+    unsure = [f"left out, since their registration is not sure: {', '.join(plan.left_out)}"] if plan.left_out else []
     lines = [
+        *unsure,
         f"{trainer.step} steps; of {plan.training.validation} validation patches the right one is found in {trainer.best:.1%}",
         f"model: {plan.folder / MODEL}",
         f"curves: tensorboard --logdir {plan.folder / 'tensorboard'}",
@@ -82,7 +85,7 @@ def represent(args: Namespace) -> Report:
     image = as_image(args.image, nan="mask", **options).normalised()
     modality = args.modality or model.modalities[0]
     found = model(image, modality)
-    if args.out.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
+    if args.out.suffix.lower() in PICTURES:
         values = (found.normalised().data[0] * 255).round().byte().numpy()
     else:
         values = found.data[0].numpy()

@@ -27,6 +27,7 @@ class Overlaid:
     """Images of one scene by several modalities on one grid (B = 1 each), intensities in [0, 1]."""
 
     images: Sequence[Image]
+    modalities: Sequence[str]  # of the images; two of one modality are encoded alike
     name: str = ""
 
     @property
@@ -36,7 +37,7 @@ class Overlaid:
 
 
 def draw(scenes: Sequence[Overlaid], count: int, side: int, generator: torch.Generator, plain: bool = False) -> list[Tensor]:
-    """Patches of random places in random scenes: for each modality (count, C, *[side] * D).
+    """Patches of random places in random scenes of equal modalities: for each image (count, C, *[side] * D).
 
     `plain`: upright and unchanged, as for validation.
     """

@@ -1,6 +1,7 @@
 """Training of a representation: contrastive, resumable, with early stopping by retrieval on validation images."""
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from drmime.adam import Adam
 from drmime.errors import InputError, number, switch, whole
-from drmime.learn.contrastive import CRITICS, info_nce, retrieval
+from drmime.learn.contrastive import CRITICS, info_nce, l1, retrieval
 from drmime.learn.encoder import Encoder
 from drmime.learn.patches import Overlaid, draw, quarter_turns
 from drmime.learn.weights import Representation, named, read_tensors, write_tensors
@@ -32,9 +33,10 @@ class Training:
         InputError: an option out of its range.
     """
 
-    steps: int = 600
-    batch: int = 16  # places in each step
+    steps: int = 500
+    batch: int = 8  # places in each step
     patch: int = 64  # pixels along each side
+    shifts: int = 16  # pixels around a patch, within which it is told from itself at other places; 0: as CoMIR
     rate: float = 1e-3
     temperature: float = 0.1  # 0.05 learns as well, more slowly
     critic: str = "correlation"  # a name of `drmime.learn.contrastive.CRITICS`
@@ -54,10 +56,22 @@ class Training:
         for name in ("rate", "temperature"):
             number(f"training.{name}", getattr(self, name), 0)
         whole("training.seed", self.seed, 0)
+        whole("training.shifts", self.shifts, 0)
         switch("training.turns", self.turns)
         known("training.critic", self.critic, CRITICS)
-        if self.patch % 2**self.depth:
-            raise InputError(f"training.patch: expected a multiple of 2**depth = {2**self.depth}, got {self.patch}")
+        if self.shifts and CRITICS[self.critic] is l1:
+            raise InputError(
+                f"training.shifts: expected 0 with the critic 'l1', which compares whole patches, got {self.shifts}"
+            )
+        if self.side % 2**self.depth:
+            raise InputError(
+                f"training.patch: expected patch + 2 * shifts to be a multiple of 2**depth = {2**self.depth}, got {self.side}"
+            )
+
+    @property
+    def side(self) -> int:
+        """Pixels along each side of what is cut from an image."""
+        return self.patch + 2 * self.shifts
 
 
 @dataclass
@@ -72,26 +86,26 @@ class Progress:
 
 
 class Trainer:
-    """One training of encoders for `modalities` (their channels by name), in this order in `scenes` and `validation`."""
+    """One training of an encoder for each modality of `scenes`; a scene has two or more of them."""
 
     def __init__(
-        self,
-        scenes: Sequence[Overlaid],
-        validation: Sequence[Overlaid],
-        modalities: Mapping[str, int],
-        options: Training,
-        data: Mapping[str, str],
+        self, scenes: Sequence[Overlaid], validation: Sequence[Overlaid], options: Training, data: Mapping[str, str]
     ) -> None:
-        """`data`: SHA-256 of the training files by name."""
+        """`data`: SHA-256 of the training files by name.
+
+        Raises:
+            InputError: no scenes, or images of one modality with unequal channels or dimensions.
+        """
         if not scenes or not validation:
             raise InputError("training: expected at least one pair to train with and one to validate with")
+        self.options, self.data, self.modalities = options, dict(data), _channels([*scenes, *validation])
         ndim = scenes[0].images[0].grid.ndim
-        self.scenes, self.options, self.data, self.modalities = scenes, options, dict(data), dict(modalities)
+        self.scenes, held = scenes, _alike(validation)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             self.encoders = {
                 name: Encoder(ndim, inputs, options.outputs, options.width, options.depth, options.dense)
-                for name, inputs in modalities.items()
+                for name, inputs in self.modalities.items()
             }
         self.best_encoders = copy.deepcopy(self.encoders)
         parameters = [one for encoder in self.encoders.values() for one in encoder.parameters()]
@@ -99,7 +113,9 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(options.seed)
         self.critic = CRITICS[options.critic]
         fixed = torch.Generator().manual_seed(options.seed + 1)
-        self.held = draw(validation, options.validation, options.patch, fixed, plain=True)
+        self.held = [
+            (some[0].modalities, draw(some, options.validation, options.side, fixed, plain=True)) for some in held
+        ]  # patches of each set of modalities
         self.turns = quarter_turns(ndim)
         self.step, self.waited, self.best = 0, 0, -math.inf
         self.losses: list[float] = []  # mean between validations
@@ -133,10 +149,13 @@ class Trainer:
 
     def take_step(self) -> float:
         """One step of the optimiser; returns the loss."""
-        patches = draw(self.scenes, self.options.batch, self.options.patch, self.generator)
-        encoded = [self._encoded(encoder, part) for encoder, part in zip(self.encoders.values(), patches, strict=True)]
-        pairs = [(one, other) for at, one in enumerate(encoded) for other in encoded[at + 1 :]]
-        losses = [info_nce(one, other, self.options.temperature, self.critic) for one, other in pairs]
+        options = self.options
+        chosen = self.scenes[int(torch.randint(len(self.scenes), (1,), generator=self.generator))].modalities
+        scenes = [scene for scene in self.scenes if scene.modalities == chosen]
+        patches = draw(scenes, options.batch, options.side, self.generator)
+        encoded = [self._encoded(self.encoders[name], part) for name, part in zip(chosen, patches, strict=True)]
+        pairs = itertools.combinations(encoded, 2)
+        losses = [info_nce(one, other, options.temperature, self.critic, options.shifts) for one, other in pairs]
         loss = torch.stack(losses).mean()
         loss.backward()
         self.optimiser.step()
@@ -154,11 +173,14 @@ class Trainer:
         """Retrieval of the validation patches; the best encoders so far are kept."""
         with torch.no_grad():
             encoded = [
-                torch.cat([encoder(part) for part in held.split(TOGETHER)])
-                for encoder, held in zip(self.encoders.values(), self.held, strict=True)
+                [
+                    torch.cat([self.encoders[name](part) for part in held.split(TOGETHER)])
+                    for name, held in zip(*some, strict=True)
+                ]
+                for some in self.held
             ]
-        pairs = [(one, other) for at, one in enumerate(encoded) for other in encoded[at + 1 :]]
-        score = sum(retrieval(one, other, self.critic) for one, other in pairs) / len(pairs)
+        found = [retrieval(*two, self.critic) for some in encoded for two in itertools.combinations(some, 2)]
+        score = sum(found) / len(found)
         self.losses.append(loss)
         self.scores.append(score)
         if score > self.best:
@@ -166,7 +188,8 @@ class Trainer:
             self.best_encoders = copy.deepcopy(self.encoders)
         else:
             self.waited += 1
-        return Progress(self.step, loss, score, [one[:4] for one in encoded], [one[:4] for one in self.held])
+        shown = [[one[:4] for one in patches] for patches in (encoded[0], self.held[0][1])]
+        return Progress(self.step, loss, score, *shown)
 
     def result(self) -> Representation:
         """The encoders that found most validation patches."""
@@ -213,3 +236,27 @@ class Trainer:
             raise InputError(f"{path}: a checkpoint that does not fit these encoders ({error})") from error
         self.step, self.waited, self.best = header["step"], header["waited"], header["best"]
         self.losses, self.scores = header["losses"], header["scores"]
+
+
+def _alike(scenes: Sequence[Overlaid]) -> list[list[Overlaid]]:
+    """The scenes by their modalities, in the order in which these come first."""
+    found: dict[tuple[str, ...], list[Overlaid]] = {}
+    for scene in scenes:
+        found.setdefault(tuple(scene.modalities), []).append(scene)
+    return list(found.values())
+
+
+def _channels(scenes: Sequence[Overlaid]) -> dict[str, int]:
+    """The channels of each modality. Raises: InputError: they differ between scenes, or the dimensions do."""
+    found: dict[str, int] = {}
+    ndim = scenes[0].images[0].grid.ndim
+    for scene in scenes:
+        for name, image in zip(scene.modalities, scene.images, strict=True):
+            channels = image.data.shape[1]
+            expected = found.setdefault(name, channels)
+            if (channels, image.grid.ndim) != (expected, ndim):
+                raise InputError(
+                    f"pair {scene.name!r}: expected {ndim} dimensions and {expected} channels for modality {name!r}, "
+                    f"as before, got {image.grid.ndim} dimensions and {channels} channels"
+                )
+    return found

@@ -34,7 +34,7 @@ class Pair:
     moving_landmarks: str = ""  # if equal to fixed_landmarks and not .csv: a text file with the columns of both, fixed first
     fixed_labels: str = ""
     moving_labels: str = ""
-    truth: str = ""  # a text file with the (D+1, D+1) matrix from fixed pixels to moving pixels, an ITK .tfm, or "identity"
+    truth: str = ""  # a text file with moving_from_fixed (D+1, D+1) in pixels, an ITK .tfm, a registration .json, or "identity"
     change: Change | None = None
 
     def files(self) -> tuple[str, ...]:

@@ -10,13 +10,16 @@ from drmime.image.door import load
 from drmime.image.pixels import arranged
 from drmime.lab.datasets.case import Case, regular_points, within
 from drmime.points.files import read_landmarks
+from drmime.result import Registration
 from drmime.settings import rows_of_numbers
+from drmime.transform.base import Transform
 from drmime.transform.formats.itk import Itk
 from drmime.transform.linear import matrix_of
 from drmime.transform.warp import in_pixels
 
 IDENTITY = "identity"  # the truth of images whose pixels are aligned already
 ITK = (".tfm", ".xfm")  # file endings of ITK transforms
+REGISTRATION = ".json"  # of registrations that `Registration.save` wrote
 OUTSIDE = 0.5  # pixels by which a landmark may lie outside its image, because of rounding
 
 
@@ -146,7 +149,8 @@ def read_labels(path: str, image: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def read_truth(path: str, fixed: Grid, moving: Grid) -> np.ndarray:
-    """Read moving_from_fixed in pixels (D+1, D+1) from a text file or an ITK transform (in world units), or the identity.
+    """Read moving_from_fixed in pixels (D+1, D+1) from a text file, an ITK transform or a saved registration (both in world
+    units), or the identity.
 
     Raises:
         InputError: the file is missing, is no such matrix or transform, or the matrix is not invertible.
@@ -155,7 +159,9 @@ def read_truth(path: str, fixed: Grid, moving: Grid) -> np.ndarray:
     if path == IDENTITY:
         return np.eye(size)
     if path.lower().endswith(ITK):
-        return _read_itk(path, fixed, moving)
+        return _linear(path, Itk().read(existing_file(path, "an ITK transform")), fixed, moving)
+    if path.lower().endswith(REGISTRATION):
+        return _linear(path, Registration.load(path).transform, fixed, moving)
     text = existing_file(path, "a text file with a matrix").read_text(encoding="utf-8", errors="replace")
     form = f"{path}: expected a matrix of {size} x {size} numbers, from fixed pixels to moving pixels"
     try:
@@ -169,9 +175,8 @@ def read_truth(path: str, fixed: Grid, moving: Grid) -> np.ndarray:
     return scaled(torch.as_tensor(matrix), fixed).numpy()
 
 
-def _read_itk(path: str, fixed: Grid, moving: Grid) -> np.ndarray:
-    """Read an ITK transform, which maps fixed to moving world points (LPS millimetres; pixels if a file states no unit)."""
-    transform = Itk().read(existing_file(path, "an ITK transform"))
+def _linear(path: str, transform: Transform, fixed: Grid, moving: Grid) -> np.ndarray:
+    """A transform of fixed to moving world points (LPS millimetres; pixels if a file states no unit) as a matrix in pixels."""
     if transform.ndim != fixed.ndim:
         raise InputError(f"{path}: expected a linear {fixed.ndim}-D transform, got {transform.ndim}-D")
     return matrix_of(in_pixels(transform, fixed, moving)).numpy()
