@@ -93,7 +93,7 @@ def register(
             centre. Or a mapping with any of `given`, `propose` and `refine` (`drmime.Start`).
         representation: None, or the path of a trained representation (`drmime train`), by which both images are compared in
             place of their intensities. Or a mapping with its `name` and any of `fixed` and `moving` (modalities) and `use`
-            ("all", "search", "metric"). The verdict looks at the images themselves.
+            ("metric", "search", "all"). The verdict looks at the images themselves.
         fixed_mask, moving_mask: arrays or paths, of the spatial shape; nonzero pixels are used. For lists of images, lists.
         fixed_spacing, moving_spacing: pixel lengths in array order; by default those of the file, else 1.
         channel_axis: where channels are, None for none, or two of these, of the fixed and of the moving image; "auto" is what

@@ -40,9 +40,9 @@ ALIGNED = 0.01  # largest median error of the landmarks, as a share of the diago
 PATCHES = 1000  # of retrieval
 METHODS: dict[str, dict[str, Any]] = {  # options of register; "model" stands for the trained representation
     "default": {},
-    "search and metric": {"representation": "all"},
-    "search": {"representation": "search"},
     "metric": {"representation": "metric"},
+    "search": {"representation": "search"},
+    "search and metric": {"representation": "all"},
     "search, then NCC": {"representation": "all", "metric": "ncc"},
     "metric NCC": {"representation": "metric", "metric": "ncc"},
     "SIFT": {"representation": "all", "start": "sift", "metric": "ncc"},

@@ -10,7 +10,7 @@ from drmime.image.image import Image
 from drmime.learn.weights import Representation
 from drmime.registry import known
 
-USES = ("all", "search", "metric")
+USES = ("metric", "search", "all")
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,8 +20,8 @@ class Represented:
     Args:
         representation: the encoders.
         fixed, moving: names of the modalities of both images.
-        use: "all": search and metric see the representations alone; "search" or "metric": that one does, the other sees the
-            images.
+        use: "metric": the metric sees the representations, the search the images; "search": the other way round; "all": both
+            see the representations alone. `experiments/comir.py` compares them.
 
     Raises:
         InputError: an unknown modality or use.
@@ -30,7 +30,7 @@ class Represented:
     representation: Representation
     fixed: str
     moving: str
-    use: str = "all"
+    use: str = "metric"
 
     def __post_init__(self) -> None:
         for modality in (self.fixed, self.moving):
