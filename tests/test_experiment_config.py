@@ -13,7 +13,8 @@ from drmime.errors import InputError
 from drmime.lab import experiment
 from drmime.lab.experiment.task import run
 
-CONFIGS = [path for path in (Path(__file__).parents[1] / "configs").glob("*.yaml") if path.stem not in ("paper", "comir")]
+TRAININGS = ("comir", "general")  # read by `drmime.lab.learning`
+CONFIGS = [path for path in (Path(__file__).parents[1] / "configs").glob("*.yaml") if path.stem not in ("paper", *TRAININGS)]
 DATASET = "dataset: {{name: pairs, file: {}/data/pairs.csv}}\n"
 METHODS = {"ours": {"levels": 2}, "still": {"peer": "centre"}}
 
