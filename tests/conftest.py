@@ -22,6 +22,7 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SHAPES = {2: (24, 33), 3: (17, 20, 24)}
 
 torch.set_num_threads(1)  # the tensors of tests are small: threads would wait for each other
+os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # read once; with several, ANTs adds in another order each time
 
 hypothesis.settings.register_profile("same every time", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("same every time")
