@@ -4,7 +4,7 @@
 
 The kinds are those of `harvard` (CT, PET, SPECT: each with MR), `biop_mouse`, `cellprofiler` and `roadscene`. The groups of a
 kind (the column `group` of the table: a person, a section) are dealt into two folds; those of `--fold` are tested, none is on
-both sides. The last group left to train with validates. Each test pair is moved by one small, medium and large known map
+both sides. The last group left to train with validates (and trains, if it is the only one). Each test pair is moved by one small, medium and large known map
 (`drmime.lab.datasets.changes`) and registered by the methods below. The model and rows.csv are written to --out.
 """
 
@@ -114,13 +114,15 @@ def main() -> None:
     folder = args.out / f"{args.kind}-{args.fold}"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.safetensors"
+    if path.exists() and args.set:
+        parser.error(f"{path} is trained already: delete it, or leave out --set")
     if not path.exists():
         options = {name: yaml.safe_load(value) for name, _, value in (one.partition("=") for one in args.set)}
         trained([pair for some in train or [last] for pair in some], last, Training(**options)).save(path)
     model = Representation.load(path)
     before, after = found_of_1000(None, test), found_of_1000(model, test)
     print(f"{args.kind}: of {PATCHES} found {before:.1%} by intensities, {after:.1%} by the model", flush=True)
-    with (folder / "rows.csv").open("a", newline="", encoding="utf-8") as file:
+    with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         for name in args.methods:
             counts = dict.fromkeys(SIZES, 0)

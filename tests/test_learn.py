@@ -128,6 +128,15 @@ def test_critics_are_what_they_say(name: str, shifts: int, ndim: int) -> None:
         assert torch.allclose(found[(one, other, *corner)], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["correlation", "cosine"])
+def test_a_constant_part_beside_a_strong_one_is_like_nothing(name: str) -> None:
+    second = torch.zeros(1, 1, 96, 96)
+    second[..., 40:, 40:] = 10 * torch.randn(56, 56)
+    second[..., :40, :] = 30
+    found = CRITICS[name](torch.randn(2, 1, 32, 32), second)
+    assert float(found.abs().max()) < 1.001
+
+
 def test_the_loss_is_that_of_its_definition() -> None:
     first, second = torch.rand(5, 1, 4, 4), torch.rand(5, 1, 4, 4)
     alike = torch.exp(CRITICS["mse"](first, second)[..., 0, 0] / 0.1)
@@ -364,7 +373,7 @@ def test_train_and_represent(config: Path, capsys: pytest.CaptureFixture[str]) -
     model_file = folder / "model.safetensors"
     made = Representation.load(model_file)
     assert made.modalities == ["smooth", "bent"]
-    assert sorted(made.data) == ["a0.tif", "a1.tif", "a2.tif", "b0.tif", "b1.tif", "b2.tif"]
+    assert sorted(made.data) == ["a0.tif", "a1.tif", "a2.tif", "b0.tif", "b1.tif", "b2.tif", "plan"]
     assert list((folder / "tensorboard").iterdir())
     image = config.parent / "b0.tif"
     assert main(["represent", str(model_file), str(image), "--modality", "bent", "--out", str(folder / "r.tif")]) == 0
@@ -405,6 +414,11 @@ def test_mistakes_of_a_training(config: Path, capsys: pytest.CaptureFixture[str]
         ({"modalities": ["a"]}, "expected two names"),
         ({"datset": {}}, "did you mean 'dataset'"),
         ({"validation": entry["dataset"]}, "other images than those to train with"),
+        (
+            {"modalities": ["a", "a"], **{key_0: {"name": "synthesised"} for key_0 in ("dataset", "validation")}},
+            "other images than those to train with",
+        ),
+        ({"dataset": {"name": "synthesised", "count": "x"}}, "count: expected a whole number"),
         ({"dataset": {"name": "synthesised", "sid": 3}}, "did you mean 'side'"),
         ({"dataset": {"name": "synthesised"}}, "one name twice"),
     ]:
@@ -435,7 +449,7 @@ def test_pairs_are_trained_with_that_a_registration_aligned(config: Path, capsys
     shifted = np.roll(iio.imread(folder / "b0.tif"), (2, 3), (0, 1))
     iio.imwrite(folder / "s0.tif", shifted)
     matrix = np.array([[1.0, 0, 3], [0, 1, 2], [0, 0, 1]])
-    found = register(iio.imread(folder / "a0.tif"), shifted, start=None, transform="translation", schedule={"steps": 1})
+    found = register(folder / "a0.tif", folder / "s0.tif", start=None, transform="translation", schedule={"steps": 1})
     for number, status in enumerate((Status.ALIGNED, Status.DOUBTFUL)):
         verdict = replace(found.verdict, status=status)
         replace(found, transform=MatrixTransform(torch.as_tensor(matrix)), verdict=verdict).save(folder / f"r{number}.json")

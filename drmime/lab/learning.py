@@ -1,5 +1,8 @@
 """Training of a representation from a YAML file: pairs that overlay, or that a registration aligned, and options."""
 
+import hashlib
+import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +12,7 @@ import numpy as np
 import torch
 
 from drmime import settings
-from drmime.errors import InputError, shown
+from drmime.errors import InputError, shown, whole
 from drmime.image.door import as_image
 from drmime.lab.datasets import Pair, dataset
 from drmime.lab.datasets.base import digests
@@ -53,6 +56,17 @@ class Source:
     def files(self) -> list[str]:
         return [] if isinstance(self.pairs, Mapping) else [path for pair in self.pairs for path in pair.files()]
 
+    def images(self) -> set[Any]:
+        """What must not be on both sides: the paths of the images, or the options by which they are made."""
+        if isinstance(self.pairs, Mapping):
+            return {tuple((name, value) for name, value in sorted(self.pairs.items()) if name != "count")}
+        return {Path(path).resolve() for pair in self.pairs for path in (pair.fixed, pair.moving)}
+
+    def state(self) -> list[Any]:
+        """The source as values for JSON."""
+        options = isinstance(self.pairs, Mapping)
+        return [self.modalities, self.pairs if options else [pair.to_dict() for pair in self.pairs]]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -72,7 +86,10 @@ class Plan:
         """
         scenes, held = ([scene for one in some for scene in one.scenes()] for some in (self.sources, self.validation))
         paths = dict.fromkeys(path for one in (*self.sources, *self.validation) for path in one.files())
-        data = {Path(path).name: found["sha256"] for path, found in digests(paths).items()}
+        base = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths]) if paths else ""
+        data = {os.path.relpath(path, base): found["sha256"] for path, found in digests(paths).items()}
+        used = json.dumps([[one.state() for one in some] for some in (self.sources, self.validation)])
+        data["plan"] = hashlib.sha256(used.encode()).hexdigest()
         return Trainer(scenes, held, self.training, data)
 
 
@@ -94,9 +111,9 @@ def load(path: Path, overrides: Iterable[tuple[str, Any]] = ()) -> Plan:
     left_out: list[str] = []
     read = [_sources(entry, f"{path}: pairs, entry {number}", left_out) for number, entry in enumerate(entries, 1)]
     sources, validation = ([two[which] for two in read] for which in (0, 1))
-    both = {file for one in sources for file in one.files()} & {file for one in validation for file in one.files()}
+    both = set[Any]().union(*(one.images() for one in sources)) & set[Any]().union(*(one.images() for one in validation))
     if both:
-        raise InputError(f"validation: expected other images than those to train with, got {sorted(both)[0]} in both")
+        raise InputError(f"validation: expected other images than those to train with, got {min(map(str, both))} in both")
     training = options_as("training", Training, state.get("training") or {})
     return Plan(sources, validation, training, Path(str(state.get("folder", "runs/training"))), left_out)
 
@@ -132,6 +149,7 @@ def _pairs(spec: Any, where: str, left_out: list[str]) -> Sequence[Pair] | Mappi
     options = {name: value for name, value in spec.items() if name != "name"}
     for name in options:
         known("option of synthesised", str(name), SYNTHESISED)
+        whole(f"{where}: {name}", options[name], 0)
     return SYNTHESISED | options
 
 

@@ -22,7 +22,7 @@ LEAST = 1e-6  # variance of a pixel below which a patch counts as constant
 def mse(first: Tensor, second: Tensor) -> Tensor:
     """Minus the mean squared difference."""
     squares = [_sums(values.square(), first).sum(1, keepdim=True) for values in (first, second)]
-    return (2 * _products(first, second) - squares[0] - squares[1].transpose(0, 1)) / first[0].numel()
+    return ((2 * _products(first, second) - squares[0] - squares[1].transpose(0, 1)) / first[0].numel()).to(first)
 
 
 def l1(first: Tensor, second: Tensor) -> Tensor:
@@ -34,7 +34,8 @@ def l1(first: Tensor, second: Tensor) -> Tensor:
 def cosine(first: Tensor, second: Tensor) -> Tensor:
     """The cosine of the angle between them."""
     squares = [_sums(values.square(), first).sum(1, keepdim=True) for values in (first, second)]
-    return _products(first, second) / (squares[0] * squares[1].transpose(0, 1)).clamp(min=1e-12).sqrt()
+    squares = [one.clamp(min=1e-6) for one in squares]
+    return _products(first, second) / (squares[0] * squares[1].transpose(0, 1)).sqrt().to(first)
 
 
 def correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -43,10 +44,11 @@ def correlation(first: Tensor, second: Tensor) -> Tensor:
     first, second = (values - values.mean(space, keepdim=True) for values in (first, second))
     count = first[0, 0].numel()
     spread = [
-        (_sums(values.square(), first) - _sums(values, first).square() / count).sum(1, keepdim=True) + LEAST * count
+        (_sums(values.square(), first) - _sums(values, first).square() / count).sum(1, keepdim=True).clamp(min=0)
+        + LEAST * count
         for values in (first, second)
     ]
-    return _products(first, second) / (spread[0] * spread[1].transpose(0, 1)).clamp(min=1e-12).sqrt()
+    return _products(first, second) / (spread[0] * spread[1].transpose(0, 1)).sqrt().to(first)
 
 
 CRITICS: dict[str, Critic] = {"correlation": correlation, "mse": mse, "l1": l1, "cosine": cosine}
@@ -85,8 +87,9 @@ def _products(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _sums(values: Tensor, like: Tensor) -> Tensor:
-    """Sums over every window of the size of the patches `like`, for each channel. (M, C, *P) -> (M, C, *S)"""
+    """Sums over every window of the size of the patches `like`, for each channel. (M, C, *P) -> (M, C, *S), float64"""
+    total = values.double()  # differences of sums cancel
     for axis, side in enumerate(like.shape[2:], 2):
-        before = F.pad(values.movedim(axis, -1).cumsum(-1), (1, 0))
-        values = (before[..., side:] - before[..., :-side]).movedim(-1, axis)
-    return values
+        before = F.pad(total.movedim(axis, -1).cumsum(-1), (1, 0))
+        total = (before[..., side:] - before[..., :-side]).movedim(-1, axis)
+    return total

@@ -57,6 +57,7 @@ class Training:
             number(f"training.{name}", getattr(self, name), 0)
         whole("training.seed", self.seed, 0)
         whole("training.shifts", self.shifts, 0)
+        whole("training.depth", self.depth, 0, 6)
         switch("training.turns", self.turns)
         known("training.critic", self.critic, CRITICS)
         if self.shifts and CRITICS[self.critic] is l1:
@@ -223,7 +224,9 @@ class Trainer:
         """
         tensors, header = read_tensors(path, STATE, FORMAT)
         for name, own in (("settings", asdict(self.options)), ("data", self.data), ("modalities", self.modalities)):
-            if header[name] != own:
+            if list(header[name].items()) != list(
+                own.items()
+            ):  # their order too: the optimiser's state is in that of the encoders
                 raise InputError(f"{path}: a checkpoint of other {name}; give another folder, or delete it to begin anew")
         try:
             for prefix, encoders in (("now/", self.encoders), ("best/", self.best_encoders)):

@@ -161,7 +161,11 @@ def read_truth(path: str, fixed: Grid, moving: Grid) -> np.ndarray:
     if path.lower().endswith(ITK):
         return _linear(path, Itk().read(existing_file(path, "an ITK transform")), fixed, moving)
     if path.lower().endswith(REGISTRATION):
-        return _linear(path, Registration.load(path).transform, fixed, moving)
+        saved = Registration.load(path)
+        for role, own, grid in (("fixed", saved.fixed_grid, fixed), ("moving", saved.moving_grid, moving)):
+            if not own.covers_alike(grid):
+                raise InputError(f"{path}: expected a registration of these images, got one whose {role} image lay elsewhere")
+        return _linear(path, saved.transform, fixed, moving)
     text = existing_file(path, "a text file with a matrix").read_text(encoding="utf-8", errors="replace")
     form = f"{path}: expected a matrix of {size} x {size} numbers, from fixed pixels to moving pixels"
     try:
