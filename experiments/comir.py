@@ -4,8 +4,9 @@
 
 The kinds are those of `harvard` (CT, PET, SPECT: each with MR), `biop_mouse`, `cellprofiler` and `roadscene`. The groups of a
 kind (the column `group` of the table: a person, a section) are dealt into two folds; those of `--fold` are tested, none is on
-both sides. The last group left to train with validates (and trains, if it is the only one). Each test pair is moved by one small, medium and large known map
-(`drmime.lab.datasets.changes`) and registered by the methods below. The model and rows.csv are written to --out.
+both sides. The last group left to train with validates (and trains, if it is the only one). Each test pair is moved by one
+small, medium and large known map (`drmime.lab.datasets.changes`) and registered by the methods below. The model and rows.csv
+are written to --out.
 """
 
 import argparse

@@ -64,8 +64,8 @@ class Source:
 
     def state(self) -> list[Any]:
         """The source as values for JSON."""
-        options = isinstance(self.pairs, Mapping)
-        return [self.modalities, self.pairs if options else [pair.to_dict() for pair in self.pairs]]
+        found = self.pairs if isinstance(self.pairs, Mapping) else [pair.to_dict() for pair in self.pairs]
+        return [self.modalities, found]
 
 
 @dataclass(frozen=True)

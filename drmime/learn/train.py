@@ -224,9 +224,7 @@ class Trainer:
         """
         tensors, header = read_tensors(path, STATE, FORMAT)
         for name, own in (("settings", asdict(self.options)), ("data", self.data), ("modalities", self.modalities)):
-            if list(header[name].items()) != list(
-                own.items()
-            ):  # their order too: the optimiser's state is in that of the encoders
+            if list(header[name].items()) != list(own.items()):  # in order, as the optimiser's state is
                 raise InputError(f"{path}: a checkpoint of other {name}; give another folder, or delete it to begin anew")
         try:
             for prefix, encoders in (("now/", self.encoders), ("best/", self.best_encoders)):
