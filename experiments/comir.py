@@ -23,7 +23,7 @@ import yaml
 
 from drmime import register
 from drmime.lab.datasets.base import Change, Pair
-from drmime.lab.datasets.tables import pairs
+from drmime.lab.datasets.tables import pairs, read_table
 from drmime.lab.evaluate import scores
 from drmime.lab.learning import overlaid
 from drmime.learn.contrastive import CRITICS, retrieval
@@ -54,12 +54,12 @@ METHODS: dict[str, dict[str, Any]] = {  # options of register; "model" stands fo
 def of_kind(table: Path, kind: str) -> dict[str, list[Pair]]:
     """The pairs of a kind by group, in the order of the table."""
     dataset, prefix = KINDS[kind]
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["dataset"] == dataset and row["pair"].startswith(prefix)]
+    rows, _ = read_table(str(table), ("dataset", "pair", "group"), None)
     made = {pair.name: pair for pair in pairs(str(table), where={"dataset": dataset})}
     groups: dict[str, list[Pair]] = {}
     for row in rows:
-        groups.setdefault(row["group"], []).append(made[f"{dataset}/{row['pair']}"])
+        if row["dataset"] == dataset and row["pair"].startswith(prefix):
+            groups.setdefault(row["group"], []).append(made[f"{dataset}/{row['pair']}"])
     return groups
 
 

@@ -415,7 +415,7 @@ def test_mistakes_of_a_training(config: Path, capsys: pytest.CaptureFixture[str]
         ({"datset": {}}, "did you mean 'dataset'"),
         ({"validation": entry["dataset"]}, "other images than those to train with"),
         (
-            {"modalities": ["a", "a"], **{key_0: {"name": "synthesised"} for key_0 in ("dataset", "validation")}},
+            {"modalities": ["a", "a"], **{key: {"name": "synthesised"} for key in ("dataset", "validation")}},
             "other images than those to train with",
         ),
         ({"dataset": {"name": "synthesised", "count": "x"}}, "count: expected a whole number"),

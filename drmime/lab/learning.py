@@ -141,8 +141,12 @@ def _pairs(spec: Any, where: str, left_out: list[str]) -> Sequence[Pair] | Mappi
     if not (isinstance(spec, Mapping) and spec.get("name") == "synthesised"):
         with names_only():
             every = dataset(spec)
-        pairs = [pair for pair in every if _sure(pair)]
-        left_out += [pair.name for pair in every if pair not in pairs]
+        pairs: list[Pair] = []
+        for pair in every:
+            if _sure(pair):
+                pairs.append(pair)
+            else:
+                left_out.append(pair.name)
         if not pairs:
             raise InputError(f"{where}: expected pairs whose registrations are aligned, got none among {len(every)}")
         return pairs

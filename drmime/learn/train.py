@@ -101,7 +101,7 @@ class Trainer:
             raise InputError("training: expected at least one pair to train with and one to validate with")
         self.options, self.data, self.modalities = options, dict(data), _channels([*scenes, *validation])
         ndim = scenes[0].images[0].grid.ndim
-        self.scenes, held = scenes, _alike(validation)
+        self.scenes, self.alike = scenes, _alike(scenes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             self.encoders = {
@@ -115,7 +115,8 @@ class Trainer:
         self.critic = CRITICS[options.critic]
         fixed = torch.Generator().manual_seed(options.seed + 1)
         self.held = [
-            (some[0].modalities, draw(some, options.validation, options.side, fixed, plain=True)) for some in held
+            (names, draw(some, options.validation, options.side, fixed, plain=True))
+            for names, some in _alike(validation).items()
         ]  # patches of each set of modalities
         self.turns = quarter_turns(ndim)
         self.step, self.waited, self.best = 0, 0, -math.inf
@@ -151,9 +152,8 @@ class Trainer:
     def take_step(self) -> float:
         """One step of the optimiser; returns the loss."""
         options = self.options
-        chosen = self.scenes[int(torch.randint(len(self.scenes), (1,), generator=self.generator))].modalities
-        scenes = [scene for scene in self.scenes if scene.modalities == chosen]
-        patches = draw(scenes, options.batch, options.side, self.generator)
+        chosen = tuple(self.scenes[int(torch.randint(len(self.scenes), (1,), generator=self.generator))].modalities)
+        patches = draw(self.alike[chosen], options.batch, options.side, self.generator)
         encoded = [self._encoded(self.encoders[name], part) for name, part in zip(chosen, patches, strict=True)]
         pairs = itertools.combinations(encoded, 2)
         losses = [info_nce(one, other, options.temperature, self.critic, options.shifts) for one, other in pairs]
@@ -239,12 +239,12 @@ class Trainer:
         self.losses, self.scores = header["losses"], header["scores"]
 
 
-def _alike(scenes: Sequence[Overlaid]) -> list[list[Overlaid]]:
+def _alike(scenes: Sequence[Overlaid]) -> dict[tuple[str, ...], list[Overlaid]]:
     """The scenes by their modalities, in the order in which these come first."""
     found: dict[tuple[str, ...], list[Overlaid]] = {}
     for scene in scenes:
         found.setdefault(tuple(scene.modalities), []).append(scene)
-    return list(found.values())
+    return found
 
 
 def _channels(scenes: Sequence[Overlaid]) -> dict[str, int]:
