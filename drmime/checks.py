@@ -37,7 +37,7 @@ class Options:
     """The options of `register`, checked, with parts constructed, before any image is read."""
 
     levels: int
-    transform: Family
+    stages: Sequence[Family]  # linear ones; after them at most one that is not
     metric: Similarity
     sampler: Sampler
     start: Start
@@ -59,7 +59,7 @@ def options(given: Mapping[str, Any]) -> Options:
     axes, channels = (each(name, given[name]) for name in ("channel_axis", "channel"))
     return Options(
         levels=whole("levels", given["levels"], 1),
-        transform=build("transform", TRANSFORMS, given["transform"], Family),
+        stages=stages(given["transform"]),
         metric=_of_this_run("metric", build("metric", METRICS, given["metric"], Similarity)),
         sampler=_of_this_run("sampler", build("sampler", SAMPLERS, given["sampler"], Sampler)),
         start=Start.of(given["start"]),
@@ -70,6 +70,20 @@ def options(given: Mapping[str, Any]) -> Options:
         device=device(given["device"]),
         observers=observers(given["observers"]),
     )
+
+
+def stages(spec: Any) -> list[Family]:
+    """The stages of a specification of one transform, of several joined by "+", or of a list of transforms.
+
+    Raises:
+        InputError: an unknown transform, or an order of stages that is not possible.
+    """
+    specs = spec.split("+") if isinstance(spec, str) else spec if isinstance(spec, (list, tuple)) else [spec]
+    made = [build("transform", TRANSFORMS, one.strip() if isinstance(one, str) else one, Family) for one in specs]
+    if not made or not made[0].linear or not all(one.linear for one in made[:-1]):
+        order = "linear transforms, and after them at most one deformation, as in 'affine+velocity'"
+        raise InputError(f"transform: expected {order}, got {shown(spec)}")
+    return made
 
 
 def resolved(asked: Options, given: Mapping[str, Any]) -> dict[str, Any]:

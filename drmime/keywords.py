@@ -16,7 +16,7 @@ class Keywords(TypedDict, total=False):
     """Keyword arguments of `register`; `tests/test_keywords.py` compares them with its signature."""
 
     levels: int
-    transform: str | Mapping[str, Any] | Family
+    transform: str | Mapping[str, Any] | Family | Sequence[Any]
     metric: str | Mapping[str, Any] | Similarity
     sampler: str | Mapping[str, Any] | Sampler
     start: Any

@@ -26,6 +26,7 @@ from drmime.transform.base import Model, Transform
 LAST_STEPS = 20  # last steps over which the similarity of a result is averaged
 CHECK_EVERY = 10  # steps between checks of overlap and finiteness, each of which waits for the device
 WINDOW = 50  # steps; a transform that moves less than the tolerance in them has converged
+PLACES = 9  # along each axis of the fixed image, at which the movement of a transform is measured
 SMOOTHING = 0.1  # rate of the running averages from which the best transform is taken
 
 
@@ -175,11 +176,13 @@ class Tracker:
     ) -> None:
         self.model, self.schedule, self.warmup, self.levels = model, schedule, warmup, levels
         self.overlap = overlap
-        world_from_frame = fixed.grid.world_from_frame
-        self.corners = apply(torch.linalg.inv(world_from_frame), fixed.grid.corners())[0][None, None].to(fixed.data.device)
+        along = torch.linspace(-1, 1, PLACES, dtype=torch.float64)
+        frame_from_unit = torch.linalg.inv(fixed.grid.world_from_frame) @ fixed.grid.world_from_unit
+        unit = torch.cartesian_prod(*[along] * fixed.grid.ndim)
+        self.places = apply(frame_from_unit, unit, is_affine=True)[0][None, None].to(fixed.data.device)
         self.pixels = float(moving.grid.world_from_frame[0, 0] / moving.grid.spacing.min())  # per unit of the moving frame
         self.average, self.best = copy.deepcopy(model), copy.deepcopy(model)  # running averages of parameters, and their best
-        places = self._corners()
+        places = self._mapped()
         batch = len(places)
         self.running = torch.ones(batch, dtype=torch.bool, device=places.device)
         self.stops: list[Stop | None] = [None] * batch
@@ -203,9 +206,9 @@ class Tracker:
             self._stop(apart, Stop.OVERLAP_LOST if index else Stop.NO_OVERLAP)
         moved = index - self.warmup
         if moved > 0 and moved % WINDOW == 0:
-            corners = self._corners()
-            drift = (corners - self.anchor).norm(dim=-1).amax(-1) * self.pixels
-            self.anchor = corners
+            places = self._mapped()
+            drift = (places - self.anchor).norm(dim=-1).amax(-1) * self.pixels
+            self.anchor = places
             self._stop(((drift < self.schedule.tolerance) & (stage == stages - 1)).cpu(), Stop.CONVERGED)
         return not any(stop is None for stop in self.stops)
 
@@ -245,6 +248,6 @@ class Tracker:
             self.running[pair] = False
 
     @torch.no_grad()
-    def _corners(self) -> Tensor:
-        """Corners of the fixed image under the averaged transform. shape: (B, 2**D, D), in the moving frame"""
-        return self.average(self.corners, slice(0, 1)).points[0]
+    def _mapped(self) -> Tensor:
+        """Places over the fixed image, its corners among them, under the averaged transform. (B, P, D), in the moving frame"""
+        return self.average(self.places, slice(0, 1)).points[0]

@@ -26,6 +26,7 @@ TRANSFORMS = Parts(
         "affine": "drmime.transform.linear:affine",
         "projective": "drmime.transform.linear:projective",
         "lie": "drmime.transform.linear:LieGroup",
+        "velocity": "drmime.transform.velocity:Velocity",
     }
 )
 SAMPLERS = Parts(
@@ -60,6 +61,7 @@ SAVED_TRANSFORMS = Parts(  # kinds of result that `Registration.save` writes
     {
         "matrix": "drmime.transform.linear:MatrixTransform",
         "lie": "drmime.transform.linear:LieTransform",
+        "velocity": "drmime.transform.velocity:VelocityTransform",
         "chain": "drmime.transform.base:Chain",
     }
 )

@@ -15,20 +15,19 @@ from drmime.compare.base import Similarity
 from drmime.device import Device
 from drmime.geometry.grid import Grid
 from drmime.image.image import Image
-from drmime.image.pyramid import Pyramid
 from drmime.keywords import Keywords
 from drmime.modes import own_modes
-from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step, Stop, maximise
-from drmime.precision import with_precision
+from drmime.optimise import LAST_STEPS, Observer, Outcome, Stop
 from drmime.prepare import Given, Images, read_images
 from drmime.result import Registration
 from drmime.sampling import Overlap, Sampler
 from drmime.schedule import Schedule
+from drmime.stages import Problem, interrupted, not_begun, solved
 from drmime.start.inputs import Inputs
 from drmime.start.ranking import Ranking, ranking
 from drmime.start.refine import Candidate
 from drmime.threads import threads as use_threads
-from drmime.transform.base import Family, Model
+from drmime.transform.base import Family
 from drmime.verdict.evidence import evidence
 from drmime.verdict.judge import Judgement, judged, unknown
 
@@ -53,7 +52,7 @@ def register(
     moving: Any,
     *,
     levels: int = 4,
-    transform: str | Mapping[str, Any] | Family = "affine",
+    transform: str | Mapping[str, Any] | Family | Sequence[Any] = "affine",
     metric: str | Mapping[str, Any] | Similarity = "mine",
     sampler: str | Mapping[str, Any] | Sampler = "uniform",
     start: Any = "auto",
@@ -130,7 +129,7 @@ def register(
         read, images = read_images(fixed, moving, fixed_mask, moving_mask, fixed_spacing, moving_spacing, asked)
         count, capped = checks.levels(asked.levels, read.fixed.grid, read.moving.grid)
         asked.schedule.weights(count)  # an error now, not after the search for starts
-        basis = asked.transform.basis(read.fixed.grid.ndim)
+        basis = asked.stages[0].basis(read.fixed.grid.ndim)
         normalised = read.normalised(asked.metric.common_scale)
         overlap = Overlap(normalised.fixed, normalised.moving)  # of the images with their frames
         pair = normalised.without_frames()
@@ -138,16 +137,13 @@ def register(
         del read, normalised
         first = asked.start.matrices(pair.fixed, pair.moving)
         settings = checks.resolved(asked, given) | {"levels": count}
+        problem = Problem(compared.fixed, compared.moving, settings, count, overlap)
 
         inputs = _inputs(searched, basis, asked.seed)
         ranked = _starts(inputs, first, asked)
         matrices = torch.stack([one.candidates[0].matrix for one in ranked])
-        model = asked.transform.model(matrices, pair.fixed.grid, pair.moving.grid).to(pair.fixed.data.device)
-        run = Run(compared.fixed, compared.moving, settings, asked.metric.warmup + asked.schedule.steps)
-        if any(one.interrupted for one in ranked):
-            outcome = _not_begun(model, count, overlap)
-        else:
-            outcome = _solve(run, model, asked, count, overlap)
+        begun = not any(one.interrupted for one in ranked)
+        outcome = solved(problem, matrices, asked) if begun else not_begun(problem, matrices, asked)
         seen = inputs if searched is pair else _inputs(pair, basis, asked.seed)
         outcome, verdicts = _verdicts(seen, outcome, ranked, images.grids[1])
     results = _results(outcome, replace(images, notes=images.notes + capped), settings, ranked, verdicts)
@@ -191,61 +187,12 @@ def _starts(inputs: Sequence[Inputs], given: Tensor, asked: Options) -> list[Ran
     return ranked
 
 
-def _not_begun(model: Model, levels: int, overlap: Overlap) -> Outcome:
-    """The outcome of Ctrl-C before the first step: the transforms are the starts."""
-    transforms = model.result()
-    count = len(transforms)
-    return Outcome(
-        transforms=transforms,
-        history=[torch.zeros(0, levels) for _ in range(count)],
-        totals=[torch.zeros(0) for _ in range(count)],
-        stops=[Stop.INTERRUPTED] * count,
-        overlap=overlap(model),
-        model=model,
-    )
-
-
 def _singles(images: Image) -> list[Image]:
     """The images of a batch one by one, on the CPU: the search for starts runs there, on reduced images."""
     if len(images.data) == 1 and images.data.device.type == "cpu":
         return [images]  # the same object, so that its cached pyramid is used by the optimisation as well
     there = Image(images.data.cpu(), images.grid, None if images.mask is None else images.mask.cpu())
     return [there.pair(number) for number in range(len(there.data))]
-
-
-def _solve(run: Run, model: Model, asked: Options, levels: int, overlap: Overlap) -> Outcome:
-    """Build the pyramids, call `begin` of every part, and maximise."""
-    metric, sampler = asked.metric, asked.sampler
-    random = torch.Generator().manual_seed(asked.seed)
-    plain = Pyramid.of(run.fixed, levels)
-    fixed = plain.described(metric.describe)
-    sampler.begin(plain.masked_as(fixed), random)  # points are drawn where the described image is valid
-    del plain  # frees its memory
-    moving = Pyramid.of(run.moving, levels).described(metric.describe)
-    channels = fixed.levels[0].data.shape[1], moving.levels[0].data.shape[1]
-    metric.begin(levels, len(run.fixed.data), channels, random, run.fixed.data)
-    watching = [watcher for watcher in asked.observers if isinstance(watcher, Observer)]
-    for watcher in watching:
-        watcher.begin(run)
-
-    def observe(step: Step) -> None:
-        for observer in asked.observers:
-            observer(step)
-
-    outcome = maximise(fixed, moving, model, metric, sampler, asked.schedule, overlap, observe)
-    for watcher in watching:
-        watcher.end(outcome)
-    if Stop.INTERRUPTED in outcome.stops:
-        return outcome
-    weights = asked.schedule.weights(levels)[-1].to(run.fixed.data)
-    try:
-        return replace(outcome, transforms=with_precision(outcome, fixed, moving, metric, sampler, weights))
-    except KeyboardInterrupt:
-        return _interrupted(outcome)
-
-
-def _interrupted(outcome: Outcome) -> Outcome:
-    return replace(outcome, stops=[Stop.INTERRUPTED] * len(outcome.stops))
 
 
 def _verdicts(
@@ -259,7 +206,7 @@ def _verdicts(
                 seen = evidence(one, outcome.transforms[number], ranked[number].rivals, float(outcome.overlap[number]))
                 found[number] = judged(seen, ranked[number].doubts, moving)
     except KeyboardInterrupt:
-        return _interrupted(outcome), [unknown(one.doubts) for one in ranked]
+        return interrupted(outcome), [unknown(one.doubts) for one in ranked]
     return outcome, found
 
 

@@ -12,18 +12,19 @@ ROOT = Path(drmime.__file__).parent
 # The order of imports. A folder's modules stand together, its `__init__` where it says: first if it is a docstring alone,
 # last if it offers its modules by name.
 LAYOUT = """
-errors version threads modes owner registry parts device saved settings
+errors version threads modes owner registry parts device saved settings schedule
 geometry  geometry.matrices  geometry.grid  geometry.lie
 image  image.pixels  image.planes  image.headers  image.tiff  image.readers  image.dicom  image.writers
   image.io  image.objects  image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
   image.summary  image.faults  image.geometry_faults
-transform  transform.base  transform.linear  transform.interpolate  transform.warp  transform.grids
+transform  transform.base  transform.linear  transform.lattice  transform.velocity  transform.interpolate  transform.warp
+  transform.grids
   transform.formats  transform.formats.files  transform.formats.itk  transform.formats.elastix  transform.formats.fsl
   transform.formats.freesurfer  transform.formats.afni  transform.formats.ngff  transform.formats.bigwarp
   transform.formats.qupath  transform.formats.plain  transform.formats.objects
 points  points.files  points.tables  points.geojson
 compare  compare.base  compare.moments  compare.histogram  compare.angle  compare.mine
-sampling  adam  schedule  optimise  precision
+sampling  adam  optimise  precision
 start
   start.propose  start.propose.base  start.propose.poses  start.propose.corners  start.propose.matches
   start.propose.angle  start.propose.cross  start.propose.simple  start.propose.moments  start.propose.phase
@@ -32,7 +33,7 @@ start
   start.plan  start.ranking
 verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
 learn  learn.encoder  learn.contrastive  learn.patches  learn.synthesise  learn.weights  learn.use  learn.train
-pictures  observers  record  exchange  warping  result  checks  prepare  keywords  registration  .
+pictures  observers  record  exchange  warping  result  checks  prepare  stages  keywords  registration  .
 lab
   lab.evaluate  lab.demo
   lab.datasets.case  lab.datasets.reading  lab.datasets.changes  lab.datasets.base  lab.datasets.tables

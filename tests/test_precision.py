@@ -86,7 +86,7 @@ def test_where_a_run_failed_or_points_never_change_deviations_are_not_known(rng:
             result.deviation([[10, 10]])
 
 
-@pytest.mark.parametrize("where", ["drmime.registration.evidence", "drmime.registration.with_precision"])
+@pytest.mark.parametrize("where", ["drmime.registration.evidence", "drmime.stages.with_precision"])
 def test_ctrl_c_after_the_loop_keeps_the_result(where: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

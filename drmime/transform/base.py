@@ -12,6 +12,7 @@ from drmime.geometry.grid import Grid
 from drmime.parts import SAVED_TRANSFORMS
 from drmime.registry import known
 from drmime.saved import fields
+from drmime.schedule import Schedule
 
 
 class Transform(ABC):
@@ -137,13 +138,15 @@ class Places(NamedTuple):
 
     points: Tensor  # shape: (L, B, N, D), of the moving frame, in the dtype of the points given
     valid: Tensor  # shape: (L, B, N), bool; False where a point has no image
-    jacobian: (
-        Tensor  # shape: (L or 1, B, N or 1, D, D), any dtype, of the moving point by the fixed one, up to a positive factor
-    )
+    # of the moving point by the fixed one, up to a positive factor, any dtype; approximate: values are turned by it.
+    # shape: (L or 1, B, N or 1, D, D)
+    jacobian: Tensor
 
 
 class Family(ABC):
-    """A family of transforms, such as a Lie group, from which `register` makes a `Model`; its option `transform`."""
+    """A family of transforms, such as a Lie group, from which `register` makes a `Model`; a stage of its option `transform`."""
+
+    linear = True  # whether every map is one matrix; the stages after a linear one begin at it
 
     @abstractmethod
     def basis(self, ndim: int) -> dict[str, Tensor]:
@@ -151,7 +154,15 @@ class Family(ABC):
 
     @abstractmethod
     def model(self, start: Tensor, fixed: Grid, moving: Grid) -> "Model":
-        """The model that begins at `start` (B, D+1, D+1), moving_from_fixed in the world, for images on these grids."""
+        """The model that begins at `start` (B, D+1, D+1), moving_from_fixed in the world, for images on these grids.
+
+        Raises:
+            InputError: an option that does not fit these grids.
+        """
+
+    def schedule(self, given: Schedule) -> Schedule:
+        """The schedule of this stage; `given` is that of the whole run."""
+        return given
 
 
 class Model(nn.Module, ABC):
