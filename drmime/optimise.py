@@ -96,6 +96,7 @@ class Outcome:
     stops: list[Stop]
     overlap: Tensor  # shape: (B,), see `drmime.sampling.Overlap`
     model: Model  # at the result
+    notes: list[tuple[str, ...]]  # what was done differently from what was asked
 
 
 def maximise(
@@ -107,6 +108,7 @@ def maximise(
     schedule: Schedule,
     overlap: Overlap,
     observe: Callable[[Step], None],
+    used: Callable[[Tensor], Tensor] | None = None,
 ) -> Outcome:
     """Maximise the similarity of all levels, weighted by the schedule, less the model's penalty.
 
@@ -117,6 +119,7 @@ def maximise(
         schedule: steps, rate, weights of the levels and stopping criteria.
         overlap: computes the overlap, which must not fall below `schedule.least_overlap`.
         observe: called after each step.
+        used: which points of the fixed frame (..., D) are used, if not all.
 
     Returns:
         The outcome. Its transforms are running averages of the parameters, taken where the running average of the similarity
@@ -130,7 +133,7 @@ def maximise(
     tracker = Tracker(model, fixed.levels[0], moving.levels[0], schedule, metric.warmup, levels, overlap)
     try:
         steps = metric.warmup + schedule.steps
-        for index, points in enumerate(fixed_samples(fixed, sampler, steps)):
+        for index, points in enumerate(fixed_samples(fixed, sampler, steps, used)):
             model.requires_grad_(index >= metric.warmup)
             similarity = score(points, moving, model, metric)
             stage = stage_of(index - metric.warmup, schedule.steps, stages)
@@ -225,6 +228,7 @@ class Tracker:
             stops=[stop or reason for stop in self.stops],
             overlap=self.overlap(self.best),
             model=self.best,
+            notes=[()] * len(lengths),
         )
 
     @torch.no_grad()

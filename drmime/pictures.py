@@ -33,6 +33,8 @@ WHITE = 255
 ERRORS = np.array([[0, 114, 178], [240, 228, 66], [213, 94, 0]])
 LARGEST = 0.03  # of the moving image's diagonal: larger errors have the same colour
 OPACITY = 0.6  # of these colours over the gray image
+MESH = 20  # cells of the lines of `mesh` along the longest side of the moving image
+LINES = np.array([240, 228, 66])
 
 
 def gray_picture(array: Any, channel_axis: int | str | None = "auto") -> np.ndarray:
@@ -120,6 +122,39 @@ def compare(
     sides = [resample(mover, one, moving_grid, fixed_grid, fill=dark, channel_axis=0) for one in (start, transform)]
     error = None if blocks is None else relative_errors(blocks, fixed_grid, moving_grid)
     return overlay(still, sides[0], sides[1], channel_axis=0, spacing=fixed_grid.spacing.flip(0).tolist(), error=error)
+
+
+def mesh(
+    moving: Any, transform: Transform, fixed_grid: Grid, moving_grid: Grid, channel_axis: int | str | None = "auto"
+) -> np.ndarray:
+    """Lines at equal distances on the moving image, as it is (left) and warped to the fixed grid (right). -> (H, W, 3) uint8
+
+    Raises:
+        InputError: an image whose shape is not that of its grid.
+    """
+    mover = _finite(_load(moving, channel_axis)).mean(0, keepdims=True)
+    if mover.shape[1:] != moving_grid.shape:
+        raise InputError(f"mesh: expected the moving image's shape {moving_grid.shape}, got {mover.shape[1:]}")
+    mover, moving_grid = _few_pixels(mover, moving_grid)
+    fixed_grid = fixed_grid.resized([min(length, ENOUGH[fixed_grid.ndim]) for length in fixed_grid.shape])
+    spacing = moving_grid.spacing.flip(0).tolist()
+    cell = float(moving_grid.extent.max()) / MESH
+    lines = np.zeros((1, *moving_grid.shape), np.float32)
+    for axis, length in enumerate(spacing, 1):
+        number = np.floor((np.arange(lines.shape[axis]) + 0.5) * length / cell)
+        first = np.flatnonzero(np.diff(number, prepend=-1))
+        wide = max(1, round(max(moving_grid.shape) / LONGEST))  # pixels
+        lines[(slice(None),) * axis + (np.minimum(first[:, None] + np.arange(wide), lines.shape[axis] - 1).ravel(),)] = 1
+    after = [resample(one, transform, moving_grid, fixed_grid, channel_axis=0) for one in (mover.astype(np.float32), lines)]
+    pictures = []
+    sides = spacing, fixed_grid.spacing.flip(0).tolist()
+    for (gray, drawn), lengths in zip(((mover, lines), after), sides, strict=True):
+        picture, line = (shrink(_flat(one, 0, lengths, fill=0), LONGEST) for one in (gray, drawn))
+        opacity = line[0].clip(0, 1)[..., None]
+        pictures.append(np.rint((1 - opacity) * _gray(picture)[..., None] + opacity * LINES).astype(np.uint8))
+    height = max(len(one) for one in pictures)
+    padded = [np.pad(one, ((0, height - len(one)), (0, 0), (0, 0)), constant_values=WHITE) for one in pictures]
+    return _stack(padded, 1)
 
 
 def relative_errors(blocks: Blocks, fixed: Grid, moving: Grid) -> np.ndarray:

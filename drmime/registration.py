@@ -235,7 +235,7 @@ def _results(
                 doubts=verdicts[number].doubts,
                 blocks=verdicts[number].blocks,
                 peak_ratio=ranked[number].ratio,
-                notes=given.notes + ranked[number].notes,
+                notes=given.notes + ranked[number].notes + outcome.notes[number],
                 candidates=ranked[number].candidates,
             )
         )

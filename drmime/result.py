@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from drmime import record, saved
+from drmime.deforming import Deforming
 from drmime.errors import InputError, shown
 from drmime.exchange import Exchange
 from drmime.geometry.grid import Grid
@@ -33,7 +34,7 @@ from drmime.warping import Warping, mapped
 
 
 @dataclass(frozen=True, eq=False)
-class Registration(Exchange, Warping):
+class Registration(Exchange, Warping, Deforming):
     """The transform that maps points of the fixed image to points of the moving image, and how it was found.
 
     World coordinates are x first, in the units of the spacing, or pixels (0-based, pixel centres) when none was given. In the

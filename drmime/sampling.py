@@ -4,7 +4,7 @@ All pairs of a batch use one stream of random numbers, each with its own mask, s
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -187,18 +187,25 @@ class FixedSamples(NamedTuple):
     inside: Tensor  # shape: (L, B or 1, N), 1 where the fixed image has a valid pixel
 
 
-def fixed_samples(fixed: Pyramid, sampler: Sampler, steps: int) -> Iterator[list[FixedSamples]]:
+def fixed_samples(
+    fixed: Pyramid, sampler: Sampler, steps: int, used: Callable[[Tensor], Tensor] | None = None
+) -> Iterator[list[FixedSamples]]:
     """Yield the samples of one step after the other, on all levels. Several steps are drawn and read at once, which is faster.
+
+    `used`: which points (..., D) count as inside, if not all.
 
     Only the size of the last draw depends on `steps`, so runs of different length have the same points in all other draws.
     """
     for start in range(0, steps, sampler.ahead):
         some = min(sampler.ahead, steps - start)
-        yield from zip(*(_read_fixed(fixed, *drawn, some) for drawn in sampler.draw(some)), strict=True)
+        yield from zip(*(_read_fixed(fixed, *drawn, some, used) for drawn in sampler.draw(some)), strict=True)
 
 
-def _read_fixed(fixed: Pyramid, levels: slice, points: Tensor, steps: int) -> Iterator[FixedSamples]:
+def _read_fixed(
+    fixed: Pyramid, levels: slice, points: Tensor, steps: int, used: Callable[[Tensor], Tensor] | None
+) -> Iterator[FixedSamples]:
     values, inside = fixed.at(points.expand(-1, len(fixed.levels[0].data), -1, -1), levels=levels)
+    inside = inside if used is None else inside * used(points)
     each_step = (of_all.unflatten(2, (steps, -1)).unbind(2) for of_all in (points, values, inside))
     return (FixedSamples(levels, *parts) for parts in zip(*each_step, strict=True))
 

@@ -1,6 +1,6 @@
 """The stages of a registration: one after the other each maximises the similarity over its own family of transforms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 
 from drmime.checks import Options
+from drmime.holdout import supported, used
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
 from drmime.optimise import Observer, Outcome, Run, Step, Stop, maximise
 from drmime.precision import with_precision
 from drmime.sampling import Overlap
 from drmime.transform.base import Model
-from drmime.transform.linear import matrix_of
+from drmime.transform.linear import MatrixTransform, matrix_of
+
+UNBENT = "Deformation: none; there is no evidence of a deformation in the parts of the image that its fit did not use."
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def not_begun(problem: Problem, start: Tensor, asked: Options) -> Outcome:
         stops=[Stop.INTERRUPTED] * count,
         overlap=problem.overlap(model),
         model=model,
+        notes=[()] * count,
     )
 
 
@@ -72,8 +76,19 @@ def solved(problem: Problem, start: Tensor, asked: Options) -> Outcome:
             observer(replace(step, index=taken + step.index))
 
     def run(number: int, start: Tensor) -> Outcome:
-        model = problem.model(asked, number, start)
-        return maximise(fixed, moving, model, metric, sampler, schedules[number], problem.overlap, observe)
+        model, parts = problem.model(asked, number, start), (metric, sampler)
+        linear, rest = asked.stages[number].linear, asked.stages[number + 1 :]
+        among = None if linear else used
+        found = maximise(fixed, moving, model, *parts, schedules[number], problem.overlap, observe, among)
+        if Stop.INTERRUPTED in found.stops or any(stage.linear for stage in rest):
+            return found
+        weights = schedules[number].weights(levels)[-1].to(problem.fixed.data)
+        try:
+            if linear:
+                return replace(found, transforms=with_precision(found, fixed, moving, *parts, weights))
+            return supported(found, fixed, moving, *parts, weights, problem.overlap)
+        except KeyboardInterrupt:
+            return interrupted(found)
 
     outcome = run(0, start)
     for number in range(1, len(schedules)):
@@ -81,37 +96,36 @@ def solved(problem: Problem, start: Tensor, asked: Options) -> Outcome:
             break
         taken = max(map(len, outcome.totals))
         before = torch.stack([matrix_of(transform) for transform in outcome.transforms])
-        outcome = _after(outcome, run(number, before))
+        then = run(number, before)
+        outcome = _after(outcome, then)
+        outcome = interrupted(outcome) if Stop.INTERRUPTED in then.stops else outcome
     for watcher in watching:
         watcher.end(outcome)
-    if Stop.INTERRUPTED in outcome.stops:
-        return outcome
-    weights = asked.schedule.weights(levels)[-1].to(problem.fixed.data)
-    try:
-        return replace(outcome, transforms=with_precision(outcome, fixed, moving, metric, sampler, weights))
-    except KeyboardInterrupt:
-        return interrupted(outcome)
+    return outcome
 
 
 def interrupted(outcome: Outcome) -> Outcome:
     return replace(outcome, stops=[Stop.INTERRUPTED] * len(outcome.stops))
 
 
-def _after(first: Outcome, then: Outcome) -> Outcome:
-    """The outcome of two stages; a pair that failed in the first keeps its result."""
-    good = [stop.success for stop in first.stops]
-
-    def chosen(later: Sequence[Any], before: Sequence[Any]) -> list[Any]:
-        return [new if use else old for use, new, old in zip(good, later, before, strict=True)]
-
-    def joined(later: Sequence[Tensor], before: Sequence[Tensor]) -> list[Tensor]:
-        return chosen([torch.cat(both) for both in zip(before, later, strict=True)], before)
-
+def _after(linear: Outcome, then: Outcome) -> Outcome:
+    """The outcome of two stages; a pair that failed in the first, or that the second did not deform, keeps its result."""
+    failed = [not stop.success for stop in linear.stops]
+    same = [isinstance(transform, MatrixTransform) for transform in then.transforms]
+    kept = [one or other for one, other in zip(failed, same, strict=True)]
+    whole = replace(
+        then,
+        history=[torch.cat(both) for both in zip(linear.history, then.history, strict=True)],
+        totals=[torch.cat(both) for both in zip(linear.totals, then.totals, strict=True)],
+    )
+    pairs = range(len(kept))
+    parts = {
+        name: [getattr(linear if kept[pair] else whole, name)[pair] for pair in pairs]
+        for name in ("transforms", "history", "totals", "stops")
+    }
     return Outcome(
-        transforms=chosen(then.transforms, first.transforms),
-        history=joined(then.history, first.history),
-        totals=joined(then.totals, first.totals),
-        stops=chosen(then.stops, first.stops),
-        overlap=torch.where(torch.tensor(good), then.overlap, first.overlap),
+        **parts,
+        overlap=torch.where(torch.tensor(kept), linear.overlap, then.overlap),
         model=then.model,
+        notes=[(UNBENT,) if same[pair] and not failed[pair] else () for pair in pairs],
     )

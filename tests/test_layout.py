@@ -24,7 +24,7 @@ transform  transform.base  transform.linear  transform.lattice  transform.veloci
   transform.formats.qupath  transform.formats.plain  transform.formats.objects
 points  points.files  points.tables  points.geojson
 compare  compare.base  compare.moments  compare.histogram  compare.angle  compare.mine
-sampling  adam  optimise  precision
+sampling  adam  optimise  precision  holdout
 start
   start.propose  start.propose.base  start.propose.poses  start.propose.corners  start.propose.matches
   start.propose.angle  start.propose.cross  start.propose.simple  start.propose.moments  start.propose.phase
@@ -33,10 +33,10 @@ start
   start.plan  start.ranking
 verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
 learn  learn.encoder  learn.contrastive  learn.patches  learn.synthesise  learn.weights  learn.use  learn.train
-pictures  observers  record  exchange  warping  result  checks  prepare  stages  keywords  registration  .
+pictures  observers  record  exchange  warping  deforming  result  checks  prepare  stages  keywords  registration  .
 lab
   lab.evaluate  lab.demo
-  lab.datasets.case  lab.datasets.reading  lab.datasets.changes  lab.datasets.base  lab.datasets.tables
+  lab.datasets.case  lab.datasets.reading  lab.datasets.bending  lab.datasets.changes  lab.datasets.base  lab.datasets.tables
   lab.datasets.folders  lab.datasets.synthetic  lab.datasets
   lab.peers.base  lab.peers.simple  lab.peers.ants  lab.peers.elastix  lab.peers.opencv  lab.peers.simpleitk
   lab.peers.skimage  lab.peers  lab.learning

@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from scipy import ndimage
+from tolerances import TOLERANCE
 
 from drmime import Grid, InputError, Registration, as_image, register
 from drmime.cli import main
@@ -322,6 +323,7 @@ def test_encoders_see_each_image_in_its_own_range_whatever_the_metric(metric: st
 def test_a_wrong_use_is_one_clear_error(tmp_path: Path) -> None:
     made = model()
     pixels = np.random.default_rng(0).random((40, 44, 3))
+    coloured = Representation({"a": Encoder(2, 2, width=4, depth=1)})
     for spec, words in [
         ("nowhere.safetensors", "does not exist"),
         (3, "representation"),
@@ -329,11 +331,17 @@ def test_a_wrong_use_is_one_clear_error(tmp_path: Path) -> None:
         ({"name": made, "use": "al"}, "did you mean 'all'"),
         ({"name": made, "fixed": "ct"}, "unknown modality 'ct'"),
         ({"name": made, "fxed": "a"}, "did you mean 'fixed'"),
-        (made, "1 channels for modality 'a', got 2 dimensions and 3"),
+        (coloured, "2 channels for modality 'a', got 2 dimensions and 3"),
     ]:
         with pytest.raises(InputError, match=words):
             register(pixels, pixels, representation=spec, start=None)
     assert Represented.of(None) is None
+
+
+def test_an_encoder_of_one_channel_sees_the_mean_of_all() -> None:
+    image = scenes(2)[0].images[0]
+    several = Image(torch.cat([image.data - 0.2, image.data + 0.2], 1), image.grid)
+    assert torch.allclose(model()(several, "a").data, model()(image, "a").data, rtol=0, atol=TOLERANCE[torch.float32])
 
 
 def test_what_is_masked_has_no_influence() -> None:

@@ -82,6 +82,9 @@ def register(args: Namespace) -> Report:
     warped = _write_warped(registration, args, axes[1])
     registration.overlay(args.fixed, args.moving, args.out / "overlay.png", axes)
     files = f"in {args.out}: transform.json, history.csv, {warped.name}, overlay.png"
+    if not isinstance(registration.transform, MatrixTransform):
+        registration.mesh(args.moving, args.out / "mesh.png", axes[1])
+        files += ", mesh.png"
     verdict, *lines = str(registration).splitlines()
     if args.landmarks:
         lines.append(_write_landmarks(registration, args))

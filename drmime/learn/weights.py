@@ -46,10 +46,14 @@ class Representation:
     def __call__(self, image: Image, modality: str) -> Image:
         """The representation of a normalised image, on its grid and with its mask. (B, C, *shape) -> (B, outputs, *shape)
 
+        An encoder of one channel sees the mean of the channels.
+
         Raises:
             InputError: an unknown modality, an image of another dimension or another number of channels.
         """
         encoder = self.encoders[known("modality", modality, self.encoders)]
+        if encoder.inputs == 1:
+            image = replace(image, data=image.data.mean(1, keepdim=True))
         if image.grid.ndim != encoder.ndim or image.data.shape[1] != encoder.inputs:
             raise InputError(
                 f"representation: expected images of {encoder.ndim} dimensions and {encoder.inputs} channels for modality "

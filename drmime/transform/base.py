@@ -188,6 +188,10 @@ class Model(nn.Module, ABC):
         """A model of small deviations from the current maps, which it has at zero parameters; None if there is none."""
         return None
 
+    def smoother(self) -> "list[Model]":
+        """Models of smoother maps than the current ones, the first without any deformation; none for linear maps."""
+        return []
+
     def penalty(self) -> Tensor | float:
         """Subtracted from the similarity of each pair; for maps that are not smooth. shape: (B,), or 0"""
         return 0.0

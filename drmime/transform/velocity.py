@@ -5,6 +5,7 @@ An affine map is the flow of v(x) = L x during unit time; here v is a cubic B-sp
 Runge-Kutta steps, each for itself, so that memory does not grow with the image.
 """
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ MOST_STEPS = 256
 SEEN = 17  # places along each axis at which a transform is described
 FINEST = 2.0  # pixels; control points may not be closer
 MOST_CONTROLS = 2**22
+LIMITS = (0, 1, 2, 4, 8)  # waves along the longest side above which smoother versions of a result have little
 
 
 def flow(velocity: Callable[[Tensor], Tensor], points: Tensor, steps: int) -> Tensor:
@@ -124,6 +126,7 @@ class VelocityModel(Model):
 
     start: Tensor
     start_in_frames: Tensor
+    squares: Tensor
     damping: Tensor
 
     def __init__(
@@ -145,6 +148,7 @@ class VelocityModel(Model):
         self.is_affine = not bool(self.start[:, -1, :-1].any())
         counts = [torch.arange(length, dtype=torch.float64) / (length * spacing) for length in self.lattice.shape]
         squares = torch.stack(torch.meshgrid(*counts, indexing="ij")).square().sum(0)
+        self.register_buffer("squares", squares)
         self.register_buffer("damping", (1 + squares) ** -smoothness)
         for axis, length in enumerate(self.lattice.shape):
             self.register_buffer(f"cosines{axis}", _cosines(length))
@@ -176,8 +180,19 @@ class VelocityModel(Model):
         return [
             MatrixTransform(matrix)
             @ VelocityTransform(field, self.lattice, self.fixed.world_from_frame, min(count, MOST_STEPS))
+            if field.any()
+            else MatrixTransform(matrix)
             for matrix, field, count in zip(self.start.cpu(), velocities, steps, strict=True)
         ]
+
+    def smoother(self) -> list[Model]:
+        models: list[Model] = []
+        for limit in LIMITS:
+            model = copy.deepcopy(self)
+            with torch.no_grad():
+                model.waves.mul_(1 / (1 + (self.squares / limit**2) ** 2) if limit else 0)
+            models.append(model)
+        return models
 
     def penalty(self) -> Tensor:
         """Weighted mean squares of second derivatives and of the divergence of the velocities. shape: (B,)

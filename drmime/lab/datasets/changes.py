@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import affine, mapped
+from drmime.lab.datasets.bending import bent, seen_points
 from drmime.lab.datasets.case import Case, Change, regular_points, within
 from drmime.lab.datasets.reading import expected_points
 from drmime.registry import known
@@ -103,6 +104,12 @@ def volume(case: Case, random: np.random.Generator) -> Case:
     return _on_same_canvas(_with_true_points(case, foreground), linear, random.uniform(-0.3, 0.3, 3))
 
 
+def deformed(case: Case, random: np.random.Generator, share: float) -> Case:
+    """Deform smoothly, by `share` of the diagonal on average; points are those where the fixed image varies (`bending`)."""
+    points = None if case.truth is None else seen_points(case)
+    return _without_outside_points(bent(_with_true_points(case, points), random, share))
+
+
 MOTIONS: dict[str, Motion] = {
     "small": partial(moved, degrees=5, shift=0.05, scale=0.05),
     "medium": partial(moved, degrees=15, shift=0.1, scale=0.1),
@@ -110,6 +117,7 @@ MOTIONS: dict[str, Motion] = {
     "turned": turned,
     "crop": crop,
     "volume": volume,
+    **{f"bent {percent}%": partial(deformed, share=percent / 100) for percent in (0, 1, 2, 4)},
 }
 
 

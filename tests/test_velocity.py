@@ -1,0 +1,302 @@
+"""Deformations: the field between control points, the flow, the model, its stage, and what held-out blocks say of it."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.interpolate import BSpline
+from textures import busy
+from tolerances import EXACT, TOLERANCE
+
+import drmime
+from drmime import InputError, register
+from drmime.geometry.grid import Grid
+from drmime.holdout import used
+from drmime.optimise import Stop
+from drmime.transform.base import Chain
+from drmime.transform.lattice import Lattice
+from drmime.transform.linear import LieTransform, MatrixTransform
+from drmime.transform.velocity import Velocity, VelocityModel, VelocityTransform, flow
+
+ALL = slice(0, 1)
+
+
+def grid_of(ndim: int) -> Grid:
+    return Grid.regular((40, 60, 50)[-ndim:], (1.0, 2.0, 1.0)[-ndim:])
+
+
+def model(ndim: int, start: torch.Tensor | None = None, **options: float) -> VelocityModel:
+    grid = grid_of(ndim)
+    start = torch.eye(ndim + 1, dtype=torch.float64)[None] if start is None else start
+    return Velocity(spacing=20.0, **options).model(start, grid, grid)
+
+
+def fill(made: VelocityModel, size: float = 0.05) -> VelocityModel:
+    with torch.no_grad():
+        made.waves.copy_(size * torch.randn_like(made.waves))
+    return made
+
+
+def frame_points(ndim: int, count: int = 40) -> torch.Tensor:
+    return 1.6 * torch.rand(1, count, ndim, dtype=torch.float64) - 0.8
+
+
+# ---- the field
+
+
+def test_the_field_is_a_cubic_b_spline() -> None:
+    lattice = Lattice((9,), (-3.0,), 0.75)
+    coefficients = torch.randn(1, 1, 9, dtype=torch.float64)
+    places = torch.linspace(-2.2, 2.2, 50, dtype=torch.float64)
+    knots = -3.0 + 0.75 * np.arange(-2, 11)  # of splines centred on the control points
+    expected = BSpline(knots, coefficients[0, 0].numpy(), 3)(places.numpy())
+    wide = Lattice((4, 9), (-3.0, -1.0), 0.75)  # the same along y
+    found = wide.at(coefficients[:, :, None].expand(-1, -1, 4, -1), torch.stack([places, 0 * places], -1)[None])
+    assert np.allclose(found[0, :, 0].numpy(), expected, rtol=0, atol=EXACT)
+    assert lattice.spacing == wide.spacing
+
+
+def test_the_field_keeps_constants_and_slopes(ndim: int) -> None:
+    lattice = Lattice.over(grid_of(ndim), 0.3)
+    axes = [
+        torch.arange(n, dtype=torch.float64) * 0.3 + first for n, first in zip(lattice.shape[::-1], lattice.first, strict=True)
+    ]
+    places = torch.stack(torch.meshgrid(*axes[::-1], indexing="ij")[::-1])[None]  # the coordinates as coefficients
+    points = frame_points(ndim) * grid_of(ndim).extent / grid_of(ndim).extent.max()
+    assert torch.allclose(lattice.at(places, points), points, rtol=0, atol=100 * EXACT)
+
+
+def test_the_lattice_covers_the_image(ndim: int) -> None:
+    grid = grid_of(ndim)
+    lattice = Lattice.over(grid, 0.3)
+    half = grid.extent / grid.extent.max()
+    last = torch.tensor(lattice.first) + 0.3 * (torch.tensor(lattice.shape[::-1]) - 1)
+    assert (torch.tensor(lattice.first) <= -half - 0.3 + 1e-6).all()
+    assert (last >= half + 0.3 - 1e-6).all()
+
+
+def test_the_flow_of_a_linear_field_is_the_matrix_exponential(ndim: int) -> None:
+    generator = 0.4 * torch.randn(ndim, ndim, dtype=torch.float64)
+    points = frame_points(ndim)
+    found = flow(lambda places: places @ generator.mT, points, 32)
+    assert torch.allclose(found, points @ torch.linalg.matrix_exp(generator).mT, rtol=0, atol=1e-7)
+
+
+# ---- the model
+
+
+def test_no_waves_give_the_start(ndim: int) -> None:
+    start = torch.eye(ndim + 1, dtype=torch.float64)
+    start[0, 1], start[0, -1] = 0.2, 5
+    made = model(ndim, start[None])
+    (found,) = made.result()
+    assert torch.equal(found.matrix, start)  # type: ignore[attr-defined]
+    points = frame_points(ndim)[None]
+    world = made.fixed.world_from_frame
+    expected = torch.linalg.inv(world) @ start @ world
+    there = made(points, ALL)
+    assert torch.allclose(there.points[0, 0], points[0, 0] @ expected[:-1, :-1].mT + expected[:-1, -1], rtol=0, atol=EXACT)
+    assert there.valid.all()
+
+
+def test_the_result_maps_as_the_model(ndim: int) -> None:
+    start = torch.eye(ndim + 1, dtype=torch.float64).repeat(2, 1, 1)
+    start[1, 0, 0], start[1, -1, 0] = 1.1, 1e-3  # projective
+    made = fill(model(ndim, start))
+    points = frame_points(ndim)[None]
+    world = made.fixed.world_from_frame
+    here = points[0, 0] @ world[:-1, :-1].mT + world[:-1, -1]
+    for number, transform in enumerate(made.result()):
+        there = made(points, ALL).points[0, number] @ world[:-1, :-1].mT + world[:-1, -1]
+        assert (transform(here) - here).norm(dim=1).max() > 1
+        assert (transform(here) - there).norm(dim=1).max() < 1e-3 * float(made.fixed.extent.max())  # other numbers of steps
+
+
+def test_the_derivative_for_the_metric_is_near_the_true_one(ndim: int) -> None:
+    made = fill(model(ndim), 0.02)
+    points = frame_points(ndim)[None]
+    world = made.fixed.world_from_frame
+    here = points[0, 0] @ world[:-1, :-1].mT + world[:-1, -1]
+    found, exact = made(points, ALL).jacobian[0, 0], made.result()[0].jacobian(here)
+    off, change = (found - exact).abs().mean(), (exact - torch.eye(ndim)).abs().mean()
+    assert off < 0.35 * change
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_pairs_of_a_batch_are_as_alone_and_levels_alike(ndim: int, dtype: torch.dtype) -> None:
+    made = fill(model(ndim, torch.eye(ndim + 1, dtype=torch.float64).repeat(3, 1, 1)))
+    alone = model(ndim)
+    points = torch.rand(2, 3, 30, ndim, dtype=dtype) - 0.5
+    found = made(points, slice(0, 2)).points
+    for pair in range(3):
+        with torch.no_grad():
+            alone.waves.copy_(made.waves[pair, None])
+        assert torch.allclose(
+            alone(points[:, pair, None], slice(0, 2)).points[:, 0], found[:, pair], rtol=0, atol=TOLERANCE[dtype]
+        )
+
+
+def test_the_penalty_is_that_of_the_formula() -> None:
+    bending, volume = model(2, bending=1.0), model(2, volume=1.0)
+    lattice = bending.lattice
+    y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) * lattice.spacing for n in lattice.shape), indexing="ij")
+    wanted = torch.stack([x**2 + 3 * x * y, 0.5 * y])[None]  # second derivatives 2 and 3; divergence 2 x + 3 y + 0.5
+    for one in (bending, volume):
+        waves = wanted
+        for axis in (0, 1):
+            waves = torch.tensordot(waves, torch.linalg.inv(getattr(one, f"cosines{axis}")), dims=([2], [0]))
+        with torch.no_grad():
+            one.waves.copy_(waves / one.damping)
+    assert float(bending.penalty().detach()) == pytest.approx(2**2 + 2 * 3**2)
+    inner = (2 * x + lattice.spacing + 3 * y + 0.5)[:-1, :-1]  # forward differences
+    assert float(volume.penalty().detach()) == pytest.approx(float((inner**2).mean()))
+    assert float(model(2).penalty().detach()) == 0
+
+
+def test_smoother_models_go_from_none_to_nearly_all(ndim: int) -> None:
+    made = fill(model(ndim))
+    lengths = [float(one.waves.norm()) for one in (*made.smoother(), made)]  # type: ignore[attr-defined, operator]
+    assert lengths[0] == 0
+    assert lengths == sorted(lengths)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"spacing": 0.5}, "at least 2 pixels apart"),
+        ({"spacing": -1.0}, "above 0"),
+        ({"smoothness": -1.0}, "smoothness"),
+        ({"steps": 0}, "steps"),
+        ({"rate": 0.0}, "rate"),
+        ({"stiffness": 1}, "unknown option"),
+    ],
+)
+def test_a_wrong_option_is_one_clear_error(options: dict[str, float], words: str) -> None:
+    pixels = np.random.default_rng(0).random((40, 44))
+    with pytest.raises(InputError, match=words):
+        register(pixels, pixels, transform=["affine", {"name": "velocity", **options}])
+
+
+@pytest.mark.parametrize(
+    "stages", ["velocity", "velocity+affine", "affine+velocity+velocity", [], ["velocity"], "affine+", "affine+velocty"]
+)
+def test_a_wrong_order_of_stages_is_one_clear_error(stages: object) -> None:
+    pixels = np.random.default_rng(0).random((40, 44))
+    with pytest.raises(InputError, match=r"transform"):
+        register(pixels, pixels, transform=stages)  # type: ignore[call-overload]
+
+
+# ---- the stage
+
+
+def bent_pair(share: float = 0.03, side: int = 96) -> tuple[np.ndarray, np.ndarray, VelocityTransform]:
+    """An image, a bent copy in other intensities, and the map from the first to the second."""
+    grid = Grid.regular((side, side))
+    scene = busy(grid, seed=3)
+    lattice = Lattice.over(grid, 0.8)
+    random = torch.Generator().manual_seed(1)
+    velocities = share * 2 * torch.randn(2, *lattice.shape, dtype=torch.float64, generator=random)
+    back = VelocityTransform(velocities, lattice, grid.world_from_frame, 16)
+    fixed, moving = (scene(points).view(side, side).numpy() for points in (grid.index_points(), back(grid.index_points())))
+    return fixed, np.exp(-moving), back.inverse()
+
+
+QUICK = ["affine", {"name": "velocity", "steps": 120, "spacing": 10.0}]
+
+
+def test_a_deformation_is_found() -> None:
+    fixed, moving, truth = bent_pair()
+    result = register(fixed, moving, transform=QUICK, start=None, levels=3)
+    points = 10 + 76 * torch.rand(200, 2, dtype=torch.float64)
+    errors = (torch.as_tensor(result.to_moving(points)) - truth(points)).norm(dim=1)
+    before = (truth(points) - points).norm(dim=1)
+    linear = register(fixed, moving, start=None, levels=3)
+    after_linear = (torch.as_tensor(linear.to_moving(points)) - truth(points)).norm(dim=1)
+    assert errors.mean() < 0.3 * after_linear.mean() < 0.3 * before.mean()
+    assert isinstance(result.transform, Chain)
+    assert result.folded == 0
+    assert result.inverse_error < 0.1
+    assert result.stop is Stop.STEPS
+    with pytest.raises(InputError, match="one matrix"):
+        _ = result.matrix
+    assert len(result.history) == len(linear.history) + 30 + 120
+
+
+def test_an_image_without_deformation_stays_affine() -> None:
+    grid = Grid.regular((96, 96))
+    scene, points = busy(grid, seed=3), grid.index_points()
+    fixed, moving = scene(points).view(96, 96).numpy(), scene(points).neg().exp().view(96, 96).numpy()
+    result = register(fixed, moving, transform=QUICK, start=None, levels=3)
+    same = register(fixed, moving, start=None, levels=3)
+    assert isinstance(result.transform, LieTransform)
+    assert torch.equal(result.transform.matrix, same.transform.matrix)  # type: ignore[attr-defined]
+    assert any("no evidence of a deformation" in note for note in result.notes)
+    assert np.isfinite(result.deviation([[20, 20]])).all()
+
+
+def test_a_pair_in_a_batch_is_bent_as_alone() -> None:
+    fixed, moving, _ = bent_pair(side=64)
+    options = {"transform": ["affine", {"name": "velocity", "steps": 20}], "start": None, "levels": 2}
+    (alone,) = register([fixed], [moving], **options)
+    first, second = register([fixed, fixed], [moving, np.exp(-np.roll(fixed, 1, 0))], **options)
+    points = np.random.default_rng(0).uniform(5, 58, (50, 2))
+    assert np.abs(first.to_moving(points) - alone.to_moving(points)).max() < 1e-3
+    assert np.abs(second.to_moving(points) - points - [0, 1]).max() < 1
+
+
+def test_a_deformed_registration_can_be_used(tmp_path: object) -> None:
+    fixed, moving, truth = bent_pair()
+    result = replace(register(fixed, moving, start=None, levels=2, schedule={"steps": 1}), transform=truth)
+    points = np.random.default_rng(0).uniform(5, 90, (50, 2))
+    assert np.abs(result.to_fixed(result.to_moving(points)) - points).max() < 1e-4
+    assert np.abs(result.inverse().to_moving(result.to_moving(points)) - points).max() < 1e-4
+    path = f"{tmp_path}/r.json"
+    result.save(path)
+    again = drmime.Registration.load(path)
+    assert np.array_equal(again.to_moving(points), result.to_moving(points))
+    inner = (slice(10, -10), slice(10, -10))
+    assert np.abs(result.warp(moving) - np.exp(-fixed))[inner].mean() < 0.02
+    labels = (moving > 1).astype(np.uint8)
+    assert set(np.unique(result.warp_labels(labels))) <= {0, 1}
+    assert result.mesh(moving).shape[2] == 3
+    assert "control points" in result.describe()
+
+
+def test_the_map_of_volumes_is_the_change_of_small_boxes() -> None:
+    fixed, moving, truth = bent_pair()
+    result = replace(register(fixed, moving, start=None, levels=2, schedule={"steps": 1}), transform=truth)
+    volumes = result.volume_change()
+    assert volumes.shape == fixed.shape
+    step = 1e-4
+    row, column = 40, 50
+    ends = [result.to_moving([[column + dx, row + dy]])[0] for dx, dy in ((-step, 0), (step, 0), (0, -step), (0, step))]
+    area = np.linalg.det(np.stack([ends[1] - ends[0], ends[3] - ends[2]])) / (2 * step) ** 2
+    assert volumes[row, column] == pytest.approx(area, rel=1e-5)
+    mirror = MatrixTransform(torch.diag(torch.tensor([-1.0, 1, 1], dtype=torch.float64)))
+    assert replace(result, transform=truth @ mirror).folded == 0  # mirrored everywhere: no fold
+
+
+def test_a_fold_is_seen() -> None:
+    fixed, moving, _ = bent_pair()
+    grid = Grid.regular(fixed.shape)
+    lattice = Lattice.over(grid, 0.3)
+    wild = torch.zeros(2, *lattice.shape, dtype=torch.float64)
+    wild[0, :, 4] = 3.0
+    torn = VelocityTransform(wild, lattice, grid.world_from_frame, 1)  # one step is too few for such velocities
+    result = replace(register(fixed, moving, start=None, levels=2, schedule={"steps": 1}), transform=torn)
+    assert 0 < result.folded < 1
+    assert (result.volume_change() <= 0).any()
+
+
+# ---- blocks that the fit does not use
+
+
+def test_a_fifth_of_the_image_is_held_out_in_blocks(ndim: int) -> None:
+    points = 2 * torch.rand(20000, ndim, dtype=torch.float64) - 1
+    share = float(used(points).double().mean())
+    assert share == pytest.approx(0.8, abs=0.05)
+    near = points + 1e-3
+    assert float((used(points) == used(near)).double().mean()) > 0.95
+    assert math.isclose(float(used(points[None])[0].double().mean()), share)
