@@ -63,6 +63,8 @@ SAVED_TRANSFORMS = Parts(  # kinds of result that `Registration.save` writes
         "lie": "drmime.transform.linear:LieTransform",
         "velocity": "drmime.transform.velocity:VelocityTransform",
         "chain": "drmime.transform.base:Chain",
+        "field": "drmime.transform.field:FieldTransform",
+        "inverse": "drmime.transform.field:Inverse",
     }
 )
 TRANSFORM_FORMATS = Parts(  # files of transforms; of those with the same ending the first is written

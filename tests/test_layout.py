@@ -17,8 +17,8 @@ geometry  geometry.matrices  geometry.grid  geometry.lie
 image  image.pixels  image.planes  image.headers  image.tiff  image.readers  image.dicom  image.writers
   image.io  image.objects  image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
   image.summary  image.faults  image.geometry_faults
-transform  transform.base  transform.linear  transform.lattice  transform.velocity  transform.interpolate  transform.warp
-  transform.grids
+transform  transform.base  transform.linear  transform.field  transform.lattice  transform.velocity
+  transform.interpolate  transform.warp  transform.grids
   transform.formats  transform.formats.files  transform.formats.itk  transform.formats.elastix  transform.formats.fsl
   transform.formats.freesurfer  transform.formats.afni  transform.formats.ngff  transform.formats.bigwarp
   transform.formats.qupath  transform.formats.plain  transform.formats.objects

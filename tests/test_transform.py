@@ -16,6 +16,7 @@ from drmime import parts
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.transform.base import Chain, Model, Transform, chain, from_state
+from drmime.transform.field import FieldTransform, sampled
 from drmime.transform.lattice import Lattice
 from drmime.transform.linear import LieTransform, MatrixTransform, matrix_of
 from drmime.transform.velocity import VelocityTransform
@@ -73,7 +74,14 @@ def flow(ndim: int) -> VelocityTransform:
     return VelocityTransform(velocities, lattice, grid.world_from_frame, 200)
 
 
+def field(ndim: int) -> FieldTransform:
+    grid = Grid.regular([12] * ndim, [0.2] * ndim)
+    return FieldTransform(0.1 + 0.02 * torch.randn(ndim, *grid.shape, dtype=torch.float64), grid)
+
+
 KINDS = {
+    "field": field,
+    "inverse field": lambda ndim: field(ndim).inverse(),
     "flow": flow,
     "matrix": matrix,
     "projective": projective,
@@ -146,6 +154,12 @@ def test_a_state_makes_the_transform_anew(transform: Transform, monkeypatch: pyt
     here = points(transform.ndim)
     assert type(again) is type(transform)
     assert torch.equal(again(here), transform(here))
+
+
+def test_a_sampled_transform_is_the_transform_at_the_pixels(transform: Transform) -> None:
+    grid = Grid.regular([5] * transform.ndim, [0.25] * transform.ndim)
+    here = grid.index_points() * 0.25
+    assert torch.allclose(sampled(transform, grid)(here), transform(here), rtol=0, atol=1e3 * EXACT)
 
 
 NO_STATES: list[dict[str, Any]] = [

@@ -157,7 +157,7 @@ def test_the_penalty_is_that_of_the_formula() -> None:
 
 def test_smoother_models_go_from_none_to_nearly_all(ndim: int) -> None:
     made = fill(model(ndim))
-    lengths = [float(one.waves.norm()) for one in (*made.smoother(), made)]  # type: ignore[attr-defined, operator]
+    lengths = [float(one.waves.detach().norm()) for one in (*made.smoother(), made)]  # type: ignore[attr-defined, operator]
     assert lengths[0] == 0
     assert lengths == sorted(lengths)
 

@@ -22,6 +22,7 @@ from drmime.geometry.matrices import apply, invertible, slopes
 from drmime.saved import fields
 from drmime.schedule import Schedule
 from drmime.transform.base import Family, Model, Places, Transform
+from drmime.transform.field import slopes_of
 from drmime.transform.lattice import Lattice
 from drmime.transform.linear import MatrixTransform
 
@@ -70,11 +71,7 @@ class VelocityTransform(Transform):
         return apply(self.world_from_frame, there.where(known, math.nan), is_affine=True)[0].view(points.shape)
 
     def jacobian(self, points: Tensor) -> Tensor:
-        with torch.inference_mode(False), torch.enable_grad():
-            here = points.detach().clone().requires_grad_()
-            there = self(here)
-            rows = [torch.autograd.grad(axis.sum(), here, retain_graph=True)[0] for axis in there.unbind(-1)]
-        return torch.stack(rows, -2)
+        return slopes_of(self, points)
 
     def inverse(self) -> "VelocityTransform":
         return replace(self, velocities=-self.velocities)
