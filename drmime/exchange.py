@@ -10,8 +10,8 @@ from drmime.geometry.grid import Grid
 from drmime.image.readers import package
 from drmime.modes import own_defaults
 from drmime.transform.base import Transform
+from drmime.transform.formats.displacements import to_itk
 from drmime.transform.formats.files import affine_matrix, write_transform
-from drmime.transform.formats.itk import to_itk
 from drmime.transform.linear import MatrixTransform, matrix_of
 from drmime.transform.warp import in_pixels
 
@@ -66,16 +66,17 @@ class Exchange:
     def to_itk(self) -> Any:
         """The transform as a `SimpleITK.AffineTransform`, with which `SimpleITK.Resample` warps the moving image.
 
-        World coordinates, x first; the centre is 0.
+        World coordinates, x first; the centre is 0. Of a deformation: a composite of it and of a displacement field on the
+        fixed grid, outside of which there are no displacements.
 
         Raises:
-            InputError: the transform is not one affine matrix, or SimpleITK is missing.
+            InputError: the transform is projective, or SimpleITK is missing.
 
         Example:
             >>> result.to_itk().TransformPoint((10.0, 20.0))
             (12.0, 21.0)
         """
-        return to_itk(self.transform)
+        return to_itk(self.transform, self.fixed_grid)
 
     @own_defaults
     def to_ants(self) -> Any:

@@ -71,6 +71,7 @@ TRANSFORM_FORMATS = Parts(  # files of transforms; of those with the same ending
     {
         "drmime": "drmime.transform.formats.plain:Json",
         "itk": "drmime.transform.formats.itk:Itk",
+        "displacements": "drmime.transform.formats.displacements:Displacements",
         "elastix": "drmime.transform.formats.elastix:Elastix",
         "fsl": "drmime.transform.formats.fsl:Fsl",
         "freesurfer": "drmime.transform.formats.freesurfer:FreeSurfer",

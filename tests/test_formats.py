@@ -19,9 +19,9 @@ from drmime.geometry.grid import Grid
 from drmime.image.io import write_image
 from drmime.parts import TRANSFORM_FORMATS
 from drmime.transform.base import Chain, Transform
+from drmime.transform.formats.displacements import from_itk, to_itk
 from drmime.transform.formats.elastix import parameters
 from drmime.transform.formats.files import read_transform, write_transform
-from drmime.transform.formats.itk import from_itk, to_itk
 from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
 
@@ -39,7 +39,7 @@ BOTH_GRIDS = {"fsl", "freesurfer", "afni", "bigwarp", "qupath", "warpy"}  # form
 
 
 def test_every_format_is_tested() -> None:
-    assert NAMES.keys() == TRANSFORM_FORMATS.keys()
+    assert NAMES.keys() | {"displacements"} == TRANSFORM_FORMATS.keys()  # tests/test_displacements.py
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -343,6 +343,8 @@ def test_what_a_format_cannot_hold_is_refused_and_nothing_is_written(format: str
         tilted, chain = torch.block_diag(torch.eye(1), tilted), Chain([MatrixTransform(torch.eye(4))] * 2)
     for made in (MatrixTransform(tilted), chain):
         if format == "drmime" or (format == "matrix" and made is not chain):
+            continue
+        if made is chain and name in ("a.tfm", "a.h5"):  # a composite
             continue
         with pytest.raises(InputError, match="perspective" if made is not chain else "one matrix"):
             write_transform(made, tmp_path / name, format, *grids(made.ndim))

@@ -19,9 +19,10 @@ image  image.pixels  image.planes  image.headers  image.tiff  image.readers  ima
   image.summary  image.faults  image.geometry_faults
 transform  transform.base  transform.linear  transform.field  transform.lattice  transform.velocity
   transform.interpolate  transform.warp  transform.grids
-  transform.formats  transform.formats.files  transform.formats.itk  transform.formats.elastix  transform.formats.fsl
-  transform.formats.freesurfer  transform.formats.afni  transform.formats.ngff  transform.formats.bigwarp
-  transform.formats.qupath  transform.formats.plain  transform.formats.objects
+  transform.formats  transform.formats.files  transform.formats.displacements  transform.formats.itk
+  transform.formats.elastix  transform.formats.fsl  transform.formats.freesurfer  transform.formats.afni
+  transform.formats.ngff  transform.formats.bigwarp  transform.formats.qupath  transform.formats.plain
+  transform.formats.objects
 points  points.files  points.tables  points.geojson
 compare  compare.base  compare.moments  compare.histogram  compare.angle  compare.mine
 sampling  adam  optimise  precision  holdout

@@ -63,7 +63,8 @@ def read_transform(
     Args:
         path: the file; or a SimpleITK transform, a scikit-image transform (in pixels), or a homogeneous matrix as an array.
         format: a name of `drmime.parts.TRANSFORM_FORMATS`; by default what the ending says, and the content where formats share
-            an ending: "drmime" (.json), "itk" (.tfm, .h5, .hdf5, .mat, also of ANTs), "elastix" (TransformParameters.0.txt),
+            an ending: "drmime" (.json), "itk" (.tfm, .h5, .hdf5, .mat, also of ANTs), "displacements" (…warp.nii.gz of
+            ANTs, …displacements.nii.gz, .mha, .nrrd), "elastix" (TransformParameters.0.txt),
             "fsl" (.fsl.mat, .mat), "freesurfer" (.lta), "afni" (.aff12.1D, .1D), "ngff" (.ngff.json, .json), "bigwarp"
             (.bigwarp.csv, .csv), "qupath" (.qupath.txt), "warpy" (.warpy.json, .json), "matrix" (.csv, .npy, other .txt).
         fixed, moving: the grids of both images, `drmime.as_image(image).grid`. "fsl", "afni", "qupath" and "warpy" need

@@ -11,17 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from scipy import io
 
 from drmime.errors import InputError, shown
 from drmime.geometry.grid import Grid
-from drmime.geometry.matrices import homogeneous
 from drmime.image.io import write_atomically
 from drmime.image.readers import package
 from drmime.transform.base import Transform
+from drmime.transform.formats.displacements import from_itk, to_itk
 from drmime.transform.formats.files import Format, affine_matrix
-from drmime.transform.linear import MatrixTransform
 
 MOST = 2**26  # bytes of a text or MATLAB file that is read; one affine transform has less than a thousand
 KIND = re.compile(r"(\w+?)Transform(?:Base)?_(?:double|float)_([23])_([23])")
@@ -52,9 +50,12 @@ class Itk(Format):
         return from_itk(found, str(path))
 
     def write(self, transform: Transform, path: Path, fixed: Grid | None = None, moving: Grid | None = None) -> None:
-        made, sitk, ending = to_itk(transform), package("SimpleITK"), path.suffix.lower()
+        sitk, ending = package("SimpleITK"), path.suffix.lower()
         if ending not in self.endings:
             raise InputError(f"{path}: expected one of the endings {', '.join(self.endings)} for an ITK transform")
+        if ending == ".mat":
+            affine_matrix(transform, "MATLAB files of ANTs")
+        made = to_itk(transform, fixed)
         write_atomically(path, lambda file: _written(sitk, made, file), ending)
 
 
@@ -126,33 +127,3 @@ def of_simpleitk(transform: Any, fixed: Grid | None = None, moving: Grid | None 
     if not hasattr(transform, "TransformPoint"):
         raise InputError(f"expected a SimpleITK transform, got a {type(transform).__name__}")
     return from_itk(transform)
-
-
-def to_itk(transform: Transform) -> Any:
-    """The transform as a `SimpleITK.AffineTransform`.
-
-    Raises:
-        InputError: the transform is not one affine matrix, or SimpleITK is missing.
-    """
-    matrix = affine_matrix(transform, "ITK")
-    made = package("SimpleITK").AffineTransform(transform.ndim)
-    made.SetMatrix(matrix[:-1, :-1].flatten().tolist())
-    made.SetTranslation(matrix[:-1, -1].tolist())
-    return made
-
-
-def from_itk(transform: Any, name: str = "ITK transform") -> Transform:
-    """The transform of a linear SimpleITK transform, composite or not; `name` is for messages.
-
-    Raises:
-        InputError: the transform is not linear, or cannot be inverted.
-    """
-    ndim = transform.GetDimension()
-    if not transform.IsLinear():
-        raise InputError(f"{name}: expected a linear transform, got {transform.GetName()}, which is not one matrix")
-    corners = torch.cat([torch.zeros(1, ndim), torch.eye(ndim)]).double()
-    places = torch.tensor([transform.TransformPoint(point) for point in corners.tolist()], dtype=torch.float64)
-    matrix = homogeneous((places[1:] - places[0]).mT, places[0])
-    if not matrix.isfinite().all() or not float(matrix.det()):
-        raise InputError(f"{name}: expected finite numbers and a transform that can be inverted")
-    return MatrixTransform(matrix)
