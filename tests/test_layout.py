@@ -39,8 +39,8 @@ lab
   lab.evaluate  lab.demo
   lab.datasets.case  lab.datasets.reading  lab.datasets.bending  lab.datasets.changes  lab.datasets.base  lab.datasets.tables
   lab.datasets.folders  lab.datasets.synthetic  lab.datasets
-  lab.peers.base  lab.peers.simple  lab.peers.ants  lab.peers.elastix  lab.peers.opencv  lab.peers.simpleitk
-  lab.peers.skimage  lab.peers  lab.learning
+  lab.peers.base  lab.peers.simple  lab.peers.ants  lab.peers.elastix  lab.peers.deformable  lab.peers.opencv
+  lab.peers.simpleitk  lab.peers.skimage  lab.peers  lab.learning
   lab.experiment.rows  lab.experiment.task  lab.experiment.worker  lab.experiment.config  lab.experiment.runner
   lab.experiment  lab.report.summary  lab.report.tables  lab.report.plots  lab.report.page  lab.report
 info  commands.base  commands.align  commands.carry  commands.lab  commands.learn  commands

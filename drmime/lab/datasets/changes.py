@@ -117,7 +117,7 @@ MOTIONS: dict[str, Motion] = {
     "turned": turned,
     "crop": crop,
     "volume": volume,
-    **{f"bent {percent}%": partial(deformed, share=percent / 100) for percent in (0, 1, 2, 4)},
+    **{f"bent{percent}": partial(deformed, share=percent / 100) for percent in (0, 1, 2, 4)},
 }
 
 

@@ -25,7 +25,8 @@ TIMEOUT = 600  # seconds, by default
 ANCHOR_PREFIX = "x-"  # prefix of top-level keys that only hold YAML anchors
 KEYS = {  # keys of a configuration and their meaning
     "dataset": "the pairs: a name of drmime.lab.datasets.DATASETS and its options",
-    "methods": "name: keyword arguments of drmime.register, or 'peer' and the options of another program",
+    "methods": "name: keyword arguments of drmime.register; or 'peer' and the options of another program, and 'after', keyword "
+    "arguments of drmime.register, whose result is its start",
     "seeds": "every method runs once with each",
     "outputs": "folder; pictures, the pixels of their long side, 0 for none; tensorboard, true or false",
     "report": "title; reference, the method that others are compared with; threshold of the median rTRE of an aligned pair",
@@ -125,10 +126,14 @@ def _method(name: str, block: Any) -> dict[str, Any]:
     """The options of a method, checked against `register` or the peer."""
     block = dict(_mapping(f"methods.{name}", {} if block is None else block))
     if "peer" in block:
+        rest = {option: value for option, value in block.items() if option not in ("peer", "after")}
         try:
-            peer_settings(block["peer"], {option: value for option, value in block.items() if option != "peer"})
+            peer_settings(block["peer"], rest)
         except InputError as error:
             raise InputError(f"method {name!r}: {error}") from error
+        if "after" in block:
+            after = {} if block["after"] is None else block["after"]
+            block["after"] = _method(f"{name}: after", _mapping(f"methods.{name}.after", after))
     else:
         for option in block:
             known(f"option of method {name!r}:", str(option), [*OPTIONS, "peer"])
@@ -157,18 +162,19 @@ def schema() -> dict[str, Any]:
         properties: dict[str, Any] = {name: {"default": defaults[name]} if defaults else {} for name in names}
         return {"type": "object", "properties": properties, "additionalProperties": False}
 
-    def named(table: Mapping[str, Any], key: str, left_out: str = "") -> list[dict[str, Any]]:
+    def named(table: Mapping[str, Any], key: str, left_out: str = "", more: Sequence[str] = ()) -> list[dict[str, Any]]:
         return [
             {
                 "type": "object",
-                "properties": {key: {"const": name}} | {option: {} for option in options_of(part) if option != left_out},
+                "properties": {key: {"const": name}}
+                | {option: {} for option in (*options_of(part), *more) if option != left_out},
                 "required": [key],
                 "additionalProperties": False,
             }
             for name, part in table.items()
         ]
 
-    method = {"anyOf": [{"type": "null"}, block(OPTIONS), *named(PEERS, "peer", "problem")]}
+    method = {"anyOf": [{"type": "null"}, block(OPTIONS), *named(PEERS, "peer", "problem", ["after"])]}
     details: dict[str, dict[str, Any]] = {
         "dataset": {"anyOf": [{"enum": list(DATASETS)}, *named(DATASETS, "name")]},
         "methods": {"type": "object", "additionalProperties": method, "minProperties": 1},

@@ -34,7 +34,7 @@ from drmime.registration import DEFAULTS, register
 from drmime.registry import names_only
 from drmime.result import Registration
 from drmime.transform.base import Transform
-from drmime.transform.linear import MatrixTransform
+from drmime.transform.linear import MatrixTransform, matrix_of
 from drmime.transform.warp import in_pixels, resample
 from drmime.verdict.evidence import Blocks
 
@@ -151,11 +151,25 @@ def _problem(case: Case, threads: int = 1) -> Problem:
 
 def _peer(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found], dict[str, Any]]:
     """The function that is timed, and its settings."""
-    name, options = task.block["peer"], {option: value for option, value in task.block.items() if option != "peer"}
+    options = dict(task.block)
+    name, after = options.pop("peer"), options.pop("after", None)
+    if after is not None:
+        problem = replace(problem, start=_linear(task.pair, json.dumps({"seed": task.seed} | dict(after))))
     align = ready(problem, name, options)
-    return lambda: Found(_of_matrix(align(task.seed), case), {"device": "cpu"}), {"peer": name} | plain(
-        peer_settings(name, options)
-    )
+
+    def run() -> Found:
+        found = align(task.seed)
+        return Found(found if isinstance(found, Transform) else _of_matrix(found, case), {"device": "cpu"})
+
+    return run, {"peer": name, "after": after} | plain(peer_settings(name, options))
+
+
+@functools.lru_cache(maxsize=1)
+def _linear(pair: Pair, options: str) -> np.ndarray:
+    """The matrix, in pixels, with which `register` with these options, as JSON, aligns a pair: the start of peers."""
+    case, _ = _load(pair)
+    result = register(*case.images, **json.loads(options))
+    return matrix_of(in_pixels(result.transform, *case.grids)).numpy()
 
 
 def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found], dict[str, Any]]:

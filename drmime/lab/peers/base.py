@@ -1,7 +1,7 @@
 """`Problem`, the input of every peer, and functions that peers share.
 
 A peer is a function `peer(problem, **options)` that does all preparation (imports, conversions) and returns the function that
-is timed: from a seed to `moving_from_fixed`, (D+1, D+1) in pixels, x first.
+is timed: from a seed to `moving_from_fixed` in pixels, x first: a matrix (D+1, D+1) or a `Transform`.
 
 Peers with physical units use a common world: the origin is the first pixel of each image, the axes are those of the arrays, and
 the unit is the mean side of a pixel of the fixed image. Step sizes are therefore independent of the units of the images.
@@ -20,8 +20,9 @@ import numpy as np
 from drmime.errors import InputError, number, numbers, whole
 from drmime.geometry.matrices import affine
 from drmime.registry import known
+from drmime.transform.base import Transform
 
-Run = Callable[[int], np.ndarray]  # seed -> moving_from_fixed in pixels, x first. shape: (D+1, D+1)
+Run = Callable[[int], np.ndarray | Transform]  # seed -> moving_from_fixed in pixels, x first; a matrix has (D+1, D+1)
 Peer = Callable[..., Run]  # of a problem and options
 
 GROUPS = ("translation", "rigid", "similarity", "affine")  # each contains those before it

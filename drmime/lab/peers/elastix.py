@@ -74,32 +74,32 @@ def elastix(problem: Problem, metric: str = "mattes", settings: str = "default",
     itk.MultiThreaderBase.SetGlobalMaximumNumberOfThreads(problem.threads)
     maps = [_quick(stage, group, problem) for stage in stages] or _default(itk, group)
     common = {"Metric": [METRICS[metric]], "WriteResultImage": ["false"], "AutomaticTransformInitialization": ["false"]}
-    images = _images(itk, problem)
-    start = _start(itk, problem)
+    inputs = images(itk, problem)
+    start = initial(itk, problem)
 
     @tolerant()
     def run(seed: int) -> np.ndarray:
         parameters = itk.ParameterObject.New()
         for values in maps:
             parameters.AddParameterMap(values | common | {"RandomSeed": [str(seed)]})
-        method = itk.ElastixRegistrationMethod.New(*images)
+        method = itk.ElastixRegistrationMethod.New(*inputs)
         method.SetParameterObject(parameters)
         method.SetExternalInitialTransform(start)
         method.SetNumberOfThreads(problem.threads)
-        _execute(method)
+        execute(method)
         return problem.in_pixels(probed(method.GetCombinationTransform().TransformPoint, problem.ndim))
 
     return run
 
 
-def _images(itk: Any, problem: Problem) -> list[Any]:
-    images = [itk.image_from_array(pixels) for pixels in problem.grays()]
-    for image, sides in zip(images, problem.pixel_sides, strict=True):
+def images(itk: Any, problem: Problem) -> list[Any]:
+    made = [itk.image_from_array(pixels) for pixels in problem.grays()]
+    for image, sides in zip(made, problem.pixel_sides, strict=True):
         image.SetSpacing(sides.tolist())
-    return images
+    return made
 
 
-def _start(itk: Any, problem: Problem) -> Any:
+def initial(itk: Any, problem: Problem) -> Any:
     start = itk.AffineTransform[itk.D, problem.ndim].New()
     start.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(problem.world_start[:-1, :-1])))
     start.SetTranslation(problem.world_start[:-1, -1].tolist())
@@ -133,7 +133,7 @@ def _quick(stage: Stage, group: str, problem: Problem) -> dict[str, list[str]]:
     }
 
 
-def _execute(method: Any) -> None:
+def execute(method: Any) -> None:
     """Run elastix, which writes the reason of a failure only to its log.
 
     Raises:

@@ -1,0 +1,115 @@
+"""Deformable registration of other programs from the start of the problem: elastix' B-splines and ANTs' SyN."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from drmime.errors import number
+from drmime.geometry.grid import Grid
+from drmime.lab.peers.ants import SEED, THREADS
+from drmime.lab.peers.base import Problem, Run, counts, package, tolerant
+from drmime.lab.peers.elastix import METRICS as ELASTIX_METRICS
+from drmime.lab.peers.elastix import execute, images, initial
+from drmime.registry import known
+from drmime.transform.base import Transform
+from drmime.transform.field import FieldTransform
+
+SYN_METRICS = {"mattes": "mattes", "cc": "CC"}
+PROBES = {2: 129, 3: 33}  # points along each axis at which a program is asked for its map
+
+
+@tolerant()
+def elastix_bspline(problem: Problem, metric: str = "mattes", spacing: float = 0.06) -> Run:
+    """elastix' default parameter map for B-splines (Klein et al. 2010, DOI 10.1109/TMI.2009.2035616), 4 resolutions.
+
+    Args:
+        metric: "mattes" or "nmi".
+        spacing: distance of the control points of the finest level, as a share of the fixed image's longest side.
+
+    Raises:
+        InputError: an unknown or invalid option, or itk-elastix is not installed.
+    """
+    known("metric of elastix", metric, ELASTIX_METRICS)
+    itk = package("itk", "ElastixRegistrationMethod", "ParameterObject", "AffineTransform", "MultiThreaderBase")
+    itk.MultiThreaderBase.SetGlobalMaximumNumberOfThreads(problem.threads)
+    length = number("spacing", spacing, 0, 1) * float((problem.sides[0] * problem.pixel_sides[0]).max())
+    values = dict(itk.ParameterObject.New().GetDefaultParameterMap("bspline", 4, length))
+    values |= {"Metric": [ELASTIX_METRICS[metric], *values["Metric"][1:]], "WriteResultImage": ["false"]}  # and its penalty
+    inputs, start = images(itk, problem), initial(itk, problem)
+
+    @tolerant()
+    def run(seed: int) -> Transform:
+        parameters = itk.ParameterObject.New()
+        parameters.AddParameterMap(values | {"RandomSeed": [str(seed)]})
+        method = itk.ElastixRegistrationMethod.New(*inputs)
+        method.SetParameterObject(parameters)
+        method.SetExternalInitialTransform(start)
+        method.SetNumberOfThreads(problem.threads)
+        execute(method)
+        mapped = method.GetCombinationTransform().TransformPoint
+        return _probed(problem, lambda points: np.array([mapped(point) for point in points.tolist()]))
+
+    return run
+
+
+def ants_syn(problem: Problem, metric: str = "mattes", iterations: Sequence[int] = (100, 70, 50, 20)) -> Run:
+    """ANTs' symmetric normalisation (Avants et al. 2008, DOI 10.1016/j.media.2007.06.004) by ANTsPy, SyN alone.
+
+    Args:
+        metric: "mattes", or "cc" for local correlation.
+        iterations: the largest numbers for four levels, coarse first; ANTsPy's own, (40, 20, 0), hardly move images.
+
+    Raises:
+        InputError: an unknown or invalid option, or ANTsPy is not installed.
+    """
+    options = {
+        "syn_metric": SYN_METRICS[known("metric of SyN", metric, SYN_METRICS)],
+        "syn_sampling": 32 if metric == "mattes" else 4,  # bins, or the radius of neighbourhoods
+        "reg_iterations": tuple(counts("iterations", iterations, 4, 0)),
+    }
+    os.environ[THREADS] = str(problem.threads)
+    module, tables = package("ants"), package("pandas")
+    inputs = [
+        module.from_numpy(np.ascontiguousarray(pixels.T), spacing=tuple(sides.tolist()))
+        for pixels, sides in zip(problem.grays(), problem.pixel_sides, strict=True)
+    ]
+    world = problem.world_start
+    start = module.create_ants_transform(
+        transform_type="AffineTransform", dimension=problem.ndim, matrix=world[:-1, :-1], translation=world[:-1, -1].tolist()
+    )
+
+    def run(seed: int) -> Transform:
+        os.environ[SEED] = str(seed + 1)  # with 0 ANTs takes the clock as seed
+        with tempfile.TemporaryDirectory() as folder:
+            first = str(Path(folder) / "start.mat")
+            module.write_transform(start, first)
+            outcome = module.registration(*inputs, "SyNOnly", initial_transform=first, outprefix=f"{folder}/found", **options)
+
+            def mapped(points: np.ndarray) -> np.ndarray:
+                names = list("xyz"[: problem.ndim])
+                table = tables.DataFrame(points, columns=names)
+                found = module.apply_transforms_to_points(problem.ndim, table, outcome["fwdtransforms"])
+                return np.asarray(found[names].to_numpy(), float)
+
+            return _probed(problem, mapped)
+
+    return run
+
+
+def _probed(problem: Problem, mapped: Callable[[np.ndarray], np.ndarray]) -> FieldTransform:
+    """The map between pixels, from that between worlds at points over the fixed image, between which it is interpolated."""
+    shape = problem.fixed.shape[: problem.ndim]
+    grid = Grid.regular(shape)
+    few = [min(length, PROBES[problem.ndim]) for length in shape]
+    steps = torch.tensor([(length - 1) / max(1, count - 1) for length, count in zip(shape, few, strict=True)]).flip(0)
+    world = torch.diag(torch.tensor([*steps.tolist(), 1.0], dtype=torch.float64))  # from the first pixel to the last
+    lattice = Grid(tuple(few), grid.world_from_index @ world)
+    pixels = (lattice.index_points() * steps).numpy()
+    fixed, moving = problem.pixel_sides
+    there = mapped(pixels * fixed) / moving
+    displacements = torch.as_tensor(there - pixels).mT.reshape(problem.ndim, *few).contiguous()
+    return FieldTransform(displacements, lattice)
