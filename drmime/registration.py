@@ -83,7 +83,8 @@ def register(
             than 16 pixels.
         transform: "translation", "rigid", "similarity", "affine", "projective", with the options `parametrisation` and
             `finest_vector`, or any generators: `{"name": "lie", "generators": ["translation", "scale"]}`
-            (`drmime.transform.linear.LieGroup`).
+            (`drmime.transform.linear.LieGroup`). Or stages, joined by "+" or in a list: "affine+velocity" deforms the image
+            after the affine stage (`drmime.transform.velocity.Velocity`).
         metric: "mine", "mattes", "nmi", "jhmi", "ncc", "mse", "angle" or "alpha_amd".
         sampler: how points are drawn: "uniform", "jittered", "all", "edges"; `{"name": "uniform", "points": 2048}`.
         start: "auto": a search over every rotation, shift and scale that the transform allows. A matrix (D+1, D+1) from fixed
@@ -136,6 +137,8 @@ def register(
         searched, compared = _represented(read, pair, asked)
         del read, normalised
         first = asked.start.matrices(pair.fixed, pair.moving)
+        for stage in asked.stages:  # an error now, not after the search for starts
+            stage.model(first[:1], pair.fixed.grid, pair.moving.grid)
         settings = checks.resolved(asked, given) | {"levels": count}
         problem = Problem(compared.fixed, compared.moving, settings, count, overlap)
 

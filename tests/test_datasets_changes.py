@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from drmime.errors import InputError
 from drmime.lab.datasets.base import Case, Change
@@ -18,7 +19,10 @@ SIDES = {2: (60, 76), 3: (30, 36, 40)}
 SPACINGS = {2: (1.0, 1.0), 3: (1.5, 1.0, 0.8)}
 WIDTH = 2.0  # pixels, of a blob
 BLOBS = 14
-MOTIONS_OF = [(motion, ndim) for motion in MOTIONS for ndim in (2, 3) if motion != "volume" or ndim == 3]
+BENT = [motion for motion in MOTIONS if motion.startswith("bent")]
+MOTIONS_OF = [
+    (motion, ndim) for motion in MOTIONS for ndim in (2, 3) if motion not in BENT and (motion != "volume" or ndim == 3)
+]
 
 
 def planted(ndim: int, truth: bool = True) -> Case:
@@ -35,6 +39,34 @@ def planted(ndim: int, truth: bool = True) -> Case:
     known = {"truth": np.eye(ndim + 1)} if truth else {}
     spacing = SPACINGS[ndim]
     return Case(image, image, spacing, spacing, points, points, labels, labels, **known)
+
+
+# ---- deformations
+
+
+@pytest.mark.parametrize("motion", BENT)
+@pytest.mark.parametrize("truth", [True, False], ids=["matrix", "landmarks"])
+def test_a_deformation_takes_the_points_where_it_takes_the_image(motion: str, truth: bool, ndim: int) -> None:
+    """Every pixel holds its own coordinates, which are read at the points."""
+    shape = SIDES[ndim]
+    before = planted(ndim, truth)
+    before = replace(before, moving=np.moveaxis(np.indices(shape), 0, -1)[..., ::-1].astype(float))
+    after = changed(before, Change(motion, 1), "a")
+    assert after.truth is None
+    there = [ndimage.map_coordinates(after.moving[..., axis], after.moving_points.T[::-1], order=1) for axis in range(ndim)]
+    lengths = np.linalg.norm(after.moving_points - after.fixed_points, axis=1) / np.linalg.norm(shape)
+    inner = within(after.moving_points, shape, -3) & within(after.fixed_points, shape, -3)
+    assert np.abs(np.stack(there, -1) - after.fixed_points)[inner].max() < 0.1
+    assert lengths.mean() == pytest.approx(int(motion[4:]) / 100, rel=0.6, abs=1e-9)
+    assert set(np.unique(after.moving_labels)) <= set(np.unique(before.moving_labels))
+
+
+def test_errors_of_deformations_are_measured_where_something_is_seen() -> None:
+    case = planted(2)
+    half = replace(case, fixed=np.where(np.arange(SIDES[2][1]) < 30, case.fixed, 0), fixed_points=None, moving_points=None)
+    after = changed(half, Change("bent2"), "a")
+    assert len(after.fixed_points) > 20
+    assert after.fixed_points[:, 0].max() < 36
 
 
 # ---- the truth

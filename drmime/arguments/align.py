@@ -28,7 +28,7 @@ def add_register(commands: Any) -> None:
 
     add = parser.add_argument_group("registration (defaults are those of drmime.register)").add_argument
     own = "'{name: lie, generators: [...]}'"
-    add("--transform", type=value, default=UNSET, help=f"{names('transform')}, or {own}")
+    add("--transform", type=value, default=UNSET, help=f"{names('transform')}, stages such as affine+velocity, or {own}")
     add("--metric", type=value, default=UNSET, help=f"{names('metric')}, or '{{name: mine, hidden: 64}}'")
     add("--sampler", type=value, default=UNSET, help=f"{names('sampler')}, or '{{name: uniform, points: 2048}}'")
     add("--levels", type=int, default=UNSET, metavar="N", help="levels of the pyramid")

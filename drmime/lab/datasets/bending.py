@@ -60,5 +60,5 @@ def _random_flow(grid: Grid, random: np.random.Generator, share: float) -> Veloc
     wanted = share * math.hypot(*grid.shape)
     for _ in range(4):  # the length of displacements is nearly proportional to that of velocities
         length = float((flow(points) - points).norm(dim=1).mean())
-        flow = replace(flow, velocities=flow.velocities * wanted / length)
+        flow = replace(flow, velocities=flow.velocities * wanted / max(length, 1e-9))
     return flow

@@ -40,8 +40,8 @@ def synthetic(
         of: the specification of another dataset, {"name": "pairs", "file": …, "where": {"already_aligned": 1}}.
         motions: names of `MOTIONS`: small, medium and large (affine; errors are measured at a regular grid of points if the
             truth is known as a matrix, else at the landmarks), turned (0 to 360 degrees, on a larger canvas), crop (half the
-            area, rotated), volume (3-D, any rotation), bent0, bent1, bent2 and bent4 (a smooth deformation by this percentage of
-            the diagonal on average; errors are measured where the fixed image varies).
+            area, rotated), volume (3-D, any rotation), bent0, bent1, bent2 and bent4 (a smooth deformation by this percentage
+            of the diagonal on average; errors are measured where the fixed image varies).
         repeats: the number of pairs for each source pair and motion.
         recoloured: replace the moving image by the fixed image under a non-monotone map of intensities.
         seed: of the random motions.

@@ -13,10 +13,12 @@ from drmime.geometry.grid import Grid
 from drmime.lab.peers.ants import SEED, THREADS
 from drmime.lab.peers.base import Problem, Run, counts, package, tolerant
 from drmime.lab.peers.elastix import METRICS as ELASTIX_METRICS
-from drmime.lab.peers.elastix import execute, images, initial
+from drmime.lab.peers.elastix import execute, images
 from drmime.registry import known
 from drmime.transform.base import Transform
 from drmime.transform.field import FieldTransform
+from drmime.transform.formats.elastix import parameters
+from drmime.transform.linear import MatrixTransform
 
 SYN_METRICS = {"mattes": "mattes", "cc": "CC"}
 PROBES = {2: 129, 3: 33}  # points along each axis at which a program is asked for its map
@@ -39,17 +41,23 @@ def elastix_bspline(problem: Problem, metric: str = "mattes", spacing: float = 0
     length = number("spacing", spacing, 0, 1) * float((problem.sides[0] * problem.pixel_sides[0]).max())
     values = dict(itk.ParameterObject.New().GetDefaultParameterMap("bspline", 4, length))
     values |= {"Metric": [ELASTIX_METRICS[metric], *values["Metric"][1:]], "WriteResultImage": ["false"]}  # and its penalty
-    inputs, start = images(itk, problem), initial(itk, problem)
+    inputs = images(itk, problem)
+    grid = Grid.regular(problem.fixed.shape[: problem.ndim], problem.pixel_sides[0][::-1].tolist())
+    # as a file, since the penalty does not know ITK's own transforms
+    start = parameters(MatrixTransform(torch.as_tensor(problem.world_start)), grid)
 
     @tolerant()
     def run(seed: int) -> Transform:
-        parameters = itk.ParameterObject.New()
-        parameters.AddParameterMap(values | {"RandomSeed": [str(seed)]})
+        maps = itk.ParameterObject.New()
+        maps.AddParameterMap(values | {"RandomSeed": [str(seed)]})
         method = itk.ElastixRegistrationMethod.New(*inputs)
-        method.SetParameterObject(parameters)
-        method.SetExternalInitialTransform(start)
+        method.SetParameterObject(maps)
         method.SetNumberOfThreads(problem.threads)
-        execute(method)
+        with tempfile.TemporaryDirectory() as folder:
+            first = Path(folder) / "start.txt"
+            first.write_text(start, encoding="utf-8")
+            method.SetInitialTransformParameterFileName(str(first))
+            execute(method)
         mapped = method.GetCombinationTransform().TransformPoint
         return _probed(problem, lambda points: np.array([mapped(point) for point in points.tolist()]))
 
