@@ -135,7 +135,12 @@ def test_a_known_motion_is_found(peer: str, options: dict[str, Any], motion: str
 @pytest.mark.parametrize("spaced", [False, True], ids=["pixels", "spaced"])
 @pytest.mark.parametrize(
     ("peer", "options"),
-    [("elastix_bspline", {}), ("elastix_bspline", {"metric": "nmi"}), ("ants_syn", {"iterations": (100, 50, 0, 0)}), ("ants_syn", {"metric": "cc", "iterations": (40, 20, 0, 0)})],
+    [
+        ("elastix_bspline", {}),
+        ("elastix_bspline", {"metric": "nmi"}),
+        ("ants_syn", {"iterations": (100, 50, 0, 0)}),
+        ("ants_syn", {"metric": "cc", "iterations": (40, 20, 0, 0)}),
+    ],
 )
 def test_a_deformation_begins_at_the_start_and_brings_images_nearer(
     peer: str, options: dict[str, Any], spaced: bool, ndim: int

@@ -203,7 +203,7 @@ def bent_pair(share: float = 0.03, side: int = 96) -> tuple[np.ndarray, np.ndarr
     return fixed, np.exp(-moving), back.inverse()
 
 
-QUICK = ["affine", {"name": "velocity", "steps": 120, "spacing": 10.0}]
+QUICK = ["affine", {"name": "velocity", "steps": 120, "rate": 0.005, "spacing": 10.0}]
 
 
 def test_a_deformation_is_found() -> None:

@@ -240,11 +240,11 @@ class Velocity(Family):
     """
 
     spacing: float | None = None
-    smoothness: float = 2.5
+    smoothness: float = 2.0
     bending: float = 0.0
     volume: float = 0.0
-    steps: int = 300
-    rate: float = 0.005
+    steps: int = 500
+    rate: float = 0.002
 
     linear = False
 
