@@ -104,4 +104,6 @@ class Deforming:
         return self.fixed_grid.resized([max(1, round(length * factor)) for length in shape])
 
     def _determinants(self, pixels: Tensor, grid: Grid) -> Tensor:
-        return self.transform.jacobian(apply(grid.world_from_index, pixels, is_affine=True)[0]).det()
+        points = apply(grid.world_from_index, pixels, is_affine=True)[0]
+        known = self.transform(points).isfinite().all(-1)
+        return self.transform.jacobian(points).det().where(known, math.nan)

@@ -6,7 +6,6 @@ linear unless a deformation raises the similarity there by more than chance.
 """
 
 import copy
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -23,7 +22,9 @@ SIDE = 0.12  # of a block, in units of half the longest side of the fixed image
 EVERY = 5  # one of so many blocks is held out
 GROUPS = 8  # of these blocks, over which the gain varies by chance
 STEPS = 24  # sets of points that are drawn to judge
+MOST_POINTS = 2**19  # drawn in all, unless one set has more
 FEWEST = 32  # points of a group on a level; groups with fewer are left out
+LEAST_GROUPS = 3  # with fewer left there is no evidence, and the map stays linear
 SURE = 1.65  # standard errors that the gain over the linear map must reach: 95 % of a normal distribution
 FACTORS = (73856093, 19349663, 83492791)  # large primes, which scatter the numbers of neighbouring blocks
 
@@ -36,12 +37,12 @@ def used(points: Tensor) -> Tensor:
 def supported(
     outcome: Outcome, fixed: Pyramid, moving: Pyramid, metric: Similarity, sampler: Sampler, weights: Tensor, overlap: Overlap
 ) -> Outcome:
-    """The outcome of a fit that saw only `used` points, made as smooth as the other points say; unchanged if they are too few.
+    """The outcome of a fit that saw only `used` points, made as smooth as the other points say; linear if they are too few.
 
     The other arguments are those of the run; they are left as they are, but for the random numbers of `sampler`.
     """
     models = [*outcome.model.smoother(), outcome.model]
-    trial, rows = copy.deepcopy(metric), []
+    trial, rows, known = copy.deepcopy(metric), [], []
     sampler.generator.manual_seed(1)  # the same points, whatever other pairs of a batch have used
     for number, points in enumerate(_held(fixed, sampler)):
         row = []
@@ -51,13 +52,16 @@ def supported(
             with torch.no_grad():
                 row.append((weights[:, None] * score(points, moving, model, trial)).sum(0))
         rows.append(torch.stack(row))
-    if len(models) == 1 or len(rows) < 3:
-        return outcome
+        known.append(torch.cat([part.inside.sum(-1) for part in points]).amin(0) >= FEWEST)
     gains = torch.stack(rows).double()
     gains = gains - gains[:, :1]  # over the linear map. shape: (groups, models, B)
-    best = gains.mean(0).argmax(0)
-    chosen = gains.gather(1, best.expand(len(gains), 1, -1))[:, 0]
-    sure = chosen.mean(0) > SURE * chosen.std(0) / math.sqrt(len(gains))
+    some = torch.stack(known)[:, None].expand_as(gains) & gains.isfinite()
+    count = some.sum(0)
+    mean = gains.where(some, 0).sum(0) / count.clamp(min=1)
+    error = ((gains - mean).where(some, 0).square().sum(0) / (count - 1).clamp(min=1) / count.clamp(min=1)).sqrt()
+    best = mean.argmax(0, keepdim=True)
+    sure = (mean > SURE * error).gather(0, best)[0] & (count.amin(0) >= LEAST_GROUPS)
+    best = best[0]
     model = _combined(models, torch.where(sure, best, 0))
     return replace(outcome, model=model, transforms=model.result(), overlap=overlap(model))
 
@@ -71,30 +75,30 @@ def _number(points: Tensor) -> Tensor:
 
 
 def _held(fixed: Pyramid, sampler: Sampler) -> Iterator[list[FixedSamples]]:
-    """Points of each group of blocks that are held out; as many on every level and for every pair."""
-    steps = list(fixed_samples(fixed, sampler, STEPS))
+    """Points of each group of blocks that are held out."""
+    points = sum(sampler.count(grid) for grid in sampler.grids)
+    steps = list(fixed_samples(fixed, sampler, max(1, min(STEPS, MOST_POINTS // points))))
     joined = [
         FixedSamples(parts[0].levels, *(torch.cat([part[at] for part in parts], 2) for at in (1, 2, 3)))
         for parts in zip(*steps, strict=True)
     ]
     for group in range(GROUPS):
-        some = [_where(part, group) for part in joined]
-        if all(part.points.shape[2] >= FEWEST for part in some):
-            yield some
+        yield [_where(part, group) for part in joined]
 
 
 def _where(samples: FixedSamples, group: int) -> FixedSamples:
-    """The samples of a group that have a valid pixel, cut to equal numbers."""
+    """The samples of a group that have a valid pixel; where a level or pair has fewer than others, the rest is not inside."""
     number = _number(samples.points)
     chosen = (number % EVERY == 0) & (number // EVERY % GROUPS == group) & (samples.inside > 0)
-    count = int(chosen.sum(-1).min())
+    count = max(2, int(chosen.sum(-1).max()))  # the random partner of a point is another one
     order = chosen.int().argsort(dim=-1, descending=True, stable=True)[..., :count, None]
 
     def of(values: Tensor) -> Tensor:
         wide = values.expand(*chosen.shape, values.shape[-1])
         return wide.gather(2, order.expand(-1, -1, -1, values.shape[-1]))
 
-    return FixedSamples(samples.levels, of(samples.points), of(samples.values), of(samples.inside[..., None])[..., 0])
+    inside = of((samples.inside * chosen)[..., None])[..., 0]
+    return FixedSamples(samples.levels, of(samples.points), of(samples.values), inside)
 
 
 def _combined(models: Sequence[Model], which: Tensor) -> Model:

@@ -145,7 +145,8 @@ def mesh(
         first = np.flatnonzero(np.diff(number, prepend=-1))
         wide = max(1, round(max(moving_grid.shape) / LONGEST))  # pixels
         lines[(slice(None),) * axis + (np.minimum(first[:, None] + np.arange(wide), lines.shape[axis] - 1).ravel(),)] = 1
-    after = [resample(one, transform, moving_grid, fixed_grid, channel_axis=0) for one in (mover.astype(np.float32), lines)]
+    gray = mover.astype(np.float32)
+    after = [resample(one, transform, moving_grid, fixed_grid, fill=float(one.min()), channel_axis=0) for one in (gray, lines)]
     pictures = []
     sides = spacing, fixed_grid.spacing.flip(0).tolist()
     for (gray, drawn), lengths in zip(((mover, lines), after), sides, strict=True):

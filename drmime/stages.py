@@ -85,7 +85,10 @@ def solved(problem: Problem, start: Tensor, asked: Options) -> Outcome:
         weights = schedules[number].weights(levels)[-1].to(problem.fixed.data)
         try:
             if linear:
-                return replace(found, transforms=with_precision(found, fixed, moving, *parts, weights))
+                state = random.get_state()  # the points go on as if the precision had not been measured
+                transforms = with_precision(found, fixed, moving, *parts, weights)
+                random.set_state(state)
+                return replace(found, transforms=transforms)
             return supported(found, fixed, moving, *parts, weights, problem.overlap)
         except KeyboardInterrupt:
             return interrupted(found)
@@ -97,7 +100,7 @@ def solved(problem: Problem, start: Tensor, asked: Options) -> Outcome:
         taken = max(map(len, outcome.totals))
         before = torch.stack([matrix_of(transform) for transform in outcome.transforms])
         then = run(number, before)
-        outcome = _after(outcome, then)
+        outcome = _after(outcome, then, asked.stages[number].linear)
         outcome = interrupted(outcome) if Stop.INTERRUPTED in then.stops else outcome
     for watcher in watching:
         watcher.end(outcome)
@@ -108,24 +111,30 @@ def interrupted(outcome: Outcome) -> Outcome:
     return replace(outcome, stops=[Stop.INTERRUPTED] * len(outcome.stops))
 
 
-def _after(linear: Outcome, then: Outcome) -> Outcome:
-    """The outcome of two stages; a pair that failed in the first, or that the second did not deform, keeps its result."""
-    failed = [not stop.success for stop in linear.stops]
-    same = [isinstance(transform, MatrixTransform) for transform in then.transforms]
+def _after(first: Outcome, then: Outcome, linear: bool) -> Outcome:
+    """The outcome of two stages, of which the second is linear or deforms.
+
+    A pair that failed in the first keeps its result, as does one that the second left undeformed.
+    """
+    failed = [not stop.success for stop in first.stops]
+    same = [
+        not linear and stop.success and isinstance(transform, MatrixTransform)
+        for stop, transform in zip(then.stops, then.transforms, strict=True)
+    ]
     kept = [one or other for one, other in zip(failed, same, strict=True)]
     whole = replace(
         then,
-        history=[torch.cat(both) for both in zip(linear.history, then.history, strict=True)],
-        totals=[torch.cat(both) for both in zip(linear.totals, then.totals, strict=True)],
+        history=[torch.cat(both) for both in zip(first.history, then.history, strict=True)],
+        totals=[torch.cat(both) for both in zip(first.totals, then.totals, strict=True)],
     )
     pairs = range(len(kept))
     parts = {
-        name: [getattr(linear if kept[pair] else whole, name)[pair] for pair in pairs]
+        name: [getattr(first if kept[pair] else whole, name)[pair] for pair in pairs]
         for name in ("transforms", "history", "totals", "stops")
     }
     return Outcome(
         **parts,
-        overlap=torch.where(torch.tensor(kept), linear.overlap, then.overlap),
+        overlap=torch.where(torch.tensor(kept), first.overlap, then.overlap),
         model=then.model,
         notes=[(UNBENT,) if same[pair] and not failed[pair] else () for pair in pairs],
     )

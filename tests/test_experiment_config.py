@@ -251,7 +251,8 @@ def test_every_configuration_checked_in_says_what_it_may(config: Path, tmp_path:
     table = tiny.pairs(tmp_path, 2)
     columns, *lines = table.read_text().splitlines()
     more = ["dataset,ndim,already_aligned,kind", "stroke3d,2,0,multi", "spm3d,2,1,multi", "openms3d,3,1,mono"]
-    both = [f"{line},{rest}" for line, rest in zip([columns, *lines, lines[1]], more, strict=True)]
+    more += ["birl_rat_kidney,2,0,multi", "cima_lesion3,2,0,multi"]
+    both = [f"{line},{rest}" for line, rest in zip([columns, *lines, *[lines[1]] * 3], more, strict=True)]
     table.write_text("\n".join(both).replace("even", "histology").replace("odd", "retina"))
     monkeypatch.setenv("DRMIME_DATA", str(tmp_path))
     own = [("dataset", {"name": "pairs", "file": str(table), "limit": 1})] if config.stem in ("fire", "anhir", "folder") else []

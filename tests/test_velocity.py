@@ -11,11 +11,13 @@ from textures import busy
 from tolerances import EXACT, TOLERANCE
 
 import drmime
+import drmime.transform.formats.files
 from drmime import InputError, register
 from drmime.geometry.grid import Grid
 from drmime.holdout import used
 from drmime.optimise import Stop
 from drmime.transform.base import Chain
+from drmime.transform.field import FieldTransform
 from drmime.transform.lattice import Lattice
 from drmime.transform.linear import LieTransform, MatrixTransform
 from drmime.transform.velocity import Velocity, VelocityModel, VelocityTransform, flow
@@ -244,6 +246,41 @@ def test_a_pair_in_a_batch_is_bent_as_alone() -> None:
     points = np.random.default_rng(0).uniform(5, 58, (50, 2))
     assert np.abs(first.to_moving(points) - alone.to_moving(points)).max() < 1e-3
     assert np.abs(second.to_moving(points) - points - [0, 1]).max() < 1
+
+
+def test_linear_stages_follow_each_other() -> None:
+    fixed, moving, _ = bent_pair()
+    rigid, both = (register(fixed, moving, transform=one, start=None, levels=2) for one in ("rigid", "rigid+affine"))
+    assert np.abs(both.matrix - rigid.matrix).max() > 1e-3
+    assert len(both.history) == 2 * len(rigid.history)
+    assert both.notes == rigid.notes
+    assert np.isfinite(both.deviation([[20, 20]])).all()
+
+
+def test_another_seed_draws_other_points_for_the_deformation() -> None:
+    fixed, moving, _ = bent_pair(side=64)
+    steps = ["translation", {"name": "velocity", "steps": 10}]
+    first, second = (register(fixed, moving, transform=steps, start=None, levels=1, seed=seed).totals[-5:] for seed in (0, 1))
+    assert (first != second).all()
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_a_deformation_is_written_as_json(ndim: int, inverse: bool, tmp_path: object) -> None:
+    made = fill(model(ndim)).result()[0]
+    made = made.inverse() if inverse else made
+    drmime.transform.formats.files.write_transform(made, f"{tmp_path}/a.json")
+    points = made(torch.rand(5, ndim, dtype=torch.float64))
+    assert torch.equal(drmime.read_transform(f"{tmp_path}/a.json")(points), made(points))
+
+
+def test_a_point_without_an_image_harms_no_other() -> None:
+    grid = Grid.regular((8, 8))
+    moved = torch.zeros(2, 8, 8, dtype=torch.float64)
+    moved[0, :, 4] = 1.0  # the slope is singular from column 3 to 4 … and 4 to 5
+    points = torch.tensor([[1.0, 2.0], [math.nan, 1.0], [4.5, 3.0]], dtype=torch.float64)
+    back = FieldTransform(moved, grid).inverse()(points)
+    assert torch.allclose(back[0], points[0])
+    assert back[1].isnan().all()
 
 
 def test_a_deformed_registration_can_be_used(tmp_path: object) -> None:

@@ -17,7 +17,8 @@ from drmime.saved import fields
 from drmime.transform.base import Transform, from_state
 
 ROUNDS = 30  # of Newton's method
-NEAR = 1e-10  # of the size of coordinates: the inverse is exact
+EXACT = 1e-12  # of the largest coordinate: no more rounds are needed
+NEAR = 1e-7  # likewise: what ends farther off has no inverse
 
 
 def slopes_of(transform: Transform, points: Tensor) -> Tensor:
@@ -94,14 +95,16 @@ class Inverse(Transform):
 
     def __call__(self, points: Tensor) -> Tensor:
         found = 2 * points - self.forward(points)  # exact for shifts
-        scale = points.abs().max().clamp(min=1) if points.numel() else 1.0
+        known = found.isfinite().all(-1, keepdim=True)
+        size = points.where(known, 0).abs().max().clamp(min=1) if points.numel() else torch.ones(())
         for _ in range(ROUNDS):
             off = self.forward(found) - points
-            if not bool((off.abs() > NEAR * scale).any()):
+            if not bool((off.abs() > EXACT * size).any()):  # false of NaN
                 break
-            found = found - torch.linalg.solve(self.forward.jacobian(found), off[..., None])[..., 0]
+            step, failed = torch.linalg.solve_ex(self.forward.jacobian(found), off[..., None])
+            found = found - step[..., 0].where(failed[..., None] == 0, math.nan)
         off = (self.forward(found) - points).abs().amax(-1, keepdim=True)
-        return found.where(off <= 1e-3 * scale, math.nan)
+        return found.where(off <= NEAR * size, math.nan)
 
     def jacobian(self, points: Tensor) -> Tensor:
         return torch.linalg.inv(self.forward.jacobian(self(points)))

@@ -78,7 +78,7 @@ class VelocityTransform(Transform):
 
     def describe(self, fixed: Grid) -> str:
         """Text with the distance of the control points, the lengths of displacements and the changes of volume."""
-        points = fixed.cut([0] * self.ndim, fixed.shape).resized([min(length, SEEN) for length in fixed.shape])
+        points = fixed.resized([min(length, SEEN) for length in fixed.shape])
         places = apply(points.world_from_index, points.index_points(), is_affine=True)[0]
         lengths = (self(places) - places).norm(dim=-1)
         volumes = self.jacobian(places).det()
@@ -100,7 +100,8 @@ class VelocityTransform(Transform):
         kinds = {"shape": [int], "first": [float], "spacing": float, "steps": int}
         found = fields(state, {**kinds, "world_from_frame": [[float]], "velocities": [[float]]})
         shape, first = tuple(found["shape"]), tuple(found["first"])
-        if len(shape) != ndim or len(first) != ndim or min(shape) < 2 or math.prod(shape) > MOST_CONTROLS:
+        places = all(isinstance(place, (int, float)) and math.isfinite(place) for place in first)
+        if not places or len(shape) != ndim or len(first) != ndim or min(shape) < 2 or math.prod(shape) > MOST_CONTROLS:
             raise ValueError(f"expected the shape and the first place of control points in {ndim} dimensions, got {shape}")
         velocities = torch.as_tensor(np.array(found["velocities"], dtype=np.float64))
         if velocities.shape != (ndim, math.prod(shape)) or not velocities.isfinite().all():
@@ -197,6 +198,8 @@ class VelocityModel(Model):
         The divergence, summed over the path of a point, is the logarithm of the change of volume there.
         """
         total = self.waves.new_zeros(len(self.waves))
+        if not (self.bending or self.volume):
+            return total
         velocities, spacing = self.velocities(), self.lattice.spacing
         axes = range(2, velocities.ndim)
         if self.bending:
@@ -252,7 +255,8 @@ class Velocity(Family):
         if self.spacing is not None:
             number("transform spacing", self.spacing, 0)
         for name in ("smoothness", "bending", "volume"):
-            number(f"transform {name}", getattr(self, name), -1e-12)
+            if getattr(self, name) != 0:
+                number(f"transform {name}", getattr(self, name), 0)
         Schedule(steps=self.steps, rate=self.rate)
 
     def basis(self, ndim: int) -> dict[str, Tensor]:

@@ -40,7 +40,7 @@ def seen_points(case: Case) -> np.ndarray:
     """Points of the fixed image at which it varies more than at half of its places, and which its truth maps into the moving
     image: elsewhere a deformation cannot be seen. -> (N, D), pixels"""
     gray = case.fixed if case.fixed.ndim == case.ndim else case.fixed.mean(-1)
-    gray = gray.astype(np.float32)
+    gray = gray.astype(np.float64)
     window = max(3, round(WINDOW * max(gray.shape)))
     means, squares = (ndimage.uniform_filter(values, window) for values in (gray, gray**2))
     spread = squares - means**2

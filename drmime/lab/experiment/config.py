@@ -133,7 +133,11 @@ def _method(name: str, block: Any) -> dict[str, Any]:
             raise InputError(f"method {name!r}: {error}") from error
         if "after" in block:
             after = {} if block["after"] is None else block["after"]
-            block["after"] = _method(f"{name}: after", _mapping(f"methods.{name}.after", after))
+            if "peer" in _mapping(f"methods.{name}.after", after):
+                raise InputError(f"method {name!r}: after: expected keyword arguments of drmime.register, got a peer")
+            block["after"] = _method(f"{name}: after", after)
+            if not all(stage.linear for stage in checks.options(DEFAULTS | block["after"]).stages):
+                raise InputError(f"method {name!r}: after: expected a linear transform, got {block['after']['transform']!r}")
     else:
         for option in block:
             known(f"option of method {name!r}:", str(option), [*OPTIONS, "peer"])

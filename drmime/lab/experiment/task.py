@@ -1,7 +1,5 @@
 """`Task`, one registration of an experiment, and `run`, which runs it and returns its row."""
 
-import contextlib
-import ctypes
 import functools
 import hashlib
 import json
@@ -25,6 +23,7 @@ from drmime.geometry.matrices import translation
 from drmime.image.io import write_image
 from drmime.lab import evaluate
 from drmime.lab.datasets.base import Case, Pair, digests
+from drmime.lab.experiment.memory import forget_peak_memory, peak_memory
 from drmime.lab.experiment.rows import Row
 from drmime.lab.peers import Problem, ready
 from drmime.lab.peers import settings as peer_settings
@@ -286,20 +285,3 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def forget_peak_memory() -> float | None:
-    """Reset the peak of the resident memory, where the system can (Linux). -> the resident size now, in MB, or None"""
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # Windows cannot load a library without a name
-        ctypes.CDLL(None).malloc_trim(0)  # return memory that earlier tasks have freed
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    return peak_memory()
-
-
-def peak_memory() -> float | None:
-    """The peak resident size of the process in MB; None where the system does not state it (not Linux)."""
-    try:
-        found = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
-    except OSError:
-        return None
-    return None if found is None else int(found[1]) / 1000

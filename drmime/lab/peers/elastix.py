@@ -75,7 +75,7 @@ def elastix(problem: Problem, metric: str = "mattes", settings: str = "default",
     maps = [_quick(stage, group, problem) for stage in stages] or _default(itk, group)
     common = {"Metric": [METRICS[metric]], "WriteResultImage": ["false"], "AutomaticTransformInitialization": ["false"]}
     inputs = images(itk, problem)
-    start = initial(itk, problem)
+    start = _start(itk, problem)
 
     @tolerant()
     def run(seed: int) -> np.ndarray:
@@ -99,7 +99,7 @@ def images(itk: Any, problem: Problem) -> list[Any]:
     return made
 
 
-def initial(itk: Any, problem: Problem) -> Any:
+def _start(itk: Any, problem: Problem) -> Any:
     start = itk.AffineTransform[itk.D, problem.ndim].New()
     start.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(problem.world_start[:-1, :-1])))
     start.SetTranslation(problem.world_start[:-1, -1].tolist())

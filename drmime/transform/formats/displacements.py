@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from drmime.errors import InputError, shown
+from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import affine
 from drmime.image.io import write_atomically
@@ -36,11 +36,18 @@ class Displacements(Format):
         return field_of(image, str(path))
 
     def write(self, transform: Transform, path: Path, fixed: Grid | None = None, moving: Grid | None = None) -> None:
-        image = image_of(transform, fixed)
         ending = next((end for end in ENDINGS if path.name.lower().endswith(end)), None)
         if ending is None:
             raise InputError(f"{path}: expected one of the endings {', '.join(ENDINGS)} for an image of displacements")
-        write_atomically(path, lambda file: package("SimpleITK").WriteImage(image, str(file)), ending)
+        image = image_of(transform, fixed)
+        write_atomically(path, lambda file: _written(image, file), ending)
+
+
+def _written(image: Any, file: Path) -> None:
+    try:
+        package("SimpleITK").WriteImage(image, str(file))
+    except RuntimeError as error:
+        raise InputError(f"{file.name}: an image of displacements cannot be written") from error
 
 
 def to_itk(transform: Transform, fixed: Grid | None = None) -> Any:
@@ -94,14 +101,14 @@ def image_of(transform: Transform, fixed: Grid | None) -> Any:
     """
     if fixed is None:
         raise InputError("displacement field: expected the grid of the fixed image; give the image (--fixed) or fixed=")
+    directions = fixed.world_from_index[:-1, :-1] / fixed.spacing
+    if not torch.allclose(directions.mT @ directions, torch.eye(fixed.ndim).to(directions), rtol=0, atol=1e-5):
+        raise InputError("displacement field: expected a fixed image whose axes are orthogonal")
     field = sampled(transform, fixed)
     image = package("SimpleITK").GetImageFromArray(field.displacements.movedim(0, -1).numpy(), isVector=True)
     image.SetSpacing(fixed.spacing.tolist())
     image.SetOrigin(fixed.world_from_index[:-1, -1].tolist())
-    try:
-        image.SetDirection((fixed.world_from_index[:-1, :-1] / fixed.spacing).flatten().tolist())
-    except RuntimeError as error:
-        raise InputError("displacement field: expected a fixed image whose axes can be inverted") from error
+    image.SetDirection(directions.flatten().tolist())
     return image
 
 
@@ -117,6 +124,6 @@ def field_of(image: Any, name: str) -> FieldTransform:
     values = torch.as_tensor(package("SimpleITK").GetArrayFromImage(image).astype(np.float64)).movedim(-1, 0).contiguous()
     linear = np.reshape(image.GetDirection(), (ndim, ndim)) * np.array(image.GetSpacing())
     if not values.isfinite().all():
-        raise InputError(f"{name}: expected finite displacements, got {shown(float(values.flatten()[0]))} and others")
+        raise InputError(f"{name}: expected finite displacements, got some that are not")
     world = torch.as_tensor(affine(linear, np.array(image.GetOrigin())))
     return FieldTransform(values, Grid(tuple(values.shape[1:]), world))

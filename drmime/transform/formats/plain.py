@@ -67,11 +67,17 @@ class Json(Format):
 
 
 def _dimension(state: Any) -> int:
-    """The dimension of a saved transform, by its first matrix; 2 if it has none, which `from_state` then refuses."""
-    while isinstance(state, dict) and isinstance(state.get("parts"), list) and state["parts"]:
-        state = state["parts"][0]
-    matrix = state.get("matrix") if isinstance(state, dict) else None
-    return 3 if isinstance(matrix, list) and len(matrix) == 4 else 2
+    """The dimension of a saved transform, by its first part; 2 if it has none, which `from_state` then refuses."""
+    while isinstance(state, dict):
+        if isinstance(state.get("parts"), list) and state["parts"]:
+            state = state["parts"][0]
+        elif "of" in state:
+            state = state["of"]
+        else:
+            matrix, shape = state.get("matrix"), state.get("shape")
+            ndim = len(matrix) - 1 if isinstance(matrix, list) else len(shape) if isinstance(shape, list) else 2
+            return 3 if ndim == 3 else 2
+    return 2
 
 
 def _array(path: Path) -> np.ndarray:
