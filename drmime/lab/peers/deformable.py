@@ -37,9 +37,10 @@ def elastix_bspline(problem: Problem, metric: str = "mattes", spacing: float = 0
         InputError: an unknown or invalid option, or itk-elastix is not installed.
     """
     known("metric of elastix", metric, ELASTIX_METRICS)
+    share = number("spacing", spacing, 0, 1)
     itk = package("itk", "ElastixRegistrationMethod", "ParameterObject", "AffineTransform", "MultiThreaderBase")
     itk.MultiThreaderBase.SetGlobalMaximumNumberOfThreads(1)  # with several threads its penalty crashes (itk-elastix 0.25.4)
-    length = number("spacing", spacing, 0, 1) * float((problem.sides[0] * problem.pixel_sides[0]).max())
+    length = share * float((problem.sides[0] * problem.pixel_sides[0]).max())
     values = dict(itk.ParameterObject.New().GetDefaultParameterMap("bspline", 4, length))
     values |= {"Metric": [ELASTIX_METRICS[metric], *values["Metric"][1:]], "WriteResultImage": ["false"]}  # and its penalty
     inputs = images(itk, problem)
