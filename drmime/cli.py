@@ -86,4 +86,5 @@ def _check_without_torch(args: argparse.Namespace) -> None:
         value = getattr(args, kind, None)
         name = value.get("name") if isinstance(value, Mapping) else value
         if isinstance(name, str) and ":" not in name and not name.endswith(MATRIX_FILES):
-            known(kind, name, names)
+            for part in name.split("+") if kind == "transform" else [name]:  # stages
+                known(kind, part.strip(), names)

@@ -34,7 +34,7 @@ ERRORS = np.array([[0, 114, 178], [240, 228, 66], [213, 94, 0]])
 LARGEST = 0.03  # of the moving image's diagonal: larger errors have the same colour
 OPACITY = 0.6  # of these colours over the gray image
 MESH = 20  # cells of the lines of `mesh` along the longest side of the moving image
-LINES = np.array([240, 228, 66])
+LINES = ERRORS[2]
 
 
 def gray_picture(array: Any, channel_axis: int | str | None = "auto") -> np.ndarray:

@@ -91,6 +91,16 @@ def test_register_writes_the_history(registered: tuple[Path, subprocess.Complete
     assert np.allclose(values[:, 3], result.history.mean(1), atol=1e-5)
 
 
+def test_stages_are_named_on_the_command_line(images: Path, tmp_path: Path) -> None:
+    done = drmime(
+        "register", images / "fixed.png", images / "moving.png", "--out", tmp_path, "--transform", "translation+velocity"
+    )
+    assert done.returncode in (0, 1), done.stderr
+    bent = "deformation with control points" in done.stdout
+    assert bent or "no evidence of a deformation" in done.stdout
+    assert (tmp_path / "mesh.png").exists() == bent
+
+
 def test_a_pipe_is_quiet(registered: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     out, done = registered
     assert done.stderr == ""

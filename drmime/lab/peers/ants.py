@@ -62,6 +62,18 @@ def ants(
     }
     os.environ[THREADS] = str(problem.threads)
     module = package("ants")
+    images, start = inputs(module, problem)
+
+    def run(seed: int) -> np.ndarray:
+        os.environ[SEED] = str(seed + 1)  # with 0 ANTs takes the clock as seed
+        with tempfile.TemporaryDirectory() as folder:
+            return problem.in_pixels(_registered(module, images, start, Path(folder), options))
+
+    return run
+
+
+def inputs(module: Any, problem: Problem) -> tuple[list[Any], Any]:
+    """The two images, and the start of the problem, as objects of ANTsPy."""
     images = [
         module.from_numpy(np.ascontiguousarray(pixels.T), spacing=tuple(sides.tolist()))
         for pixels, sides in zip(problem.grays(), problem.pixel_sides, strict=True)
@@ -70,13 +82,7 @@ def ants(
     start = module.create_ants_transform(
         transform_type="AffineTransform", dimension=problem.ndim, matrix=world[:-1, :-1], translation=world[:-1, -1].tolist()
     )
-
-    def run(seed: int) -> np.ndarray:
-        os.environ[SEED] = str(seed + 1)  # with 0 ANTs takes the clock as seed
-        with tempfile.TemporaryDirectory() as folder:
-            return problem.in_pixels(_registered(module, images, start, Path(folder), options))
-
-    return run
+    return images, start
 
 
 def _registered(module: Any, images: list[Any], start: Any, folder: Path, options: dict[str, Any]) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 
 from drmime.errors import number
 from drmime.geometry.grid import Grid
-from drmime.lab.peers.ants import SEED, THREADS
+from drmime.lab.peers.ants import SEED, THREADS, inputs
 from drmime.lab.peers.base import Problem, Run, counts, package, tolerant
 from drmime.lab.peers.elastix import METRICS as ELASTIX_METRICS
 from drmime.lab.peers.elastix import execute, images
@@ -43,7 +43,7 @@ def elastix_bspline(problem: Problem, metric: str = "mattes", spacing: float = 0
     length = share * float((problem.sides[0] * problem.pixel_sides[0]).max())
     values = dict(itk.ParameterObject.New().GetDefaultParameterMap("bspline", 4, length))
     values |= {"Metric": [ELASTIX_METRICS[metric], *values["Metric"][1:]], "WriteResultImage": ["false"]}  # and its penalty
-    inputs = images(itk, problem)
+    both = images(itk, problem)
     grid = Grid.regular(problem.fixed.shape[: problem.ndim], problem.pixel_sides[0][::-1].tolist())
     # as a file, since the penalty does not know ITK's own transforms
     start = parameters(MatrixTransform(torch.as_tensor(problem.world_start)), grid)
@@ -52,7 +52,7 @@ def elastix_bspline(problem: Problem, metric: str = "mattes", spacing: float = 0
     def run(seed: int) -> Transform:
         maps = itk.ParameterObject.New()
         maps.AddParameterMap(values | {"RandomSeed": [str(seed)]})
-        method = itk.ElastixRegistrationMethod.New(*inputs)
+        method = itk.ElastixRegistrationMethod.New(*both)
         method.SetParameterObject(maps)
         method.SetNumberOfThreads(1)
         with tempfile.TemporaryDirectory() as folder:
@@ -83,21 +83,14 @@ def ants_syn(problem: Problem, metric: str = "mattes", iterations: Sequence[int]
     }
     os.environ[THREADS] = str(problem.threads)
     module, tables = package("ants"), package("pandas")
-    inputs = [
-        module.from_numpy(np.ascontiguousarray(pixels.T), spacing=tuple(sides.tolist()))
-        for pixels, sides in zip(problem.grays(), problem.pixel_sides, strict=True)
-    ]
-    world = problem.world_start
-    start = module.create_ants_transform(
-        transform_type="AffineTransform", dimension=problem.ndim, matrix=world[:-1, :-1], translation=world[:-1, -1].tolist()
-    )
+    pictures, start = inputs(module, problem)
 
     def run(seed: int) -> Transform:
         os.environ[SEED] = str(seed + 1)  # with 0 ANTs takes the clock as seed
         with tempfile.TemporaryDirectory() as folder:
             first = str(Path(folder) / "start.mat")
             module.write_transform(start, first)
-            outcome = module.registration(*inputs, "SyNOnly", initial_transform=first, outprefix=f"{folder}/found", **options)
+            outcome = module.registration(*pictures, "SyNOnly", initial_transform=first, outprefix=f"{folder}/found", **options)
 
             def mapped(points: np.ndarray) -> np.ndarray:
                 names = list("xyz"[: problem.ndim])
