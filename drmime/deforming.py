@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drmime.geometry.grid import Grid
+from drmime.geometry.grid import Grid, unravel
 from drmime.geometry.matrices import apply
 from drmime.image.io import write_image
 from drmime.modes import own_defaults
@@ -39,9 +39,9 @@ class Deforming:
         """
         out = np.empty(math.prod(self.fixed_grid.shape), np.float32)
         for start in range(0, len(out), CHUNK):
-            part = np.arange(start, min(start + CHUNK, len(out)))
-            pixels = np.stack(np.unravel_index(part, self.fixed_grid.shape)[::-1], -1).astype(np.float64)
-            out[part] = self._determinants(torch.as_tensor(pixels), self.fixed_grid).numpy()
+            part = torch.arange(start, min(start + CHUNK, len(out)))
+            pixels = unravel(part, self.fixed_grid.shape).flip(-1).double()
+            out[start : start + CHUNK] = self._determinants(pixels, self.fixed_grid).numpy()
         return out.reshape(self.fixed_grid.shape)
 
     @property
@@ -71,7 +71,7 @@ class Deforming:
             True
         """
         grid = self._places()
-        points = apply(grid.world_from_index, grid.index_points(), is_affine=True)[0]
+        points = grid.world_points()
         off = self.transform.inverse()(self.transform(points)) - points
         off = off[off.isfinite().all(-1)]
         return float(off.norm(dim=-1).max() / self.fixed_grid.spacing.min()) if len(off) else math.nan

@@ -87,6 +87,10 @@ class Grid:
         axes = [torch.arange(n, dtype=torch.float64) for n in self.shape]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2).flip(-1)
 
+    def world_points(self) -> Tensor:
+        """World coordinates of every pixel in array order. shape: (prod(shape), D), float64"""
+        return apply(self.world_from_index, self.index_points(), is_affine=True)[0]
+
     def corners(self) -> Tensor:
         """World coordinates of the outer corners of the grid. shape: (2**D, D)"""
         signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * self.ndim)

@@ -18,7 +18,7 @@ from torch import Tensor
 from drmime.compare.angle import GradientAngle
 from drmime.compare.base import shares
 from drmime.compare.histogram import entropies
-from drmime.geometry.grid import Grid, linear_part
+from drmime.geometry.grid import linear_part
 from drmime.geometry.matrices import apply
 from drmime.image.image import Image, read_unit
 from drmime.image.pyramid import Pyramid, possible_levels
@@ -123,7 +123,7 @@ def _gray(levels: Pyramid, number: int) -> Image:
 def moving_edges(small: Reduced, level: int, transform: Transform) -> Image:
     """Orientation tensors of the moving image at a level, warped onto the fixed grid; 0 outside either image or its mask."""
     fixed = small.fixed.levels[level]
-    points = _world_points(fixed.grid)
+    points = fixed.grid.world_points()
     canvas = moved(fixed, small.moving.levels[level], transform)
     values = canvas.data.flatten(2).mT[None]  # (1, 1, N, C), as a metric takes them
     slopes = transform.jacobian(points)[None, None].to(values)
@@ -133,16 +133,11 @@ def moving_edges(small: Reduced, level: int, transform: Transform) -> Image:
 
 def moved(fixed: Image, moving: Image, transform: Transform) -> Image:
     """The moving image (B = 1) read at the fixed image's pixels under a transform; its mask is 0 outside either or its mask."""
-    places = transform(_world_points(fixed.grid))
+    places = transform(fixed.grid.world_points())
     unit, _ = apply(moving.grid.unit_from_world, places, is_affine=True)
     values, inside = read_unit([moving], unit[None, None].to(moving.data), places.isfinite().all(-1)[None, None])
     data, mask = (part.reshape(1, -1, *fixed.grid.shape) for part in (values[0].mT, inside[0, 0]))
     return Image(data, fixed.grid, mask if fixed.mask is None else mask * fixed.mask)
-
-
-def _world_points(grid: Grid) -> Tensor:
-    """World coordinates of the pixels. shape: (N, D), float64"""
-    return apply(grid.world_from_index, grid.index_points(), is_affine=True)[0]
 
 
 def paired_values(fixed: Image, moving: Image, matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:

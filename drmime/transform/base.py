@@ -30,9 +30,16 @@ class Transform(ABC):
     def __call__(self, points: Tensor) -> Tensor:
         """Map points (..., N, D), float64, x first, in world coordinates; NaN for a point without an image."""
 
-    @abstractmethod
     def jacobian(self, points: Tensor) -> Tensor:
-        """Derivatives of the mapped points (rows) with respect to the points (columns). (..., N, D) -> (..., N, D, D)"""
+        """Derivatives of the mapped points (rows) with respect to the points (columns). (..., N, D) -> (..., N, D, D)
+
+        By automatic differentiation, where a transform does not know them better.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            here = points.detach().clone().requires_grad_()
+            there = self(here)
+            rows = [torch.autograd.grad(axis.sum(), here, retain_graph=True)[0] for axis in there.unbind(-1)]
+        return torch.stack(rows, -2)
 
     def deviation(self, points: Tensor) -> Tensor:
         """Standard deviations of the coordinates of mapped points. (..., N, D) -> (..., N, D)

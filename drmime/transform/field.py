@@ -21,15 +21,6 @@ EXACT = 1e-12  # of the largest coordinate: no more rounds are needed
 NEAR = 1e-7  # likewise: what ends farther off has no inverse
 
 
-def slopes_of(transform: Transform, points: Tensor) -> Tensor:
-    """`Transform.jacobian` by automatic differentiation."""
-    with torch.inference_mode(False), torch.enable_grad():
-        here = points.detach().clone().requires_grad_()
-        there = transform(here)
-        rows = [torch.autograd.grad(axis.sum(), here, retain_graph=True)[0] for axis in there.unbind(-1)]
-    return torch.stack(rows, -2)
-
-
 @dataclass(frozen=True, eq=False)
 class FieldTransform(Transform):
     """Points plus displacements that are interpolated linearly between pixels; outside the field the nearest ones are used."""
@@ -54,9 +45,6 @@ class FieldTransform(Transform):
         )
         moved = flat + read.flatten(2).mT
         return moved.where(known, math.nan).view(points.shape)
-
-    def jacobian(self, points: Tensor) -> Tensor:
-        return slopes_of(self, points)
 
     def inverse(self) -> Transform:
         return Inverse(self)
@@ -129,7 +117,7 @@ def sampled(transform: Transform, grid: Grid) -> FieldTransform:
     Raises:
         InputError: a pixel has no image.
     """
-    points = apply(grid.world_from_index, grid.index_points(), is_affine=True)[0]
+    points = grid.world_points()
     moved = torch.cat([transform(part) - part for part in points.split(2**18)])
     if not moved.isfinite().all():
         raise InputError("displacement field: expected a map that takes every pixel somewhere, got one with a horizon")

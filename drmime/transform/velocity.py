@@ -22,7 +22,6 @@ from drmime.geometry.matrices import apply, invertible, slopes
 from drmime.saved import fields
 from drmime.schedule import Schedule
 from drmime.transform.base import Family, Model, Places, Transform
-from drmime.transform.field import slopes_of
 from drmime.transform.lattice import Lattice
 from drmime.transform.linear import MatrixTransform
 
@@ -30,6 +29,7 @@ STEPS = 2  # of Runge-Kutta while the velocities are optimised: 4 give the same 
 TURN = 0.5  # largest product of the velocities' slope and the length of a step, of a result
 MOST_STEPS = 256
 SEEN = 17  # places along each axis at which a transform is described
+SPACING = 0.08  # of control points by default, half longest sides
 FINEST = 2.0  # pixels; control points may not be closer
 MOST_CONTROLS = 2**22
 LIMITS = (0, 1, 2, 4, 8)  # waves along the longest side above which smoother versions of a result have little
@@ -70,16 +70,12 @@ class VelocityTransform(Transform):
         there = flow(lambda places: self.lattice.at(self.velocities[None], places), flat.where(known, 0), self.steps)
         return apply(self.world_from_frame, there.where(known, math.nan), is_affine=True)[0].view(points.shape)
 
-    def jacobian(self, points: Tensor) -> Tensor:
-        return slopes_of(self, points)
-
     def inverse(self) -> "VelocityTransform":
         return replace(self, velocities=-self.velocities)
 
     def describe(self, fixed: Grid) -> str:
         """Text with the distance of the control points, the lengths of displacements and the changes of volume."""
-        points = fixed.resized([min(length, SEEN) for length in fixed.shape])
-        places = apply(points.world_from_index, points.index_points(), is_affine=True)[0]
+        places = fixed.resized([min(length, SEEN) for length in fixed.shape]).world_points()
         lengths = (self(places) - places).norm(dim=-1)
         volumes = self.jacobian(places).det()
         spacing = self.lattice.spacing * float(self.world_from_frame[0, 0])
@@ -278,9 +274,6 @@ class Velocity(Family):
         if math.prod(Lattice.over(fixed, spacing).shape) > MOST_CONTROLS:
             raise InputError(f"transform spacing: {self.spacing} makes more than {MOST_CONTROLS} control points. Give more.")
         return VelocityModel(start, fixed, moving, spacing, self.smoothness, self.bending, self.volume)
-
-
-SPACING = 0.08  # half longest sides; 0.06 to 0.1 give the same errors
 
 
 def _cosines(length: int) -> Tensor:

@@ -136,7 +136,7 @@ def _method(name: str, block: Any) -> dict[str, Any]:
             if "peer" in _mapping(f"methods.{name}.after", after):
                 raise InputError(f"method {name!r}: after: expected keyword arguments of drmime.register, got a peer")
             block["after"] = _method(f"{name}: after", after)
-            if not all(stage.linear for stage in checks.options(DEFAULTS | block["after"]).stages):
+            if not all(stage.linear for stage in checks.stages(block["after"].get("transform", DEFAULTS["transform"]))):
                 raise InputError(f"method {name!r}: after: expected a linear transform, got {block['after']['transform']!r}")
     else:
         for option in block:

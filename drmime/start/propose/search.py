@@ -16,7 +16,7 @@ from torch import Tensor
 
 from drmime.errors import InputError, number, numbers, switch, whole
 from drmime.geometry.grid import Grid
-from drmime.geometry.matrices import apply, homogeneous, translation
+from drmime.geometry.matrices import homogeneous, translation
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
 from drmime.registry import build
@@ -265,7 +265,7 @@ class Search:
     def _read(self, there: Image, canvas: Grid, from_canvas: Tensor, linear: Tensor) -> Image:
         """The described moving image resampled on the canvas in some poses. -> (P, C, *canvas.shape)"""
         count, shape = len(linear), canvas.shape
-        points = apply(canvas.world_from_index, canvas.index_points())[0].to(there.data)
+        points = canvas.world_points().to(there.data)
         values, inside = there.copies(count).at(points.expand(count, -1, -1), from_canvas)
         values = self.maps.turn(values, linear[:, None]) * inside[..., None]
         return Image(values.transpose(1, 2).reshape(count, -1, *shape), canvas, inside.view(count, 1, *shape))
