@@ -25,6 +25,7 @@ from drmime.parts import METRICS, OBSERVERS, SAMPLERS, TRANSFORMS
 from drmime.registry import build, known, options_as
 from drmime.sampling import Sampler
 from drmime.schedule import Schedule
+from drmime.soft import SoftLandmarks
 from drmime.start.plan import Start
 from drmime.transform.base import Family
 
@@ -42,6 +43,7 @@ class Options:
     sampler: Sampler
     start: Start
     representation: Represented | None
+    landmarks: SoftLandmarks | None
     own: Sequence[Mapping[str, Any]]  # keyword arguments of `as_image`, those of the fixed and of the moving image
     schedule: Schedule
     seed: int
@@ -64,6 +66,7 @@ def options(given: Mapping[str, Any]) -> Options:
         sampler=_of_this_run("sampler", build("sampler", SAMPLERS, given["sampler"], Sampler)),
         start=Start.of(given["start"]),
         representation=Represented.of(given["representation"]),
+        landmarks=None if given["landmarks"] is None else options_as("landmarks", SoftLandmarks, given["landmarks"]),
         own=[{"channel_axis": axis, "channel": one, "nan": nan} for axis, one in zip(axes, channels, strict=True)],
         schedule=options_as("schedule", Schedule, {} if given["schedule"] is None else given["schedule"]),
         seed=whole("seed", given["seed"], 0),
@@ -134,10 +137,16 @@ def images(data: Any, mask: Any, role: str, options: Mapping[str, Any]) -> Image
         return as_image(data, role=role, mask=mask, **options)
     if not data:
         raise InputError(f"{role}: expected at least one image, got an empty list")
-    masks = [None] * len(data) if mask is None else mask
-    if not isinstance(masks, (list, tuple)) or len(masks) != len(data):
-        raise InputError(f"{role}_mask: expected a list of {len(data)} masks, one for each image")
+    masks = one_each(mask, len(data), role)
     return batch([as_image(d, role=role, mask=m, **options) for d, m in zip(data, masks, strict=True)], role)
+
+
+def one_each(mask: Any, count: int, role: str) -> Sequence[Any]:
+    """The masks of a list of `count` images."""
+    masks = [None] * count if mask is None else mask
+    if not isinstance(masks, (list, tuple)) or len(masks) != count:
+        raise InputError(f"{role}_mask: expected a list of {count} masks, one for each image")
+    return masks
 
 
 def pair(fixed: Image, moving: Image) -> None:

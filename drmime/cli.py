@@ -25,13 +25,14 @@ FILES = (
     "moving_mask",
     "transform_file",
     "config",
-    "landmarks",
+    "landmark_files",
+    "affine_mask",
     "then",
     "model",
     "image",
 )  # that are files
 BATCHES = ("images", "files")  # arguments of one or more files
-NOUNS = {"images": "image", "files": "file", "then": "--then", "landmarks": "--landmarks"}  # of arguments, in messages
+NOUNS = {"images": "image", "files": "file", "then": "--then", "landmark_files": "--landmarks"}  # of arguments, in messages
 KEPT = {  # by command, after Ctrl-C
     "run": "finished rows are kept; the same command goes on from here",
     "train": "the last checkpoint is kept; the same command goes on from there",

@@ -6,22 +6,24 @@ linear unless a deformation raises the similarity there by more than chance.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from drmime.compare.base import Similarity
 from drmime.image.pyramid import Pyramid
-from drmime.optimise import Outcome, score
-from drmime.sampling import FixedSamples, Overlap, Sampler, fixed_samples
+from drmime.optimise import Outcome
+from drmime.sampling import FixedSamples, Overlap, Sampler, fixed_samples, read
 from drmime.transform.base import Model
 
 SIDE = 0.12  # of a block, in units of half the longest side of the fixed image
 EVERY = 5  # one of so many blocks is held out
-GROUPS = 8  # of these blocks, over which the gain varies by chance
-STEPS = 24  # sets of points that are drawn to judge
+GROUPS = 16  # of these blocks, over which the gain varies by chance
+STEPS = 64  # sets of points that are drawn to judge
 MOST_POINTS = 2**19  # drawn in all, unless one set has more
 FEWEST = 32  # points of a group on a level; groups with fewer are left out
 LEAST_GROUPS = 3  # with fewer left there is no evidence, and the map stays linear
@@ -35,35 +37,80 @@ def used(points: Tensor) -> Tensor:
 
 
 def supported(
-    outcome: Outcome, fixed: Pyramid, moving: Pyramid, metric: Similarity, sampler: Sampler, weights: Tensor, overlap: Overlap
+    outcome: Outcome,
+    fixed: Pyramid,
+    moving: Pyramid,
+    metric: Similarity,
+    sampler: Sampler,
+    weights: Tensor,
+    overlap: Overlap,
+    pull: Callable[[Model], Tensor] | None = None,
 ) -> Outcome:
     """The outcome of a fit that saw only `used` points, made as smooth as the other points say; linear if they are too few.
+
+    The chance in a gain is estimated by leaving out one group of blocks after the other (jackknife, Efron and Stein 1981, doi
+    10.1214/aos/1176345462): so the similarity, which is no mean over points, is always that of nearly all of them.
 
     The other arguments are those of the run; they are left as they are, but for the random numbers of `sampler`.
     """
     models = [*outcome.model.smoother(), outcome.model]
-    trial, rows, known = copy.deepcopy(metric), [], []
     sampler.generator.manual_seed(1)  # the same points, whatever other pairs of a batch have used
-    for number, points in enumerate(_held(fixed, sampler)):
-        row = []
-        for model in models:
-            if isinstance(generator := getattr(trial, "generator", None), torch.Generator):
-                generator.manual_seed(number)  # the same random partners for every model
-            with torch.no_grad():
-                row.append((weights[:, None] * score(points, moving, model, trial)).sum(0))
-        rows.append(torch.stack(row))
-        known.append(torch.cat([part.inside.sum(-1) for part in points]).amin(0) >= FEWEST)
-    gains = torch.stack(rows).double()
-    gains = gains - gains[:, :1]  # over the linear map. shape: (groups, models, B)
-    some = torch.stack(known)[:, None].expand_as(gains) & gains.isfinite()
+    held = Held(_held(fixed, sampler), moving, copy.deepcopy(metric), weights)
+    every = torch.cat([held.similarities(model, [None]) for model in models])  # shape: (models, B)
+    if pull is not None:
+        with torch.no_grad():
+            every = every - torch.stack([pull(model) for model in models]).to(every)
+    gains = (every - every[0]).nan_to_num(-math.inf)
+    gain, best = gains.max(0)
+    some = held.known()  # shape: (GROUPS, B)
+    parts = held.similarities(_combined(models, best), range(GROUPS)) - held.similarities(models[0], range(GROUPS))
     count = some.sum(0)
-    mean = gains.where(some, 0).sum(0) / count.clamp(min=1)
-    error = ((gains - mean).where(some, 0).square().sum(0) / (count - 1).clamp(min=1) / count.clamp(min=1)).sqrt()
-    best = mean.argmax(0, keepdim=True)
-    sure = (mean > SURE * error).gather(0, best)[0] & (count.amin(0) >= LEAST_GROUPS)
-    best = best[0]
+    mean = parts.where(some, 0).sum(0) / count.clamp(min=1)
+    error = ((parts - mean).where(some, 0).square().sum(0) * (count - 1) / count.clamp(min=1)).sqrt()
+    sure = (gain > SURE * error) & (count >= LEAST_GROUPS)
     model = _combined(models, torch.where(sure, best, 0))
     return replace(outcome, model=model, transforms=model.result(), overlap=overlap(model))
+
+
+@dataclass(frozen=True)
+class Held:
+    """Points of the blocks that are held out, and how their similarity is computed."""
+
+    points: Sequence[FixedSamples]
+    moving: Pyramid
+    metric: Similarity  # a copy
+    weights: Tensor  # of the levels
+
+    @functools.cached_property
+    def groups(self) -> list[Tensor]:
+        """The number of the group of each point."""
+        return [_number(some.points) // EVERY % GROUPS for some in self.points]
+
+    def known(self) -> Tensor:
+        """Which groups have enough points on every level. shape: (GROUPS, B), bool"""
+        rows = []
+        for group in range(GROUPS):
+            here = zip(self.points, self.groups, strict=True)
+            counts = torch.cat([(some.inside * (which == group)).sum(-1) for some, which in here])
+            rows.append(counts.amin(0) >= FEWEST)
+        return torch.stack(rows)
+
+    def similarities(self, model: Model, left_out: Sequence[int | None]) -> Tensor:
+        """Of all held-out points but those of a group, for each such group. shape: (len(left_out), B), float64"""
+        rows = [self.weights.new_zeros(())] * len(left_out)
+        generator = getattr(self.metric, "generator", None)
+        with torch.no_grad():
+            for some, group in zip(self.points, self.groups, strict=True):
+                places = model(some.points, some.levels)
+                here, there, weight = read(some, self.moving, places)
+                there = self.metric.turn(there, places.jacobian)
+                for at, which in enumerate(left_out):
+                    if isinstance(generator, torch.Generator):
+                        generator.manual_seed(0)  # the same random partners each time
+                    kept = weight if which is None else weight * (group != which)
+                    similarity = self.metric(here, there, kept, some.levels)
+                    rows[at] = rows[at] + (self.weights[some.levels, None] * similarity).sum(0)
+        return torch.stack(rows).double()
 
 
 def _number(points: Tensor) -> Tensor:
@@ -74,22 +121,19 @@ def _number(points: Tensor) -> Tensor:
     return mixed >> 8
 
 
-def _held(fixed: Pyramid, sampler: Sampler) -> Iterator[list[FixedSamples]]:
-    """Points of each group of blocks that are held out."""
+def _held(fixed: Pyramid, sampler: Sampler) -> list[FixedSamples]:
+    """Points of the blocks that are held out."""
     points = sum(sampler.count(grid) for grid in sampler.grids)
     steps = list(fixed_samples(fixed, sampler, max(1, min(STEPS, MOST_POINTS // points))))
-    joined = [
-        FixedSamples(parts[0].levels, *(torch.cat([part[at] for part in parts], 2) for at in (1, 2, 3)))
+    return [
+        _where(FixedSamples(parts[0].levels, *(torch.cat([part[at] for part in parts], 2) for at in (1, 2, 3))))
         for parts in zip(*steps, strict=True)
     ]
-    for group in range(GROUPS):
-        yield [_where(part, group) for part in joined]
 
 
-def _where(samples: FixedSamples, group: int) -> FixedSamples:
-    """The samples of a group that have a valid pixel; where a level or pair has fewer than others, the rest is not inside."""
-    number = _number(samples.points)
-    chosen = (number % EVERY == 0) & (number // EVERY % GROUPS == group) & (samples.inside > 0)
+def _where(samples: FixedSamples) -> FixedSamples:
+    """The held-out samples that have a valid pixel; where a level or pair has fewer than others, the rest is not inside."""
+    chosen = ~used(samples.points) & (samples.inside > 0)
     count = max(2, int(chosen.sum(-1).max()))  # the random partner of a point is another one
     order = chosen.int().argsort(dim=-1, descending=True, stable=True)[..., :count, None]
 

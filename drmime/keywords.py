@@ -23,6 +23,8 @@ class Keywords(TypedDict, total=False):
     representation: Any
     fixed_mask: Any
     moving_mask: Any
+    affine_mask: Any
+    landmarks: Any
     fixed_spacing: Sequence[float] | None
     moving_spacing: Sequence[float] | None
     channel_axis: Any

@@ -51,7 +51,7 @@ class Step:
 
     index: int
     similarity: Tensor  # shape: (levels, B), at the step's start
-    total: Tensor  # shape: (B,), weighted mean of the levels, less the penalty of the model
+    total: Tensor  # shape: (B,), weighted mean of the levels, less the penalties of the model and of landmarks
     model: Model  # at the step's start; it changes with the next step
 
     @property
@@ -109,6 +109,7 @@ def maximise(
     overlap: Overlap,
     observe: Callable[[Step], None],
     used: Callable[[Tensor], Tensor] | None = None,
+    pull: Callable[[Model], Tensor] | None = None,
 ) -> Outcome:
     """Maximise the similarity of all levels, weighted by the schedule, less the model's penalty.
 
@@ -120,6 +121,7 @@ def maximise(
         overlap: computes the overlap, which must not fall below `schedule.least_overlap`.
         observe: called after each step.
         used: which points of the fixed frame (..., D) are used, if not all.
+        pull: a penalty (B,) of the map, such as that of landmarks.
 
     Returns:
         The outcome. Its transforms are running averages of the parameters, taken where the running average of the similarity
@@ -137,7 +139,7 @@ def maximise(
             model.requires_grad_(index >= metric.warmup)
             similarity = score(points, moving, model, metric)
             stage = stage_of(index - metric.warmup, schedule.steps, stages)
-            total = (weights[stage][:, None] * similarity).sum(0) - model.penalty()
+            total = (weights[stage][:, None] * similarity).sum(0) - model.penalty() - (pull(model) if pull else 0)
             total.sum().neg().backward()
             done = tracker.update(index, similarity.detach(), total.detach(), stage, stages)
             observe(Step(index, similarity.detach(), total.detach(), model))

@@ -26,7 +26,10 @@ TRANSFORMS = Parts(
         "affine": "drmime.transform.linear:affine",
         "projective": "drmime.transform.linear:projective",
         "lie": "drmime.transform.linear:LieGroup",
-        "velocity": "drmime.transform.velocity:Velocity",
+        "velocity": "drmime.transform.elastic:Velocity",
+        "bspline": "drmime.transform.elastic:BSpline",
+        "polyaffine": "drmime.transform.elastic:Polyaffine",
+        "tps": "drmime.transform.tps:ThinPlate",
     }
 )
 SAMPLERS = Parts(
@@ -61,7 +64,9 @@ SAVED_TRANSFORMS = Parts(  # kinds of result that `Registration.save` writes
     {
         "matrix": "drmime.transform.linear:MatrixTransform",
         "lie": "drmime.transform.linear:LieTransform",
-        "velocity": "drmime.transform.velocity:VelocityTransform",
+        "velocity": "drmime.transform.deformations:VelocityTransform",
+        "bspline": "drmime.transform.deformations:BSplineTransform",
+        "tps": "drmime.transform.tps:ThinPlateTransform",
         "chain": "drmime.transform.base:Chain",
         "field": "drmime.transform.field:FieldTransform",
         "inverse": "drmime.transform.field:Inverse",

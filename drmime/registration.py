@@ -14,6 +14,7 @@ from drmime.checks import Options
 from drmime.compare.base import Similarity
 from drmime.device import Device
 from drmime.geometry.grid import Grid
+from drmime.hints import read_hints
 from drmime.image.image import Image
 from drmime.keywords import Keywords
 from drmime.modes import own_modes
@@ -59,6 +60,8 @@ def register(
     representation: Any = None,
     fixed_mask: Any = None,
     moving_mask: Any = None,
+    affine_mask: Any = None,
+    landmarks: Any = None,
     fixed_spacing: Sequence[float] | None = None,
     moving_spacing: Sequence[float] | None = None,
     channel_axis: Any = "auto",
@@ -84,7 +87,7 @@ def register(
         transform: "translation", "rigid", "similarity", "affine", "projective", with the options `parametrisation` and
             `finest_vector`, or any generators: `{"name": "lie", "generators": ["translation", "scale"]}`
             (`drmime.transform.linear.LieGroup`). Or stages, joined by "+" or in a list: "affine+velocity" deforms the image
-            after the affine stage (`drmime.transform.velocity.Velocity`).
+            after the affine stage (`drmime.transform.elastic.Velocity`; also "bspline", "polyaffine", "tps").
         metric: "mine", "mattes", "nmi", "jhmi", "ncc", "mse", "angle" or "alpha_amd".
         sampler: how points are drawn: "uniform", "jittered", "all", "edges"; `{"name": "uniform", "points": 2048}`.
         start: "auto": a search over every rotation, shift and scale that the transform allows. A matrix (D+1, D+1) from fixed
@@ -95,6 +98,9 @@ def register(
             place of their intensities. Or a mapping with its `name` and any of `fixed` and `moving` (modalities) and `use`
             ("metric", "search", "all"). The verdict looks at the images themselves.
         fixed_mask, moving_mask: arrays or paths, of the spatial shape; nonzero pixels are used. For lists of images, lists.
+        affine_mask: likewise, of the fixed image: what is not deformed; the map there is that of the last linear stage.
+        landmarks: corresponding points as soft constraints beside the metric: a mapping with `fixed` and `moving`, (N, D) in
+            pixels, x first, or paths of files, and any of `accuracy` (pixels) and `weight` (`drmime.soft.SoftLandmarks`).
         fixed_spacing, moving_spacing: pixel lengths in array order; by default those of the file, else 1.
         channel_axis: where channels are, None for none, or two of these, of the fixed and of the moving image; "auto" is what
             the file or object states, else the last axis (the first of a tensor) if its length is 2 to 4. The opacity of an
@@ -137,10 +143,12 @@ def register(
         searched, compared = _represented(read, pair, asked)
         del read, normalised
         first = asked.start.matrices(pair.fixed, pair.moving)
+        many = len(fixed) if isinstance(fixed, (list, tuple)) else None
+        hints, pull = read_hints(affine_mask, asked, *images.grids, many)
         for stage in asked.stages:  # an error now, not after the search for starts
-            stage.model(first[:1], pair.fixed.grid, pair.moving.grid)
+            stage.model(first, pair.fixed.grid, pair.moving.grid, hints)
         settings = checks.resolved(asked, given) | {"levels": count}
-        problem = Problem(compared.fixed, compared.moving, settings, count, overlap)
+        problem = Problem(compared.fixed, compared.moving, settings, count, overlap, hints, pull)
 
         inputs = _inputs(searched, basis, asked.seed)
         ranked = _starts(inputs, first, asked)

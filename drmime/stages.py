@@ -14,7 +14,8 @@ from drmime.image.pyramid import Pyramid
 from drmime.optimise import Observer, Outcome, Run, Step, Stop, maximise
 from drmime.precision import with_precision
 from drmime.sampling import Overlap
-from drmime.transform.base import Model
+from drmime.soft import Penalty, Pull
+from drmime.transform.base import Hints, Model
 from drmime.transform.linear import MatrixTransform, matrix_of
 
 UNBENT = "Deformation: none; there is no evidence of a deformation in the parts of the image that its fit did not use."
@@ -29,11 +30,18 @@ class Problem:
     settings: Mapping[str, Any]
     levels: int
     overlap: Overlap
+    hints: Hints
+    pull: Pull | None  # of landmarks
 
     def model(self, asked: Options, stage: int, start: Tensor) -> Model:
         """The model of a stage that begins at matrices (B, D+1, D+1)."""
-        made = asked.stages[stage].model(start, self.fixed.grid, self.moving.grid)
+        made = asked.stages[stage].model(start, self.fixed.grid, self.moving.grid, self.hints)
         return made.to(self.fixed.data.device)
+
+    @property
+    def penalty(self) -> Penalty | None:
+        """Of landmarks."""
+        return None if self.pull is None else self.pull.between(self.fixed.grid, self.moving.grid)
 
 
 def not_begun(problem: Problem, start: Tensor, asked: Options) -> Outcome:
@@ -63,6 +71,7 @@ def solved(problem: Problem, start: Tensor, asked: Options) -> Outcome:
     moving = Pyramid.of(problem.moving, levels).described(metric.describe)
     channels = fixed.levels[0].data.shape[1], moving.levels[0].data.shape[1]
     metric.begin(levels, len(problem.fixed.data), channels, random, problem.fixed.data)
+    penalty = problem.penalty
     schedules = [stage.schedule(asked.schedule) for stage in asked.stages]
     watching = [watcher for watcher in asked.observers if isinstance(watcher, Observer)]
     planned = sum(metric.warmup + schedule.steps for schedule in schedules)
@@ -79,7 +88,7 @@ def solved(problem: Problem, start: Tensor, asked: Options) -> Outcome:
         model, parts = problem.model(asked, number, start), (metric, sampler)
         linear, rest = asked.stages[number].linear, asked.stages[number + 1 :]
         among = None if linear else used
-        found = maximise(fixed, moving, model, *parts, schedules[number], problem.overlap, observe, among)
+        found = maximise(fixed, moving, model, *parts, schedules[number], problem.overlap, observe, among, penalty)
         if Stop.INTERRUPTED in found.stops or any(stage.linear for stage in rest):
             return found
         weights = schedules[number].weights(levels)[-1].to(problem.fixed.data)
@@ -89,7 +98,7 @@ def solved(problem: Problem, start: Tensor, asked: Options) -> Outcome:
                 transforms = with_precision(found, fixed, moving, *parts, weights)
                 random.set_state(state)
                 return replace(found, transforms=transforms)
-            return supported(found, fixed, moving, *parts, weights, problem.overlap)
+            return supported(found, fixed, moving, *parts, weights, problem.overlap, penalty)
         except KeyboardInterrupt:
             return interrupted(found)
 

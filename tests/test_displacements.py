@@ -12,10 +12,10 @@ from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply
 from drmime.transform.base import Chain, Transform
+from drmime.transform.deformations import VelocityTransform
 from drmime.transform.field import FieldTransform
 from drmime.transform.formats.files import read_transform, write_transform
 from drmime.transform.lattice import Lattice
-from drmime.transform.velocity import VelocityTransform
 
 sitk = pytest.importorskip("SimpleITK")
 FILES = ("a.h5", "a.tfm", "a_displacements.nii.gz", "a_1Warp.nii.gz", "displacements.mha", "displacements.nrrd")
@@ -25,7 +25,7 @@ def deformation(ndim: int, fixed: Grid) -> Transform:
     """An affine map after a flow."""
     lattice = Lattice.over(fixed, 0.5)
     velocities = 0.03 * torch.randn(ndim, *lattice.shape, dtype=torch.float64)
-    return transform(ndim) @ VelocityTransform(velocities, lattice, fixed.world_from_frame, 8)
+    return transform(ndim) @ VelocityTransform(velocities, lattice, fixed.world_from_frame)
 
 
 def inner(fixed: Grid, count: int = 40) -> torch.Tensor:

@@ -17,13 +17,14 @@ geometry  geometry.matrices  geometry.grid  geometry.lie
 image  image.pixels  image.planes  image.headers  image.tiff  image.readers  image.dicom  image.writers
   image.io  image.objects  image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
   image.summary  image.faults  image.geometry_faults
-transform  transform.base  transform.linear  transform.field  transform.lattice  transform.velocity
+transform  transform.base  transform.linear  transform.field  transform.lattice  transform.deformations
+  transform.coefficients  transform.lattice_model  transform.elastic  transform.tps
   transform.interpolate  transform.warp  transform.grids
   transform.formats  transform.formats.files  transform.formats.displacements  transform.formats.itk
   transform.formats.elastix  transform.formats.fsl  transform.formats.freesurfer  transform.formats.afni
   transform.formats.ngff  transform.formats.bigwarp  transform.formats.qupath  transform.formats.plain
   transform.formats.objects
-points  points.files  points.tables  points.geojson
+points  points.files  points.tables  points.geojson  points.corresponding  soft
 compare  compare.base  compare.moments  compare.histogram  compare.angle  compare.mine
 sampling  adam  optimise  precision  holdout
 start
@@ -34,7 +35,7 @@ start
   start.plan  start.ranking
 verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
 learn  learn.encoder  learn.contrastive  learn.patches  learn.synthesise  learn.weights  learn.use  learn.train
-pictures  observers  record  exchange  warping  deforming  result  checks  prepare  stages  keywords  registration  .
+pictures  observers  record  exchange  warping  deforming  result  checks  prepare  hints  stages  keywords  registration  .
 lab
   lab.evaluate  lab.demo
   lab.datasets.case  lab.datasets.reading  lab.datasets.bending  lab.datasets.changes  lab.datasets.base  lab.datasets.tables

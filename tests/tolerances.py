@@ -11,3 +11,4 @@ TOLERANCE = {
     torch.float64: 1e-12,
 }
 EXACT = TOLERANCE[torch.float64]  # of matrices and grids, which are float64 always
+FLOW = 1e-5  # of the flow of a velocity field in few steps of Runge-Kutta

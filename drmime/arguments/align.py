@@ -49,9 +49,22 @@ def add_register(commands: Any) -> None:
     add("--config", type=Path, metavar="FILE", help="YAML file with options of drmime.register; flags override it")
     add("--allow-code", action="store_true", help="with --config: import parts given as 'module:attribute'")
 
-    add = parser.add_argument_group("images").add_argument
+    _add_images(parser.add_argument_group("images").add_argument)
+    add = parser.add_argument_group("output").add_argument
+    add("--interpolation", default="linear", metavar="HOW", help=f"for the warped image: {', '.join(INTERPOLATIONS)} (linear)")
+    add(
+        "--fail-on",
+        default="failed",
+        metavar="VERDICT",
+        help="exit status 1 from this verdict on: doubtful or failed (failed)",
+    )
+    add("--tensorboard", nargs="?", type=Path, const=True, metavar="DIR", help="curves and pictures (OUT/tensorboard)")
+
+
+def _add_images(add: Any) -> None:
     add("--fixed-mask", default=UNSET, metavar="FILE", help="mask of FIXED; nonzero pixels are used")
     add("--moving-mask", default=UNSET, metavar="FILE", help="mask of MOVING")
+    add("--affine-mask", default=UNSET, metavar="FILE", help="mask of FIXED: what a deformation leaves as it is")
     add("--fixed-spacing", type=lengths, default=UNSET, metavar="A,B", help="pixel lengths of FIXED, slowest axis first")
     add("--moving-spacing", type=lengths, default=UNSET, metavar="A,B", help="pixel lengths of MOVING")
     each = "; two for FIXED and MOVING, as in =0,none"
@@ -62,17 +75,9 @@ def add_register(commands: Any) -> None:
         nargs=2,
         default=None,
         type=Path,
+        dest="landmark_files",
         metavar=("FIXED", "MOVING"),
         help="files of corresponding points: their errors are told and written; with --start landmarks they give the start",
     )
+    add("--landmark-weight", type=float, metavar="W", help="with --landmarks: the points also pull the map (1)")
     add("--nan", default=UNSET, help="error, or mask to leave out pixels that are not finite")
-
-    add = parser.add_argument_group("output").add_argument
-    add("--interpolation", default="linear", metavar="HOW", help=f"for the warped image: {', '.join(INTERPOLATIONS)} (linear)")
-    add(
-        "--fail-on",
-        default="failed",
-        metavar="VERDICT",
-        help="exit status 1 from this verdict on: doubtful or failed (failed)",
-    )
-    add("--tensorboard", nargs="?", type=Path, const=True, metavar="DIR", help="curves and pictures (OUT/tensorboard)")

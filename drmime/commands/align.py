@@ -64,7 +64,7 @@ def register(args: Namespace) -> Report:
     known("interpolation", args.interpolation, INTERPOLATIONS)
     known("--fail-on", args.fail_on, FAIL_ON)
     options = _options(args)
-    for path in args.landmarks or []:
+    for path in args.landmark_files or []:
         read_landmarks(path)  # an error now, not after the registration
     observers: list[Observer] = [Progress()]
     if args.tensorboard is not None:
@@ -86,7 +86,7 @@ def register(args: Namespace) -> Report:
         registration.mesh(args.moving, args.out / "mesh.png", axes[1])
         files += ", mesh.png"
     verdict, *lines = str(registration).splitlines()
-    if args.landmarks:
+    if args.landmark_files:
         lines.append(_write_landmarks(registration, args))
         files += ", landmarks.csv"
     text = "\n".join([*lines, files, verdict])
@@ -115,10 +115,16 @@ def _options(args: Namespace) -> dict[str, Any]:
             options[part] = {"name": options.get(part, DEFAULTS[part])}
         settings.put(options, key, value)
     if options.get("start") == "landmarks":
-        if not args.landmarks:
+        if not args.landmark_files:
             raise InputError("--start landmarks: expected --landmarks FIXED MOVING, the files of corresponding points")
-        fixed_points, moving_points = map(str, args.landmarks)
+        fixed_points, moving_points = map(str, args.landmark_files)
         options["start"] = {"name": "landmarks", "fixed_points": fixed_points, "moving_points": moving_points}
+    if args.landmark_weight is not None:
+        if not args.landmark_files:
+            raise InputError("--landmark-weight: expected --landmarks FIXED MOVING, the files of corresponding points")
+        fixed, moving = map(str, args.landmark_files)
+        given = options.get("landmarks") or {}
+        options["landmarks"] = {**given, "fixed": fixed, "moving": moving, "weight": args.landmark_weight}
     if "start" in options:
         options["start"] = _start(options["start"])
     return options
@@ -152,7 +158,7 @@ def _write_history(registration: Registration, file: Path) -> None:
 def _write_landmarks(registration: Registration, args: Namespace) -> str:
     """Write the error of each landmark; returns their summary."""
     ndim = registration.fixed_grid.ndim
-    points = [read_landmarks(path, ndim=ndim) for path in args.landmarks]
+    points = [read_landmarks(path, ndim=ndim) for path in args.landmark_files]
     errors = registration.landmark_errors(*points)
     rows = np.hstack([*points, errors[:, None]])
     axes = "xyz"[:ndim]

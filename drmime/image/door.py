@@ -56,7 +56,7 @@ def as_image(
     with np.errstate(over="ignore"):  # values that overflow become infinite and are reported below
         array = np.array(array, dtype=np.float64 if dtype == torch.float64 else np.float32, order="C")  # always a copy
     pixels = torch.as_tensor(array, device=device)[None]
-    inside = _mask(mask, array.shape[1:], role)
+    inside = mask_of(mask, array.shape[1:], role)
     if isinstance(data, Image) and data.mask is not None:
         known = data.mask[0, 0].cpu().numpy() > 0
         inside = known if inside is None else inside & known
@@ -115,7 +115,12 @@ def _grid(shape: Sequence[int], spacing: Sequence[float] | None, grid: Grid | No
     return Grid.regular(shape, lengths.tolist())
 
 
-def _mask(mask: Any, shape: tuple[int, ...], role: str) -> np.ndarray | None:
+def mask_of(mask: Any, shape: tuple[int, ...], role: str) -> np.ndarray | None:
+    """Which pixels an array or file selects, those that are not 0, for an image of this shape; None for None.
+
+    Raises:
+        InputError: another shape, or no such pixel.
+    """
     if mask is None:
         return None
     array = load(mask, f"{role} mask of the", labels=True).array

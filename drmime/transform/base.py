@@ -150,6 +150,23 @@ class Places(NamedTuple):
     jacobian: Tensor
 
 
+class Held(NamedTuple):
+    """Pixels of the fixed image that are not deformed."""
+
+    mask: Tensor  # shape: (1 or B, *grid.shape), bool, on the CPU
+    grid: Grid  # of the image as it was given
+
+
+class Hints(NamedTuple):
+    """What is known of a map apart from the images."""
+
+    landmarks: tuple[Tensor, Tensor] | None = None  # of the fixed and of the moving world, (N, D) each, float64, on the CPU
+    held: Held | None = None
+
+
+NO_HINTS = Hints()
+
+
 class Family(ABC):
     """A family of transforms, such as a Lie group, from which `register` makes a `Model`; a stage of its option `transform`."""
 
@@ -160,11 +177,11 @@ class Family(ABC):
         """Generators of the family's linear maps, by name, (D+1, D+1) float64 each; starts are searched among these maps."""
 
     @abstractmethod
-    def model(self, start: Tensor, fixed: Grid, moving: Grid) -> "Model":
+    def model(self, start: Tensor, fixed: Grid, moving: Grid, hints: Hints = NO_HINTS) -> "Model":
         """The model that begins at `start` (B, D+1, D+1), moving_from_fixed in the world, for images on these grids.
 
         Raises:
-            InputError: an option that does not fit these grids.
+            InputError: an option or hint that does not fit these grids.
         """
 
     def schedule(self, given: Schedule) -> Schedule:

@@ -16,7 +16,7 @@ from drmime.geometry.grid import Grid, linear_part, scaled
 from drmime.geometry.matrices import apply, invertible, slopes, square
 from drmime.registry import known
 from drmime.saved import fields
-from drmime.transform.base import Family, Model, Places, Transform
+from drmime.transform.base import NO_HINTS, Family, Hints, Model, Places, Transform
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +222,7 @@ class LieGroup(Family):
     def basis(self, ndim: int) -> dict[str, Tensor]:
         return lie.generators(self.generators, ndim)
 
-    def model(self, start: Tensor, fixed: Grid, moving: Grid) -> LieModel:
+    def model(self, start: Tensor, fixed: Grid, moving: Grid, hints: Hints = NO_HINTS) -> LieModel:
         return LieModel(self.basis(fixed.ndim), start, fixed, moving, self.finest_vector, self.parametrisation)
 
 

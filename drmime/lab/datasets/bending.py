@@ -10,12 +10,11 @@ from scipy import ndimage
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import mapped
 from drmime.lab.datasets.case import Case, regular_points, within
+from drmime.transform.deformations import VelocityTransform
 from drmime.transform.lattice import Lattice
-from drmime.transform.velocity import VelocityTransform
 from drmime.transform.warp import resample
 
 SPACING = 0.4  # of control points, in units of half the longest side: bends of about a third of the image
-STEPS = 16
 WINDOW = 0.05  # of the longest side; the neighbourhood in which an image must vary for an error to be seen
 
 
@@ -55,10 +54,10 @@ def _random_flow(grid: Grid, random: np.random.Generator, share: float) -> Veloc
     """From new pixels to old ones."""
     lattice = Lattice.over(grid, SPACING)
     velocities = torch.as_tensor(random.standard_normal((grid.ndim, *lattice.shape)))
-    flow = VelocityTransform(velocities, lattice, grid.world_from_frame, STEPS)
+    flow = VelocityTransform(velocities, lattice, grid.world_from_frame)
     points = torch.as_tensor(regular_points(grid.shape))
     wanted = share * math.hypot(*grid.shape)
     for _ in range(4):  # the length of displacements is nearly proportional to that of velocities
         length = float((flow(points) - points).norm(dim=1).mean())
-        flow = replace(flow, velocities=flow.velocities * wanted / max(length, 1e-9))
+        flow = replace(flow, field=flow.field * wanted / max(length, 1e-9))
     return flow

@@ -8,20 +8,18 @@ isbn 9780691132983, chapter 8). The iteration starts at many rotations, so that 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drmime.errors import InputError, numbers
+from drmime.errors import InputError
 from drmime.geometry import lie
 from drmime.geometry.grid import Grid, scaled
 from drmime.geometry.matrices import apply
 from drmime.image.image import Image
-from drmime.points.files import read_landmarks
+from drmime.points.corresponding import corresponding
 
 Group = str | Sequence[str] | Mapping[str, Tensor]
 
@@ -44,8 +42,7 @@ class Landmarks:
     """
 
     def __init__(self, fixed_points: Any, moving_points: Any, group: Group = "rigid") -> None:
-        self.fixed_points = _points(fixed_points, "fixed")
-        self.moving_points = _points(moving_points, "moving")
+        self.fixed_points, self.moving_points = corresponding(fixed_points, moving_points)
         self.generators = lie.generators(group, self.fixed_points.shape[1])
         _check_counts(self.fixed_points, self.moving_points, self.generators)
 
@@ -88,17 +85,6 @@ def fit(fixed_points: Tensor, moving_points: Tensor, group: Mapping[str, Tensor]
         )
     matrix = scaled(grid.world_from_frame @ best @ frame_from_world, grid)
     return matrix if matrix[-1, -1] == 0 else matrix / matrix[-1, -1].abs()  # 1 to the last digit
-
-
-def _points(points: Any, role: str) -> Tensor:
-    if isinstance(points, (str, Path)):
-        return torch.as_tensor(read_landmarks(points))
-    array = numbers(f"landmarks: {role} points", points, "rows of 2 or 3 coordinates, or the path of a CSV file")
-    if array.ndim != 2 or array.shape[1] not in (2, 3):
-        raise InputError(f"landmarks: expected {role} points of shape (N, 2) or (N, 3), got {array.shape}")
-    if not np.isfinite(array).all():
-        raise InputError(f"landmarks: expected finite {role} points, got NaN or infinity")
-    return torch.as_tensor(array)
 
 
 def _check_counts(fixed_points: Tensor, moving_points: Tensor, group: Mapping[str, Tensor]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.interpolate import BSpline
+from scipy import interpolate
 from textures import busy
 from tolerances import EXACT, TOLERANCE
 
@@ -17,10 +17,12 @@ from drmime.geometry.grid import Grid
 from drmime.holdout import used
 from drmime.optimise import Stop
 from drmime.transform.base import Chain
+from drmime.transform.deformations import BSplineTransform, VelocityTransform, flow
+from drmime.transform.elastic import BSpline, Elastic, Polyaffine, Velocity
 from drmime.transform.field import FieldTransform
 from drmime.transform.lattice import Lattice
+from drmime.transform.lattice_model import LatticeModel
 from drmime.transform.linear import LieTransform, MatrixTransform
-from drmime.transform.velocity import Velocity, VelocityModel, VelocityTransform, flow
 
 ALL = slice(0, 1)
 
@@ -29,15 +31,16 @@ def grid_of(ndim: int) -> Grid:
     return Grid.regular((40, 60, 50)[-ndim:], (1.0, 2.0, 1.0)[-ndim:])
 
 
-def model(ndim: int, start: torch.Tensor | None = None, **options: float) -> VelocityModel:
+def model(ndim: int, start: torch.Tensor | None = None, **options: float) -> LatticeModel:
     grid = grid_of(ndim)
     start = torch.eye(ndim + 1, dtype=torch.float64)[None] if start is None else start
     return Velocity(spacing=20.0, **options).model(start, grid, grid)
 
 
-def fill(made: VelocityModel, size: float = 0.05) -> VelocityModel:
+def fill(made: LatticeModel, size: float = 0.05) -> LatticeModel:
     with torch.no_grad():
-        made.waves.copy_(size * torch.randn_like(made.waves))
+        for weights in made.coefficients.parameters():
+            weights.copy_(size * torch.randn_like(weights))
     return made
 
 
@@ -53,7 +56,7 @@ def test_the_field_is_a_cubic_b_spline() -> None:
     coefficients = torch.randn(1, 1, 9, dtype=torch.float64)
     places = torch.linspace(-2.2, 2.2, 50, dtype=torch.float64)
     knots = -3.0 + 0.75 * np.arange(-2, 11)  # of splines centred on the control points
-    expected = BSpline(knots, coefficients[0, 0].numpy(), 3)(places.numpy())
+    expected = interpolate.BSpline(knots, coefficients[0, 0].numpy(), 3)(places.numpy())
     wide = Lattice((4, 9), (-3.0, -1.0), 0.75)  # the same along y
     found = wide.at(coefficients[:, :, None].expand(-1, -1, 4, -1), torch.stack([places, 0 * places], -1)[None])
     assert np.allclose(found[0, :, 0].numpy(), expected, rtol=0, atol=EXACT)
@@ -134,7 +137,7 @@ def test_pairs_of_a_batch_are_as_alone_and_levels_alike(ndim: int, dtype: torch.
     found = made(points, slice(0, 2)).points
     for pair in range(3):
         with torch.no_grad():
-            alone.waves.copy_(made.waves[pair, None])
+            alone.coefficients.weights.copy_(made.coefficients.weights[pair, None])
         assert torch.allclose(
             alone(points[:, pair, None], slice(0, 2)).points[:, 0], found[:, pair], rtol=0, atol=TOLERANCE[dtype]
         )
@@ -148,18 +151,20 @@ def test_the_penalty_is_that_of_the_formula() -> None:
     for one in (bending, volume):
         waves = wanted
         for axis in (0, 1):
-            waves = torch.tensordot(waves, torch.linalg.inv(getattr(one, f"cosines{axis}")), dims=([2], [0]))
+            waves = torch.tensordot(waves, torch.linalg.inv(getattr(one.coefficients, f"cosines{axis}")), dims=([2], [0]))
         with torch.no_grad():
-            one.waves.copy_(waves / one.damping)
+            one.coefficients.weights.copy_(waves / one.coefficients.damping)
     assert float(bending.penalty().detach()) == pytest.approx(2**2 + 2 * 3**2)
     inner = (2 * x + lattice.spacing + 3 * y + 0.5)[:-1, :-1]  # forward differences
     assert float(volume.penalty().detach()) == pytest.approx(float((inner**2).mean()))
     assert float(model(2).penalty().detach()) == 0
 
 
-def test_smoother_models_go_from_none_to_nearly_all(ndim: int) -> None:
-    made = fill(model(ndim))
-    lengths = [float(one.waves.detach().norm()) for one in (*made.smoother(), made)]  # type: ignore[attr-defined, operator]
+@pytest.mark.parametrize("family", [Velocity, BSpline, Polyaffine])
+def test_smoother_models_go_from_none_to_nearly_all(family: type[Elastic], ndim: int) -> None:
+    start = torch.eye(ndim + 1, dtype=torch.float64)[None]
+    made = fill(family().model(start, grid_of(ndim), grid_of(ndim)))
+    lengths = [float(one.field().detach().norm()) for one in (*made.smoother(), made)]  # type: ignore[attr-defined, operator]
     assert lengths[0] == 0
     assert lengths == sorted(lengths)
 
@@ -167,7 +172,7 @@ def test_smoother_models_go_from_none_to_nearly_all(ndim: int) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"spacing": 0.5}, "at least 2 pixels apart"),
+        ({"spacing": 0.5}, "at least 2 pixels"),
         ({"spacing": -1.0}, "above 0"),
         ({"smoothness": -1.0}, "smoothness"),
         ({"steps": 0}, "steps"),
@@ -200,7 +205,7 @@ def bent_pair(share: float = 0.03, side: int = 96) -> tuple[np.ndarray, np.ndarr
     lattice = Lattice.over(grid, 0.8)
     random = torch.Generator().manual_seed(1)
     velocities = share * 2 * torch.randn(2, *lattice.shape, dtype=torch.float64, generator=random)
-    back = VelocityTransform(velocities, lattice, grid.world_from_frame, 16)
+    back = VelocityTransform(velocities, lattice, grid.world_from_frame)
     fixed, moving = (scene(points).view(side, side).numpy() for points in (grid.index_points(), back(grid.index_points())))
     return fixed, np.exp(-moving), back.inverse()
 
@@ -321,7 +326,7 @@ def test_a_fold_is_seen() -> None:
     lattice = Lattice.over(grid, 0.3)
     wild = torch.zeros(2, *lattice.shape, dtype=torch.float64)
     wild[0, :, 4] = 3.0
-    torn = VelocityTransform(wild, lattice, grid.world_from_frame, 1)  # one step is too few for such velocities
+    torn = BSplineTransform(wild, lattice, grid.world_from_frame)
     result = replace(register(fixed, moving, start=None, levels=2, schedule={"steps": 1}), transform=torn)
     assert 0 < result.folded < 1
     assert (result.volume_change() <= 0).any()

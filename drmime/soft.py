@@ -1,0 +1,110 @@
+"""Landmarks as soft constraints: a penalty for the distances at which a map misses them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drmime.errors import InputError, number
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply
+from drmime.points.corresponding import corresponding
+from drmime.transform.base import Model
+
+ACCURACY = 0.005  # of the moving image's longest side
+STRETCH = 20.0  # times the stretch of most pairs of landmarks: what is stretched more, or less, contradicts itself
+
+
+class SoftLandmarks:
+    """Corresponding points that pull the map, beside the similarity of the images.
+
+    The similarity, in nats, is reduced by `weight` times the mean of (distance / accuracy)² / 2: a landmark that is missed by
+    its accuracy costs half a nat.
+
+    Args:
+        fixed, moving: (N, D), row i corresponds to row i, in pixels of their image, x first, 0-based, pixel centres; or paths
+            of files of points.
+        accuracy: standard deviation of a landmark, in pixels of the moving image; by default 0.5 % of its longest side.
+        weight: of the penalty.
+
+    Raises:
+        InputError: points that are not finite or not (N, 2) or (N, 3), unequal numbers, or a number out of its range.
+    """
+
+    def __init__(self, fixed: Any, moving: Any, accuracy: float | None = None, weight: float = 1.0) -> None:
+        self.fixed, self.moving = corresponding(fixed, moving)
+        self.accuracy = None if accuracy is None else number("landmarks accuracy", accuracy, 0)
+        self.weight = number("landmarks weight", weight, 0)
+
+    def on(self, fixed: Grid, moving: Grid) -> "Pull":
+        """The landmarks of two images on these grids, as they were given.
+
+        Raises:
+            InputError: images of another dimension, or landmarks that contradict each other.
+        """
+        ndim = self.fixed.shape[1]
+        for role, grid in (("fixed", fixed), ("moving", moving)):
+            if grid.ndim != ndim:
+                raise InputError(f"landmarks: expected {grid.ndim}-D points for the {role} image, got {ndim}-D points")
+        here, there = (
+            apply(grid.world_from_index, points, is_affine=True)[0]
+            for grid, points in ((fixed, self.fixed), (moving, self.moving))
+        )
+        pixel = float(moving.spacing.min())
+        accuracy = ACCURACY * float(moving.extent.max()) if self.accuracy is None else self.accuracy * pixel
+        _agree(here, there, float(fixed.spacing.min()), accuracy)
+        return Pull(here, there, accuracy, self.weight)
+
+
+@dataclass(frozen=True)
+class Pull:
+    """The penalty of landmarks."""
+
+    fixed: Tensor  # shape: (N, D), world, float64, on the CPU
+    moving: Tensor  # shape: (N, D)
+    accuracy: float  # world units of the moving image
+    weight: float
+
+    def between(self, fixed: Grid, moving: Grid) -> "Penalty":
+        """For models between the frames of these grids."""
+        here, there = (
+            apply(torch.linalg.inv(grid.world_from_frame), points, is_affine=True)[0]
+            for grid, points in ((fixed, self.fixed), (moving, self.moving))
+        )
+        return Penalty(here, there, self.weight * (float(moving.world_from_frame[0, 0]) / self.accuracy) ** 2 / 2)
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """Half the mean squared distance of the landmarks from where a model maps them, weighted."""
+
+    fixed: Tensor  # shape: (N, D), of the fixed frame
+    moving: Tensor  # shape: (N, D), of the moving frame
+    factor: float  # of squared distances in units of the moving frame
+
+    def __call__(self, model: Model) -> Tensor:
+        """shape: (B,)"""
+        device = next(model.parameters()).device
+        places = model(self.fixed[None, None].to(device), slice(0, 1))
+        return self.factor * (places.points[0] - self.moving.to(device)).square().sum(-1).mean(-1)
+
+
+def _agree(here: Tensor, there: Tensor, pixel: float, accuracy: float) -> None:
+    """InputError if two landmarks contradict each other: the map between them would stretch unlike all others.
+
+    A pair of landmarks is stretched by the distance of the moving points over that of the fixed ones, each known to a pixel
+    and to the accuracy.
+    """
+    if len(here) < 2:
+        return
+    first, second = torch.triu_indices(len(here), len(here), 1)
+    before, after = (here[first] - here[second]).norm(dim=1), (there[first] - there[second]).norm(dim=1)
+    usual = float((after.sum() + accuracy) / (before.sum() + pixel))
+    too_far = (after - 4 * accuracy) / (usual * (before + pixel)) > STRETCH
+    too_near = usual * (before - 4 * accuracy / usual) / (after + accuracy) > STRETCH
+    for which in (too_far | too_near).nonzero()[:1, 0].tolist():
+        raise InputError(
+            f"landmarks: rows {int(first[which])} and {int(second[which])} (from 0) contradict each other: the fixed points "
+            f"are {float(before[which]):.4g} apart, the moving points {float(after[which]):.4g}. Correct or remove one of them."
+        )
