@@ -89,7 +89,7 @@ def options_as(kind: str, form: type[Form], value: Any) -> Form:
     """`value` if it is an instance of `form`, else an instance made from `value` as a mapping of options.
 
     Raises:
-        InputError: neither of these, or an unknown option.
+        InputError: neither of these, an unknown option, or one that is missing.
     """
     if isinstance(value, form):
         return value
@@ -98,6 +98,8 @@ def options_as(kind: str, form: type[Form], value: Any) -> Form:
         raise InputError(f"{kind}: expected a mapping with any of {names}, or a {form.__name__}, got {shown(value)}")
     for option in value:
         known(f"option of {kind}", str(option), options_of(form))
+    if missing := [option for option in _needed(form) if option not in value]:
+        raise InputError(f"{kind}: expected all that has no default as well, got no {', '.join(missing)}")
     return form(**{str(option): item for option, item in value.items()})
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import interpolate
 from textures import busy
-from tolerances import EXACT, TOLERANCE
+from tolerances import EXACT, FLOW, TOLERANCE
 
 import drmime
 import drmime.transform.formats.files
@@ -16,7 +16,7 @@ from drmime import InputError, register
 from drmime.geometry.grid import Grid
 from drmime.holdout import used
 from drmime.optimise import Stop
-from drmime.transform.base import Chain
+from drmime.transform.base import Chain, Held, Hints
 from drmime.transform.deformations import BSplineTransform, VelocityTransform, flow
 from drmime.transform.elastic import BSpline, Elastic, Polyaffine, Velocity
 from drmime.transform.field import FieldTransform
@@ -169,6 +169,59 @@ def test_smoother_models_go_from_none_to_nearly_all(family: type[Elastic], ndim:
     assert lengths == sorted(lengths)
 
 
+def test_regions_that_move_alike_are_one_matrix_exponential(ndim: int) -> None:
+    grid = grid_of(ndim)
+    made = Polyaffine().model(torch.eye(ndim + 1, dtype=torch.float64)[None], grid, grid)
+    velocity = torch.zeros(ndim + 1, ndim + 1, dtype=torch.float64)
+    velocity[:-1] = 0.05 * torch.randn(ndim, ndim + 1, dtype=torch.float64)
+    about = made.coefficients.basis.flatten(2)  # shape: (R, K, D * (D + 1))
+    weights = torch.linalg.lstsq(about.mT, velocity[:-1].flatten().expand(len(about), -1)[..., None]).solution[..., 0]
+    with torch.no_grad():
+        made.coefficients.weights.copy_(weights[None])
+    points = frame_points(ndim) * grid.extent / grid.extent.max()
+    expected = torch.linalg.matrix_exp(velocity)
+    found = made(points[None], ALL).points[0]
+    assert torch.allclose(found, points @ expected[:-1, :-1].mT + expected[:-1, -1], rtol=0, atol=FLOW)
+
+
+@pytest.mark.parametrize("family", [Velocity, BSpline, Polyaffine])
+def test_what_is_held_stays_where_it_is(family: type[Elastic], ndim: int) -> None:
+    grid = grid_of(ndim)
+    mask = torch.zeros(1, *grid.shape, dtype=torch.bool)
+    mask[(0, *(slice(8, 12),) * ndim)] = True
+    start = torch.eye(ndim + 1, dtype=torch.float64)[None]
+    start[0, 0, -1] = 3.0
+    made = fill(family().model(start, grid, grid, Hints(held=Held(mask, grid))), 0.2)
+    (found,) = made.result()
+    points = grid.index_points().reshape(*grid.shape, ndim)
+    world = points @ grid.world_from_index[:-1, :-1].mT + grid.world_from_index[:-1, -1]
+    moved = found(world) - world - start[0, :-1, -1]
+    assert moved[mask[0]].abs().max() < EXACT
+    assert moved.norm(dim=-1).max() > 0.5
+
+
+@pytest.mark.parametrize("family", [Velocity, BSpline, Polyaffine])
+def test_a_mask_that_leaves_nothing_free_is_refused(family: type[Elastic]) -> None:
+    pixels = np.random.default_rng(0).random((40, 44))
+    with pytest.raises(InputError, match=r"affine_mask: expected some place that may be deformed"):
+        register(pixels, pixels, transform=["affine", family()], affine_mask=np.ones((40, 44)))
+
+
+@pytest.mark.parametrize(
+    ("mask", "transform", "words"),
+    [
+        (np.ones((40, 44)), "affine", "expected a deformation"),
+        (np.ones((40, 40)), "affine+velocity", "affine mask: expected the image's shape"),
+        (np.zeros((40, 44)), "affine+velocity", "affine mask: expected at least one nonzero pixel"),
+        ("none.png", "affine+velocity", "none.png"),
+    ],
+)
+def test_a_wrong_affine_mask_is_one_clear_error(mask: object, transform: str, words: str) -> None:
+    pixels = np.random.default_rng(0).random((40, 44))
+    with pytest.raises(InputError, match=words):
+        register(pixels, pixels, transform=transform, affine_mask=mask)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -178,6 +231,9 @@ def test_smoother_models_go_from_none_to_nearly_all(family: type[Elastic], ndim:
         ({"steps": 0}, "steps"),
         ({"rate": 0.0}, "rate"),
         ({"stiffness": 1}, "unknown option"),
+        ({"name": "polyaffine", "spacing": 6.0}, "at least 8 pixels"),
+        ({"name": "polyaffine", "generators": "projective"}, "affine"),
+        ({"name": "bspline", "spacing": 0.5}, "at least 2 pixels"),
     ],
 )
 def test_a_wrong_option_is_one_clear_error(options: dict[str, float], words: str) -> None:
@@ -229,6 +285,33 @@ def test_a_deformation_is_found() -> None:
     with pytest.raises(InputError, match="one matrix"):
         _ = result.matrix
     assert len(result.history) == len(linear.history) + 30 + 120
+
+
+@pytest.mark.parametrize("name", ["bspline", "polyaffine"])
+def test_other_families_find_it_too(name: str) -> None:
+    fixed, moving, truth = bent_pair()
+    spacing = {"bspline": 10.0, "polyaffine": 30.0}[name]
+    stages = ["affine", {"name": name, "steps": 120, "rate": 0.005, "spacing": spacing}]
+    result, linear = (register(fixed, moving, transform=one, start=None, levels=3) for one in (stages, "affine"))
+    points = 10 + 76 * torch.rand(200, 2, dtype=torch.float64)
+    errors, before = ((torch.as_tensor(one.to_moving(points)) - truth(points)).norm(dim=1) for one in (result, linear))
+    assert errors.mean() < 0.5 * before.mean()
+    assert result.folded == 0
+    assert result.inverse_error < 0.1
+
+
+def test_an_affine_mask_keeps_its_place_affine() -> None:
+    fixed, moving, _ = bent_pair()
+    mask = np.zeros(fixed.shape)
+    mask[30:50, 40:60] = 1
+    result, linear = (
+        register(fixed, moving, transform=one, start=None, levels=3, affine_mask=mask if one is QUICK else None)
+        for one in (QUICK, "affine")
+    )
+    rows, columns = np.nonzero(mask)
+    inside, everywhere = np.stack([columns, rows], 1), np.argwhere(mask == 0)[:, ::-1]
+    assert np.abs(result.to_moving(inside) - linear.to_moving(inside)).max() < 1e-9
+    assert np.abs(result.to_moving(everywhere) - linear.to_moving(everywhere)).max() > 0.5
 
 
 def test_an_image_without_deformation_stays_affine() -> None:
