@@ -38,7 +38,7 @@ class Options:
     """The options of `register`, checked, with parts constructed, before any image is read."""
 
     levels: int
-    stages: Sequence[Family]  # linear ones; after them at most one that is not
+    stages: Sequence[Family]  # linear ones, or none; after them at most one that is not
     metric: Similarity
     sampler: Sampler
     start: Start
@@ -83,8 +83,8 @@ def stages(spec: Any) -> list[Family]:
     """
     specs = spec.split("+") if isinstance(spec, str) else spec if isinstance(spec, (list, tuple)) else [spec]
     made = [build("transform", TRANSFORMS, one.strip() if isinstance(one, str) else one, Family) for one in specs]
-    if not made or not made[0].linear or not all(one.linear for one in made[:-1]):
-        order = "linear transforms, and after them at most one deformation, as in 'affine+velocity'"
+    if not made or not all(one.linear for one in made[:-1]):
+        order = "linear transforms and then at most one deformation, as in 'affine+velocity'"
         raise InputError(f"transform: expected {order}, got {shown(spec)}")
     return made
 

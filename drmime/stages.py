@@ -98,7 +98,11 @@ def solved(problem: Problem, start: Tensor, asked: Options) -> Outcome:
                 transforms = with_precision(found, fixed, moving, *parts, weights)
                 random.set_state(state)
                 return replace(found, transforms=transforms)
-            return supported(found, fixed, moving, *parts, weights, problem.overlap, penalty)
+            kept = supported(found, fixed, moving, *parts, weights, problem.overlap, penalty)
+            unbent = [
+                stop.success and isinstance(one, MatrixTransform) for stop, one in zip(kept.stops, kept.transforms, strict=True)
+            ]
+            return replace(kept, notes=[(UNBENT,) if one else () for one in unbent])
         except KeyboardInterrupt:
             return interrupted(found)
 
@@ -145,5 +149,5 @@ def _after(first: Outcome, then: Outcome, linear: bool) -> Outcome:
         **parts,
         overlap=torch.where(torch.tensor(kept), first.overlap, then.overlap),
         model=then.model,
-        notes=[(UNBENT,) if same[pair] and not failed[pair] else () for pair in pairs],
+        notes=[() if failed[pair] else then.notes[pair] for pair in pairs],
     )

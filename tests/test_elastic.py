@@ -243,7 +243,7 @@ def test_a_wrong_option_is_one_clear_error(options: dict[str, float], words: str
 
 
 @pytest.mark.parametrize(
-    "stages", ["velocity", "velocity+affine", "affine+velocity+velocity", [], ["velocity"], "affine+", "affine+velocty"]
+    "stages", ["velocity+affine", "affine+velocity+velocity", "bspline+velocity", [], "affine+", "affine+velocty"]
 )
 def test_a_wrong_order_of_stages_is_one_clear_error(stages: object) -> None:
     pixels = np.random.default_rng(0).random((40, 44))
@@ -343,6 +343,19 @@ def test_linear_stages_follow_each_other() -> None:
     assert len(both.history) == 2 * len(rigid.history)
     assert both.notes == rigid.notes
     assert np.isfinite(both.deviation([[20, 20]])).all()
+
+
+def test_a_deformation_alone_begins_at_the_start() -> None:
+    fixed, moving, truth = bent_pair()
+    start = np.eye(3)
+    start[0, 2] = 1.5
+    only = {"name": "velocity", "steps": 120, "rate": 0.005, "spacing": 10.0}
+    result = register(fixed, moving, transform=only, start={"given": start, "refine": False}, levels=3)
+    assert np.array_equal(result.transform.parts[0].matrix, start)  # type: ignore[attr-defined]
+    points = 10 + 76 * torch.rand(200, 2, dtype=torch.float64)
+    assert (torch.as_tensor(result.to_moving(points)) - truth(points)).norm(dim=1).mean() < 1
+    same = register(fixed, np.exp(-fixed), transform=only | {"steps": 20}, start=None, levels=2)
+    assert any("no evidence" in note for note in same.notes)
 
 
 def test_another_seed_draws_other_points_for_the_deformation() -> None:

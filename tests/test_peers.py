@@ -25,8 +25,9 @@ from drmime.transform.base import Transform
 from drmime.transform.field import FieldTransform
 
 PACKAGES = {"simpleitk": "SimpleITK", "elastix": "itk", "ants": "ants", "ecc": "cv2", "sift": "cv2", "phase": "skimage"}
-PACKAGES |= {"elastix_bspline": "itk", "ants_syn": "ants"}
+PACKAGES |= {"elastix_bspline": "itk", "ants_syn": "ants", "convexadam": "convexAdam"}
 FLAT = ("ecc", "sift")  # 2-D alone
+VOLUMES = ("convexadam",)  # 3-D alone
 FREE = ("centre", "identity", "start")
 ITERATIVE = ("simpleitk", "elastix", "ants", "ecc")
 
@@ -140,12 +141,15 @@ def test_a_known_motion_is_found(peer: str, options: dict[str, Any], motion: str
         ("elastix_bspline", {"metric": "nmi"}),
         ("ants_syn", {"iterations": (100, 50, 0, 0)}),
         ("ants_syn", {"metric": "cc", "iterations": (40, 20, 0, 0)}),
+        ("convexadam", {}),
     ],
 )
 def test_a_deformation_begins_at_the_start_and_brings_images_nearer(
     peer: str, options: dict[str, Any], spaced: bool, ndim: int
 ) -> None:
     """Its freedom includes that of the affine map that is missing."""
+    if peer in VOLUMES and ndim != 3:
+        pytest.skip("for volumes alone")
     what = known(ndim, "affine", spaced, shift=2.0)
     map_of_pixels = found(what.problem, peer, options)
     assert isinstance(map_of_pixels, Transform)
@@ -184,11 +188,12 @@ def test_a_known_motion_of_a_volume_is_found(
 
 @pytest.mark.parametrize("peer", PACKAGES)
 def test_a_colour_image_counts_by_its_luminance(peer: str) -> None:
-    what = known(2, "translation")
+    ndim = 3 if peer in VOLUMES else 2
+    what = known(ndim, "translation")
     fixed, moving = what.problem.fixed, what.problem.moving
     colours = [np.stack([pixels, 255 - pixels / 2, pixels], -1).astype(np.float32) for pixels in (fixed, moving)]
-    problem = Problem.of(*colours, (1.0, 1.0), (1.0, 1.0))
-    grays = Problem.of(*problem.grays(), (1.0, 1.0), (1.0, 1.0))
+    problem = Problem.of(*colours, (1.0,) * ndim, (1.0,) * ndim)
+    grays = Problem.of(*problem.grays(), (1.0,) * ndim, (1.0,) * ndim)
     np.testing.assert_array_equal(numbers(found(problem, peer)), numbers(found(grays, peer)))
 
 
@@ -236,7 +241,7 @@ def test_phase_correlation_adds_a_shift_to_its_start() -> None:
 
 @pytest.mark.parametrize("peer", [*PACKAGES, *FREE])
 def test_a_seed_gives_the_same_again(peer: str) -> None:
-    what = known(2, "affine", spaced=True)
+    what = known(3 if peer in VOLUMES else 2, "affine", spaced=True)
     need(peer)
     run = ready(what.problem, peer, {})
     np.testing.assert_array_equal(numbers(run(3)), numbers(run(3)))
@@ -375,6 +380,12 @@ def test_a_peer_of_pictures_refuses_volumes(peer: str) -> None:
         ready(known(3).problem, peer, {})
 
 
+@pytest.mark.parametrize("peer", VOLUMES)
+def test_a_peer_of_volumes_refuses_pictures(peer: str) -> None:
+    with pytest.raises(InputError, match=f"{peer}: expected 3-D images, got 2-D"):
+        ready(known(2).problem, peer, {})
+
+
 def test_euclidean_motion_needs_a_start_without_stretch() -> None:
     with pytest.raises(InputError, match="a rotation in pixels"):
         ready(known(2, spaced=True).problem, "ecc", {"motion": "euclidean"})
@@ -384,10 +395,10 @@ def test_euclidean_motion_needs_a_start_without_stretch() -> None:
 
 @pytest.mark.parametrize("peer", PACKAGES)
 def test_a_package_that_is_not_there_is_named(peer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = {"phase": "skimage.registration"}.get(peer, PACKAGES[peer])
+    name = {"phase": "skimage.registration", "convexadam": "convexAdam.convex_adam_MIND"}.get(peer, PACKAGES[peer])
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(InputError, match=rf"needs the package {PACKAGES[peer]}: pip install 'drmime\[peers\]'"):
-        ready(known(2).problem, peer, {})
+        ready(known(3 if peer in VOLUMES else 2).problem, peer, {})
 
 
 def test_settings_are_resolved_without_any_package() -> None:

@@ -62,7 +62,7 @@ class Elastic(Family):
         Schedule(steps=self.steps, rate=self.rate)
 
     def basis(self, ndim: int) -> dict[str, Tensor]:
-        return {}
+        return lie.generators("affine", ndim)
 
     def schedule(self, given: Schedule) -> Schedule:
         return replace(given, steps=self.steps, rate=self.rate)

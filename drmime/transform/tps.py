@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from drmime.errors import InputError, number
+from drmime.geometry import lie
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply, invertible, slopes
 from drmime.saved import fields
@@ -182,7 +183,7 @@ class ThinPlate(Family):
         Schedule(steps=self.steps, rate=self.rate)
 
     def basis(self, ndim: int) -> dict[str, Tensor]:
-        return {}
+        return lie.generators("affine", ndim)
 
     def schedule(self, given: Schedule) -> Schedule:
         return replace(given, steps=self.steps, rate=self.rate)

@@ -25,7 +25,7 @@ TIMEOUT = 600  # seconds, by default
 ANCHOR_PREFIX = "x-"  # prefix of top-level keys that only hold YAML anchors
 KEYS = {  # keys of a configuration and their meaning
     "dataset": "the pairs: a name of drmime.lab.datasets.DATASETS and its options",
-    "methods": "name: keyword arguments of drmime.register; or 'peer' and the options of another program, and 'after', keyword "
+    "methods": "name: keyword arguments of drmime.register; or 'peer' and the options of another program; and 'after', keyword "
     "arguments of drmime.register, whose result is its start",
     "seeds": "every method runs once with each",
     "outputs": "folder; pictures, the pixels of their long side, 0 for none; tensorboard, true or false",
@@ -125,26 +125,23 @@ def _experiment(state: Mapping[str, Any]) -> Experiment:
 def _method(name: str, block: Any) -> dict[str, Any]:
     """The options of a method, checked against `register` or the peer."""
     block = dict(_mapping(f"methods.{name}", {} if block is None else block))
-    if "peer" in block:
-        rest = {option: value for option, value in block.items() if option not in ("peer", "after")}
-        try:
-            peer_settings(block["peer"], rest)
-        except InputError as error:
-            raise InputError(f"method {name!r}: {error}") from error
-        if "after" in block:
-            after = {} if block["after"] is None else block["after"]
-            if "peer" in _mapping(f"methods.{name}.after", after):
-                raise InputError(f"method {name!r}: after: expected keyword arguments of drmime.register, got a peer")
-            block["after"] = _method(f"{name}: after", after)
-            if not all(stage.linear for stage in checks.stages(block["after"].get("transform", DEFAULTS["transform"]))):
-                raise InputError(f"method {name!r}: after: expected a linear transform, got {block['after']['transform']!r}")
-    else:
-        for option in block:
-            known(f"option of method {name!r}:", str(option), [*OPTIONS, "peer"])
-        try:
-            checks.options(DEFAULTS | block)
-        except InputError as error:
-            raise InputError(f"method {name!r}: {error}") from error
+    rest = {option: value for option, value in block.items() if option not in ("peer", "after")}
+    if "peer" not in block:
+        for option in rest:
+            known(f"option of method {name!r}:", str(option), [*OPTIONS, "peer", "after"])
+    try:
+        peer_settings(block["peer"], rest) if "peer" in block else checks.options(DEFAULTS | rest)
+    except InputError as error:
+        raise InputError(f"method {name!r}: {error}") from error
+    if "after" in block:
+        after = {} if block["after"] is None else block["after"]
+        if {"peer", "after"} & {*_mapping(f"methods.{name}.after", after)}:
+            raise InputError(f"method {name!r}: after: expected keyword arguments of drmime.register, got {dict(after)}")
+        if "start" in block:
+            raise InputError(f"method {name!r}: expected a start or 'after', which gives one, got both")
+        block["after"] = _method(f"{name}: after", after)
+        if not all(stage.linear for stage in checks.stages(block["after"].get("transform", DEFAULTS["transform"]))):
+            raise InputError(f"method {name!r}: after: expected a linear transform, got {block['after']['transform']!r}")
     return block
 
 
@@ -178,7 +175,7 @@ def schema() -> dict[str, Any]:
             for name, part in table.items()
         ]
 
-    method = {"anyOf": [{"type": "null"}, block(OPTIONS), *named(PEERS, "peer", "problem", ["after"])]}
+    method = {"anyOf": [{"type": "null"}, block([*OPTIONS, "after"]), *named(PEERS, "peer", "problem", ["after"])]}
     details: dict[str, dict[str, Any]] = {
         "dataset": {"anyOf": [{"enum": list(DATASETS)}, *named(DATASETS, "name")]},
         "methods": {"type": "object", "additionalProperties": method, "minProperties": 1},

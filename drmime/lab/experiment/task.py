@@ -153,7 +153,7 @@ def _peer(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
     options = dict(task.block)
     name, after = options.pop("peer"), options.pop("after", None)
     if after is not None:
-        problem = replace(problem, start=_linear(task.pair, json.dumps({"seed": task.seed} | dict(after))))
+        problem = replace(problem, start=_linear(task, after))
     align = ready(problem, name, options)
 
     def run() -> Found:
@@ -163,9 +163,14 @@ def _peer(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
     return run, {"peer": name, "after": after} | plain(peer_settings(name, options))
 
 
+def _linear(task: Task, after: Mapping[str, Any]) -> np.ndarray:
+    """The matrix, in pixels, with which `register` with the options `after` aligns a pair: the start of other methods."""
+    return _aligned(task.pair, json.dumps({"seed": task.seed} | dict(after)))
+
+
 @functools.lru_cache(maxsize=1)
-def _linear(pair: Pair, options: str) -> np.ndarray:
-    """The matrix, in pixels, with which `register` with these options, as JSON, aligns a pair: the start of peers."""
+def _aligned(pair: Pair, options: str) -> np.ndarray:
+    """Likewise, of options as JSON."""
     case, _ = _load(pair)
     result = register(*case.images, **json.loads(options))
     return matrix_of(in_pixels(result.transform, *case.grids)).numpy()
@@ -174,6 +179,11 @@ def _linear(pair: Pair, options: str) -> np.ndarray:
 def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found], dict[str, Any]]:
     """Likewise for `register`; the result replaces the settings by more precise ones if there is no error."""
     options: dict[str, Any] = {"seed": task.seed} | dict(task.block)
+    after = options.pop("after", None)
+    if after is not None:
+        fixed, moving = case.grids
+        start = moving.world_from_index.numpy() @ _linear(task, after) @ fixed.index_from_world.numpy()
+        options["start"] = {"given": start.tolist(), "refine": False}
     watching = [_tensorboard(task, case, problem.start)] if task.outputs.tensorboard else []
 
     def align() -> Found:

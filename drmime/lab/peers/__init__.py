@@ -6,7 +6,7 @@ from typing import Any
 
 from drmime.lab.peers.ants import ants
 from drmime.lab.peers.base import Peer, Problem, Run
-from drmime.lab.peers.deformable import ants_syn, elastix_bspline
+from drmime.lab.peers.deformable import ants_syn, convexadam, elastix_bspline
 from drmime.lab.peers.elastix import elastix
 from drmime.lab.peers.opencv import ecc, sift
 from drmime.lab.peers.simple import centre, identity, start
@@ -20,6 +20,7 @@ PEERS: dict[str, Peer] = {
     "ants": ants,
     "ants_syn": ants_syn,
     "centre": centre,
+    "convexadam": convexadam,
     "ecc": ecc,
     "elastix": elastix,
     "elastix_bspline": elastix_bspline,

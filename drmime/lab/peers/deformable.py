@@ -1,24 +1,26 @@
-"""Deformable registration of other programs from the start of the problem: elastix' B-splines and ANTs' SyN."""
+"""Deformable registration of other programs from the start of the problem: elastix' B-splines, ANTs' SyN, ConvexAdam."""
 
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from drmime.errors import number
+from drmime.errors import number, whole
 from drmime.geometry.grid import Grid
 from drmime.lab.peers.ants import SEED, THREADS, inputs
-from drmime.lab.peers.base import Problem, Run, counts, package, tolerant
+from drmime.lab.peers.base import Problem, Run, counts, only, package, tolerant
 from drmime.lab.peers.elastix import METRICS as ELASTIX_METRICS
 from drmime.lab.peers.elastix import execute, images
 from drmime.registry import known
 from drmime.transform.base import Transform
-from drmime.transform.field import FieldTransform
+from drmime.transform.field import FieldTransform, sampled
 from drmime.transform.formats.elastix import parameters
 from drmime.transform.linear import MatrixTransform
+from drmime.transform.warp import resample
 
 SYN_METRICS = {"mattes": "mattes", "cc": "CC"}
 PROBES = {2: 129, 3: 33}  # points along each axis at which a program is asked for its map
@@ -99,6 +101,34 @@ def ants_syn(problem: Problem, metric: str = "mattes", iterations: Sequence[int]
                 return np.asarray(found[names].to_numpy(), float)
 
             return _probed(problem, mapped)
+
+    return run
+
+
+def convexadam(problem: Problem, weight: float = 1.25, steps: int = 80) -> Run:
+    """ConvexAdam (Siebert et al. 2024, arXiv 2408.03645): discrete search and Adam on MIND features, volumes alone, on the CPU.
+
+    Args:
+        weight: of the smoothness of displacements.
+        steps: of Adam.
+
+    Raises:
+        InputError: images in 2-D, an invalid option, or convexAdam is not installed.
+    """
+    only("convexadam", problem, 3)
+    options = {"lambda_weight": number("weight", weight, 0), "selected_niter": whole("steps", steps, 1)}
+    module = package("convexAdam.convex_adam_MIND")
+    fixed, moving = problem.grays()
+    grids = [Grid.regular(one.shape) for one in (fixed, moving)]
+    start = MatrixTransform(torch.as_tensor(problem.start))
+    begun = resample(moving, start, grids[1], grids[0], channel_axis=None)
+
+    def run(seed: int) -> Transform:
+        torch.manual_seed(seed)
+        with warnings.catch_warnings(action="ignore"):
+            found = module.convex_adam_pt(fixed, begun, device=torch.device("cpu"), dtype=torch.float32, **options)
+        displacements = torch.as_tensor(np.asarray(found, float)).flip(-1).movedim(-1, 0).contiguous()
+        return sampled(start @ FieldTransform(displacements, grids[0]), grids[0])
 
     return run
 
