@@ -178,6 +178,12 @@ def test_landmarks_are_scored_and_start(saved: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert main(["register", image, image, "--out", str(saved / "o"), "--start", "landmarks"]) == 2
     assert "--landmarks FIXED MOVING" in capsys.readouterr().err
+    assert main([*words, *QUICK, "--landmark-weight", "0.5"]) in (0, 1)
+    assert Registration.load(saved / "out" / "transform.json").settings["landmarks"]["weight"] == 0.5
+    assert main(["register", image, image, "--out", str(saved / "o"), "--landmark-weight", "1"]) == 2
+    assert "--landmarks FIXED MOVING" in capsys.readouterr().err
+    assert main(["register", image, image, "--out", str(saved / "o"), "--affine-mask", image]) == 2
+    assert "expected a deformation as transform" in capsys.readouterr().err
     (saved / "m.csv").write_text("x,y\n")
     assert main([*words, *QUICK]) == 2
     assert "at least one point" in capsys.readouterr().err

@@ -32,6 +32,23 @@ def test_tasks_are_pairs_by_methods_by_seeds(path: Path) -> None:
     assert len({task.name for task in tasks}) == len(tasks)
 
 
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ({"after": {"peer": "centre"}}, "after: expected keyword arguments of drmime.register"),
+        ({"after": {"after": {}}}, "after: expected keyword arguments of drmime.register"),
+        ({"after": {"transform": "affine+velocity"}}, "after: expected a linear transform"),
+        ({"after": {"levls": 2}}, "did you mean 'levels'"),
+        ({"after": 3}, "expected 'name: value' pairs"),
+        ({"after": {}, "start": "mass"}, "expected a start or 'after'"),
+    ],
+    ids=str,
+)
+def test_what_comes_before_a_method_is_a_linear_registration(block: dict[str, object], words: str, path: Path) -> None:
+    with pytest.raises(InputError, match=words):
+        experiment.load(path, [("methods.ours", block)])
+
+
 def test_a_task_travels_as_text(path: Path) -> None:
     for task in experiment.load(path).tasks(threads=2):
         assert experiment.Task.from_dict(json.loads(json.dumps(task.to_dict()))) == task
@@ -251,8 +268,9 @@ def test_every_configuration_checked_in_says_what_it_may(config: Path, tmp_path:
     table = tiny.pairs(tmp_path, 2)
     columns, *lines = table.read_text().splitlines()
     more = ["dataset,ndim,already_aligned,kind", "stroke3d,2,0,multi", "spm3d,2,1,multi", "openms3d,3,1,mono"]
-    more += ["birl_rat_kidney,2,0,multi", "cima_lesion3,2,0,multi"]
-    both = [f"{line},{rest}" for line, rest in zip([columns, *lines, *[lines[1]] * 3], more, strict=True)]
+    flat = ("birl_rat_kidney", "cima_lesion3", "superfusion")
+    more += [f"{name},2,0,multi" for name in flat] + [f"{name},3,0,multi" for name in ("prostate3d", "jlf3d", "sct3d")]
+    both = [f"{line},{rest}" for line, rest in zip([columns, *lines, *[lines[1]] * (len(more) - 3)], more, strict=True)]
     table.write_text("\n".join(both).replace("even", "histology").replace("odd", "retina"))
     monkeypatch.setenv("DRMIME_DATA", str(tmp_path))
     own = [("dataset", {"name": "pairs", "file": str(table), "limit": 1})] if config.stem in ("fire", "anhir", "folder") else []

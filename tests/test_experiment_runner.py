@@ -72,6 +72,21 @@ def test_every_run_has_its_row(tmp_path: Path) -> None:
     assert "similarity" in ours.scores
 
 
+def test_a_method_begins_after_another_registration(tmp_path: Path) -> None:
+    linear = QUICK | {"transform": "translation", "start": {"given": [[1, 0, 1], [0, 1, 0], [0, 0, 1]], "refine": False}}
+    methods = {
+        "linear": linear,
+        "peer": {"peer": "start", "after": linear},
+        "ours": {"transform": "velocity", "levels": 1, "after": linear},
+    }
+    found = {row.method: row for row in experiment.run(load(tmp_path, 1, methods))}
+    assert not any(row.error for row in found.values())
+    assert found["peer"].matrix == pytest.approx(np.array(found["linear"].matrix))
+    assert found["peer"].settings["after"]["transform"] == "translation"
+    given = found["ours"].settings["start"]["given"]
+    assert np.array(given) == pytest.approx(np.array(found["linear"].matrix))  # pixels are the world here
+
+
 def test_a_row_survives_the_way_to_its_file_and_back(tmp_path: Path) -> None:
     row = Row("m", "p/q", 3, scores={"naed": float("inf"), "seconds": 0.5}, curves={"total": [1.0, float("nan")]}, notes=["ü"])
     rows.write(row, tmp_path / "deep" / "row.json")
