@@ -64,8 +64,8 @@ SAVED_TRANSFORMS = Parts(  # kinds of result that `Registration.save` writes
     {
         "matrix": "drmime.transform.linear:MatrixTransform",
         "lie": "drmime.transform.linear:LieTransform",
-        "velocity": "drmime.transform.deformations:VelocityTransform",
-        "bspline": "drmime.transform.deformations:BSplineTransform",
+        "velocity": "drmime.transform.lattice_transform:VelocityTransform",
+        "bspline": "drmime.transform.lattice_transform:BSplineTransform",
         "tps": "drmime.transform.tps:ThinPlateTransform",
         "chain": "drmime.transform.base:Chain",
         "field": "drmime.transform.field:FieldTransform",

@@ -12,10 +12,10 @@ from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply
 from drmime.transform.base import Chain, Transform
-from drmime.transform.deformations import VelocityTransform
 from drmime.transform.field import FieldTransform
 from drmime.transform.formats.files import read_transform, write_transform
 from drmime.transform.lattice import Lattice
+from drmime.transform.lattice_transform import VelocityTransform
 
 sitk = pytest.importorskip("SimpleITK")
 FILES = ("a.h5", "a.tfm", "a_displacements.nii.gz", "a_1Warp.nii.gz", "displacements.mha", "displacements.nrrd")

@@ -17,11 +17,11 @@ from drmime.geometry.grid import Grid
 from drmime.holdout import used
 from drmime.optimise import Stop
 from drmime.transform.base import Chain, Held, Hints
-from drmime.transform.deformations import BSplineTransform, VelocityTransform, flow
 from drmime.transform.elastic import BSpline, Elastic, Polyaffine, Velocity
 from drmime.transform.field import FieldTransform
 from drmime.transform.lattice import Lattice
 from drmime.transform.lattice_model import LatticeModel
+from drmime.transform.lattice_transform import BSplineTransform, VelocityTransform, flow
 from drmime.transform.linear import LieTransform, MatrixTransform
 
 ALL = slice(0, 1)

@@ -17,8 +17,9 @@ geometry  geometry.matrices  geometry.grid  geometry.lie
 image  image.pixels  image.planes  image.headers  image.tiff  image.readers  image.dicom  image.writers
   image.io  image.objects  image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
   image.summary  image.faults  image.geometry_faults
-transform  transform.base  transform.linear  transform.field  transform.lattice  transform.deformations
-  transform.coefficients  transform.lattice_model  transform.elastic  transform.tps
+transform  transform.base  transform.linear  transform.field  transform.deformation  transform.lattice
+  transform.lattice_transform  transform.coefficients  transform.lattice_model  transform.elastic
+  transform.tps
   transform.interpolate  transform.warp  transform.grids
   transform.formats  transform.formats.files  transform.formats.displacements  transform.formats.itk
   transform.formats.elastix  transform.formats.fsl  transform.formats.freesurfer  transform.formats.afni

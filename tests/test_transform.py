@@ -16,10 +16,10 @@ from drmime import parts
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.transform.base import Chain, Hints, Model, Transform, chain, from_state
-from drmime.transform.deformations import VelocityTransform
 from drmime.transform.field import FieldTransform, sampled
 from drmime.transform.lattice import Lattice
 from drmime.transform.lattice_model import LatticeModel
+from drmime.transform.lattice_transform import VelocityTransform
 from drmime.transform.linear import LieTransform, MatrixTransform, matrix_of
 from drmime.transform.tps import ThinPlateModel
 

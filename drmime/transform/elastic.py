@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -13,11 +13,12 @@ from drmime.errors import InputError, number
 from drmime.geometry import lie
 from drmime.geometry.grid import Grid
 from drmime.schedule import Schedule
-from drmime.transform.base import NO_HINTS, Family, Hints
+from drmime.transform.base import NO_HINTS, Hints
 from drmime.transform.coefficients import Coefficients, Regions, Waves
-from drmime.transform.deformations import BSplineTransform, LatticeTransform, VelocityTransform
+from drmime.transform.deformation import Deformation
 from drmime.transform.lattice import MOST_CONTROLS, Lattice
 from drmime.transform.lattice_model import LatticeModel
+from drmime.transform.lattice_transform import BSplineTransform, LatticeTransform, VelocityTransform
 
 SPACING = 0.08  # of control points by default, half longest sides
 APART = 0.5  # of the centres of regions by default, half longest sides
@@ -28,7 +29,7 @@ MOST_WEIGHTS = 2**24  # numbers of regions times control points
 
 
 @dataclass(frozen=True)
-class Elastic(Family):
+class Elastic(Deformation):
     """A deformation after a linear stage, by a field between control points.
 
     Args:
@@ -48,7 +49,6 @@ class Elastic(Family):
     steps: int = 500
     rate: float = 0.002
 
-    linear = False
     kind: ClassVar[type[LatticeTransform]] = VelocityTransform
     share: ClassVar[float] = SPACING  # default spacing, half longest sides
     finest: ClassVar[float] = FINEST  # smallest spacing, pixels
@@ -60,12 +60,6 @@ class Elastic(Family):
             if getattr(self, name) != 0:
                 number(f"transform {name}", getattr(self, name), 0)
         Schedule(steps=self.steps, rate=self.rate)
-
-    def basis(self, ndim: int) -> dict[str, Tensor]:
-        return lie.generators("affine", ndim)
-
-    def schedule(self, given: Schedule) -> Schedule:
-        return replace(given, steps=self.steps, rate=self.rate)
 
     def model(self, start: Tensor, fixed: Grid, moving: Grid, hints: Hints = NO_HINTS) -> LatticeModel:
         half = float(fixed.extent.max()) / 2

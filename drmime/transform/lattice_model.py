@@ -8,22 +8,16 @@ from torch import Tensor
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
-from drmime.geometry.matrices import apply, slopes
 from drmime.transform.base import Held, Model, Places, Transform
 from drmime.transform.coefficients import Coefficients
-from drmime.transform.deformations import LatticeTransform
+from drmime.transform.deformation import DeformationModel
 from drmime.transform.lattice import Lattice
-from drmime.transform.linear import MatrixTransform
+from drmime.transform.lattice_transform import LatticeTransform
 
 
-class LatticeModel(Model):
-    """A deformation of the fixed frame, after which the matrix of an earlier stage is applied; one for each pair.
+class LatticeModel(DeformationModel):
+    """A deformation by a field between control points of the fixed frame."""
 
-    moving_from_fixed = start @ world_from_frame @ deformation @ frame_from_world
-    """
-
-    start: Tensor
-    start_in_frames: Tensor
     free: Tensor
 
     def __init__(
@@ -40,8 +34,7 @@ class LatticeModel(Model):
     ) -> None:
         """
         Args:
-            start: (B, D+1, D+1), moving_from_fixed, world.
-            fixed, moving: grids of the finest levels.
+            start, fixed, moving: as of `DeformationModel`.
             lattice: in the fixed frame.
             bending, volume: weights of the mean squares of second derivatives and of the divergence of the field.
             held: pixels of the fixed image that are not deformed.
@@ -49,8 +42,8 @@ class LatticeModel(Model):
         Raises:
             InputError: no control point is free.
         """
-        super().__init__()
-        self.fixed, self.lattice, self.kind = fixed, lattice, kind
+        super().__init__(start, fixed, moving)
+        self.lattice, self.kind = lattice, kind
         self.coefficients, self.bending, self.volume = coefficients, bending, volume
         free = torch.ones(1, *lattice.shape, dtype=torch.bool)
         if held is not None:
@@ -61,10 +54,6 @@ class LatticeModel(Model):
                 "Give a smaller mask or a smaller spacing."
             )
         self.register_buffer("free", free[:, None].double())
-        self.register_buffer("start", start.to(torch.float64))
-        in_frames = torch.linalg.inv(moving.world_from_frame) @ self.start @ fixed.world_from_frame
-        self.register_buffer("start_in_frames", in_frames)
-        self.is_affine = not bool(self.start[:, -1, :-1].any())
 
     def field(self) -> Tensor:
         """At the control points. shape: (B, D, *lattice.shape)"""
@@ -77,21 +66,13 @@ class LatticeModel(Model):
         field = self.field().to(points)
         bent = self.kind.carried(field, self.lattice, here)
         local = self._local(field.detach(), (here + bent.detach()) / 2).view(batch, count, number, ndim, ndim)
-        bent = bent.view(batch, count, number, ndim).transpose(0, 1)
-        matrix = self.start_in_frames[None].to(points)
-        places, valid = apply(matrix, bent, self.is_affine)
-        outer = matrix[..., None, :-1, :-1] if self.is_affine else slopes(matrix, bent.detach())
-        return Places(places, valid, outer @ local.transpose(0, 1))
+        return self.placed(bent.view(batch, count, number, ndim).transpose(0, 1), local.transpose(0, 1))
 
     def result(self, covariance: Tensor | None = None) -> list[Transform]:
         with torch.no_grad():
-            found = self.field().cpu()
-        return [
-            MatrixTransform(matrix) @ self.kind(field, self.lattice, self.fixed.world_from_frame)
-            if field.any()
-            else MatrixTransform(matrix)
-            for matrix, field in zip(self.start.cpu(), found, strict=True)
-        ]
+            fields = self.field().cpu()
+        world = self.fixed.world_from_frame
+        return self.chained([self.kind(field, self.lattice, world) if field.any() else None for field in fields])
 
     def smoother(self) -> list[Model]:
         models: list[Model] = []

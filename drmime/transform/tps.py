@@ -4,7 +4,7 @@ import copy
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from drmime.errors import InputError, number
-from drmime.geometry import lie
 from drmime.geometry.grid import Grid
-from drmime.geometry.matrices import apply, invertible, slopes
+from drmime.geometry.matrices import apply, invertible
 from drmime.saved import fields
 from drmime.schedule import Schedule
-from drmime.transform.base import NO_HINTS, Family, Hints, Model, Places, Transform
+from drmime.transform.base import NO_HINTS, Hints, Model, Places, Transform
 from drmime.transform.coefficients import SHARES
+from drmime.transform.deformation import Deformation, DeformationModel
 from drmime.transform.field import Inverse
-from drmime.transform.linear import MatrixTransform
 
 TINY = 1e-24  # squared distance below which two points are taken to coincide
 MOST = 2000  # landmarks; a matrix of their number squared is inverted
@@ -84,14 +83,9 @@ class ThinPlateTransform(Transform):
         return cls(centres, moved, stiffness, invertible(found["world_from_frame"], ndim))
 
 
-class ThinPlateModel(Model):
-    """A thin-plate spline of the fixed frame, after which the matrix of an earlier stage is applied; one for each pair.
+class ThinPlateModel(DeformationModel):
+    """A thin-plate spline. It begins at the landmarks: the parameters are what is added to their displacements."""
 
-    It begins at the landmarks: the parameters are what their displacements differ from those.
-    """
-
-    start: Tensor
-    start_in_frames: Tensor
     centres: Tensor
     first: Tensor
     solver: Tensor
@@ -99,25 +93,20 @@ class ThinPlateModel(Model):
     def __init__(self, start: Tensor, fixed: Grid, moving: Grid, landmarks: tuple[Tensor, Tensor], stiffness: float) -> None:
         """
         Args:
-            start: (B, D+1, D+1), moving_from_fixed, world.
-            fixed, moving: grids of the finest levels.
+            start, fixed, moving: as of `DeformationModel`.
             landmarks: as of `Hints`.
             stiffness: as of `ThinPlate`.
         """
-        super().__init__()
-        self.fixed, self.stiffness = fixed, stiffness
+        super().__init__(start, fixed, moving)
+        self.stiffness = stiffness
         frame = torch.linalg.inv(fixed.world_from_frame)
         centres = apply(frame, landmarks[0], is_affine=True)[0]
         check(centres)
-        back = apply(frame @ torch.linalg.inv(start.to(torch.float64).cpu()), landmarks[1])[0]  # before the start is applied
+        back = apply(frame @ torch.linalg.inv(self.start), landmarks[1])[0]  # before the start is applied
         self.shifts = nn.Parameter(torch.zeros(len(start), *centres.shape, dtype=torch.float64))
         self.register_buffer("centres", centres)
         self.register_buffer("first", back - centres)  # shape: (B, N, D)
         self.register_buffer("solver", solver(centres, stiffness))
-        self.register_buffer("start", start.to(torch.float64))
-        in_frames = torch.linalg.inv(moving.world_from_frame) @ self.start.cpu() @ fixed.world_from_frame
-        self.register_buffer("start_in_frames", in_frames)
-        self.is_affine = not bool(self.start[:, -1, :-1].any())
 
     def displacements(self) -> Tensor:
         """Of the landmarks. shape: (B, N, D)"""
@@ -126,23 +115,16 @@ class ThinPlateModel(Model):
     def forward(self, points: Tensor, levels: slice) -> Places:
         centres, weights = self.centres.to(points), (self.solver @ self.displacements()).to(points)
         bent = points + functions(points, centres) @ weights
-        matrix = self.start_in_frames[None].to(points)
-        places, valid = apply(matrix, bent, self.is_affine)
         with torch.no_grad():
             local = torch.eye(points.shape[-1]).to(points) + weights.mT[:, None] @ gradients(points, centres)
-            outer = matrix[..., None, :-1, :-1] if self.is_affine else slopes(matrix, bent)
-        return Places(places, valid, outer @ local)
+        return self.placed(bent, local)
 
     def result(self, covariance: Tensor | None = None) -> list[Transform]:
         with torch.no_grad():
             moved = self.displacements().cpu()
-        centres, world = self.centres.cpu(), self.fixed.world_from_frame
-        return [
-            MatrixTransform(matrix) @ ThinPlateTransform(centres, shifts, self.stiffness, world)
-            if shifts.any()
-            else MatrixTransform(matrix)
-            for matrix, shifts in zip(self.start.cpu(), moved, strict=True)
-        ]
+        made = functools.partial(ThinPlateTransform, self.centres.cpu())
+        world = self.fixed.world_from_frame
+        return self.chained([made(shifts, self.stiffness, world) if shifts.any() else None for shifts in moved])
 
     def smoother(self) -> list[Model]:
         models: list[Model] = []
@@ -159,7 +141,7 @@ class ThinPlateModel(Model):
 
 
 @dataclass(frozen=True)
-class ThinPlate(Family):
+class ThinPlate(Deformation):
     """A thin-plate spline whose centres are the `landmarks` of `register`, from where the images refine it.
 
     Args:
@@ -175,18 +157,10 @@ class ThinPlate(Family):
     steps: int = 150
     rate: float = 0.0005
 
-    linear = False
-
     def __post_init__(self) -> None:
         if self.stiffness != 0:
             number("transform stiffness", self.stiffness, 0)
         Schedule(steps=self.steps, rate=self.rate)
-
-    def basis(self, ndim: int) -> dict[str, Tensor]:
-        return lie.generators("affine", ndim)
-
-    def schedule(self, given: Schedule) -> Schedule:
-        return replace(given, steps=self.steps, rate=self.rate)
 
     def model(self, start: Tensor, fixed: Grid, moving: Grid, hints: Hints = NO_HINTS) -> ThinPlateModel:
         if hints.landmarks is None:

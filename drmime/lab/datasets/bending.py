@@ -10,8 +10,8 @@ from scipy import ndimage
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import mapped
 from drmime.lab.datasets.case import Case, regular_points, within
-from drmime.transform.deformations import VelocityTransform
 from drmime.transform.lattice import Lattice
+from drmime.transform.lattice_transform import VelocityTransform
 from drmime.transform.warp import resample
 
 SPACING = 0.4  # of control points, in units of half the longest side: bends of about a third of the image
