@@ -59,9 +59,14 @@ def options(given: Mapping[str, Any]) -> Options:
     """
     nan = known("nan", given["nan"], ("error", "mask"))
     axes, channels = (each(name, given[name]) for name in ("channel_axis", "channel"))
+    made = stages(given["transform"])
+    if given["affine_mask"] is not None and made[-1].linear:
+        raise InputError("affine_mask: expected a deformation as transform, such as 'affine+velocity'")
+    if given["landmarks"] is not None and isinstance(given.get("fixed"), (list, tuple)):
+        raise InputError("landmarks: expected one pair of images, got lists. Register the pairs one by one.")
     return Options(
         levels=whole("levels", given["levels"], 1),
-        stages=stages(given["transform"]),
+        stages=made,
         metric=_of_this_run("metric", build("metric", METRICS, given["metric"], Similarity)),
         sampler=_of_this_run("sampler", build("sampler", SAMPLERS, given["sampler"], Sampler)),
         start=Start.of(given["start"]),
@@ -95,6 +100,7 @@ def resolved(asked: Options, given: Mapping[str, Any]) -> dict[str, Any]:
     start = {"given": asked.start.given, "propose": asked.start.propose if asked.start.refine else None}
     start["refine"] = asked.start.refine
     device = vars(asked.device) | {"name": str(asked.device.place)}
+    settings["landmarks"] = None if asked.landmarks is None else asked.landmarks.settings()
     return settings | {"start": plain(start), "schedule": plain(vars(asked.schedule)), "device": device}
 
 

@@ -64,7 +64,7 @@ class Deforming:
     def inverse_error(self) -> float:
         """The largest distance, in pixels of the fixed image, of points from where `to_moving` and `to_fixed` take them.
 
-        Points are about 65,000 of the fixed image; for a deformation the inverse is computed by numerical integration.
+        Points are about 65,000 of the fixed image; the inverse of a deformation is computed numerically.
 
         Example:
             >>> result.inverse_error < 1e-9

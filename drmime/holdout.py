@@ -8,7 +8,7 @@ linear unless a deformation raises the similarity there by more than chance.
 import copy
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +18,7 @@ from drmime.compare.base import Similarity
 from drmime.image.pyramid import Pyramid
 from drmime.optimise import Outcome
 from drmime.sampling import FixedSamples, Overlap, Sampler, fixed_samples, read
+from drmime.soft import Penalty
 from drmime.transform.base import Model
 
 SIDE = 0.12  # of a block, in units of half the longest side of the fixed image
@@ -27,7 +28,7 @@ STEPS = 64  # sets of points that are drawn to judge
 MOST_POINTS = 2**19  # drawn in all, unless one set has more
 FEWEST = 32  # points of a group on a level; groups with fewer are left out
 LEAST_GROUPS = 3  # with fewer left there is no evidence, and the map stays linear
-SURE = 1.65  # standard errors that the gain over the linear map must reach: 95 % of a normal distribution
+SURE = 1.65  # standard errors that the largest gain over the linear map must reach
 FACTORS = (73856093, 19349663, 83492791)  # large primes, which scatter the numbers of neighbouring blocks
 
 
@@ -44,7 +45,7 @@ def supported(
     sampler: Sampler,
     weights: Tensor,
     overlap: Overlap,
-    pull: Callable[[Model], Tensor] | None = None,
+    penalty: Penalty | None = None,
 ) -> Outcome:
     """The outcome of a fit that saw only `used` points, made as smooth as the other points say; linear if they are too few.
 
@@ -55,11 +56,11 @@ def supported(
     """
     models = [*outcome.model.smoother(), outcome.model]
     sampler.generator.manual_seed(1)  # the same points, whatever other pairs of a batch have used
-    held = Held(_held(fixed, sampler), moving, copy.deepcopy(metric), weights)
+    held = HeldOut(_held(fixed, sampler), moving, copy.deepcopy(metric), weights)
     every = torch.cat([held.similarities(model, [None]) for model in models])  # shape: (models, B)
-    if pull is not None:
+    if penalty is not None:  # what noise of the landmarks explains is no evidence
         with torch.no_grad():
-            every = every - torch.stack([pull(model) for model in models]).to(every)
+            every = every - torch.stack([penalty(model) for model in models]).to(every).clamp(min=penalty.noise)
     gains = (every - every[0]).nan_to_num(-math.inf)
     gain, best = gains.max(0)
     some = held.known()  # shape: (GROUPS, B)
@@ -73,7 +74,7 @@ def supported(
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOut:
     """Points of the blocks that are held out, and how their similarity is computed."""
 
     points: Sequence[FixedSamples]

@@ -92,7 +92,7 @@ class Outcome:
 
     transforms: list[Transform]
     history: list[Tensor]  # per pair (steps taken, levels), on the CPU
-    totals: list[Tensor]  # per pair (steps taken,), weighted means of the levels
+    totals: list[Tensor]  # per pair (steps taken,), weighted means of the levels, less penalties
     stops: list[Stop]
     overlap: Tensor  # shape: (B,), see `drmime.sampling.Overlap`
     model: Model  # at the result
@@ -109,7 +109,7 @@ def maximise(
     overlap: Overlap,
     observe: Callable[[Step], None],
     used: Callable[[Tensor], Tensor] | None = None,
-    pull: Callable[[Model], Tensor] | None = None,
+    penalty: Callable[[Model], Tensor] | None = None,
 ) -> Outcome:
     """Maximise the similarity of all levels, weighted by the schedule, less the model's penalty.
 
@@ -121,7 +121,7 @@ def maximise(
         overlap: computes the overlap, which must not fall below `schedule.least_overlap`.
         observe: called after each step.
         used: which points of the fixed frame (..., D) are used, if not all.
-        pull: a penalty (B,) of the map, such as that of landmarks.
+        penalty: of the map, such as that of landmarks. -> (B,)
 
     Returns:
         The outcome. Its transforms are running averages of the parameters, taken where the running average of the similarity
@@ -139,7 +139,7 @@ def maximise(
             model.requires_grad_(index >= metric.warmup)
             similarity = score(points, moving, model, metric)
             stage = stage_of(index - metric.warmup, schedule.steps, stages)
-            total = (weights[stage][:, None] * similarity).sum(0) - model.penalty() - (pull(model) if pull else 0)
+            total = (weights[stage][:, None] * similarity).sum(0) - model.penalty() - (penalty(model) if penalty else 0)
             total.sum().neg().backward()
             done = tracker.update(index, similarity.detach(), total.detach(), stage, stages)
             observe(Step(index, similarity.detach(), total.detach(), model))

@@ -144,11 +144,11 @@ def register(
         del read, normalised
         first = asked.start.matrices(pair.fixed, pair.moving)
         many = len(fixed) if isinstance(fixed, (list, tuple)) else None
-        hints, pull = read_hints(affine_mask, asked, *images.grids, many)
+        hints, located = read_hints(affine_mask, asked, *images.grids, many)
         for stage in asked.stages:  # an error now, not after the search for starts
             stage.model(first, pair.fixed.grid, pair.moving.grid, hints)
         settings = checks.resolved(asked, given) | {"levels": count}
-        problem = Problem(compared.fixed, compared.moving, settings, count, overlap, hints, pull)
+        problem = Problem(compared.fixed, compared.moving, settings, count, overlap, hints, located)
 
         inputs = _inputs(searched, basis, asked.seed)
         ranked = _starts(inputs, first, asked)
@@ -157,7 +157,8 @@ def register(
         outcome = solved(problem, matrices, asked) if begun else not_begun(problem, matrices, asked)
         seen = inputs if searched is pair else _inputs(pair, basis, asked.seed)
         outcome, verdicts = _verdicts(seen, outcome, ranked, images.grids[1])
-    results = _results(outcome, replace(images, notes=images.notes + capped), settings, ranked, verdicts)
+    weights = asked.schedule.weights(count)[-1]
+    results = _results(outcome, weights, replace(images, notes=images.notes + capped), settings, ranked, verdicts)
     if Stop.INTERRUPTED in outcome.stops:
         raise Interrupted(results)
     return results if isinstance(fixed, (list, tuple)) else results[0]
@@ -223,6 +224,7 @@ def _verdicts(
 
 def _results(
     outcome: Outcome,
+    weights: Tensor,
     given: Given,
     settings: Mapping[str, Any],
     ranked: Sequence[Ranking],
@@ -230,17 +232,17 @@ def _results(
 ) -> list[Registration]:
     results = []
     for number, stop in enumerate(outcome.stops):
-        totals = outcome.totals[number]
+        last = outcome.history[number][-LAST_STEPS:]
         results.append(
             Registration(
                 transform=outcome.transforms[number],
                 fixed_grid=given.grids[0],
                 moving_grid=given.grids[1],
                 stop=stop,
-                similarity=float(totals[-LAST_STEPS:].mean()) if len(totals) else math.nan,
+                similarity=float((last.double() @ weights).mean()) if len(last) else math.nan,
                 overlap=float(outcome.overlap[number]),
                 history=outcome.history[number].numpy(),
-                totals=totals.numpy(),
+                totals=outcome.totals[number].numpy(),
                 settings=dict(settings) | {role: hashes[number] for role, hashes in given.masks.items()},
                 verdict=verdicts[number].verdict,
                 doubts=verdicts[number].doubts,

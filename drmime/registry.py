@@ -99,7 +99,7 @@ def options_as(kind: str, form: type[Form], value: Any) -> Form:
     for option in value:
         known(f"option of {kind}", str(option), options_of(form))
     if missing := [option for option in _needed(form) if option not in value]:
-        raise InputError(f"{kind}: expected all that has no default as well, got no {', '.join(missing)}")
+        raise InputError(f"{kind}: expected the options {', '.join(missing)} as well, which have no default")
     return form(**{str(option): item for option, item in value.items()})
 
 

@@ -49,7 +49,7 @@ class Registration(Exchange, Warping, Deforming):
     overlap: float  # share of the fixed image (or its mask) that lies on the moving image (or its mask)
     history: np.ndarray = field(repr=False)  # shape: (steps, levels), finest level first
     settings: Mapping[str, Any] = field(repr=False)  # as used, including defaults and the reduced number of levels
-    totals: np.ndarray = field(repr=False)  # shape: (steps,), weighted mean of the levels
+    totals: np.ndarray = field(repr=False)  # shape: (steps,), weighted mean of the levels, less penalties
     candidates: tuple[Candidate, ...] = ()  # starts of the last look; the one used first, others by `evidence`
     peak_ratio: float = math.nan  # agreement of edges at the start, divided by that at the best other place; NaN if unknown
     verdict: Verdict = NO_VERDICT  # is it aligned, how sure, how far off
@@ -140,7 +140,9 @@ class Registration(Exchange, Warping, Deforming):
         verdict = self.verdict.inverse(self.transform, self.fixed_grid)
         blocks = None if self.blocks is None else self.blocks.inverse(self.transform)
         turned = replace(self, fixed_grid=self.moving_grid, moving_grid=self.fixed_grid, candidates=starts)
-        settings = {_other_side(name): value for name, value in self.settings.items()}
+        settings = {_other_side(name): value for name, value in self.settings.items() if name != "affine_mask"}
+        if settings.get("landmarks") is not None:
+            settings["landmarks"] = {_other_side(name): value for name, value in settings["landmarks"].items()}
         return replace(turned, transform=self.transform.inverse(), verdict=verdict, blocks=blocks, settings=settings)
 
     @own_defaults
@@ -285,4 +287,4 @@ class Registration(Exchange, Warping, Deforming):
 def _other_side(name: str) -> str:
     """The name of an option of the other image: "moving_mask" for "fixed_mask", and the reverse."""
     side, dash, rest = name.partition("_")
-    return {"fixed": "moving", "moving": "fixed"}[side] + dash + rest if dash and side in ("fixed", "moving") else name
+    return {"fixed": "moving", "moving": "fixed"}.get(side, side) + dash + rest

@@ -13,7 +13,9 @@ from drmime.points.corresponding import corresponding
 from drmime.transform.base import Model
 
 ACCURACY = 0.005  # of the moving image's longest side
-STRETCH = 20.0  # times the stretch of most pairs of landmarks: what is stretched more, or less, contradicts itself
+STRETCH = 20.0  # times the median stretch between two landmarks: what is stretched more, or as much less, is contradictory
+MOST = 2000  # landmarks; all pairs of them are compared
+SURE = 1.65  # standard deviations above its mean that noise alone may reach: 95 % of a normal distribution
 
 
 class SoftLandmarks:
@@ -34,10 +36,17 @@ class SoftLandmarks:
 
     def __init__(self, fixed: Any, moving: Any, accuracy: float | None = None, weight: float = 1.0) -> None:
         self.fixed, self.moving = corresponding(fixed, moving)
+        if len(self.fixed) > MOST:
+            raise InputError(f"landmarks: expected at most {MOST}, got {len(self.fixed)}")
         self.accuracy = None if accuracy is None else number("landmarks accuracy", accuracy, 0)
         self.weight = number("landmarks weight", weight, 0)
 
-    def on(self, fixed: Grid, moving: Grid) -> "Pull":
+    def settings(self) -> dict[str, Any]:
+        """As values that JSON can hold."""
+        points = {"fixed": self.fixed.tolist(), "moving": self.moving.tolist()}
+        return {**points, "accuracy": self.accuracy, "weight": self.weight}
+
+    def on(self, fixed: Grid, moving: Grid) -> "Located":
         """The landmarks of two images on these grids, as they were given.
 
         Raises:
@@ -54,12 +63,12 @@ class SoftLandmarks:
         pixel = float(moving.spacing.min())
         accuracy = ACCURACY * float(moving.extent.max()) if self.accuracy is None else self.accuracy * pixel
         _agree(here, there, float(fixed.spacing.min()), accuracy)
-        return Pull(here, there, accuracy, self.weight)
+        return Located(here, there, accuracy, self.weight)
 
 
 @dataclass(frozen=True)
-class Pull:
-    """The penalty of landmarks."""
+class Located:
+    """Landmarks in the worlds of two images."""
 
     fixed: Tensor  # shape: (N, D), world, float64, on the CPU
     moving: Tensor  # shape: (N, D)
@@ -67,12 +76,14 @@ class Pull:
     weight: float
 
     def between(self, fixed: Grid, moving: Grid) -> "Penalty":
-        """For models between the frames of these grids."""
+        """The penalty of models between the frames of these grids."""
         here, there = (
             apply(torch.linalg.inv(grid.world_from_frame), points, is_affine=True)[0]
             for grid, points in ((fixed, self.fixed), (moving, self.moving))
         )
-        return Penalty(here, there, self.weight * (float(moving.world_from_frame[0, 0]) / self.accuracy) ** 2 / 2)
+        count, ndim = here.shape
+        noise = self.weight * (ndim + SURE * (2 * ndim / count) ** 0.5) / 2
+        return Penalty(here, there, self.weight * (float(moving.world_from_frame[0, 0]) / self.accuracy) ** 2 / 2, noise)
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,7 @@ class Penalty:
     fixed: Tensor  # shape: (N, D), of the fixed frame
     moving: Tensor  # shape: (N, D), of the moving frame
     factor: float  # of squared distances in units of the moving frame
+    noise: float  # penalty of the true map that landmarks of this accuracy seldom exceed
 
     def __call__(self, model: Model) -> Tensor:
         """shape: (B,)"""
@@ -91,7 +103,7 @@ class Penalty:
 
 
 def _agree(here: Tensor, there: Tensor, pixel: float, accuracy: float) -> None:
-    """InputError if two landmarks contradict each other: the map between them would stretch unlike all others.
+    """InputError if landmarks contradict each other: the map between two of them would stretch unlike that between most.
 
     A pair of landmarks is stretched by the distance of the moving points over that of the fixed ones, each known to a pixel
     and to the accuracy.
@@ -100,11 +112,15 @@ def _agree(here: Tensor, there: Tensor, pixel: float, accuracy: float) -> None:
         return
     first, second = torch.triu_indices(len(here), len(here), 1)
     before, after = (here[first] - here[second]).norm(dim=1), (there[first] - there[second]).norm(dim=1)
-    usual = float((after.sum() + accuracy) / (before.sum() + pixel))
-    too_far = (after - 4 * accuracy) / (usual * (before + pixel)) > STRETCH
-    too_near = usual * (before - 4 * accuracy / usual) / (after + accuracy) > STRETCH
-    for which in (too_far | too_near).nonzero()[:1, 0].tolist():
+    usual = float(((after + accuracy) / (before + pixel)).median())
+    too_far = after - 4 * accuracy > STRETCH * usual * (before + pixel)
+    too_near = usual * before - 4 * accuracy > STRETCH * (after + accuracy)
+    wrong = (too_far | too_near).nonzero()[:, 0]
+    if len(wrong):
+        worst = int(torch.cat([first[wrong], second[wrong]]).bincount().argmax())  # that of most contradictions
+        pair = wrong[(first[wrong] == worst) | (second[wrong] == worst)][0]
+        other = int(first[pair] + second[pair]) - worst
         raise InputError(
-            f"landmarks: rows {int(first[which])} and {int(second[which])} (from 0) contradict each other: the fixed points "
-            f"are {float(before[which]):.4g} apart, the moving points {float(after[which]):.4g}. Correct or remove one of them."
+            f"landmarks: row {worst} (from 0) contradicts others: from row {other} its fixed point is "
+            f"{float(before[pair]):.4g} away and its moving point {float(after[pair]):.4g}. Correct or remove it."
         )

@@ -14,7 +14,7 @@ from drmime.image.pyramid import Pyramid
 from drmime.optimise import Observer, Outcome, Run, Step, Stop, maximise
 from drmime.precision import with_precision
 from drmime.sampling import Overlap
-from drmime.soft import Penalty, Pull
+from drmime.soft import Located, Penalty
 from drmime.transform.base import Hints, Model
 from drmime.transform.linear import MatrixTransform, matrix_of
 
@@ -31,7 +31,7 @@ class Problem:
     levels: int
     overlap: Overlap
     hints: Hints
-    pull: Pull | None  # of landmarks
+    landmarks: Located | None
 
     def model(self, asked: Options, stage: int, start: Tensor) -> Model:
         """The model of a stage that begins at matrices (B, D+1, D+1)."""
@@ -41,7 +41,7 @@ class Problem:
     @property
     def penalty(self) -> Penalty | None:
         """Of landmarks."""
-        return None if self.pull is None else self.pull.between(self.fixed.grid, self.moving.grid)
+        return None if self.landmarks is None else self.landmarks.between(self.fixed.grid, self.moving.grid)
 
 
 def not_begun(problem: Problem, start: Tensor, asked: Options) -> Outcome:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from test_elastic import bent_pair
+from textures import busy
 
 from drmime import InputError, register
 from drmime.geometry.grid import Grid
@@ -66,6 +67,17 @@ def test_landmarks_of_another_form_are_refused(landmarks: object) -> None:
         register(pixels, pixels, landmarks=landmarks)
 
 
+@pytest.mark.parametrize("count", [4, 6, 10, 30])
+@pytest.mark.parametrize("far", [9000, 300000])
+def test_the_wrong_landmark_is_named(count: int, far: float) -> None:
+    random = np.random.default_rng(0)
+    fixed = random.uniform(0, 400, (count, 2))
+    moving = fixed + random.normal(0, 2, (count, 2))
+    moving[1] = far
+    with pytest.raises(InputError, match=r"row 1 \(from 0\) contradicts others"):
+        SoftLandmarks(fixed, moving).on(Grid.regular((400, 400)), Grid.regular((400, 400)))
+
+
 def test_lists_of_images_have_no_landmarks() -> None:
     pixels = np.random.default_rng(0).random((40, 44))
     with pytest.raises(InputError, match="one by one"):
@@ -87,6 +99,19 @@ def test_landmarks_decide_where_the_images_say_nothing() -> None:
     schedule = {"steps": 200, "rate": 0.005}
     result = register(fixed, moving, transform="translation", landmarks=given, start=None, levels=1, schedule=schedule)
     assert np.abs(result.to_moving(POINTS) - moved).max() < 0.5
+
+
+def test_noise_of_landmarks_is_no_evidence_of_a_deformation() -> None:
+    grid = Grid.regular((64, 64))
+    scene = busy(grid, seed=3)(grid.index_points()).view(64, 64).numpy()
+    random = np.random.default_rng(1)
+    points = random.uniform(5, 58, (40, 2))
+    given = {"fixed": points, "moving": points + random.normal(0, 1, points.shape), "accuracy": 1.0}
+    stages = ["translation", {"name": "velocity", "steps": 100, "rate": 0.005, "spacing": 8.0}]
+    result = register(scene, np.exp(-scene), transform=stages, landmarks=given, start=None, levels=2)
+    assert any("no evidence" in note for note in result.notes)
+    assert result.similarity > 0  # without the penalty
+    assert result.inverse().settings["landmarks"]["fixed"] == result.settings["landmarks"]["moving"]
 
 
 def test_a_deformation_that_only_landmarks_show_is_kept() -> None:

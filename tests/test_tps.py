@@ -19,7 +19,7 @@ def grid_of(ndim: int) -> Grid:
 
 
 def landmarks(ndim: int, count: int = 12, size: float = 3.0) -> tuple[Tensor, Tensor]:
-    fixed = 40 * torch.rand(count, ndim, dtype=torch.float64)
+    fixed = 40 * torch.quasirandom.SobolEngine(ndim, scramble=True, seed=0).draw(count).double()  # none near another
     return fixed, fixed + size * torch.randn(count, ndim, dtype=torch.float64)
 
 

@@ -119,12 +119,13 @@ def _options(args: Namespace) -> dict[str, Any]:
             raise InputError("--start landmarks: expected --landmarks FIXED MOVING, the files of corresponding points")
         fixed_points, moving_points = map(str, args.landmark_files)
         options["start"] = {"name": "landmarks", "fixed_points": fixed_points, "moving_points": moving_points}
-    if args.landmark_weight is not None:
-        if not args.landmark_files:
-            raise InputError("--landmark-weight: expected --landmarks FIXED MOVING, the files of corresponding points")
-        fixed, moving = map(str, args.landmark_files)
-        given = options.get("landmarks") or {}
-        options["landmarks"] = {**given, "fixed": fixed, "moving": moving, "weight": args.landmark_weight}
+    if args.landmark_weight is not None and not args.landmark_files:
+        raise InputError("--landmark-weight: expected --landmarks FIXED MOVING, the files of corresponding points")
+    soft = options.get("landmarks")
+    if args.landmark_files and (args.landmark_weight is not None or isinstance(soft, Mapping)):
+        weight = {} if args.landmark_weight is None else {"weight": args.landmark_weight}
+        files = dict(zip(("fixed", "moving"), map(str, args.landmark_files), strict=True))
+        options["landmarks"] = {**(soft if isinstance(soft, Mapping) else {}), **files, **weight}
     if "start" in options:
         options["start"] = _start(options["start"])
     return options

@@ -75,7 +75,7 @@ class Regions(Coefficients):
             generators: (D+1, D+1) each, of linear maps about a region's centre.
         """
         super().__init__()
-        ndim, places = centres.shape[1], lattice.places()
+        places = lattice.places()
         self.shape = lattice.shape
         self.weights = nn.Parameter(torch.zeros(batch, len(centres), len(generators), dtype=torch.float64))
         basis = torch.stack(list(generators.values()))[:, :-1]  # shape: (K, D, D+1)
@@ -84,7 +84,6 @@ class Regions(Coefficients):
         self.register_buffer("basis", about)  # shape: (R, K, D, D+1), about the centre of each region
         self.register_buffer("blend", (-(torch.cdist(places, centres) ** 2) / (2 * width**2)).softmax(1))  # (N, R)
         self.register_buffer("places", torch.cat([places, torch.ones(len(places), 1, dtype=torch.float64)], 1))
-        self.ndim = ndim
 
     def forward(self) -> Tensor:
         velocities = torch.einsum("brk,rkij->brij", self.weights, self.basis)  # as matrices

@@ -65,7 +65,7 @@ class LatticeModel(DeformationModel):
         here = points.expand(-1, batch, -1, -1).transpose(0, 1).reshape(batch, -1, ndim)
         field = self.field().to(points)
         bent = self.kind.carried(field, self.lattice, here)
-        local = self._local(field.detach(), (here + bent.detach()) / 2).view(batch, count, number, ndim, ndim)
+        local = self._local(field.detach(), self.kind.between(here, bent.detach())).view(batch, count, number, ndim, ndim)
         return self.placed(bent.view(batch, count, number, ndim).transpose(0, 1), local.transpose(0, 1))
 
     def result(self, covariance: Tensor | None = None) -> list[Transform]:

@@ -56,6 +56,11 @@ class LatticeTransform(Transform):
     def carried(field: Tensor, lattice: Lattice, points: Tensor, steps: int = 1) -> Tensor:
         """Where points of the frame (B, N, D) are carried by fields (B, D, *lattice.shape)."""
 
+    @staticmethod
+    def between(here: Tensor, there: Tensor) -> Tensor:
+        """Where the slope of the field is about that of the map, for points that are carried to `there`."""
+        return here
+
     @property
     def steps(self) -> int:
         return 1
@@ -115,6 +120,10 @@ class VelocityTransform(LatticeTransform):
     @staticmethod
     def carried(field: Tensor, lattice: Lattice, points: Tensor, steps: int = 1) -> Tensor:
         return flow(lambda places: lattice.at(field, places), points, steps)
+
+    @staticmethod
+    def between(here: Tensor, there: Tensor) -> Tensor:
+        return (here + there) / 2
 
     @functools.cached_property
     def steps(self) -> int:

@@ -3,7 +3,7 @@
 import copy
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,8 @@ from drmime.transform.field import Inverse
 
 TINY = 1e-24  # squared distance below which two points are taken to coincide
 MOST = 2000  # landmarks; a matrix of their number squared is inverted
-CLOSEST = 1e-6  # distance of two fixed landmarks, half longest sides
+CLOSEST = 1e-6  # distance of two fixed landmarks, half longest sides, with any stiffness
+CHUNK = 2**22  # radial functions that are computed at a time
 FLAT = 1e-6  # smallest to largest spread of the fixed landmarks
 
 
@@ -50,9 +51,17 @@ class ThinPlateTransform(Transform):
         return solver(self.centres, self.stiffness) @ self.displacements
 
     def __call__(self, points: Tensor) -> Tensor:
-        flat = apply(self.frame_from_world, points.reshape(-1, self.ndim), is_affine=True)[0]
-        moved = flat + functions(flat, self.centres) @ self.weights
+        moved = torch.cat([part + functions(part, self.centres) @ self.weights for part in self._parts(points)])
         return apply(self.world_from_frame, moved, is_affine=True)[0].view(points.shape)
+
+    def jacobian(self, points: Tensor) -> Tensor:
+        turned = torch.cat([self.weights.mT @ gradients(part, self.centres) for part in self._parts(points)])
+        return (torch.eye(self.ndim).to(turned) + turned).view(*points.shape, self.ndim)
+
+    def _parts(self, points: Tensor) -> Sequence[Tensor]:
+        """Points of the frame, so few at a time that memory does not grow with the number of centres. (N, D) each"""
+        flat = apply(self.frame_from_world, points.reshape(-1, self.ndim), is_affine=True)[0]
+        return flat.split(max(1, CHUNK // len(self.centres)))
 
     def inverse(self) -> Transform:
         return Inverse(self)
@@ -78,7 +87,7 @@ class ThinPlateTransform(Transform):
         centres, moved = (torch.as_tensor(np.array(found[name], dtype=np.float64)) for name in ("centres", "displacements"))
         if centres.ndim != 2 or centres.shape[1] != ndim or centres.shape != moved.shape or not moved.isfinite().all():
             raise ValueError(f"expected as many finite displacements as centres in {ndim} dimensions")
-        check(centres)
+        check(centres, 0)
         stiffness = 0.0 if found["stiffness"] == 0 else number("stiffness", found["stiffness"], 0)
         return cls(centres, moved, stiffness, invertible(found["world_from_frame"], ndim))
 
@@ -101,7 +110,7 @@ class ThinPlateModel(DeformationModel):
         self.stiffness = stiffness
         frame = torch.linalg.inv(fixed.world_from_frame)
         centres = apply(frame, landmarks[0], is_affine=True)[0]
-        check(centres)
+        check(centres, 0 if stiffness else float(fixed.spacing.min() / fixed.world_from_frame[0, 0]))
         back = apply(frame @ torch.linalg.inv(self.start), landmarks[1])[0]  # before the start is applied
         self.shifts = nn.Parameter(torch.zeros(len(start), *centres.shape, dtype=torch.float64))
         self.register_buffer("centres", centres)
@@ -113,11 +122,11 @@ class ThinPlateModel(DeformationModel):
         return self.first + self.shifts
 
     def forward(self, points: Tensor, levels: slice) -> Places:
-        centres, weights = self.centres.to(points), (self.solver @ self.displacements()).to(points)
-        bent = points + functions(points, centres) @ weights
+        exact, weights = points.double(), self.solver @ self.displacements()  # the weights are large, and their sum is small
+        bent = points + (functions(exact, self.centres) @ weights).to(points)
         with torch.no_grad():
-            local = torch.eye(points.shape[-1]).to(points) + weights.mT[:, None] @ gradients(points, centres)
-        return self.placed(bent, local)
+            local = torch.eye(points.shape[-1]).to(exact) + weights.mT[:, None] @ gradients(exact, self.centres)
+        return self.placed(bent, local.to(points))
 
     def result(self, covariance: Tensor | None = None) -> list[Transform]:
         with torch.no_grad():
@@ -170,18 +179,21 @@ class ThinPlate(Deformation):
         return ThinPlateModel(start, fixed, moving, hints.landmarks, self.stiffness)
 
 
-def check(centres: Tensor) -> None:
-    """InputError if landmarks (N, D) of the fixed frame do not determine a thin-plate spline."""
+def check(centres: Tensor, apart: float) -> None:
+    """InputError if landmarks (N, D) of the fixed frame do not determine a thin-plate spline; `apart`: the least distance."""
     count, ndim = centres.shape
     if not ndim < count <= MOST:
         raise InputError(f"landmarks: expected {ndim + 1} to {MOST} for a thin-plate spline in {ndim}-D, got {count}")
     spread = torch.linalg.svdvals(centres - centres.mean(0))
     if not float(spread[-1]) > FLAT * float(spread[0]):
         raise InputError("landmarks: expected fixed points that are not all on one line (in 3-D: plane). Add one elsewhere.")
-    apart = torch.cdist(centres, centres) + torch.diag(centres.new_full((count,), math.inf))
-    if float(apart.min()) < CLOSEST:
-        first, second = divmod(int(apart.argmin()), count)
-        raise InputError(f"landmarks: the fixed points of rows {first} and {second} (from 0) coincide; remove one of them")
+    found = torch.cdist(centres, centres) + torch.diag(centres.new_full((count,), math.inf))
+    if float(found.min()) < max(apart, CLOSEST):
+        first, second = divmod(int(found.argmin()), count)
+        raise InputError(
+            f"landmarks: the fixed points of rows {first} and {second} (from 0) are less than a pixel apart; remove one "
+            "of them, or give the thin-plate spline a stiffness"
+        )
 
 
 def functions(points: Tensor, centres: Tensor) -> Tensor:

@@ -19,7 +19,10 @@ from drmime.lab.peers import settings as peer_settings
 from drmime.registration import DEFAULTS, register
 from drmime.registry import known, names_only, options_of
 
-FROM_THE_PAIR = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_spacing", "moving_spacing", "channel_axis", "channel")
+FROM_THE_PAIR = (
+    *("fixed", "moving", "fixed_mask", "moving_mask", "affine_mask", "landmarks"),
+    *("fixed_spacing", "moving_spacing", "channel_axis", "channel"),
+)
 OPTIONS = tuple(name for name in options_of(register) if name not in (*FROM_THE_PAIR, "observers", "seed"))
 TIMEOUT = 600  # seconds, by default
 ANCHOR_PREFIX = "x-"  # prefix of top-level keys that only hold YAML anchors

@@ -38,7 +38,8 @@ from drmime.transform.warp import in_pixels, resample
 from drmime.verdict.evidence import Blocks
 
 CURVE = 200  # largest number of points of a curve in a row; enough for a plot
-PACKAGES = ("drmime", "torch", "numpy", "SimpleITK", "itk-elastix", "antspyx", "opencv-python-headless", "scikit-image")
+PEERS = ("SimpleITK", "itk-elastix", "antspyx", "convexAdam", "opencv-python-headless", "scikit-image")
+PACKAGES = ("drmime", "torch", "numpy", *PEERS)
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,8 @@ def _aligned(pair: Pair, options: str) -> np.ndarray:
     """Likewise, of options as JSON."""
     case, _ = _load(pair)
     result = register(*case.images, **json.loads(options))
+    if not result.success:
+        raise InputError(f"the registration before this method failed: {result.stop.value}")
     return matrix_of(in_pixels(result.transform, *case.grids)).numpy()
 
 
@@ -184,6 +187,7 @@ def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
         fixed, moving = case.grids
         start = moving.world_from_index.numpy() @ _linear(task, after) @ fixed.index_from_world.numpy()
         options["start"] = {"given": start.tolist(), "refine": False}
+    begun = {} if after is None else {"after": after}
     watching = [_tensorboard(task, case, problem.start)] if task.outputs.tensorboard else []
 
     def align() -> Found:
@@ -194,7 +198,7 @@ def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
             "doubts": [doubt.name for doubt in result.doubts],
             "notes": [*result.reasons, *result.notes],
             "curves": _curves(result),
-            "settings": dict(result.settings),
+            "settings": dict(result.settings) | begun,
             "device": str(result.settings["device"]["name"]),
         }
         share = result.verdict.expected_error.median / float(result.moving_grid.extent.norm())
@@ -203,7 +207,7 @@ def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
         return Found(in_pixels(result.transform, *case.grids), row_values, known, result.blocks)
 
     given = {name: value for name, value in (DEFAULTS | options).items() if name not in ("fixed", "moving")}
-    return align, checks.resolved(checks.options(given), given)
+    return align, checks.resolved(checks.options(given), given) | begun
 
 
 def _tensorboard(task: Task, case: Case, start: np.ndarray) -> TensorBoard:

@@ -17,7 +17,7 @@ from drmime.lab.peers.elastix import METRICS as ELASTIX_METRICS
 from drmime.lab.peers.elastix import execute, images
 from drmime.registry import known
 from drmime.transform.base import Transform
-from drmime.transform.field import FieldTransform, sampled
+from drmime.transform.field import FieldTransform
 from drmime.transform.formats.elastix import parameters
 from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
@@ -121,14 +121,15 @@ def convexadam(problem: Problem, weight: float = 1.25, steps: int = 80) -> Run:
     fixed, moving = problem.grays()
     grids = [Grid.regular(one.shape) for one in (fixed, moving)]
     start = MatrixTransform(torch.as_tensor(problem.start))
-    begun = resample(moving, start, grids[1], grids[0], channel_axis=None)
+    begun = resample(moving, start, grids[1], grids[0], channel_axis=None, fill=float(moving.min()))
 
     def run(seed: int) -> Transform:
         torch.manual_seed(seed)
+        torch.set_num_threads(problem.threads)
         with warnings.catch_warnings(action="ignore"):
             found = module.convex_adam_pt(fixed, begun, device=torch.device("cpu"), dtype=torch.float32, **options)
         displacements = torch.as_tensor(np.asarray(found, float)).flip(-1).movedim(-1, 0).contiguous()
-        return sampled(start @ FieldTransform(displacements, grids[0]), grids[0])
+        return start @ FieldTransform(displacements, grids[0])
 
     return run
 
