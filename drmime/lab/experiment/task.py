@@ -184,8 +184,7 @@ def _ours(task: Task, case: Case, problem: Problem) -> tuple[Callable[[], Found]
     options: dict[str, Any] = {"seed": task.seed} | dict(task.block)
     after = options.pop("after", None)
     if after is not None:
-        fixed, moving = case.grids
-        start = moving.world_from_index.numpy() @ _linear(task, after) @ fixed.index_from_world.numpy()
+        start = case.grids[1].world_from_index.numpy() @ _linear(task, after) @ case.grids[0].index_from_world.numpy()
         options["start"] = {"given": start.tolist(), "refine": False}
     begun = {} if after is None else {"after": after}
     watching = [_tensorboard(task, case, problem.start)] if task.outputs.tensorboard else []
