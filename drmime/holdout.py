@@ -46,11 +46,13 @@ def supported(
     weights: Tensor,
     overlap: Overlap,
     penalty: Penalty | None = None,
-) -> Outcome:
+) -> tuple[Outcome, Tensor]:
     """The outcome of a fit that saw only `used` points, made as smooth as the other points say; linear if they are too few.
 
     The chance in a gain is estimated by leaving out one group of blocks after the other (jackknife, Efron and Stein 1981, doi
     10.1214/aos/1176345462): so the similarity, which is no mean over points, is always that of nearly all of them.
+
+    With it comes the gain of similarity over the linear map, 0 where that is kept. shape: (B,)
 
     The other arguments are those of the run; they are left as they are, but for the random numbers of `sampler`.
     """
@@ -70,7 +72,8 @@ def supported(
     error = ((parts - mean).where(some, 0).square().sum(0) * (count - 1) / count.clamp(min=1)).sqrt()
     sure = (gain > SURE * error) & (count >= LEAST_GROUPS)
     model = _combined(models, torch.where(sure, best, 0))
-    return replace(outcome, model=model, transforms=model.result(), overlap=overlap(model))
+    kept = replace(outcome, model=model, transforms=model.result(), overlap=overlap(model))
+    return kept, torch.where(sure, gain, 0).cpu()
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def register(
         many = len(fixed) if isinstance(fixed, (list, tuple)) else None
         hints, located = read_hints(affine_mask, asked, *images.grids, many)
         for stage in asked.stages:  # an error now, not after the search for starts
-            stage.model(first, pair.fixed.grid, pair.moving.grid, hints)
+            stage.fits()[0].model(first, pair.fixed.grid, pair.moving.grid, hints)
         settings = checks.resolved(asked, given) | {"levels": count}
         problem = Problem(compared.fixed, compared.moving, settings, count, overlap, hints, located)
 

@@ -1,6 +1,6 @@
 """The stages of a registration: one after the other each maximises the similarity over its own family of transforms."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from drmime.optimise import Observer, Outcome, Run, Step, Stop, maximise
 from drmime.precision import with_precision
 from drmime.sampling import Overlap
 from drmime.soft import Located, Penalty
-from drmime.transform.base import Hints, Model
+from drmime.transform.base import Family, Hints, Model
 from drmime.transform.linear import MatrixTransform, matrix_of
 
 UNBENT = "Deformation: none; there is no evidence of a deformation in the parts of the image that its fit did not use."
@@ -33,9 +33,9 @@ class Problem:
     hints: Hints
     landmarks: Located | None
 
-    def model(self, asked: Options, stage: int, start: Tensor) -> Model:
-        """The model of a stage that begins at matrices (B, D+1, D+1)."""
-        made = asked.stages[stage].model(start, self.fixed.grid, self.moving.grid, self.hints)
+    def model(self, family: Family, start: Tensor) -> Model:
+        """The model of a family that begins at matrices (B, D+1, D+1)."""
+        made = family.model(start, self.fixed.grid, self.moving.grid, self.hints)
         return made.to(self.fixed.data.device)
 
     @property
@@ -46,7 +46,7 @@ class Problem:
 
 def not_begun(problem: Problem, start: Tensor, asked: Options) -> Outcome:
     """The outcome of Ctrl-C before the first step: the transforms are the starts."""
-    model = problem.model(asked, 0, start)
+    model = problem.model(asked.stages[0].fits()[0], start)
     transforms = model.result()
     count = len(transforms)
     return Outcome(
@@ -62,62 +62,84 @@ def not_begun(problem: Problem, start: Tensor, asked: Options) -> Outcome:
 
 def solved(problem: Problem, start: Tensor, asked: Options) -> Outcome:
     """The outcome of all stages from the starts (B, D+1, D+1). The metric learns on; the points are drawn on."""
-    metric, sampler, levels = asked.metric, asked.sampler, problem.levels
-    random = torch.Generator().manual_seed(asked.seed)
-    plain = Pyramid.of(problem.fixed, levels)
-    fixed = plain.described(metric.describe)
-    sampler.begin(plain.masked_as(fixed), random)  # points are drawn where the described image is valid
-    del plain  # frees its memory
-    moving = Pyramid.of(problem.moving, levels).described(metric.describe)
-    channels = fixed.levels[0].data.shape[1], moving.levels[0].data.shape[1]
-    metric.begin(levels, len(problem.fixed.data), channels, random, problem.fixed.data)
-    penalty = problem.penalty
-    schedules = [stage.schedule(asked.schedule) for stage in asked.stages]
-    watching = [watcher for watcher in asked.observers if isinstance(watcher, Observer)]
-    planned = sum(metric.warmup + schedule.steps for schedule in schedules)
-    for watcher in watching:
-        watcher.begin(Run(problem.fixed, problem.moving, problem.settings, planned))
+    return Solver(problem, asked).solved(start)
 
-    taken = 0
 
-    def observe(step: Step) -> None:
-        for observer in asked.observers:
-            observer(replace(step, index=taken + step.index))
+class Solver:
+    """Takes the stages one after the other, and in each the fits of its family."""
 
-    def run(number: int, start: Tensor) -> Outcome:
-        model, parts = problem.model(asked, number, start), (metric, sampler)
-        linear, rest = asked.stages[number].linear, asked.stages[number + 1 :]
-        among = None if linear else used
-        found = maximise(fixed, moving, model, *parts, schedules[number], problem.overlap, observe, among, penalty)
-        if Stop.INTERRUPTED in found.stops or any(stage.linear for stage in rest):
-            return found
-        weights = schedules[number].weights(levels)[-1].to(problem.fixed.data)
+    def __init__(self, problem: Problem, asked: Options) -> None:
+        self.problem, self.asked, levels, metric = problem, asked, problem.levels, asked.metric
+        self.random = torch.Generator().manual_seed(asked.seed)
+        plain = Pyramid.of(problem.fixed, levels)
+        self.fixed = plain.described(metric.describe)
+        asked.sampler.begin(plain.masked_as(self.fixed), self.random)  # points are drawn where the described image is valid
+        del plain  # frees its memory
+        self.moving = Pyramid.of(problem.moving, levels).described(metric.describe)
+        channels = self.fixed.levels[0].data.shape[1], self.moving.levels[0].data.shape[1]
+        metric.begin(levels, len(problem.fixed.data), channels, self.random, problem.fixed.data)
+        self.penalty = problem.penalty
+        self.fits = [stage.fits() for stage in asked.stages]
+        self.watching = [watcher for watcher in asked.observers if isinstance(watcher, Observer)]
+        self.taken = 0  # steps, of all fits
+
+    def solved(self, start: Tensor) -> Outcome:
+        steps = [self.asked.metric.warmup + fit.schedule(self.asked.schedule).steps for fits in self.fits for fit in fits]
+        for watcher in self.watching:
+            watcher.begin(Run(self.problem.fixed, self.problem.moving, self.problem.settings, sum(steps)))
+        outcome = self._stage(0, start)
+        for number in range(1, len(self.fits)):
+            if Stop.INTERRUPTED in outcome.stops or not any(stop.success for stop in outcome.stops):
+                break
+            then = self._stage(number, torch.stack([matrix_of(transform) for transform in outcome.transforms]))
+            outcome = _after(outcome, then, self.asked.stages[number].linear)
+            outcome = interrupted(outcome) if Stop.INTERRUPTED in then.stops else outcome
+        for watcher in self.watching:
+            watcher.end(outcome)
+        return outcome
+
+    def _stage(self, number: int, start: Tensor) -> Outcome:
+        """The outcome of the fit that gains most, for each pair."""
+        best, most = self._fitted(number, self.fits[number][0], start)
+        for family in self.fits[number][1:]:
+            if Stop.INTERRUPTED in best.stops:
+                return best
+            found, gain = self._fitted(number, family, start)
+            if Stop.INTERRUPTED in found.stops:
+                return interrupted(best)
+            best, most = _chosen(best, found, (gain > most).tolist()), torch.maximum(most, gain)
+        if self.asked.stages[number].linear:
+            return best
+        same = [isinstance(transform, MatrixTransform) for transform in best.transforms]
+        notes: list[tuple[str, ...]] = [
+            (UNBENT,) if one and stop.success else () for one, stop in zip(same, best.stops, strict=True)
+        ]
+        return replace(best, notes=notes)
+
+    def _fitted(self, number: int, family: Family, start: Tensor) -> tuple[Outcome, Tensor]:
+        """The outcome of one fit, and the similarity that its deformation gains. shape: (B,)"""
+        images, parts = (self.fixed, self.moving), (self.asked.metric, self.asked.sampler)
+        model, schedule = self.problem.model(family, start), family.schedule(self.asked.schedule)
+        among, overlap = None if family.linear else used, self.problem.overlap
+        found = maximise(*images, model, *parts, schedule, overlap, self._observe, among, self.penalty)
+        self.taken += max(map(len, found.totals))
+        nothing = torch.zeros(len(start))
+        if Stop.INTERRUPTED in found.stops or any(stage.linear for stage in self.asked.stages[number + 1 :]):
+            return found, nothing
+        weights = schedule.weights(self.problem.levels)[-1].to(self.problem.fixed.data)
         try:
-            if linear:
-                state = random.get_state()  # the points go on as if the precision had not been measured
-                transforms = with_precision(found, fixed, moving, *parts, weights)
-                random.set_state(state)
-                return replace(found, transforms=transforms)
-            kept = supported(found, fixed, moving, *parts, weights, problem.overlap, penalty)
-            unbent = [
-                stop.success and isinstance(one, MatrixTransform) for stop, one in zip(kept.stops, kept.transforms, strict=True)
-            ]
-            return replace(kept, notes=[(UNBENT,) if one else () for one in unbent])
+            if not family.linear:
+                return supported(found, *images, *parts, weights, overlap, self.penalty)
+            state = self.random.get_state()  # the points go on as if the precision had not been measured
+            transforms = with_precision(found, *images, *parts, weights)
+            self.random.set_state(state)
+            return replace(found, transforms=transforms), nothing
         except KeyboardInterrupt:
-            return interrupted(found)
+            return interrupted(found), nothing
 
-    outcome = run(0, start)
-    for number in range(1, len(schedules)):
-        if Stop.INTERRUPTED in outcome.stops or not any(stop.success for stop in outcome.stops):
-            break
-        taken = max(map(len, outcome.totals))
-        before = torch.stack([matrix_of(transform) for transform in outcome.transforms])
-        then = run(number, before)
-        outcome = _after(outcome, then, asked.stages[number].linear)
-        outcome = interrupted(outcome) if Stop.INTERRUPTED in then.stops else outcome
-    for watcher in watching:
-        watcher.end(outcome)
-    return outcome
+    def _observe(self, step: Step) -> None:
+        for observer in self.asked.observers:
+            observer(replace(step, index=self.taken + step.index))
 
 
 def interrupted(outcome: Outcome) -> Outcome:
@@ -140,14 +162,14 @@ def _after(first: Outcome, then: Outcome, linear: bool) -> Outcome:
         history=[torch.cat(both) for both in zip(first.history, then.history, strict=True)],
         totals=[torch.cat(both) for both in zip(first.totals, then.totals, strict=True)],
     )
-    pairs = range(len(kept))
+    chosen = _chosen(first, whole, [not one for one in kept])
+    return replace(chosen, notes=[() if one else notes for one, notes in zip(failed, then.notes, strict=True)])
+
+
+def _chosen(first: Outcome, second: Outcome, which: Sequence[bool]) -> Outcome:
+    """Of each pair the second outcome where `which` says so, else the first."""
     parts = {
-        name: [getattr(first if kept[pair] else whole, name)[pair] for pair in pairs]
-        for name in ("transforms", "history", "totals", "stops")
+        name: [two[1] if one else two[0] for one, *two in zip(which, getattr(first, name), getattr(second, name), strict=True)]
+        for name in ("transforms", "history", "totals", "stops", "notes")
     }
-    return Outcome(
-        **parts,
-        overlap=torch.where(torch.tensor(kept), first.overlap, then.overlap),
-        model=then.model,
-        notes=[() if failed[pair] else then.notes[pair] for pair in pairs],
-    )
+    return Outcome(**parts, overlap=torch.where(torch.tensor(which), second.overlap, first.overlap), model=second.model)

@@ -34,7 +34,7 @@ def grid_of(ndim: int) -> Grid:
 def model(ndim: int, start: torch.Tensor | None = None, **options: float) -> LatticeModel:
     grid = grid_of(ndim)
     start = torch.eye(ndim + 1, dtype=torch.float64)[None] if start is None else start
-    return Velocity(spacing=20.0, **options).model(start, grid, grid)
+    return Velocity(spacing=20.0, **options).fits()[0].model(start, grid, grid)
 
 
 def fill(made: LatticeModel, size: float = 0.05) -> LatticeModel:
@@ -163,7 +163,7 @@ def test_the_penalty_is_that_of_the_formula() -> None:
 @pytest.mark.parametrize("family", [Velocity, BSpline, Polyaffine])
 def test_smoother_models_go_from_none_to_nearly_all(family: type[Elastic], ndim: int) -> None:
     start = torch.eye(ndim + 1, dtype=torch.float64)[None]
-    made = fill(family().model(start, grid_of(ndim), grid_of(ndim)))
+    made = fill(family().fits()[0].model(start, grid_of(ndim), grid_of(ndim)))
     lengths = [float(one.field().detach().norm()) for one in (*made.smoother(), made)]  # type: ignore[attr-defined, operator]
     assert lengths[0] == 0
     assert lengths == sorted(lengths)
@@ -191,7 +191,7 @@ def test_what_is_held_stays_where_it_is(family: type[Elastic], ndim: int) -> Non
     mask[(0, *(slice(8, 12),) * ndim)] = True
     start = torch.eye(ndim + 1, dtype=torch.float64)[None]
     start[0, 0, -1] = 3.0
-    made = fill(family().model(start, grid, grid, Hints(held=Held(mask, grid))), 0.2)
+    made = fill(family().fits()[0].model(start, grid, grid, Hints(held=Held(mask, grid))), 0.2)
     (found,) = made.result()
     points = grid.index_points().reshape(*grid.shape, ndim)
     world = points @ grid.world_from_index[:-1, :-1].mT + grid.world_from_index[:-1, -1]
@@ -229,6 +229,9 @@ def test_a_wrong_affine_mask_is_one_clear_error(mask: object, transform: str, wo
         ({"spacing": -1.0}, "above 0"),
         ({"smoothness": -1.0}, "smoothness"),
         ({"steps": 0}, "steps"),
+        ({"rate": []}, "expected as many of each"),
+        ({"rate": [0.1, 0.2, 0.3]}, "expected as many of each"),
+        ({"rate": [0.1, -0.2]}, "rate"),
         ({"rate": 0.0}, "rate"),
         ({"stiffness": 1}, "unknown option"),
         ({"name": "polyaffine", "spacing": 6.0}, "at least 8 pixels"),
@@ -266,7 +269,8 @@ def bent_pair(share: float = 0.03, side: int = 96) -> tuple[np.ndarray, np.ndarr
     return fixed, np.exp(-moving), back.inverse()
 
 
-QUICK = ["affine", {"name": "velocity", "steps": 120, "rate": 0.005, "spacing": 10.0}]
+ONE = {"name": "velocity", "steps": 120, "rate": 0.005, "smoothness": 2.0, "spacing": 10.0}  # one fit
+QUICK = ["affine", ONE]
 
 
 def test_a_deformation_is_found() -> None:
@@ -291,7 +295,8 @@ def test_a_deformation_is_found() -> None:
 def test_other_families_find_it_too(name: str) -> None:
     fixed, moving, truth = bent_pair()
     spacing = {"bspline": 10.0, "polyaffine": 30.0}[name]
-    stages = ["affine", {"name": name, "steps": 120, "rate": 0.005, "spacing": spacing}]
+    one = {} if name == "polyaffine" else {"smoothness": 2.0}
+    stages = ["affine", {"name": name, "steps": 120, "rate": 0.005, "spacing": spacing} | one]
     result, linear = (register(fixed, moving, transform=one, start=None, levels=3) for one in (stages, "affine"))
     points = 10 + 76 * torch.rand(200, 2, dtype=torch.float64)
     errors, before = ((torch.as_tensor(one.to_moving(points)) - truth(points)).norm(dim=1) for one in (result, linear))
@@ -349,13 +354,27 @@ def test_a_deformation_alone_begins_at_the_start() -> None:
     fixed, moving, truth = bent_pair()
     start = np.eye(3)
     start[0, 2] = 1.5
-    only = {"name": "velocity", "steps": 120, "rate": 0.005, "spacing": 10.0}
-    result = register(fixed, moving, transform=only, start={"given": start, "refine": False}, levels=3)
+    result = register(fixed, moving, transform=ONE, start={"given": start, "refine": False}, levels=3)
     assert np.array_equal(result.transform.parts[0].matrix, start)  # type: ignore[attr-defined]
     points = 10 + 76 * torch.rand(200, 2, dtype=torch.float64)
     assert (torch.as_tensor(result.to_moving(points)) - truth(points)).norm(dim=1).mean() < 1
-    same = register(fixed, np.exp(-fixed), transform=only | {"steps": 20}, start=None, levels=2)
+    same = register(fixed, np.exp(-fixed), transform=ONE | {"steps": 20}, start=None, levels=2)
     assert any("no evidence" in note for note in same.notes)
+
+
+def test_of_several_fits_the_best_supported_is_kept() -> None:
+    fixed, moving, _ = bent_pair()
+    good, bad = register_options({}), register_options({"rate": 1e-6})
+    both = register_options({"rate": [1e-6, 0.005]})
+    points = np.random.default_rng(0).uniform(10, 86, (50, 2))
+    results = [register(fixed, moving, **options) for options in (good, bad, both)]
+    maps = [result.to_moving(points) for result in results]
+    assert np.linalg.norm(maps[2] - maps[0], axis=1).mean() < 0.3 * np.linalg.norm(maps[1] - maps[0], axis=1).mean()
+    assert len(results[2].history) == len(results[0].history)  # of the fit that was kept
+
+
+def register_options(change: dict[str, object]) -> dict[str, object]:
+    return {"transform": ["affine", ONE | change], "start": None, "levels": 3}
 
 
 def test_another_seed_draws_other_points_for_the_deformation() -> None:

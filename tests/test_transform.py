@@ -210,7 +210,7 @@ def model(request: pytest.FixtureRequest, ndim: int) -> Model:
     assert all(generator.shape == (ndim + 1, ndim + 1) for generator in family.basis(ndim).values())
     start = torch.stack([matrix(ndim).matrix, torch.eye(ndim + 1, dtype=torch.float64)])
     some = 20 * torch.rand(8, ndim, dtype=torch.float64)  # landmarks, which only "tps" uses: it begins at them
-    return family.model(start, fixed, moving, Hints((some, matrix(ndim)(some))))
+    return family.fits()[0].model(start, fixed, moving, Hints((some, matrix(ndim)(some))))
 
 
 def moved(model: Model) -> Model:

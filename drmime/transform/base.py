@@ -188,6 +188,10 @@ class Family(ABC):
         """The schedule of this stage; `given` is that of the whole run."""
         return given
 
+    def fits(self) -> "Sequence[Family]":
+        """Families that are fitted one after the other, all from the same start; of deformations the best supported is kept."""
+        return (self,)
+
 
 class Model(nn.Module, ABC):
     """What the optimisation loop optimises: a map from the fixed frame to the moving frame for each of the B pairs of a batch.

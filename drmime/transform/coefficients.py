@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from drmime.transform.lattice import Lattice
 
-LIMITS = (0, 1, 2, 4, 8)  # waves along the longest side above which smoother versions of a field have little
+LIMITS = (0, 1, 2, 4, 8, 16)  # waves along the longest side above which smoother versions of a field have little
 SHARES = (0.0, 0.25, 0.5, 0.75)  # of a deformation, in weaker versions of it
 
 

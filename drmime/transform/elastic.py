@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -37,7 +37,8 @@ class Elastic(Deformation):
             (25 %) of the fixed image's longest side.
         bending: weight of the mean square of the field's second derivatives, in units of half the longest side.
         volume: weight of the mean square of the logarithm of changes of volume.
-        steps, rate: those of `drmime.Schedule`, for this stage.
+        steps, rate: those of `drmime.Schedule`, for this stage. Several rates: with each there is a fit, and that of the
+            highest similarity in the parts of the image which the fits do not use is the result.
 
     Raises:
         InputError: a number out of its range.
@@ -47,8 +48,9 @@ class Elastic(Deformation):
     bending: float = 0.0
     volume: float = 0.0
     steps: int = 500
-    rate: float = 0.002
+    rate: float | Sequence[float] = 0.002  # type: ignore[assignment]  # one in each of `fits`
 
+    varied: ClassVar[tuple[str, ...]] = ("rate",)  # options that may have several values, of which each fit has one
     kind: ClassVar[type[LatticeTransform]] = VelocityTransform
     share: ClassVar[float] = SPACING  # default spacing, half longest sides
     finest: ClassVar[float] = FINEST  # smallest spacing, pixels
@@ -59,7 +61,19 @@ class Elastic(Deformation):
         for name in ("bending", "volume"):
             if getattr(self, name) != 0:
                 number(f"transform {name}", getattr(self, name), 0)
-        Schedule(steps=self.steps, rate=self.rate)
+        if not any(isinstance(getattr(self, name), (list, tuple)) for name in self.varied):
+            Schedule(steps=self.steps, rate=self.rate)  # type: ignore[arg-type]
+        elif not self.fits():
+            raise InputError(f"transform {self.varied[0]}: expected a number or several, got none")
+
+    def fits(self) -> Sequence["Elastic"]:
+        given = {name: getattr(self, name) for name in self.varied}
+        lists = {name: value if isinstance(value, (list, tuple)) else [value] for name, value in given.items()}
+        count = max(map(len, lists.values()))
+        if any(len(values) not in (1, count) for values in lists.values()):
+            raise InputError(f"transform {', '.join(lists)}: expected as many of each, or one, got {given}")
+        every = {name: list(values) * (count if len(values) == 1 else 1) for name, values in lists.items()}
+        return [replace(self, **{name: every[name][fit] for name in every}) for fit in range(count)]
 
     def model(self, start: Tensor, fixed: Grid, moving: Grid, hints: Hints = NO_HINTS) -> LatticeModel:
         half = float(fixed.extent.max()) / 2
@@ -84,22 +98,28 @@ class Elastic(Deformation):
 class Velocity(Elastic):
     """The flow of a stationary velocity field, as in "affine+velocity": invertible, without folds.
 
+    By default there are two fits: one of large and smooth deformations, such as of a field of view, and one of small and fine
+    ones, such as of tissue.
+
     Args:
-        smoothness: exponent by which fine waves of the field are damped.
+        smoothness: exponent by which fine waves of the field are damped; several as of `rate`.
     """
 
-    smoothness: float = 2.0
+    rate: float | Sequence[float] = (0.002, 0.0003)
+    smoothness: float | Sequence[float] = (2.0, 0.7)
+
+    varied = ("rate", "smoothness")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.smoothness != 0:
+        if not isinstance(self.smoothness, (list, tuple)) and self.smoothness != 0:
             number("transform smoothness", self.smoothness, 0)
 
     def parameters(self, batch: int, fixed: Grid, spacing: float) -> tuple[Lattice, Coefficients]:
         lattice = Lattice.over(fixed, spacing)
         if math.prod(lattice.shape) > MOST_CONTROLS:
             raise self.too_many()
-        return lattice, Waves(batch, lattice, self.smoothness)
+        return lattice, Waves(batch, lattice, self.smoothness)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
