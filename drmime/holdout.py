@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from drmime.compare.base import Similarity
@@ -28,7 +29,7 @@ STEPS = 64  # sets of points that are drawn to judge
 MOST_POINTS = 2**19  # drawn in all, unless one set has more
 FEWEST = 32  # points of a group on a level; groups with fewer are left out
 LEAST_GROUPS = 3  # with fewer left there is no evidence, and the map stays linear
-SURE = 1.65  # standard errors that the largest gain over the linear map must reach
+CHANCE = 0.05  # probability with which a deformation may be taken for true that is none
 FACTORS = (73856093, 19349663, 83492791)  # large primes, which scatter the numbers of neighbouring blocks
 
 
@@ -46,11 +47,14 @@ def supported(
     weights: Tensor,
     overlap: Overlap,
     penalty: Penalty | None = None,
+    trials: int = 1,
 ) -> tuple[Outcome, Tensor]:
     """The outcome of a fit that saw only `used` points, made as smooth as the other points say; linear if they are too few.
 
     The chance in a gain is estimated by leaving out one group of blocks after the other (jackknife, Efron and Stein 1981, doi
     10.1214/aos/1176345462): so the similarity, which is no mean over points, is always that of nearly all of them.
+
+    The gain must exceed what chance reaches in one of 20 cases: Student's t of so many groups, shared among so many `trials`.
 
     With it comes the gain of similarity over the linear map, 0 where that is kept. shape: (B,)
 
@@ -70,7 +74,8 @@ def supported(
     count = some.sum(0)
     mean = parts.where(some, 0).sum(0) / count.clamp(min=1)
     error = ((parts - mean).where(some, 0).square().sum(0) * (count - 1) / count.clamp(min=1)).sqrt()
-    sure = (gain > SURE * error) & (count >= LEAST_GROUPS)
+    least = stats.t.ppf(1 - CHANCE / trials, (count.cpu().numpy() - 1).clip(min=1))
+    sure = (gain > torch.as_tensor(least).to(gain) * error) & (count >= LEAST_GROUPS)
     model = _combined(models, torch.where(sure, best, 0))
     kept = replace(outcome, model=model, transforms=model.result(), overlap=overlap(model))
     return kept, torch.where(sure, gain, 0).cpu()

@@ -129,7 +129,8 @@ class Solver:
         weights = schedule.weights(self.problem.levels)[-1].to(self.problem.fixed.data)
         try:
             if not family.linear:
-                return supported(found, *images, *parts, weights, overlap, self.penalty)
+                trials = len(self.fits[number])
+                return supported(found, *images, *parts, weights, overlap, self.penalty, trials)
             state = self.random.get_state()  # the points go on as if the precision had not been measured
             transforms = with_precision(found, *images, *parts, weights)
             self.random.set_state(state)
