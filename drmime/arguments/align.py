@@ -79,5 +79,5 @@ def _add_images(add: Any) -> None:
         metavar=("FIXED", "MOVING"),
         help="files of corresponding points: their errors are told and written; with --start landmarks they give the start",
     )
-    add("--landmark-weight", type=float, metavar="W", help="with --landmarks: the points also pull the map (1)")
+    add("--landmark-weight", type=float, metavar="W", help="with --landmarks: the points also pull the map, this much")
     add("--nan", default=UNSET, help="error, or mask to leave out pixels that are not finite")
