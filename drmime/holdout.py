@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from drmime.compare.base import Similarity
@@ -54,7 +54,8 @@ def supported(
     The chance in a gain is estimated by leaving out one group of blocks after the other (jackknife, Efron and Stein 1981, doi
     10.1214/aos/1176345462): so the similarity, which is no mean over points, is always that of nearly all of them.
 
-    The gain must exceed what chance reaches in one of 20 cases: Student's t of so many groups, shared among so many `trials`.
+    The gain must exceed what chance reaches in one of 20 cases, by Student's t of so many groups, shared among so many `trials`
+    (fits). That the best of several smoother versions is taken is not counted.
 
     With it comes the gain of similarity over the linear map, 0 where that is kept. shape: (B,)
 
@@ -74,7 +75,7 @@ def supported(
     count = some.sum(0)
     mean = parts.where(some, 0).sum(0) / count.clamp(min=1)
     error = ((parts - mean).where(some, 0).square().sum(0) * (count - 1) / count.clamp(min=1)).sqrt()
-    least = stats.t.ppf(1 - CHANCE / trials, (count.cpu().numpy() - 1).clip(min=1))
+    least = special.stdtrit((count.cpu().numpy() - 1).clip(min=1), 1 - CHANCE / trials)
     sure = (gain > torch.as_tensor(least).to(gain) * error) & (count >= LEAST_GROUPS)
     model = _combined(models, torch.where(sure, best, 0))
     kept = replace(outcome, model=model, transforms=model.result(), overlap=overlap(model))

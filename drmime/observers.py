@@ -135,7 +135,7 @@ class TensorBoard(Observer):
             self.writer = SummaryWriter(str(self.folder), flush_secs=10)
         except OSError as error:
             raise InputError(f"cannot write {self.folder}: {error.strerror or error}. Choose another place.") from error
-        self.run = run
+        self.run, self.taken = run, 0
         batch = len(run.fixed.data)
         self.prefixes = [f"pair{pair}/" for pair in range(batch)] if batch > 1 else [""]
         self.curve = curve_name(run.settings["metric"])
@@ -146,6 +146,7 @@ class TensorBoard(Observer):
         self.writer.add_text("settings", f"| setting | value |\n|---|---|\n{rows}", 0)
 
     def __call__(self, step: Step) -> None:
+        self.taken = step.index + 1
         if step.index % self.scalars_every == 0:
             self._scalars(step)
         if step.index % self.images_every == 0:
@@ -153,7 +154,7 @@ class TensorBoard(Observer):
 
     def end(self, outcome: Outcome) -> None:
         """Write the last picture, the reason why each pair stopped, and settings and results as hyperparameters."""
-        steps = max(map(len, outcome.history))
+        steps = self.taken
         results: dict[str, float] = {}
         for pair, prefix in enumerate(self.prefixes):
             history = outcome.history[pair]

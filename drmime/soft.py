@@ -27,7 +27,8 @@ class SoftLandmarks:
     Args:
         fixed, moving: (N, D), row i corresponds to row i, in pixels of their image, x first, 0-based, pixel centres; or paths
             of files of points.
-        accuracy: standard deviation of a landmark, in pixels of the moving image; by default 0.5 % of its longest side.
+        accuracy: standard deviation of each coordinate of a landmark, in pixels of the moving image; by default 0.5 % of its
+            longest side.
         weight: of the penalty.
 
     Raises:

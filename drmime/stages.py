@@ -1,5 +1,7 @@
 """The stages of a registration: one after the other each maximises the similarity over its own family of transforms."""
 
+import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor
 
 from drmime.checks import Options
+from drmime.compare.base import Similarity
 from drmime.holdout import supported, used
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
@@ -18,7 +21,7 @@ from drmime.soft import Located, Penalty
 from drmime.transform.base import Family, Hints, Model
 from drmime.transform.linear import MatrixTransform, matrix_of
 
-UNBENT = "Deformation: none; there is no evidence of a deformation in the parts of the image that its fit did not use."
+UNBENT = "Deformation: none; there is no evidence of a deformation in the parts of the image that the fits did not use."
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,10 @@ def not_begun(problem: Problem, start: Tensor, asked: Options) -> Outcome:
 
 def solved(problem: Problem, start: Tensor, asked: Options) -> Outcome:
     """The outcome of all stages from the starts (B, D+1, D+1). The metric learns on; the points are drawn on."""
-    return Solver(problem, asked).solved(start)
+    try:
+        return Solver(problem, asked).solved(start)
+    except KeyboardInterrupt:
+        return not_begun(problem, start, asked)
 
 
 class Solver:
@@ -79,7 +85,7 @@ class Solver:
         channels = self.fixed.levels[0].data.shape[1], self.moving.levels[0].data.shape[1]
         metric.begin(levels, len(problem.fixed.data), channels, self.random, problem.fixed.data)
         self.penalty = problem.penalty
-        self.fits = [stage.fits() for stage in asked.stages]
+        self.fits = [stage.fits()[:1] if stage.linear else stage.fits() for stage in asked.stages]
         self.watching = [watcher for watcher in asked.observers if isinstance(watcher, Observer)]
         self.taken = 0  # steps, of all fits
 
@@ -91,7 +97,12 @@ class Solver:
         for number in range(1, len(self.fits)):
             if Stop.INTERRUPTED in outcome.stops or not any(stop.success for stop in outcome.stops):
                 break
-            then = self._stage(number, torch.stack([matrix_of(transform) for transform in outcome.transforms]))
+            before = torch.stack([matrix_of(transform) for transform in outcome.transforms])
+            try:
+                then = self._stage(number, before)
+            except KeyboardInterrupt:
+                outcome = interrupted(outcome)
+                break
             outcome = _after(outcome, then, self.asked.stages[number].linear)
             outcome = interrupted(outcome) if Stop.INTERRUPTED in then.stops else outcome
         for watcher in self.watching:
@@ -100,11 +111,13 @@ class Solver:
 
     def _stage(self, number: int, start: Tensor) -> Outcome:
         """The outcome of the fit that gains most, for each pair."""
-        best, most = self._fitted(number, self.fits[number][0], start)
-        for family in self.fits[number][1:]:
+        metric = self.asked.metric
+        others = [copy.deepcopy(metric) for _ in self.fits[number][1:]]  # every fit begins with the network of the stage before
+        best, most = self._fitted(number, self.fits[number][0], metric, start)
+        for family, other in zip(self.fits[number][1:], others, strict=True):
             if Stop.INTERRUPTED in best.stops:
                 return best
-            found, gain = self._fitted(number, family, start)
+            found, gain = self._fitted(number, family, other, start)
             if Stop.INTERRUPTED in found.stops:
                 return interrupted(best)
             best, most = _chosen(best, found, (gain > most).tolist()), torch.maximum(most, gain)
@@ -116,27 +129,27 @@ class Solver:
         ]
         return replace(best, notes=notes)
 
-    def _fitted(self, number: int, family: Family, start: Tensor) -> tuple[Outcome, Tensor]:
-        """The outcome of one fit, and the similarity that its deformation gains. shape: (B,)"""
-        images, parts = (self.fixed, self.moving), (self.asked.metric, self.asked.sampler)
+    def _fitted(self, number: int, family: Family, metric: Similarity, start: Tensor) -> tuple[Outcome, Tensor]:
+        """The outcome of one fit, and the similarity that its deformation gains; of a fit that failed -inf. shape: (B,)"""
+        images, parts = (self.fixed, self.moving), (metric, self.asked.sampler)
         model, schedule = self.problem.model(family, start), family.schedule(self.asked.schedule)
         among, overlap = None if family.linear else used, self.problem.overlap
         found = maximise(*images, model, *parts, schedule, overlap, self._observe, among, self.penalty)
         self.taken += max(map(len, found.totals))
-        nothing = torch.zeros(len(start))
+        gain = torch.tensor([0.0 if stop.success else -math.inf for stop in found.stops])
         if Stop.INTERRUPTED in found.stops or any(stage.linear for stage in self.asked.stages[number + 1 :]):
-            return found, nothing
+            return found, gain
         weights = schedule.weights(self.problem.levels)[-1].to(self.problem.fixed.data)
+        state = self.random.get_state()  # the points go on as if nothing had been measured
         try:
-            if not family.linear:
-                trials = len(self.fits[number])
-                return supported(found, *images, *parts, weights, overlap, self.penalty, trials)
-            state = self.random.get_state()  # the points go on as if the precision had not been measured
-            transforms = with_precision(found, *images, *parts, weights)
-            self.random.set_state(state)
-            return replace(found, transforms=transforms), nothing
+            if family.linear:
+                return replace(found, transforms=with_precision(found, *images, *parts, weights)), gain
+            kept, gained = supported(found, *images, *parts, weights, overlap, self.penalty, len(self.fits[number]))
+            return kept, gain + gained
         except KeyboardInterrupt:
-            return interrupted(found), nothing
+            return interrupted(found), gain
+        finally:
+            self.random.set_state(state)
 
     def _observe(self, step: Step) -> None:
         for observer in self.asked.observers:
@@ -154,7 +167,7 @@ def _after(first: Outcome, then: Outcome, linear: bool) -> Outcome:
     """
     failed = [not stop.success for stop in first.stops]
     same = [
-        not linear and stop.success and isinstance(transform, MatrixTransform)
+        not linear and (stop.success or stop is Stop.INTERRUPTED) and isinstance(transform, MatrixTransform)
         for stop, transform in zip(then.stops, then.transforms, strict=True)
     ]
     kept = [one or other for one, other in zip(failed, same, strict=True)]
@@ -168,7 +181,7 @@ def _after(first: Outcome, then: Outcome, linear: bool) -> Outcome:
 
 
 def _chosen(first: Outcome, second: Outcome, which: Sequence[bool]) -> Outcome:
-    """Of each pair the second outcome where `which` says so, else the first."""
+    """Of each pair the second outcome where `which` says so, else the first; the model is that of the second for all."""
     parts = {
         name: [two[1] if one else two[0] for one, *two in zip(which, getattr(first, name), getattr(second, name), strict=True)]
         for name in ("transforms", "history", "totals", "stops", "notes")

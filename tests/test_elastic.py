@@ -12,10 +12,10 @@ from tolerances import EXACT, FLOW, TOLERANCE
 
 import drmime
 import drmime.transform.formats.files
-from drmime import InputError, register
+from drmime import InputError, Interrupted, register
 from drmime.geometry.grid import Grid
 from drmime.holdout import used
-from drmime.optimise import Stop
+from drmime.optimise import Step, Stop
 from drmime.transform.base import Chain, Held, Hints
 from drmime.transform.elastic import BSpline, Elastic, Polyaffine, Velocity
 from drmime.transform.field import FieldTransform
@@ -362,15 +362,32 @@ def test_a_deformation_alone_begins_at_the_start() -> None:
     assert any("no evidence" in note for note in same.notes)
 
 
-def test_of_several_fits_the_best_supported_is_kept() -> None:
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("bad", [1e-6, 50.0], ids=["still", "lost"])
+def test_of_several_fits_the_best_supported_is_kept(bad: float, order: int) -> None:
+    fixed, moving, truth = bent_pair()
+    good = register(fixed, moving, **register_options({}))
+    both = register(fixed, moving, **register_options({"rate": [bad, 0.005][::order]}))
+    points = torch.as_tensor(np.random.default_rng(0).uniform(10, 86, (50, 2)))
+    errors = [(torch.as_tensor(one.to_moving(points)) - truth(points)).norm(dim=1).mean() for one in (good, both)]
+    assert both.stop is Stop.STEPS
+    assert errors[1] < 1.3 * errors[0]
+    assert len(both.history) == len(good.history)  # of the fit that was kept
+
+
+def test_ctrl_c_in_a_later_fit_keeps_the_earlier_one() -> None:
     fixed, moving, _ = bent_pair()
-    good, bad = register_options({}), register_options({"rate": 1e-6})
-    both = register_options({"rate": [1e-6, 0.005]})
-    points = np.random.default_rng(0).uniform(10, 86, (50, 2))
-    results = [register(fixed, moving, **options) for options in (good, bad, both)]
-    maps = [result.to_moving(points) for result in results]
-    assert np.linalg.norm(maps[2] - maps[0], axis=1).mean() < 0.3 * np.linalg.norm(maps[1] - maps[0], axis=1).mean()
-    assert len(results[2].history) == len(results[0].history)  # of the fit that was kept
+
+    def stop(step: Step) -> None:
+        if step.index == 100 + 150 + 40:  # of the linear stage, of the first fit, of the second
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as caught:
+        register(fixed, moving, observers=stop, **register_options({"rate": [0.005, 0.001]}))
+    (found,) = caught.value.registrations
+    assert found.stop is Stop.INTERRUPTED
+    assert len(found.history) == 100 + 150
+    assert isinstance(found.transform, Chain)
 
 
 def register_options(change: dict[str, object]) -> dict[str, object]:

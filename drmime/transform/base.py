@@ -178,14 +178,14 @@ class Family(ABC):
 
     @abstractmethod
     def model(self, start: Tensor, fixed: Grid, moving: Grid, hints: Hints = NO_HINTS) -> "Model":
-        """The model that begins at `start` (B, D+1, D+1), moving_from_fixed in the world, for images on these grids.
+        """The model of one of `fits`, which begins at `start` (B, D+1, D+1), moving_from_fixed in the world, on these grids.
 
         Raises:
             InputError: an option or hint that does not fit these grids.
         """
 
     def schedule(self, given: Schedule) -> Schedule:
-        """The schedule of this stage; `given` is that of the whole run."""
+        """The schedule of one of `fits`; `given` is that of the whole run."""
         return given
 
     def fits(self) -> "Sequence[Family]":

@@ -72,8 +72,11 @@ class Elastic(Deformation):
         count = max(map(len, lists.values()))
         if any(len(values) not in (1, count) for values in lists.values()):
             raise InputError(f"transform {', '.join(lists)}: expected as many of each, or one, got {given}")
-        every = {name: list(values) * (count if len(values) == 1 else 1) for name, values in lists.items()}
-        return [replace(self, **{name: every[name][fit] for name in every}) for fit in range(count)]
+        every = {
+            name: [number(f"transform {name}", value, -math.inf) for value in values] * (count if len(values) == 1 else 1)
+            for name, values in lists.items()
+        }
+        return [replace(self, **{name: every[name][fit] for name in every}) for fit in range(count)]  # type: ignore[arg-type]
 
     def model(self, start: Tensor, fixed: Grid, moving: Grid, hints: Hints = NO_HINTS) -> LatticeModel:
         half = float(fixed.extent.max()) / 2

@@ -122,11 +122,14 @@ class ThinPlateModel(DeformationModel):
         return self.first + self.shifts
 
     def forward(self, points: Tensor, levels: slice) -> Places:
-        exact, weights = points.double(), self.solver @ self.displacements()  # the weights are large, and their sum is small
-        bent = points + (functions(exact, self.centres) @ weights).to(points)
-        with torch.no_grad():
-            local = torch.eye(points.shape[-1]).to(exact) + weights.mT[:, None] @ gradients(exact, self.centres)
-        return self.placed(bent, local.to(points))
+        weights = self.solver @ self.displacements()  # they are large, and their sum is small: float64
+        moved, local = [], []
+        for part in points.double().split(max(1, CHUNK // len(self.centres)), 2):
+            moved.append(functions(part, self.centres) @ weights)
+            with torch.no_grad():
+                local.append(weights.mT[:, None] @ gradients(part, self.centres))
+        slopes = torch.eye(points.shape[-1]).to(points) + torch.cat(local, 2).to(points)
+        return self.placed(points + torch.cat(moved, 2).to(points), slopes)
 
     def result(self, covariance: Tensor | None = None) -> list[Transform]:
         with torch.no_grad():
@@ -158,8 +161,8 @@ class ThinPlate(Deformation):
         steps, rate: those of `drmime.Schedule`, for this stage.
 
     Raises:
-        InputError: a number out of its range; in `model`: no landmarks, fewer than D + 1, on one line (plane) or twice the
-            same; a mask that is to stay affine, which this family cannot do.
+        InputError: a number out of its range; in `model`: no landmarks, fewer than D + 1, on one line (plane), or nearer to
+            each other than a pixel without stiffness; a mask that is to stay affine, which this family cannot do.
     """
 
     stiffness: float = 0.0
@@ -191,8 +194,8 @@ def check(centres: Tensor, apart: float) -> None:
     if float(found.min()) < max(apart, CLOSEST):
         first, second = divmod(int(found.argmin()), count)
         raise InputError(
-            f"landmarks: the fixed points of rows {first} and {second} (from 0) are less than a pixel apart; remove one "
-            "of them, or give the thin-plate spline a stiffness"
+            f"landmarks: the fixed points of rows {first} and {second} (from 0) are too near to each other; remove one of "
+            "them, or, if they are not the same, give the thin-plate spline a stiffness"
         )
 
 
