@@ -144,7 +144,7 @@ def test_pairs_of_a_batch_are_as_alone_and_levels_alike(ndim: int, dtype: torch.
 
 
 def test_the_penalty_is_that_of_the_formula() -> None:
-    bending, volume = model(2, bending=1.0), model(2, volume=1.0)
+    bending, volume = model(2, bending=1.0), model(2, bending=0.0, volume=1.0)
     lattice = bending.lattice
     y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) * lattice.spacing for n in lattice.shape), indexing="ij")
     wanted = torch.stack([x**2 + 3 * x * y, 0.5 * y])[None]  # second derivatives 2 and 3; divergence 2 x + 3 y + 0.5
@@ -157,7 +157,7 @@ def test_the_penalty_is_that_of_the_formula() -> None:
     assert float(bending.penalty().detach()) == pytest.approx(2**2 + 2 * 3**2)
     inner = (2 * x + lattice.spacing + 3 * y + 0.5)[:-1, :-1]  # forward differences
     assert float(volume.penalty().detach()) == pytest.approx(float((inner**2).mean()))
-    assert float(model(2).penalty().detach()) == 0
+    assert float(model(2, bending=0.0).penalty().detach()) == 0
 
 
 @pytest.mark.parametrize("family", [Velocity, BSpline, Polyaffine])

@@ -108,6 +108,7 @@ class Velocity(Elastic):
         smoothness: exponent by which fine waves of the field are damped; several as of `rate`.
     """
 
+    bending: float = 0.004
     rate: float | Sequence[float] = (0.002, 0.0003)
     smoothness: float | Sequence[float] = (2.0, 0.7)
 
