@@ -9,7 +9,7 @@ from torch import Tensor
 from drmime.errors import InputError, number
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply
-from drmime.points.corresponding import corresponding
+from drmime.points.corresponding import corresponding, in_worlds
 from drmime.transform.base import Model
 
 ACCURACY = 0.005  # of the moving image's longest side
@@ -53,14 +53,7 @@ class SoftLandmarks:
         Raises:
             InputError: images of another dimension, or landmarks that contradict each other.
         """
-        ndim = self.fixed.shape[1]
-        for role, grid in (("fixed", fixed), ("moving", moving)):
-            if grid.ndim != ndim:
-                raise InputError(f"landmarks: expected {grid.ndim}-D points for the {role} image, got {ndim}-D points")
-        here, there = (
-            apply(grid.world_from_index, points, is_affine=True)[0]
-            for grid, points in ((fixed, self.fixed), (moving, self.moving))
-        )
+        here, there = in_worlds((self.fixed, self.moving), (fixed, moving))
         pixel = float(moving.spacing.min())
         accuracy = ACCURACY * float(moving.extent.max()) if self.accuracy is None else self.accuracy * pixel
         _agree(here, there, float(fixed.spacing.min()), accuracy)

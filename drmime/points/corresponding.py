@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from drmime.errors import InputError, numbers
+from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply
 from drmime.points.files import read_landmarks
 
 
@@ -24,6 +26,19 @@ def corresponding(fixed_points: Any, moving_points: Any) -> tuple[Tensor, Tensor
     if fixed.shape != moving.shape:
         got = f"{tuple(fixed.shape)} fixed and {tuple(moving.shape)} moving"
         raise InputError(f"landmarks: expected as many fixed as moving points, of one dimension, got {got}")
+    return fixed, moving
+
+
+def in_worlds(points: tuple[Tensor, Tensor], grids: tuple[Grid, Grid]) -> tuple[Tensor, Tensor]:
+    """Corresponding pixels (N, D) of the fixed and of the moving image in world coordinates; `grids` are those of the images.
+
+    Raises:
+        InputError: images of another dimension.
+    """
+    for role, pixels, grid in zip(("fixed", "moving"), points, grids, strict=True):
+        if grid.ndim != pixels.shape[1]:
+            raise InputError(f"landmarks: expected {grid.ndim}-D points for the {role} image, got {pixels.shape[1]}-D points")
+    fixed, moving = (apply(grid.world_from_index, pixels)[0] for pixels, grid in zip(points, grids, strict=True))
     return fixed, moving
 
 

@@ -19,7 +19,7 @@ from drmime.geometry import lie
 from drmime.geometry.grid import Grid, scaled
 from drmime.geometry.matrices import apply
 from drmime.image.image import Image
-from drmime.points.corresponding import corresponding
+from drmime.points.corresponding import corresponding, in_worlds
 
 Group = str | Sequence[str] | Mapping[str, Tensor]
 
@@ -48,12 +48,7 @@ class Landmarks:
 
     def __call__(self, fixed: Image, moving: Image) -> Tensor:
         """moving_from_fixed, world units. (1, D+1, D+1). InputError as `fit`, and for images of another dimension."""
-        ndim = self.fixed_points.shape[1]
-        for role, image in (("fixed", fixed), ("moving", moving)):
-            if image.grid.ndim != ndim:
-                raise InputError(f"landmarks: expected {image.grid.ndim}-D points for the {role} image, got {ndim}-D points")
-        sources, _ = apply(fixed.grid.world_from_index, self.fixed_points)
-        targets, _ = apply(moving.grid.world_from_index, self.moving_points)
+        sources, targets = in_worlds((self.fixed_points, self.moving_points), (fixed.grid, moving.grid))
         return fit(sources, targets, self.generators, fixed.grid)[None]
 
 
