@@ -22,7 +22,6 @@ from drmime.lab.peers import PEERS, Problem, ready, settings
 from drmime.lab.peers.base import GROUPS, centre_on_centre, luminance, probed
 from drmime.start.propose.simple import Centre
 from drmime.transform.base import Transform
-from drmime.transform.field import FieldTransform
 
 PACKAGES = {"simpleitk": "SimpleITK", "elastix": "itk", "ants": "ants", "ecc": "cv2", "sift": "cv2", "phase": "skimage"}
 PACKAGES |= {"elastix_bspline": "itk", "ants_syn": "ants", "convexadam": "convexAdam"}
@@ -115,8 +114,10 @@ def found(what: Problem, peer: str, options: Mapping[str, Any] | None = None, se
 
 
 def numbers(result: Any) -> np.ndarray:
-    """The matrix or the displacements of a result."""
-    return np.asarray(result.displacements if isinstance(result, FieldTransform) else result)
+    """The matrix of a result, or where it carries points."""
+    if isinstance(result, Transform):
+        return result(torch.cartesian_prod(*[torch.arange(0.0, 20, 3, dtype=torch.float64)] * result.ndim)).numpy()
+    return np.asarray(result)
 
 
 def need(peer: str) -> None:

@@ -77,7 +77,8 @@ def work(_):
 
 with multiprocessing.get_context("fork").Pool(2) as pool:
     for matrix, shape, threads in pool.map_async(work, range(2)).get(60):
-        assert np.allclose(matrix, found.matrix), (matrix, found.matrix)
+        # on noise, the order of sums (one thread, two threads) shifts the result by thousandths of a pixel
+        assert np.allclose(matrix, found.matrix, rtol=0, atol=0.01), (matrix, found.matrix)
         assert shape == (300, 300) and threads == 1
 print("done", torch.get_num_threads())
 """
