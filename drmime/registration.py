@@ -25,6 +25,7 @@ from drmime.sampling import Overlap, Sampler
 from drmime.schedule import Schedule
 from drmime.stages import Problem, interrupted, not_begun, solved
 from drmime.start.inputs import Inputs
+from drmime.start.plan import Plan
 from drmime.start.ranking import Ranking, ranking
 from drmime.start.refine import Candidate
 from drmime.threads import threads as use_threads
@@ -142,7 +143,8 @@ def register(
         pair = normalised.without_frames()
         searched, compared = _represented(read, pair, asked)
         del read, normalised
-        first = asked.start.matrices(pair.fixed, pair.moving)
+        begin = asked.start.on(*images.grids)
+        first = begin.matrices(pair.fixed, pair.moving)
         many = len(fixed) if isinstance(fixed, (list, tuple)) else None
         hints, located = read_hints(affine_mask, asked, *images.grids, many)
         for stage in asked.stages:  # an error now, not after the search for starts
@@ -151,7 +153,7 @@ def register(
         problem = Problem(compared.fixed, compared.moving, settings, count, overlap, hints, located)
 
         inputs = _inputs(searched, basis, asked.seed)
-        ranked = _starts(inputs, first, asked)
+        ranked = _starts(inputs, first, begin.plan, asked)
         matrices = torch.stack([one.candidates[0].matrix for one in ranked])
         begun = not any(one.interrupted for one in ranked)
         outcome = solved(problem, matrices, asked) if begun else not_begun(problem, matrices, asked)
@@ -181,7 +183,7 @@ def _inputs(pair: Images, basis: Mapping[str, Tensor], seed: int) -> list[Inputs
     return [Inputs(*two, basis, seed) for two in zip(_singles(pair.fixed), _singles(pair.moving), strict=True)]
 
 
-def _starts(inputs: Sequence[Inputs], given: Tensor, asked: Options) -> list[Ranking]:
+def _starts(inputs: Sequence[Inputs], given: Tensor, plan: Plan, asked: Options) -> list[Ranking]:
     """The starts of each pair. After Ctrl-C: the best so far of the current pair, the given one of each later pair."""
     ranked: list[Ranking] = []
     watching = [watcher for watcher in asked.observers if isinstance(watcher, Observer)]
@@ -195,7 +197,7 @@ def _starts(inputs: Sequence[Inputs], given: Tensor, asked: Options) -> list[Ran
         if ranked and ranked[-1].interrupted:
             ranked.append(Ranking((Candidate("given", start),), math.nan, interrupted=True))
         else:
-            ranked.append(ranking(one, start, asked.start.plan, tell))
+            ranked.append(ranking(one, start, plan, tell))
     return ranked
 
 

@@ -10,6 +10,7 @@ from problems import oblique, rotation, translation
 from tolerances import EXACT
 from torch import Tensor
 
+from drmime import prepare, register
 from drmime.errors import InputError
 from drmime.geometry import lie
 from drmime.geometry.grid import Grid
@@ -267,3 +268,17 @@ def test_the_same_points_give_the_same_map(grid: Grid, generator: torch.Generato
     for name in lie.GROUPS:
         group = lie.generators(name, grid.ndim)
         assert torch.equal(fit(sources, targets, group, grid), fit(sources, targets, group, grid)), name
+
+
+def test_points_are_pixels_of_the_images_as_given(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    """However much the finest level is reduced."""
+    monkeypatch.setattr(prepare, "LARGEST", {2: 2**10})
+    image = np.kron(rng.random((16, 16)), np.ones((4, 4)))
+    points = np.array([[10.0, 12], [40, 20], [30, 50]])
+    there = points + np.array([6, 4])
+    landmarks = {"name": "landmarks", "fixed_points": points, "moving_points": there, "group": "translation"}
+    moved = np.roll(image, (4, 6), (0, 1))
+    found = register(image, moved, start={"given": landmarks, "refine": False}, schedule={"steps": 1})
+    np.testing.assert_allclose(found.to_moving(points), there, atol=1)
+    proposed = register(image, moved, start=landmarks).candidates
+    np.testing.assert_allclose(next(one for one in proposed if one.source == "landmarks").matrix[:2, 2], [6, 4], atol=1)

@@ -1,7 +1,8 @@
 """`Start`: the options of `register` about its start; `Plan`: what the search for a start does with them."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from drmime.errors import InputError, numbers, shown, switch
-from drmime.geometry.grid import scaled
+from drmime.geometry.grid import Grid, scaled
 from drmime.geometry.matrices import apply
 from drmime.image.image import Image
 from drmime.parts import PROPOSERS
@@ -54,13 +55,15 @@ class Start:
     propose: Any = "auto"
     refine: bool = True
     plan: Plan = field(init=False, repr=False)
+    first: Any = field(init=False, repr=False)  # what `given` is: matrices, or a proposer
 
     def __post_init__(self) -> None:
-        if isinstance(self.given, (str, Mapping)):
-            build("start given", PROPOSERS, self.given, Callable)  # type: ignore[arg-type]
-        elif isinstance(self.given, Path):
+        named = isinstance(self.given, (str, Mapping))
+        first = build("start given", PROPOSERS, self.given, Callable) if named else self.given  # type: ignore[arg-type]
+        object.__setattr__(self, "first", first)
+        if isinstance(self.given, Path):
             raise InputError(f"start given: expected a name or a matrix, got the path {str(self.given)!r}. Read it first.")
-        elif isinstance(self.given, type):
+        if isinstance(self.given, type):
             raise InputError(f"start given: expected a name, a matrix or a function of two images, got {shown(self.given)}")
         asked, search = _proposers(self.propose)
         refine = switch("start refine", self.refine)
@@ -79,14 +82,21 @@ class Start:
             return options_as("start", cls, value)
         return cls(given=value) if _is_matrix(value) else cls(propose=value)
 
+    def on(self, fixed: Grid, moving: Grid) -> "Start":
+        """This start where points are in pixels of images on these grids, whatever levels of them are compared."""
+        bound = copy.copy(self)
+        asked = [(name, _bound(part, fixed, moving)) for name, part in self.plan.asked]
+        object.__setattr__(bound, "plan", replace(self.plan, asked=asked))
+        object.__setattr__(bound, "first", _bound(self.first, fixed, moving))
+        return bound
+
     def matrices(self, fixed: Image, moving: Image) -> Tensor:
         """The given start of each pair, moving_from_fixed in world coordinates. shape: (B, D+1, D+1), float64
 
         Raises:
             InputError: matrices that do not fit the images, or a proposer that finds no start for them.
         """
-        of_images = isinstance(self.given, (str, Mapping)) or callable(self.given)
-        values = _first(self.given, fixed, moving) if of_images else self.given
+        values = self._proposed(fixed, moving) if callable(self.first) else self.first
         count, side = len(fixed.data), fixed.grid.ndim + 1
         matrices = numbers("start given", values)
         if matrices.shape not in ((side, side), (count, side, side)):
@@ -101,6 +111,19 @@ class Start:
         if not apply(tensors, fixed.grid.corners())[1].all():
             raise InputError("start given: expected a matrix whose horizon does not cross the fixed image")
         return tensors.expand(count, side, side).clone()
+
+    def _proposed(self, fixed: Image, moving: Image) -> Tensor:
+        """The first proposal for each pair."""
+        pairs = [(fixed.pair(number), moving.pair(number)) for number in range(len(fixed.data))]
+        found = [starts_of("start given", self.first(*pair), fixed.grid.ndim) for pair in pairs]
+        if not all(map(len, found)):
+            name = name_of(self.given)
+            raise InputError(f"start given: {name} found no start for these images; give a matrix or another name")
+        return torch.stack([proposals[0] for proposals in found])
+
+
+def _bound(part: Any, fixed: Grid, moving: Grid) -> Any:
+    return part.on(fixed, moving) if hasattr(part, "on") else part
 
 
 def _is_matrix(value: Any) -> bool:
@@ -125,14 +148,3 @@ def _proposers(spec: Any) -> tuple[list[tuple[str, Proposer]], bool]:
         else:
             asked.append((name_of(one), part))
     return asked, search
-
-
-def _first(spec: Any, fixed: Image, moving: Image) -> Tensor:
-    """The first proposal of a proposer for each pair."""
-    find: Proposer = build("start given", PROPOSERS, spec, Callable)  # type: ignore[arg-type]
-    ndim = fixed.grid.ndim
-    found = [starts_of("start given", find(fixed.pair(number), moving.pair(number)), ndim) for number in range(len(fixed.data))]
-    for proposals in found:
-        if not len(proposals):
-            raise InputError(f"start given: {name_of(spec)} found no start for these images; give a matrix or another name")
-    return torch.stack([proposals[0] for proposals in found])

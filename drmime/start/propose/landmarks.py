@@ -20,6 +20,7 @@ from drmime.geometry.grid import Grid, scaled
 from drmime.geometry.matrices import apply
 from drmime.image.image import Image
 from drmime.points.corresponding import corresponding, in_worlds
+from drmime.start.propose.base import Proposer
 
 Group = str | Sequence[str] | Mapping[str, Tensor]
 
@@ -48,8 +49,12 @@ class Landmarks:
 
     def __call__(self, fixed: Image, moving: Image) -> Tensor:
         """moving_from_fixed, world units. (1, D+1, D+1). InputError as `fit`, and for images of another dimension."""
-        sources, targets = in_worlds((self.fixed_points, self.moving_points), (fixed.grid, moving.grid))
-        return fit(sources, targets, self.generators, fixed.grid)[None]
+        return self.on(fixed.grid, moving.grid)(fixed, moving)
+
+    def on(self, fixed: Grid, moving: Grid) -> Proposer:
+        """The proposer for points in pixels of images on these grids, whatever levels of them it is given."""
+        sources, targets = in_worlds((self.fixed_points, self.moving_points), (fixed, moving))
+        return lambda image, _: fit(sources, targets, self.generators, image.grid)[None]
 
 
 def fit(fixed_points: Tensor, moving_points: Tensor, group: Mapping[str, Tensor], grid: Grid) -> Tensor:
