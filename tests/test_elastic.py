@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import interpolate
 from textures import busy
-from tolerances import EXACT, FLOW, TOLERANCE
+from tolerances import EXACT, MIDPOINT, TOLERANCE
 
 import drmime
 import drmime.transform.formats.files
@@ -116,7 +116,7 @@ def test_the_result_maps_as_the_model(ndim: int) -> None:
     for number, transform in enumerate(made.result()):
         there = made(points, ALL).points[0, number] @ world[:-1, :-1].mT + world[:-1, -1]
         assert (transform(here) - here).norm(dim=1).max() > 1
-        assert (transform(here) - there).norm(dim=1).max() < 1e-3 * float(made.fixed.extent.max())  # other numbers of steps
+        assert (transform(here) - there).norm(dim=1).max() < 2e-3 * float(made.fixed.extent.max())  # another rule
 
 
 def test_the_derivative_for_the_metric_is_near_the_true_one(ndim: int) -> None:
@@ -181,7 +181,7 @@ def test_regions_that_move_alike_are_one_matrix_exponential(ndim: int) -> None:
     points = frame_points(ndim) * grid.extent / grid.extent.max()
     expected = torch.linalg.matrix_exp(velocity)
     found = made(points[None], ALL).points[0]
-    assert torch.allclose(found, points @ expected[:-1, :-1].mT + expected[:-1, -1], rtol=0, atol=FLOW)
+    assert torch.allclose(found, points @ expected[:-1, :-1].mT + expected[:-1, -1], rtol=0, atol=MIDPOINT)
 
 
 @pytest.mark.parametrize("family", [Velocity, BSpline, Polyaffine])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from problems import rotation, translation
-from tolerances import EXACT, FLOW, TOLERANCE
+from tolerances import EXACT, FLOW, MIDPOINT, TOLERANCE
 from torch import Tensor
 
 from drmime import parts
@@ -238,7 +238,7 @@ def test_a_model_begins_at_its_start(model: Model, ndim: int) -> None:
 def test_a_model_maps_points_as_its_result_does(model: Model, levels: slice, ndim: int, dtype: torch.dtype) -> None:
     here = 2 * points(ndim)[0] - 1
     there = moved(model)(here.to(dtype)[None, None], levels)
-    near = max(20 * TOLERANCE[dtype], FLOW if isinstance(model, LatticeModel) else 0)
+    near = max(20 * TOLERANCE[dtype], MIDPOINT if isinstance(model, LatticeModel) else 0)
     assert there.points.dtype == dtype
     for number, transform in enumerate(model.result()):
         mapping = in_frames(transform, ndim)

@@ -12,3 +12,4 @@ TOLERANCE = {
 }
 EXACT = TOLERANCE[torch.float64]  # of matrices and grids, which are float64 always
 FLOW = 1e-5  # of the flow of a velocity field in few steps of Runge-Kutta
+MIDPOINT = 5e-4  # of that in a fit, by one step of the midpoint rule

@@ -30,7 +30,12 @@ SEEN = 17  # places along each axis at which a transform is described
 
 
 def flow(velocity: Callable[[Tensor], Tensor], points: Tensor, steps: int) -> Tensor:
-    """Where `points` are carried in unit time; classical Runge-Kutta method of fourth order in equal steps."""
+    """Where `points` are carried in unit time; classical Runge-Kutta method of fourth order in equal steps.
+
+    With 0 `steps`: one step of the midpoint rule, which costs half as much as one of these.
+    """
+    if not steps:
+        return points + velocity(points + velocity(points) / 2)
     step = 1 / steps
     for _ in range(steps):
         first = velocity(points)
@@ -53,8 +58,11 @@ class LatticeTransform(Transform):
 
     @staticmethod
     @abstractmethod
-    def carried(field: Tensor, lattice: Lattice, points: Tensor, steps: int = 1) -> Tensor:
-        """Where points of the frame (B, N, D) are carried by fields (B, D, *lattice.shape)."""
+    def carried(field: Tensor, lattice: Lattice, points: Tensor, steps: int = 0) -> Tensor:
+        """Where points of the frame (B, N, D) are carried by fields (B, D, *lattice.shape).
+
+        `steps`: as of `flow`; by default as precisely as a fit needs.
+        """
 
     @staticmethod
     def between(here: Tensor, there: Tensor) -> Tensor:
@@ -118,7 +126,7 @@ class VelocityTransform(LatticeTransform):
     kind = "velocity"
 
     @staticmethod
-    def carried(field: Tensor, lattice: Lattice, points: Tensor, steps: int = 1) -> Tensor:
+    def carried(field: Tensor, lattice: Lattice, points: Tensor, steps: int = 0) -> Tensor:
         return flow(lambda places: lattice.at(field, places), points, steps)
 
     @staticmethod
@@ -142,7 +150,7 @@ class BSplineTransform(LatticeTransform):
     kind = "bspline"
 
     @staticmethod
-    def carried(field: Tensor, lattice: Lattice, points: Tensor, steps: int = 1) -> Tensor:
+    def carried(field: Tensor, lattice: Lattice, points: Tensor, steps: int = 0) -> Tensor:
         return points + lattice.at(field, points)
 
     def inverse(self) -> Transform:
