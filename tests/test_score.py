@@ -5,13 +5,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from problems import photograph
+from problems import oblique, photograph
 from textures import about, busy, inverted, turn
+from tolerances import EXACT
 from torch import Tensor
 
 from drmime.geometry.grid import Grid
 from drmime.image.image import Image
-from drmime.start.score import NMI_FLOOR, Reduced, correlation, distortion, nmi
+from drmime.start.score import NMI_FLOOR, Reduced, _slopes, correlation, distortion, nmi
+from drmime.transform.lattice import Lattice
+from drmime.transform.lattice_transform import VelocityTransform
+from drmime.transform.linear import MatrixTransform
 
 
 def test_the_same_intensities_share_everything_and_those_without_relation_nothing() -> None:
@@ -139,3 +143,22 @@ def test_levels_are_counted_from_the_coarsest() -> None:
     assert [level.grid.shape for level in small.coarsest(2).moving.levels] == shapes[1:]
     assert len(small.coarsest(9).fixed.levels) == 3
     assert small.grays[0].grid.shape == shapes[1]
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_slopes_of_an_affine_map_are_its_matrix_at_every_pixel(ndim: int) -> None:
+    matrix = torch.eye(ndim + 1, dtype=torch.float64)
+    matrix[:-1] += 0.2 * torch.randn(ndim, ndim + 1, dtype=torch.float64)
+    grid = oblique((9, 12, 10)[:ndim])
+    transform = MatrixTransform(matrix)
+    found = _slopes(transform(grid.world_points()), grid)
+    assert torch.allclose(found, transform.jacobian(grid.world_points()).expand_as(found), rtol=0, atol=1e3 * EXACT)
+
+
+def test_slopes_of_a_deformation_are_near_its_own() -> None:
+    grid = Grid.regular((40, 50), (1.0, 1.5))
+    lattice = Lattice.over(grid, 0.4)
+    transform = VelocityTransform(0.02 * torch.randn(2, *lattice.shape, dtype=torch.float64), lattice, grid.world_from_frame)
+    exact = transform.jacobian(grid.world_points())
+    off = (_slopes(transform(grid.world_points()), grid) - exact).norm(dim=(1, 2)).mean()
+    assert off < 0.1 * (exact - torch.eye(2)).norm(dim=(1, 2)).mean()

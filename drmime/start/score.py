@@ -18,7 +18,7 @@ from torch import Tensor
 from drmime.compare.angle import GradientAngle
 from drmime.compare.base import shares
 from drmime.compare.histogram import entropies
-from drmime.geometry.grid import linear_part
+from drmime.geometry.grid import Grid, linear_part
 from drmime.geometry.matrices import apply
 from drmime.image.image import Image, read_unit
 from drmime.image.pyramid import Pyramid, possible_levels
@@ -123,21 +123,35 @@ def _gray(levels: Pyramid, number: int) -> Image:
 def moving_edges(small: Reduced, level: int, transform: Transform) -> Image:
     """Orientation tensors of the moving image at a level, warped onto the fixed grid; 0 outside either image or its mask."""
     fixed = small.fixed.levels[level]
-    points = fixed.grid.world_points()
-    canvas = moved(fixed, small.moving.levels[level], transform)
+    places = transform(fixed.grid.world_points())
+    canvas = _read_at(places, fixed, small.moving.levels[level])
     values = canvas.data.flatten(2).mT[None]  # (1, 1, N, C), as a metric takes them
-    slopes = transform.jacobian(points)[None, None].to(values)
+    slopes = _slopes(places, fixed.grid)[None, None].to(values)
     found = GradientAngle().turn(values, slopes.nan_to_num(posinf=0, neginf=0))[0]
     return replace(canvas, data=torch.where(canvas.valid > 0, found.mT.reshape(canvas.data.shape), 0))
 
 
 def moved(fixed: Image, moving: Image, transform: Transform) -> Image:
     """The moving image (B = 1) read at the fixed image's pixels under a transform; its mask is 0 outside either or its mask."""
-    places = transform(fixed.grid.world_points())
+    return _read_at(transform(fixed.grid.world_points()), fixed, moving)
+
+
+def _read_at(places: Tensor, fixed: Image, moving: Image) -> Image:
+    """The moving image at places (N, D) in its world, one for each pixel of the fixed image."""
     unit, _ = apply(moving.grid.unit_from_world, places, is_affine=True)
     values, inside = read_unit([moving], unit[None, None].to(moving.data), places.isfinite().all(-1)[None, None])
     data, mask = (part.reshape(1, -1, *fixed.grid.shape) for part in (values[0].mT, inside[0, 0]))
     return Image(data, fixed.grid, mask if fixed.mask is None else mask * fixed.mask)
+
+
+def _slopes(places: Tensor, grid: Grid) -> Tensor:
+    """The derivative of a map at the pixels of a grid, from the differences of their places (N, D). shape: (N, D, D)
+
+    Some tens of times faster than the exact one of a deformation, and exact for affine maps.
+    """
+    along = torch.gradient(places.view(*grid.shape, grid.ndim), dim=list(range(grid.ndim)))
+    per_pixel = torch.stack(along[::-1], -1)  # x first
+    return per_pixel.flatten(0, -3) @ torch.linalg.inv(grid.world_from_index[:-1, :-1])
 
 
 def paired_values(fixed: Image, moving: Image, matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
