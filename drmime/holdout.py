@@ -29,7 +29,6 @@ STEPS = 64  # sets of points that are drawn to judge
 MOST_POINTS = 2**19  # drawn in all, unless one set has more
 FEWEST = 32  # points of a group on a level; groups with fewer are left out
 LEAST_GROUPS = 3  # with fewer left there is no evidence, and the map stays linear
-CHANCE = 0.05  # probability with which a deformation may be taken for true that is none
 FACTORS = (73856093, 19349663, 83492791)  # large primes, which scatter the numbers of neighbouring blocks
 
 
@@ -47,15 +46,15 @@ def supported(
     weights: Tensor,
     overlap: Overlap,
     penalty: Penalty | None = None,
-    trials: int = 1,
+    chance: float = 0.05,
 ) -> tuple[Outcome, Tensor]:
     """The outcome of a fit that saw only `used` points, made as smooth as the other points say; linear if they are too few.
 
     The chance in a gain is estimated by leaving out one group of blocks after the other (jackknife, Efron and Stein 1981, doi
     10.1214/aos/1176345462): so the similarity, which is no mean over points, is always that of nearly all of them.
 
-    The gain must exceed what chance reaches in one of 20 cases, by Student's t of so many groups, shared among so many `trials`
-    (fits). That the best of several smoother versions is taken is not counted.
+    The gain must exceed what chance reaches with the probability `chance`, by Student's t of so many groups. That the best of
+    several smoother versions is taken is not counted.
 
     With it comes the gain of similarity over the linear map, 0 where that is kept. shape: (B,)
 
@@ -75,7 +74,7 @@ def supported(
     count = some.sum(0)
     mean = parts.where(some, 0).sum(0) / count.clamp(min=1)
     error = ((parts - mean).where(some, 0).square().sum(0) * (count - 1) / count.clamp(min=1)).sqrt()
-    least = special.stdtrit((count.cpu().numpy() - 1).clip(min=1), 1 - CHANCE / trials)
+    least = special.stdtrit((count.cpu().numpy() - 1).clip(min=1), 1 - min(chance, 0.5))  # a gain below 0 is none
     sure = (gain > torch.as_tensor(least).to(gain) * error) & (count >= LEAST_GROUPS)
     model = _combined(models, torch.where(sure, best, 0))
     kept = replace(outcome, model=model, transforms=model.result(), overlap=overlap(model))

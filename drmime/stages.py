@@ -144,7 +144,9 @@ class Solver:
         try:
             if family.linear:
                 return replace(found, transforms=with_precision(found, *images, *parts, weights)), gain
-            kept, gained = supported(found, *images, *parts, weights, overlap, self.penalty, len(self.fits[number]))
+            kept, gained = supported(
+                found, *images, *parts, weights, overlap, self.penalty, family.chance / len(self.fits[number])
+            )
             return kept, gain + gained
         except KeyboardInterrupt:
             return interrupted(found), gain

@@ -16,7 +16,7 @@ from drmime import InputError, Interrupted, register
 from drmime.geometry.grid import Grid
 from drmime.holdout import used
 from drmime.optimise import Step, Stop
-from drmime.transform.base import Chain, Held, Hints
+from drmime.transform.base import Chain, Held, Hints, Transform
 from drmime.transform.elastic import BSpline, Elastic, Polyaffine, Velocity
 from drmime.transform.field import FieldTransform
 from drmime.transform.lattice import Lattice
@@ -233,6 +233,8 @@ def test_a_wrong_affine_mask_is_one_clear_error(mask: object, transform: str, wo
         ({"rate": [0.1, 0.2, 0.3]}, "expected as many of each"),
         ({"rate": [0.1, -0.2]}, "rate"),
         ({"rate": 0.0}, "rate"),
+        ({"chance": 0}, "chance"),
+        ({"chance": 1.5}, "chance"),
         ({"stiffness": 1}, "unknown option"),
         ({"name": "polyaffine", "spacing": 6.0}, "at least 8 pixels"),
         ({"name": "polyaffine", "generators": "projective"}, "affine"),
@@ -329,6 +331,13 @@ def test_an_image_without_deformation_stays_affine() -> None:
     assert torch.equal(result.transform.matrix, same.transform.matrix)  # type: ignore[attr-defined]
     assert any("no evidence of a deformation" in note for note in result.notes)
     assert np.isfinite(result.deviation([[20, 20]])).all()
+
+
+@pytest.mark.parametrize(("chance", "kind"), [(1e-3, LieTransform), (1, Chain)])
+def test_chance_says_how_much_evidence_a_deformation_needs(chance: float, kind: type[Transform]) -> None:
+    fixed, moving, _ = bent_pair(share=0.01)
+    result = register(fixed, moving, transform=["affine", ONE | {"chance": chance}], start=None, levels=3)
+    assert isinstance(result.transform, kind)
 
 
 def test_a_pair_in_a_batch_is_bent_as_alone() -> None:

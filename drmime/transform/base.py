@@ -171,6 +171,7 @@ class Family(ABC):
     """A family of transforms, such as a Lie group, from which `register` makes a `Model`; a stage of its option `transform`."""
 
     linear = True  # whether every map is one matrix; the stages after a linear one begin at it
+    chance: float = 0.05  # probability with which a deformation may be taken for true that is none, in all `fits` together
 
     @abstractmethod
     def basis(self, ndim: int) -> dict[str, Tensor]:

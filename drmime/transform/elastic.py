@@ -37,6 +37,8 @@ class Elastic(Deformation):
             (25 %) of the fixed image's longest side.
         bending: weight of the mean square of the field's second derivatives, in units of half the longest side.
         volume: weight of the mean square of the logarithm of changes of volume.
+        chance: probability with which a deformation may be taken for true that is none; with 1 little evidence is enough, for
+            images that are known to be deformed.
         steps, rate: those of `drmime.Schedule`, for this stage. Several rates: with each there is a fit, and that of the
             highest similarity in the parts of the image which the fits do not use is the result.
 
@@ -47,6 +49,7 @@ class Elastic(Deformation):
     spacing: float | None = None
     bending: float = 0.0
     volume: float = 0.0
+    chance: float = 0.05
     steps: int = 500
     rate: float | Sequence[float] = 0.002  # type: ignore[assignment]  # one in each of `fits`
 
@@ -61,6 +64,8 @@ class Elastic(Deformation):
         for name in ("bending", "volume"):
             if getattr(self, name) != 0:
                 number(f"transform {name}", getattr(self, name), 0)
+        if self.chance != 1:
+            number("transform chance", self.chance, 0, 1)
         if not any(isinstance(getattr(self, name), (list, tuple)) for name in self.varied):
             Schedule(steps=self.steps, rate=self.rate)  # type: ignore[arg-type]
         elif not self.fits():
