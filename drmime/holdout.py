@@ -23,6 +23,7 @@ from drmime.soft import Penalty
 from drmime.transform.base import Model
 
 SIDE = 0.12  # of a block, in units of half the longest side of the fixed image
+PIXELS = 3  # of the coarsest level along a block, at least: neighbouring pixels share what they show
 EVERY = 5  # one of so many blocks is held out
 GROUPS = 16  # of these blocks, over which the gain varies by chance
 STEPS = 64  # sets of points that are drawn to judge
@@ -32,9 +33,31 @@ LEAST_GROUPS = 3  # with fewer left there is no evidence, and the map stays line
 FACTORS = (73856093, 19349663, 83492791)  # large primes, which scatter the numbers of neighbouring blocks
 
 
-def used(points: Tensor) -> Tensor:
-    """Whether a fit may use points of the fixed frame. (..., D) -> (...), bool"""
-    return _number(points) % EVERY > 0
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of a fixed image; one of `EVERY` is held out, in no order."""
+
+    side: float  # in units of the fixed frame
+
+    @classmethod
+    def over(cls, fixed: Pyramid) -> "Blocks":
+        finest, coarsest = fixed.levels[0].grid, fixed.levels[-1].grid
+        return cls(max(SIDE, PIXELS * float(coarsest.spacing.max() / (finest.extent.max() / 2))))
+
+    def used(self, points: Tensor) -> Tensor:
+        """Whether a fit may use points of the fixed frame. (..., D) -> (...), bool"""
+        return self.number(points) % EVERY > 0
+
+    def group(self, points: Tensor) -> Tensor:
+        """The number of the group of held-out points. (..., D) -> (...), int64"""
+        return self.number(points) // EVERY % GROUPS
+
+    def number(self, points: Tensor) -> Tensor:
+        """A number of the block in which each point lies. (..., D) -> (...), int64"""
+        cells = ((points.detach() + 1) / self.side).floor().long()
+        mixed = (cells * cells.new_tensor(FACTORS[: points.shape[-1]])).sum(-1)
+        mixed = (mixed ^ (mixed >> 9)) * 2654435761 % 2**31
+        return mixed >> 8
 
 
 def supported(
@@ -48,7 +71,7 @@ def supported(
     penalty: Penalty | None = None,
     chance: float = 0.05,
 ) -> tuple[Outcome, Tensor]:
-    """The outcome of a fit that saw only `used` points, made as smooth as the other points say; linear if they are too few.
+    """The outcome of a fit that did not see the held-out `Blocks`, made as smooth as these say; linear if they are too few.
 
     The chance in a gain is estimated by leaving out one group of blocks after the other (jackknife, Efron and Stein 1981, doi
     10.1214/aos/1176345462): so the similarity, which is no mean over points, is always that of nearly all of them.
@@ -62,7 +85,8 @@ def supported(
     """
     models = [*outcome.model.smoother(), outcome.model]
     sampler.generator.manual_seed(1)  # the same points, whatever other pairs of a batch have used
-    held = HeldOut(_held(fixed, sampler), moving, copy.deepcopy(metric), weights)
+    blocks = Blocks.over(fixed)
+    held = HeldOut(_held(fixed, sampler, blocks), blocks, moving, copy.deepcopy(metric), weights)
     every = torch.cat([held.similarities(model, [None]) for model in models])  # shape: (models, B)
     if penalty is not None:  # what noise of the landmarks explains is no evidence
         with torch.no_grad():
@@ -86,6 +110,7 @@ class HeldOut:
     """Points of the blocks that are held out, and how their similarity is computed."""
 
     points: Sequence[FixedSamples]
+    blocks: Blocks
     moving: Pyramid
     metric: Similarity  # a copy
     weights: Tensor  # of the levels
@@ -93,7 +118,7 @@ class HeldOut:
     @functools.cached_property
     def groups(self) -> list[Tensor]:
         """The number of the group of each point."""
-        return [_number(some.points) // EVERY % GROUPS for some in self.points]
+        return [self.blocks.group(some.points) for some in self.points]
 
     def known(self) -> Tensor:
         """Which groups have enough points on every level. shape: (GROUPS, B), bool"""
@@ -122,27 +147,19 @@ class HeldOut:
         return torch.stack(rows).double()
 
 
-def _number(points: Tensor) -> Tensor:
-    """A number of the block in which each point lies, in no order. (..., D) -> (...), int64"""
-    cells = ((points.detach() + 1) / SIDE).floor().long()
-    mixed = (cells * cells.new_tensor(FACTORS[: points.shape[-1]])).sum(-1)
-    mixed = (mixed ^ (mixed >> 9)) * 2654435761 % 2**31
-    return mixed >> 8
-
-
-def _held(fixed: Pyramid, sampler: Sampler) -> list[FixedSamples]:
+def _held(fixed: Pyramid, sampler: Sampler, blocks: Blocks) -> list[FixedSamples]:
     """Points of the blocks that are held out."""
     points = sum(sampler.count(grid) for grid in sampler.grids)
     steps = list(fixed_samples(fixed, sampler, max(1, min(STEPS, MOST_POINTS // points))))
     return [
-        _where(FixedSamples(parts[0].levels, *(torch.cat([part[at] for part in parts], 2) for at in (1, 2, 3))))
+        _where(FixedSamples(parts[0].levels, *(torch.cat([part[at] for part in parts], 2) for at in (1, 2, 3))), blocks)
         for parts in zip(*steps, strict=True)
     ]
 
 
-def _where(samples: FixedSamples) -> FixedSamples:
+def _where(samples: FixedSamples, blocks: Blocks) -> FixedSamples:
     """The held-out samples that have a valid pixel; where a level or pair has fewer than others, the rest is not inside."""
-    chosen = ~used(samples.points) & (samples.inside > 0)
+    chosen = ~blocks.used(samples.points) & (samples.inside > 0)
     count = max(2, int(chosen.sum(-1).max()))  # the random partner of a point is another one
     order = chosen.int().argsort(dim=-1, descending=True, stable=True)[..., :count, None]
 

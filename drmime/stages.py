@@ -11,7 +11,7 @@ from torch import Tensor
 
 from drmime.checks import Options
 from drmime.compare.base import Similarity
-from drmime.holdout import supported, used
+from drmime.holdout import Blocks, supported
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
 from drmime.optimise import Observer, Outcome, Run, Step, Stop, maximise
@@ -133,7 +133,7 @@ class Solver:
         """The outcome of one fit, and the similarity that its deformation gains; of a fit that failed -inf. shape: (B,)"""
         images, parts = (self.fixed, self.moving), (metric, self.asked.sampler)
         model, schedule = self.problem.model(family, start), family.schedule(self.asked.schedule)
-        among, overlap = None if family.linear else used, self.problem.overlap
+        among, overlap = None if family.linear else Blocks.over(self.fixed).used, self.problem.overlap
         found = maximise(*images, model, *parts, schedule, overlap, self._observe, among, self.penalty)
         self.taken += max(map(len, found.totals))
         gain = torch.tensor([0.0 if stop.success else -math.inf for stop in found.stops])

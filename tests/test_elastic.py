@@ -14,7 +14,9 @@ import drmime
 import drmime.transform.formats.files
 from drmime import InputError, Interrupted, register
 from drmime.geometry.grid import Grid
-from drmime.holdout import used
+from drmime.holdout import Blocks
+from drmime.image.image import Image
+from drmime.image.pyramid import Pyramid
 from drmime.optimise import Step, Stop
 from drmime.transform.base import Chain, Held, Hints, Transform
 from drmime.transform.elastic import BSpline, Elastic, Polyaffine, Velocity
@@ -478,8 +480,17 @@ def test_a_fold_is_seen() -> None:
 
 def test_a_fifth_of_the_image_is_held_out_in_blocks(ndim: int) -> None:
     points = 2 * torch.rand(20000, ndim, dtype=torch.float64) - 1
-    share = float(used(points).double().mean())
+    blocks = Blocks(0.12)
+    share = float(blocks.used(points).double().mean())
     assert share == pytest.approx(0.8, abs=0.05)
     near = points + 1e-3
-    assert float((used(points) == used(near)).double().mean()) > 0.95
-    assert math.isclose(float(used(points[None])[0].double().mean()), share)
+    assert float((blocks.used(points) == blocks.used(near)).double().mean()) > 0.95
+    assert math.isclose(float(blocks.used(points[None])[0].double().mean()), share)
+
+
+def test_a_block_has_several_pixels_of_the_coarsest_level() -> None:
+    """Else its pixels show what those show that the fit uses."""
+    for side, least in ((1000, 0.12), (64, 3 * 8 / 32)):
+        grid = Grid.regular((side, side))
+        image = Image(torch.zeros(1, 1, side, side), grid)
+        assert Blocks.over(Pyramid.of(image, 4)).side == pytest.approx(least)

@@ -1,0 +1,1 @@
+"""Many images of one scene or of neighbouring sections, aligned together."""
