@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from drmime.registration import Interrupted, register
     from drmime.result import Registration
     from drmime.schedule import Schedule
+    from drmime.stack.registration import register_stack
+    from drmime.stack.result import Stack
     from drmime.start.doubts import Doubt
     from drmime.start.plan import Start
     from drmime.transform.formats.files import read_transform
@@ -30,6 +32,7 @@ __all__ = [
     "Observer",
     "Registration",
     "Schedule",
+    "Stack",
     "Start",
     "Status",
     "Step",
@@ -39,6 +42,7 @@ __all__ = [
     "as_image",
     "read_transform",
     "register",
+    "register_stack",
 ]
 
 _HOMES = {
@@ -50,6 +54,8 @@ _HOMES = {
     "registration": ("Interrupted", "register"),
     "result": ("Registration",),
     "schedule": ("Schedule",),
+    "stack.registration": ("register_stack",),
+    "stack.result": ("Stack",),
     "start.doubts": ("Doubt",),
     "start.plan": ("Start",),
     "transform.formats.files": ("read_transform",),

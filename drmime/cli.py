@@ -35,6 +35,7 @@ BATCHES = ("images", "files")  # arguments of one or more files
 NOUNS = {"images": "image", "files": "file", "then": "--then", "landmark_files": "--landmarks"}  # of arguments, in messages
 KEPT = {  # by command, after Ctrl-C
     "run": "finished rows are kept; the same command goes on from here",
+    "stack": "registrations of pairs are kept; the same command goes on from here",
     "train": "the last checkpoint is kept; the same command goes on from there",
     "warp": "files that were written are kept",
     "points": "files that were written are kept",

@@ -36,7 +36,8 @@ start
   start.plan  start.ranking
 verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
 learn  learn.encoder  learn.contrastive  learn.patches  learn.synthesise  learn.weights  learn.use  learn.train
-pictures  observers  record  exchange  warping  deforming  result  checks  prepare  hints  stages  keywords  registration  .
+pictures  observers  record  exchange  warping  deforming  result  checks  prepare  hints  stages  keywords  registration
+stack  stack.consensus  stack.links  stack.result  stack.registration  .
 lab
   lab.evaluate  lab.demo
   lab.datasets.case  lab.datasets.reading  lab.datasets.bending  lab.datasets.changes  lab.datasets.base  lab.datasets.tables
@@ -45,7 +46,8 @@ lab
   lab.peers.simpleitk  lab.peers.skimage  lab.peers  lab.learning
   lab.experiment.memory  lab.experiment.rows  lab.experiment.task  lab.experiment.worker  lab.experiment.config
   lab.experiment.runner  lab.experiment  lab.report.summary  lab.report.tables  lab.report.plots  lab.report.page  lab.report
-info  commands.base  commands.align  commands.carry  commands.lab  commands.learn  commands
+info  commands.base  commands.align  commands.carry  commands.lab  commands.learn
+  commands.stack  commands
 arguments.values  arguments.align  arguments.carry  arguments.lab  arguments.learn  arguments
 cli  __main__
 """

@@ -27,13 +27,49 @@ def add_register(commands: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for transform, warped image, overlay")
 
     add = parser.add_argument_group("registration (defaults are those of drmime.register)").add_argument
+    _add_options(add)
+    start = f"{names('start')}, a list of these, a file with a matrix (.txt) or a saved transform (.json)"
+    add("--start", type=value, default=UNSET, help=f"{start}, or '{{given: mass, propose: auto}}'")
+    _add_images(parser.add_argument_group("images").add_argument)
+    add = parser.add_argument_group("output").add_argument
+    add("--interpolation", default="linear", metavar="HOW", help=f"for the warped image: {', '.join(INTERPOLATIONS)} (linear)")
+    add(
+        "--fail-on",
+        default="failed",
+        metavar="VERDICT",
+        help="exit status 1 from this verdict on: doubtful or failed (failed)",
+    )
+    add("--tensorboard", nargs="?", type=Path, const=True, metavar="DIR", help="curves and pictures (OUT/tensorboard)")
+
+
+def add_stack(commands: Any) -> None:
+    example = """\
+  drmime stack sections/*.tif --out out/ --transform rigid
+  drmime stack frames/*.png --out out/ --transform translation --reference first"""
+    parser = command(commands, "stack", "align many images, such as serial sections, to one of them", example)
+    parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="in order; two or more")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for transforms, aligned images, pictures"
+    )
+    parser.add_argument(
+        "--reference", type=value, default="auto", help="auto (best connected), first, last, or a number from 0"
+    )
+    parser.add_argument("--reach", type=int, default=2, metavar="N", help="neighbours on each side that are registered (2)")
+    add = parser.add_argument_group("registration (defaults are those of drmime.register)").add_argument
+    _add_options(add)
+    add("--channel-axis", type=axes, default=UNSET, metavar="AXIS", help="auto, none, or the number of an axis")
+    add("--channel", type=axes, default=UNSET, metavar="N", help="the one channel to compare, or none for all")
+    add("--nan", default=UNSET, help="error, or mask to leave out pixels that are not finite")
+    parser.add_argument("--interpolation", default="linear", metavar="HOW", help=f"{', '.join(INTERPOLATIONS)} (linear)")
+
+
+def _add_options(add: Any) -> None:
+    """Options of `drmime.register` that do not depend on the images."""
     own = "'{name: lie, generators: [...]}'"
     add("--transform", type=value, default=UNSET, help=f"{names('transform')}, stages such as affine+velocity, or {own}")
     add("--metric", type=value, default=UNSET, help=f"{names('metric')}, or '{{name: mine, hidden: 64}}'")
     add("--sampler", type=value, default=UNSET, help=f"{names('sampler')}, or '{{name: uniform, points: 2048}}'")
     add("--levels", type=int, default=UNSET, metavar="N", help="levels of the pyramid")
-    start = f"{names('start')}, a list of these, a file with a matrix (.txt) or a saved transform (.json)"
-    add("--start", type=value, default=UNSET, help=f"{start}, or '{{given: mass, propose: auto}}'")
     add("--representation", type=value, default=UNSET, help="a trained model of 'drmime train', or '{name: FILE, use: metric}'")
     add("--schedule", type=value, default=UNSET, help="'{steps: 70, rate: 0.0007, ...}'")
     add("--device", type=value, default=UNSET, help="cpu, cuda, ... (a GPU if there is one), or '{name: cpu, threads: 2}'")
@@ -48,17 +84,6 @@ def add_register(commands: Any) -> None:
     )
     add("--config", type=Path, metavar="FILE", help="YAML file with options of drmime.register; flags override it")
     add("--allow-code", action="store_true", help="with --config: import parts given as 'module:attribute'")
-
-    _add_images(parser.add_argument_group("images").add_argument)
-    add = parser.add_argument_group("output").add_argument
-    add("--interpolation", default="linear", metavar="HOW", help=f"for the warped image: {', '.join(INTERPOLATIONS)} (linear)")
-    add(
-        "--fail-on",
-        default="failed",
-        metavar="VERDICT",
-        help="exit status 1 from this verdict on: doubtful or failed (failed)",
-    )
-    add("--tensorboard", nargs="?", type=Path, const=True, metavar="DIR", help="curves and pictures (OUT/tensorboard)")
 
 
 def _add_images(add: Any) -> None:

@@ -4,5 +4,6 @@ from drmime.commands.align import demo, register
 from drmime.commands.carry import convert, info, points, warp
 from drmime.commands.lab import config, report, run
 from drmime.commands.learn import represent, train
+from drmime.commands.stack import stack
 
-__all__ = ["config", "convert", "demo", "info", "points", "register", "report", "represent", "run", "train", "warp"]
+__all__ = ["config", "convert", "demo", "info", "points", "register", "report", "represent", "run", "stack", "train", "warp"]

@@ -103,7 +103,7 @@ def _interrupted(error: Interrupted, folder: Path) -> Report:
     return Report(str(best), f"interrupted; the best so far is in {folder / 'transform.json'}", 130)
 
 
-def _options(args: Namespace) -> dict[str, Any]:
+def options_given(args: Namespace) -> dict[str, Any]:
     """Keyword arguments of `register`: those of --config, overridden by flags, overridden by --set."""
     names = [name for name in options_of(align) if name not in ("fixed", "moving", "observers")]
     options = settings.config(args.config, names) if args.config else {}
@@ -114,6 +114,12 @@ def _options(args: Namespace) -> dict[str, Any]:
         if dot and part in NAMED and not isinstance(options.get(part), Mapping):
             options[part] = {"name": options.get(part, DEFAULTS[part])}
         settings.put(options, key, value)
+    return options
+
+
+def _options(args: Namespace) -> dict[str, Any]:
+    """`options_given`, with landmarks and files of starts."""
+    options = options_given(args)
     if options.get("start") == "landmarks":
         if not args.landmark_files:
             raise InputError("--start landmarks: expected --landmarks FIXED MOVING, the files of corresponding points")

@@ -1,0 +1,135 @@
+"""`Stack`: the result of `register_stack`."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+
+from drmime.errors import InputError
+from drmime.image.io import write_atomically, write_image, write_text
+from drmime.pictures import thumbnail
+from drmime.result import Registration
+from drmime.stack.consensus import AGREES
+from drmime.stack.links import Pair
+
+LONGEST = 320  # pixels of one picture in a montage
+COLUMNS = 6  # of a montage, at most
+COLOUR = (214, 60, 40)  # marks an image without a place
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """The maps from the reference to every image, and the registrations of pairs from which they follow."""
+
+    registrations: tuple[Registration | None, ...]  # fixed: the reference; None of an image that has no place
+    reference: int
+    pairs: tuple[Pair, ...]  # every pair that was registered
+    weights: tuple[float, ...]  # of each pair: 1 if it agrees with the result, 0 if it failed or is contradicted
+    misfits: tuple[float, ...]  # of each pair: its distance from the result, world units of its second image; NaN if it failed
+    errors: Mapping[int, str]  # why an image could not be read
+    names: tuple[str, ...]  # paths of the images, or ""
+
+    @property
+    def ruined(self) -> tuple[int, ...]:
+        """Numbers of the images that no registration connects with the reference: they have no place."""
+        return tuple(number for number, found in enumerate(self.registrations) if found is None)
+
+    @property
+    def contradicted(self) -> tuple[Pair, ...]:
+        """Pairs whose registration was not called failed, but that the others contradict."""
+        return tuple(
+            pair for pair, weight in zip(self.pairs, self.weights, strict=True) if pair.link is not None and weight <= AGREES
+        )
+
+    def warp(self, images: Sequence[Any], **options: Any) -> Iterator[np.ndarray | None]:
+        """Each image on the reference's grid, as `Registration.warp` with its options; None of one without a place.
+
+        Raises:
+            InputError: another number of images, or an image of another shape than the registered one.
+        """
+        self._check(images)
+        for found, image in zip(self.registrations, images, strict=True):
+            yield None if found is None else found.warp(image, **options)
+
+    def montage(self, images: Sequence[Any], path: str | Path | None = None, channel_axis: Any = "auto") -> np.ndarray:
+        """All images on the reference's grid in rows, in order; red for an image without a place. -> (H, W, 3), uint8
+
+        Raises:
+            InputError: as `warp`, or a path that cannot be written.
+        """
+        cells = list(self._pictures(images, channel_axis))
+        across = min(COLUMNS, len(cells))
+        blank = np.zeros_like(cells[0])
+        cells += [blank] * (-len(cells) % across)
+        rows = [np.concatenate(cells[at : at + across], 1) for at in range(0, len(cells), across)]
+        picture = np.concatenate(rows)
+        if path is not None:
+            write_image(path, picture)
+        return picture
+
+    def movie(self, images: Sequence[Any], path: str | Path, seconds: float = 0.2, channel_axis: Any = "auto") -> None:
+        """An animated GIF of the images on the reference's grid, without those that have no place.
+
+        Raises:
+            InputError: as `warp`, or a path that does not end with .gif or cannot be written.
+        """
+        if Path(path).suffix.lower() != ".gif":
+            raise InputError(f"movie: expected a path that ends with .gif, got {str(path)!r}")
+        frames = [
+            frame
+            for frame, found in zip(self._pictures(images, channel_axis), self.registrations, strict=True)
+            if found is not None
+        ]
+        write_atomically(Path(path), lambda draft: imageio.imwrite(draft, frames, duration=1000 * seconds, loop=0), ".gif")
+
+    def save(self, folder: str | Path) -> None:
+        """Write each registration (`0003.json`), and `pairs.csv` with every pair, its verdict, weight and misfit.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        for number, found in enumerate(self.registrations):
+            if found is not None:
+                found.save(Path(folder) / f"{number:04d}.json")
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["first", "second", "verdict", "probability", "expected_error", "weight", "misfit"])
+        for pair, weight, misfit in zip(self.pairs, self.weights, self.misfits, strict=True):
+            said = pair.registration.verdict
+            figures = [f"{value:.4g}" for value in (said.probability, said.expected_error.median, weight, misfit)]
+            table.writerow([pair.first, pair.second, said.status, *figures])
+        write_text(Path(folder) / "pairs.csv", text.getvalue())
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.registrations)} images, reference {self.reference}, {len(self.pairs)} pairs registered"]
+        for number, found in enumerate(self.registrations):
+            agree = [
+                weight > AGREES
+                for pair, weight in zip(self.pairs, self.weights, strict=True)
+                if number in (pair.first, pair.second)
+            ]
+            said = self.errors.get(number, "no place: no registration connects it with the reference")
+            what = said if found is None else str(found.verdict)
+            lines.append(f"{number:4d} {self.names[number]}: {what}; {sum(agree)} of {len(agree)} pairs agree")
+        lines += [f"pair {pair.first}, {pair.second}: contradicted by the others" for pair in self.contradicted]
+        return "\n".join(lines)
+
+    def _pictures(self, images: Sequence[Any], channel_axis: Any) -> Iterator[np.ndarray]:
+        """A small picture of each image on the reference's grid, all of one size."""
+        self._check(images)
+        shape = next(found.fixed_grid.shape for found in self.registrations if found is not None)
+        empty = thumbnail(np.zeros(shape), LONGEST, None)
+        for found, image in zip(self.registrations, images, strict=True):
+            if found is None:
+                yield np.full_like(empty, COLOUR)
+            else:
+                yield thumbnail(found.warp(image, channel_axis=channel_axis), LONGEST, channel_axis)
+
+    def _check(self, images: Sequence[Any]) -> None:
+        if len(images) != len(self.registrations):
+            raise InputError(f"images: expected the {len(self.registrations)} of the stack, got {len(images)}")

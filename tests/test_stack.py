@@ -1,0 +1,160 @@
+"""A set of images: known places are found, a ruined image is named and does no harm, and a run goes on from what it kept."""
+
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import torch
+from textures import busy
+
+from drmime import Image, InputError, Registration, Stack, register_stack
+from drmime.geometry.grid import Grid
+from drmime.stack import links
+
+SIDE = 72
+SHIFTS = np.array([[0.0, 0.0], [3.0, -2.0], [-4.0, 1.0], [2.0, 5.0], [5.0, -3.0], [-1.0, -5.0]])  # x, y
+QUICK: dict[str, Any] = {"transform": "translation", "levels": 2, "schedule": {"steps": 60}, "device": "cpu"}
+
+
+def section(number: int) -> np.ndarray:
+    """The scene moved by a known shift, in intensities of its own."""
+    grid = Grid.regular((SIDE, SIDE))
+    seen = busy(grid, seed=5)(grid.index_points() - torch.as_tensor(SHIFTS[number])).view(SIDE, SIDE).numpy()
+    return seen if number % 2 else np.exp(-seen)
+
+
+def ruined() -> np.ndarray:
+    return np.random.default_rng(0).random((SIDE, SIDE))
+
+
+def errors(stack: Stack) -> list[float]:
+    """The largest error of each image that has a place, in pixels."""
+    points = np.array([[20.0, 20], [50, 20], [35, 55]])
+    wanted = [points + SHIFTS[number] - SHIFTS[stack.reference] for number in range(len(SHIFTS))]
+    return [
+        float(np.abs(found.to_moving(points) - there).max())
+        for found, there in zip(stack.registrations, wanted, strict=True)
+        if found is not None
+    ]
+
+
+@pytest.fixture(scope="module")
+def images() -> list[np.ndarray]:
+    made = [section(number) for number in range(len(SHIFTS))]
+    made[3] = ruined()
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pairs")
+
+
+@pytest.fixture(scope="module")
+def stack(images: list[np.ndarray], folder: Path) -> Stack:
+    return register_stack(images, folder=folder, **QUICK)
+
+
+def test_every_image_finds_its_place_and_the_ruined_one_is_named(stack: Stack) -> None:
+    assert stack.ruined == (3,)
+    assert max(errors(stack)) < 0.5
+    assert all(found.verdict.status == "aligned" for found in stack.registrations if found is not None)
+    assert "3 : no place" in str(stack)
+
+
+def test_the_maps_close_every_loop(stack: Stack) -> None:
+    matrices = [found.matrix for found in stack.registrations if found is not None]
+    assert np.array_equal(matrices[stack.reference - (stack.reference > 3)], np.eye(3))
+    one, two, three = matrices[:3]
+    loop = (one @ np.linalg.inv(three)) @ (three @ np.linalg.inv(two)) @ (two @ np.linalg.inv(one))
+    assert np.abs(loop - np.eye(3)).max() < 1e-9
+
+
+def test_what_was_registered_is_not_registered_again(
+    images: list[np.ndarray], folder: Path, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("registered again")
+
+    monkeypatch.setattr(links, "register", never)
+    again = register_stack(images, folder=folder, **QUICK)
+    assert len(again.pairs) == len(stack.pairs)
+    for one, other in zip(again.registrations, stack.registrations, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or other is None or np.allclose(one.matrix, other.matrix, rtol=0, atol=1e-9)
+    with pytest.raises(AssertionError):  # other options, other registrations
+        register_stack(images, folder=folder, **(QUICK | {"seed": 1}))
+
+
+def test_a_chosen_reference_stays_as_it_is(images: list[np.ndarray], folder: Path) -> None:
+    stack = register_stack(images, folder=folder, reference=4, **QUICK)
+    assert stack.reference == 4
+    assert np.array_equal(stack.registrations[4].matrix, np.eye(3))  # type: ignore[union-attr]
+    assert max(errors(stack)) < 0.5
+
+
+def test_an_image_that_cannot_be_read_is_passed_over(images: list[np.ndarray], folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"none")
+    given: list[Any] = [*images[:3], tmp_path / "broken.png", *images[4:]]
+    stack = register_stack(given, folder=folder, **QUICK)
+    assert stack.ruined == (3,)
+    assert "broken.png" in stack.errors[3]
+    assert max(errors(stack)) < 0.5
+
+
+def test_pictures_and_files(stack: Stack, images: list[np.ndarray], tmp_path: Path) -> None:
+    picture = stack.montage(images, tmp_path / "montage.png")
+    assert imageio.imread(tmp_path / "montage.png").shape == picture.shape == (SIDE, 6 * SIDE, 3)
+    assert (picture[:, 3 * SIDE : 4 * SIDE] == picture[0, 3 * SIDE]).all()
+    stack.movie(images, tmp_path / "movie.gif")
+    assert len(imageio.imread(tmp_path / "movie.gif")) == 5
+    stack.save(tmp_path / "transforms")
+    loaded = Registration.load(tmp_path / "transforms" / "0002.json")
+    assert np.array_equal(loaded.matrix, stack.registrations[2].matrix)  # type: ignore[union-attr]
+    assert len((tmp_path / "transforms" / "pairs.csv").read_text().splitlines()) == 1 + len(stack.pairs)
+    warped = list(stack.warp(images))
+    assert warped[3] is None
+    assert warped[2].shape == (SIDE, SIDE)  # type: ignore[union-attr]
+
+
+def test_images_of_other_sizes_and_with_masks() -> None:
+    first, second = section(0), section(1)[4:, 6:]
+    mask = torch.ones(1, 1, SIDE, SIDE)
+    mask[..., :10] = 0
+    image = Image(torch.as_tensor(first)[None, None].float(), Grid.regular((SIDE, SIDE)), mask)
+    stack = register_stack([image, second], reference="first", **QUICK)
+    found = stack.registrations[1]
+    assert found is not None
+    assert np.abs(found.to_moving([[30, 30]]) - [[30, 30]] - SHIFTS[1] + [6, 4]).max() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "words"),
+    [
+        ([], {}, "at least two images"),
+        ([ruined()], {}, "at least two images"),
+        (ruined(), {}, "at least two images"),
+        (["none.png", "neither.png"], {}, "two that can be read"),
+        ([ruined(), "none.png"], {}, "two that can be read"),
+        ([ruined(), ruined(), "none.png"], {"reference": 2}, "reference: image 2 cannot be read"),
+        ([ruined()] * 2, {"reference": "middle"}, "reference"),
+        ([ruined()] * 2, {"reference": 2}, "from 0 to 1"),
+        ([ruined()] * 2, {"reach": 0}, "reach"),
+        ([ruined()] * 2, {"transform": "affine+velocity"}, "linear transform"),
+        ([ruined()] * 2, {"transform": "projective"}, "without perspective"),
+        ([ruined()] * 2, {"transform": "rigid", "start": "sift"}, "not an option of a stack"),
+        ([ruined()] * 2, {"fixed_mask": ruined()}, "not an option of a stack"),
+    ],
+)
+def test_what_cannot_be_used_is_one_clear_error(given: Any, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        register_stack(given, **(QUICK | options))
+
+
+def test_another_number_of_images_is_refused(stack: Stack, images: list[np.ndarray]) -> None:
+    with pytest.raises(InputError, match="expected the 6 of the stack"):
+        list(stack.warp(images[:2]))
+    with pytest.raises(InputError, match=r"\.gif"):
+        stack.movie(images, "movie.mp4")
