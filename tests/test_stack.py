@@ -1,5 +1,7 @@
 """A set of images: known places are found, a ruined image is named and does no harm, and a run goes on from what it kept."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +153,24 @@ def test_images_of_other_sizes_and_with_masks() -> None:
 def test_what_cannot_be_used_is_one_clear_error(given: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         register_stack(given, **(QUICK | options))
+
+
+def test_the_command_aligns_files_and_goes_on(images: list[np.ndarray], tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, image in zip(paths, images, strict=False):
+        imageio.imwrite(path, np.rint(255 * (image - image.min()) / np.ptp(image)).astype(np.uint8))
+    words = ["stack", *paths, tmp_path / "none.png", "--out", tmp_path / "out", "--transform", "translation", "--levels", "2"]
+    program = [sys.executable, "-m", "drmime", *map(str, words), "--set", "schedule.steps=60"]
+    first = subprocess.run(program, capture_output=True, encoding="utf-8", timeout=300)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "pairs").iterdir()}
+    second = subprocess.run(program, capture_output=True, encoding="utf-8", timeout=300)
+    assert first.returncode == second.returncode == 1
+    assert "images without a place, or whose verdict is failed: 3" in first.stderr
+    assert first.stdout == second.stdout
+    assert kept == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "pairs").iterdir()}
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
+    assert {"aligned/0002-2.png", "transforms/0002.json", "transforms/pairs.csv", "montage.png", "movie.gif"} <= written
+    assert "none.png" in first.stdout
 
 
 def test_another_number_of_images_is_refused(stack: Stack, images: list[np.ndarray]) -> None:
