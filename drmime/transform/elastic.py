@@ -23,6 +23,7 @@ from drmime.transform.lattice_transform import BSplineTransform, LatticeTransfor
 SPACING = 0.08  # of control points by default, half longest sides
 APART = 0.5  # of the centres of regions by default, half longest sides
 FINEST = 2.0  # pixels; control points may not be closer
+FINE = 8.0  # pixels; by default they are not closer: a field with as many coefficients as small volumes have pixels fits noise
 CONTROLS = 4  # control points along the distance of two regions
 WIDTH = 0.5  # of the Gaussian weight of a region, distances of two regions
 MOST_WEIGHTS = 2**24  # numbers of regions times control points
@@ -34,7 +35,7 @@ class Elastic(Deformation):
 
     Args:
         spacing: distance of the control points (of "polyaffine": of the regions' centres) in world units; by default 4 %
-            (25 %) of the fixed image's longest side.
+            (25 %) of the fixed image's longest side, and at least 8 pixels.
         bending: weight of the mean square of the field's second derivatives, in units of half the longest side.
         volume: weight of the mean square of the logarithm of changes of volume.
         chance: probability with which a deformation may be taken for true that is none; with 1 little evidence is enough, for
@@ -86,7 +87,8 @@ class Elastic(Deformation):
     def model(self, start: Tensor, fixed: Grid, moving: Grid, hints: Hints = NO_HINTS) -> LatticeModel:
         half = float(fixed.extent.max()) / 2
         least = self.finest * float(fixed.spacing.max()) / half
-        spacing = self.share if self.spacing is None else self.spacing / half
+        default = max(self.share, FINE * float(fixed.spacing.max()) / half)
+        spacing = default if self.spacing is None else self.spacing / half
         if self.spacing is not None and spacing < least * (1 - 1e-9):
             raise InputError(
                 f"transform spacing: expected at least {self.finest:g} pixels, or {least * half:.4g}, got {self.spacing:g}"
