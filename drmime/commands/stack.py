@@ -18,7 +18,8 @@ def stack(args: Namespace) -> Report:
     known("interpolation", args.interpolation, INTERPOLATIONS)
     paths = [str(path) for path in args.images]
     targets = [args.out / "aligned" / f"{number:04d}-{output_name(Path(path))}" for number, path in enumerate(paths)]
-    check_kept(targets, args.images)
+    pictures = [args.out / name for name in ("montage.png", "movie.gif")]
+    check_kept([*targets, *pictures], args.images)
     options = options_given(args)
     graph = {"reference": args.reference, "reach": args.reach, "folder": args.out / "pairs", "progress": True}
     with names_only(args.config is not None and not args.allow_code):
@@ -30,8 +31,10 @@ def stack(args: Namespace) -> Report:
     for target, result, image in zip(targets, found.registrations, warped, strict=True):
         if result is not None and image is not None:
             write_image(target, image, result.fixed_grid)
-    found.montage(paths, args.out / "montage.png", axis)
-    found.movie(paths, args.out / "movie.gif", channel_axis=axis)
+        else:
+            target.unlink(missing_ok=True)  # of an earlier run
+    found.montage(paths, pictures[0], axis)
+    found.movie(paths, pictures[1], channel_axis=axis)
     text = f"{found}\nin {args.out}: aligned/, transforms/, montage.png, movie.gif; pairs/ holds the registrations of pairs"
     bad = [
         number for number, result in enumerate(found.registrations) if result is None or result.verdict.status is Status.FAILED

@@ -74,7 +74,7 @@ def consensus(links: Sequence[Link], grids: Sequence[Grid], root: int, generator
         grids: of the images.
         generators: (D+1, D+1) each, affine, of the maps that are allowed, in the frame of the root's grid.
     """
-    matrices = _along_ways(links, len(grids), root)
+    matrices = _along_ways(links, grids, root)
     reached = matrices.isfinite().flatten(1).all(1)
     inner = [link for link in links if reached[link.first]]  # a link between images that are reached, or that are not
     weights, misfits = torch.zeros(len(links), dtype=torch.float64), torch.full((len(links),), math.nan, dtype=torch.float64)
@@ -86,9 +86,9 @@ def consensus(links: Sequence[Link], grids: Sequence[Grid], root: int, generator
     return Consensus(matrices, misfits, weights)
 
 
-def _along_ways(links: Sequence[Link], count: int, root: int) -> Tensor:
-    """The maps from the root to each image along the best way. shape: (count, D+1, D+1)"""
-    side = len(links[0].matrix)
+def _along_ways(links: Sequence[Link], grids: Sequence[Grid], root: int) -> Tensor:
+    """The maps from the root to each image along the best way. shape: (images, D+1, D+1)"""
+    count, side = len(grids), grids[root].ndim + 1
     steps = {(link.first, link.second): link.matrix for link in sorted(links, key=lambda link: -link.error)}
     steps |= {(second, first): torch.linalg.inv(matrix) for (first, second), matrix in steps.items()}
     total, before = ways(links, count, root)

@@ -1,6 +1,8 @@
 """Registrations of pairs among many images; each is kept in a file if a folder is given, so that a run goes on."""
 
+import contextlib
 import hashlib
+import inspect
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drmime.checks import plain
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.image.door import as_image
@@ -21,6 +22,7 @@ from drmime.registration import register
 from drmime.result import Registration
 from drmime.stack.consensus import Link
 from drmime.verdict.judge import Status
+from drmime.version import __version__
 
 KEPT = 8  # images in memory
 OF_IMAGES = ("channel_axis", "channel", "nan")  # options of `register` with which images are read
@@ -57,14 +59,15 @@ class Pairs:
         self.reading = {name: value for name, value in options.items() if name in OF_IMAGES}
         self.options = {name: value for name, value in options.items() if name not in OF_IMAGES}
         self.grids: dict[int, Grid] = {}
-        self.errors: dict[int, str] = {}  # of images that cannot be read
+        self.errors: dict[int, str] = {}  # of images that cannot be used
+        self.ndim = 0  # of all images, once one has been read
         self._digests: dict[int, str] = {}
         self._read: OrderedDict[int, Image] = OrderedDict()
 
     def image(self, number: int) -> Image:
-        """An image, read at most once while it is needed. InputError if it cannot be read."""
+        """An image; the last few stay in memory. InputError if it cannot be read."""
         if number not in self._read:
-            made = as_image(self.images[number], role=f"image {number}", **self.reading)
+            made = as_image(self.images[number], role=f"number {number}", **self.reading)
             self.grids[number] = made.grid
             self._digests[number] = _digest(made)
             self._read[number] = made
@@ -74,10 +77,13 @@ class Pairs:
         return self._read[number]
 
     def usable(self, number: int) -> bool:
-        """Whether an image can be read; if not, `errors` says why."""
+        """Whether an image can be read and has the dimension of those before; if not, `errors` says why."""
         try:
             if number not in self.grids and number not in self.errors:
-                self.image(number)
+                made = self.image(number)
+                self.ndim = self.ndim or made.grid.ndim
+                if made.grid.ndim != self.ndim:
+                    self.errors[number] = f"expected an image in {self.ndim}-D as the others, got shape {made.grid.shape}"
         except InputError as error:
             self.errors[number] = str(error)
         return number not in self.errors
@@ -88,7 +94,8 @@ class Pairs:
             return None
         file = self._file(first, second, start)
         if file is not None and file.is_file():
-            return Pair(first, second, Registration.load(file))
+            with contextlib.suppress(InputError):  # a damaged file is replaced
+                return Pair(first, second, Registration.load(file))
         options = dict(self.options)
         if start is not None:
             options["start"] = {"given": start.numpy(), "propose": None}
@@ -100,12 +107,27 @@ class Pairs:
     def _file(self, first: int, second: int, start: Tensor | None) -> Path | None:
         if self.folder is None:
             return None
-        options = {name: plain(value) for name, value in self.options.items() if name != "observers"}
-        said = [self._digests[first], self._digests[second], options, None if start is None else start.tolist()]
-        key = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        options = {name: value for name, value in self.options.items() if name != "observers"}
+        said = [__version__, self._digests[first], self._digests[second], _said(options), _said(start)]
+        key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
         return self.folder / f"{first:04d}-{second:04d}-{key}.json"
 
 
 def _digest(image: Image) -> str:
-    parts = (image.data, image.valid, image.grid.world_from_index)
-    return hashlib.sha256(b"".join(np.ascontiguousarray(part.cpu().numpy()).tobytes() for part in parts)).hexdigest()
+    return json.dumps([_said(part) for part in (image.data, image.valid, image.grid.world_from_index)])
+
+
+def _said(value: Any) -> Any:
+    """An option as JSON, equal for equal options only; of a file with what it holds."""
+    if isinstance(value, (np.ndarray, Tensor)):
+        array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
+        return [str(array.dtype), list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
+    if isinstance(value, Mapping):
+        return {str(key): _said(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_said(item) for item in value]
+    if isinstance(value, (str, Path)) and Path(value).is_file():
+        return [str(value), hashlib.sha256(Path(value).read_bytes()).hexdigest()]
+    if hasattr(value, "__dict__") and not isinstance(value, type) and not inspect.isroutine(value):
+        return [type(value).__qualname__, _said(vars(value))]
+    return repr(value)  # of other objects with their address, so they are registered anew

@@ -20,18 +20,19 @@ from drmime.geometry.lie import affine_generators
 from drmime.keywords import Keywords
 from drmime.modes import own_modes
 from drmime.optimise import Stop
-from drmime.registration import DEFAULTS
+from drmime.registration import DEFAULTS, Interrupted
 from drmime.result import Registration
 from drmime.stack.consensus import AGREES, Consensus, Link, consensus, ways
-from drmime.stack.links import Pair, Pairs
+from drmime.stack.links import OF_IMAGES, Pair, Pairs
 from drmime.stack.result import Stack
 from drmime.transform.linear import MatrixTransform
+from drmime.transform.warp import overlap
 from drmime.verdict.calibration import Range
 from drmime.verdict.judge import Status, Verdict
 
 ALL = 5  # images, up to which every pair is registered
 FARTHER = 3  # steps beyond `reach` over which images without a good neighbour are passed
-REFUSED = ("fixed_mask", "moving_mask", "affine_mask", "landmarks", "fixed_spacing", "moving_spacing", "start")
+REFUSED = ("fixed_mask", "moving_mask", "affine_mask", "landmarks", "fixed_spacing", "moving_spacing")
 CERTAIN = Verdict(Status.ALIGNED, 1.0, Range(0.0, 0.0, 0.0), Range(0.0, 0.0, 0.0))  # of the reference with itself
 
 
@@ -76,31 +77,49 @@ def register_stack(
     if not isinstance(images, (list, tuple)) or len(images) < 2:
         raise InputError(f"images: expected a list of at least two images, got {shown(images)}")
     reach = whole("reach", reach, 1)
+    number = _reference(reference, len(images))
+    pairs = Pairs(images, options, None if folder is None else Path(folder))
+    basis = _checked(pairs, options, number)
+    graph = _Graph(pairs, len(images), progress)
+    try:
+        graph.register(_neighbours(len(images), reach))
+        graph.pass_over(reach)
+        root = graph.best_connected() if number is None else number
+        found = graph.agreed(root, basis)
+        if graph.register(_farther(len(images), reach), found.matrices):
+            found = graph.agreed(root, basis)
+    except Interrupted:  # its results are those of one pair
+        raise KeyboardInterrupt from None
+    return graph.result(found, root)
+
+
+def _checked(pairs: Pairs, options: Mapping[str, Any], reference: int | None) -> Mapping[str, Tensor]:
+    """The generators of the maps, after a check of everything that can be checked before the first registration.
+
+    Raises:
+        InputError: an option that cannot be used, a reference or too many images that cannot be read.
+    """
     for name in REFUSED:
         if options.get(name) is not None:
             raise InputError(f"{name}: not an option of a stack. Give images with masks and geometry as drmime.Image.")
+    if "start" in options and not (isinstance(options["start"], str) and options["start"] == "auto"):
+        raise InputError(f"start: not an option of a stack, whose starts are searched, got {shown(options['start'])}")
+    for name in OF_IMAGES:
+        if isinstance(options.get(name), (list, tuple)):
+            raise InputError(f"{name}: expected one value for all images of a stack, got {shown(options[name])}")
     asked = checks.options({**DEFAULTS, **options, "fixed": None})
     if not all(stage.linear for stage in asked.stages):
         raise InputError("transform: expected a linear transform for a stack, such as 'rigid' or 'affine'")
-    number = _reference(reference, len(images))
-    graph = _Graph(Pairs(images, options, None if folder is None else Path(folder)), len(images), progress)
-    graph.register(_neighbours(len(images), reach))
-    readable = [image for image in range(len(images)) if graph.pairs.usable(image)]
+    if reference is not None and not pairs.usable(reference):
+        raise InputError(f"reference: image {reference} cannot be read: {pairs.errors[reference]}")
+    readable = [image for image in range(len(pairs.images)) if pairs.usable(image)]
     if len(readable) < 2:
-        raise InputError(
-            f"images: expected at least two that can be read, got {len(readable)}: {next(iter(graph.pairs.errors.values()))}"
-        )
-    if number in graph.pairs.errors:
-        raise InputError(f"reference: image {number} cannot be read: {graph.pairs.errors[number]}")
-    basis = asked.stages[-1].basis(graph.pairs.grids[readable[0]].ndim)
+        why = next(iter(pairs.errors.values()))
+        raise InputError(f"images: expected at least two that can be read, got {len(readable)}: {why}")
+    basis = asked.stages[-1].basis(pairs.ndim)
     if len(affine_generators(basis)) < len(basis):
         raise InputError("transform: expected one without perspective for a stack, such as 'affine'")
-    graph.pass_over(reach)
-    root = graph.best_connected() if number is None else number
-    found = graph.agreed(root, basis)
-    if graph.register(_farther(len(images), reach), found.matrices):
-        found = graph.agreed(root, basis)
-    return graph.result(found, root)
+    return basis
 
 
 def _reference(value: str | int, count: int) -> int | None:
@@ -135,7 +154,8 @@ class _Graph:
 
     def register(self, which: Iterable[tuple[int, int]], matrices: Tensor | None = None) -> int:
         """Register pairs, from where maps of all images lead if they are given; the number of pairs that could be."""
-        todo = list(which) if matrices is None else [pair for pair in which if matrices[list(pair)].isfinite().all()]
+        done = {(pair.first, pair.second) for pair in self.found}
+        todo = [pair for pair in which if pair not in done and (matrices is None or matrices[list(pair)].isfinite().all())]
         before = len(self.found)
         for first, second in tqdm(todo, "pairs", disable=not (self.progress and sys.stderr.isatty()), leave=False):
             start = None if matrices is None else matrices[second] @ torch.linalg.inv(matrices[first])
@@ -162,7 +182,8 @@ class _Graph:
         """The image from which the errors expected along the best ways to the others of the largest part are least."""
         links = self.links
         parts = self.parts(links)
-        largest = np.flatnonzero(parts == np.bincount(parts).argmax())
+        readable = np.array([image for image in range(self.count) if image in self.pairs.grids and self.pairs.usable(image)])
+        largest = readable[parts[readable] == np.bincount(parts[readable]).argmax()]
         return int(min(largest, key=lambda image: float(ways(links, self.count, image)[0][largest].sum())))
 
     def agreed(self, root: int, basis: Mapping[str, Tensor]) -> Consensus:
@@ -194,11 +215,11 @@ class _Graph:
                 last = int(before[image])
                 step = steps[last, image] if (last, image) in steps else steps[image, last].inverse()
                 way = step if last == root else step @ made[last]
-                made[image] = replace(way, transform=MatrixTransform(found.matrices[image]))
+                made[image] = _placed(way, MatrixTransform(found.matrices[image]))
         return tuple(made.get(image) for image in range(self.count))
 
     def _itself(self, root: int) -> Registration:
-        grid, like = self.pairs.grids[root], self.found[0].registration
+        grid = self.pairs.grids[root]
         return Registration(
             transform=MatrixTransform(torch.eye(grid.ndim + 1, dtype=torch.float64)),
             fixed_grid=grid,
@@ -206,9 +227,25 @@ class _Graph:
             stop=Stop.CONVERGED,
             similarity=math.nan,
             overlap=1.0,
-            history=like.history[:0],
-            settings=like.settings,
-            totals=like.totals[:0],
+            history=np.zeros((0, 1)),
+            settings={},
+            totals=np.zeros(0),
             verdict=CERTAIN,
             notes=("The reference of a stack, as it is.",),
         )
+
+
+def _placed(way: Registration, transform: MatrixTransform) -> Registration:
+    """The registration along a way, with the map that all pairs agree on; what belongs to another map is left out."""
+    return replace(
+        way,
+        transform=transform,
+        overlap=overlap(transform, way.fixed_grid, way.moving_grid),
+        similarity=math.nan,
+        history=way.history[:0],
+        totals=way.totals[:0],
+        candidates=(),
+        peak_ratio=math.nan,
+        blocks=None,
+        notes=("The map on which the registrations of a stack agree; the verdict is that of the best way to it.",),
+    )

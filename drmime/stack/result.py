@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,9 @@ class Stack:
     registrations: tuple[Registration | None, ...]  # fixed: the reference; None of an image that has no place
     reference: int
     pairs: tuple[Pair, ...]  # every pair that was registered
-    weights: tuple[float, ...]  # of each pair: 1 if it agrees with the result, 0 if it failed or is contradicted
-    misfits: tuple[float, ...]  # of each pair: its distance from the result, world units of its second image; NaN if it failed
+    # of each pair: 1 if it agrees with the result, 0 if it failed, is contradicted, or has no way to the reference
+    weights: tuple[float, ...]
+    misfits: tuple[float, ...]  # of each pair: its distance from the result, world units of its second image; NaN if unknown
     errors: Mapping[int, str]  # why an image could not be read
     names: tuple[str, ...]  # paths of the images, or ""
 
@@ -42,9 +44,8 @@ class Stack:
     @property
     def contradicted(self) -> tuple[Pair, ...]:
         """Pairs whose registration was not called failed, but that the others contradict."""
-        return tuple(
-            pair for pair, weight in zip(self.pairs, self.weights, strict=True) if pair.link is not None and weight <= AGREES
-        )
+        figures = zip(self.pairs, self.weights, self.misfits, strict=True)
+        return tuple(pair for pair, weight, misfit in figures if math.isfinite(misfit) and weight <= AGREES)
 
     def warp(self, images: Sequence[Any], **options: Any) -> Iterator[np.ndarray | None]:
         """Each image on the reference's grid, as `Registration.warp` with its options; None of one without a place.
@@ -94,8 +95,11 @@ class Stack:
             InputError: the folder cannot be written.
         """
         for number, found in enumerate(self.registrations):
+            file = Path(folder) / f"{number:04d}.json"
             if found is not None:
-                found.save(Path(folder) / f"{number:04d}.json")
+                found.save(file)
+            else:
+                file.unlink(missing_ok=True)  # of an earlier run
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(["first", "second", "verdict", "probability", "expected_error", "weight", "misfit"])
@@ -128,7 +132,9 @@ class Stack:
             if found is None:
                 yield np.full_like(empty, COLOUR)
             else:
-                yield thumbnail(found.warp(image, channel_axis=channel_axis), LONGEST, channel_axis)
+                pixels, inner = found.warp(image, channel_axis=channel_axis), found.fixed_grid.shape
+                axis = next((axis for axis in (0, -1) if np.delete(pixels.shape, axis).tolist() == list(inner)), None)
+                yield thumbnail(pixels, LONGEST, axis)
 
     def _check(self, images: Sequence[Any]) -> None:
         if len(images) != len(self.registrations):

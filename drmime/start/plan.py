@@ -55,7 +55,7 @@ class Start:
     propose: Any = "auto"
     refine: bool = True
     plan: Plan = field(init=False, repr=False)
-    first: Any = field(init=False, repr=False)  # what `given` is: matrices, or a proposer
+    first: Any = field(init=False, repr=False, compare=False)  # what `given` is: matrices, or a proposer
 
     def __post_init__(self) -> None:
         named = isinstance(self.given, (str, Mapping))
