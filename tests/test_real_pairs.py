@@ -13,7 +13,7 @@ import torch
 from problems import rotation, translation
 from test_optimise import contrast, problem
 
-from drmime import register
+from drmime import register, register_stack
 from drmime.geometry.grid import Grid
 from drmime.image.io import read_image
 from drmime.parts import METRICS
@@ -25,6 +25,7 @@ LUMINANCE = np.array([0.299, 0.587, 0.114])
 KIDNEY_BAR = 0.0032  # of the moving image's diagonal, median over the landmarks
 KIDNEY_LANDMARKS = 69  # the first ones, as BIRL counts
 AFFINE_BAR = 1.3  # times the median error of the affine map that fits the landmarks best
+SET_BAR = 1.1  # median landmark error of a pair as part of a set, by that of the pair alone
 BRAIN_BAR = 0.5  # voxels, mean over the brain
 MEMORY_BAR = 1.0  # GB, the whole process at its largest
 GPU_TOLERANCE = 1e-6  # of matrix entries, after the same draws in float64
@@ -66,6 +67,24 @@ def test_the_kidney_is_aligned_from_every_seed(data: Path, rgb: bool) -> None:
         assert result.success
         errors.append(median_rtre(result.to_moving(points), targets, moving))
     assert max(errors) <= KIDNEY_BAR, f"median rTRE of seeds 0 to 4: {np.round(errors, 5).tolist()}, bar {KIDNEY_BAR}"
+
+
+@pytest.mark.slow
+def test_stains_as_one_set_are_as_near_as_each_pair_by_itself(data: Path) -> None:
+    paths = [data / "cima_lesion3" / f"{name}.jpg" for name in ("he", "cd31", "ki67", "prospc", "cc10")]
+    stack = register_stack(paths)
+    assert not stack.ruined
+    for pair in stack.pairs:
+        points, targets = (read_landmarks(paths[number].with_suffix(".csv")) for number in (pair.first, pair.second))
+        count = min(len(points), len(targets))
+        first, second = (stack.registrations[number] for number in (pair.first, pair.second))
+        assert first is not None
+        assert second is not None
+        together, alone = (
+            np.median(one.landmark_errors(points[:count], targets[:count]))
+            for one in (second @ first.inverse(), pair.registration)
+        )
+        assert together <= SET_BAR * alone, f"{paths[pair.first].stem}, {paths[pair.second].stem}: {together} and {alone}"
 
 
 @pytest.mark.parametrize("name", ["he__cd31", pytest.param("he__ki67", marks=pytest.mark.slow)])
