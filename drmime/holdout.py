@@ -68,8 +68,8 @@ def supported(
     sampler: Sampler,
     weights: Tensor,
     overlap: Overlap,
-    penalty: Penalty | None = None,
-    chance: float = 0.05,
+    penalty: Penalty | None,
+    chance: float,
 ) -> tuple[Outcome, Tensor]:
     """The outcome of a fit that did not see the held-out `Blocks`, made as smooth as these say; linear if they are too few.
 

@@ -9,6 +9,7 @@ from drmime.image.io import sweep, write_image
 from drmime.parts import INTERPOLATIONS
 from drmime.registry import known, names_only
 from drmime.stack.registration import register_stack
+from drmime.stack.result import in_rows, write_movie
 from drmime.verdict.judge import Status
 
 
@@ -28,13 +29,16 @@ def stack(args: Namespace) -> Report:
     found.save(args.out / "transforms")
     axis = options.get("channel_axis", "auto")
     warped = found.warp(paths, interpolation=args.interpolation, channel_axis=axis)
+    cells, frames = [], []
     for target, result, image in zip(targets, found.registrations, warped, strict=True):
+        cells.append(found.picture(image))
         if result is not None and image is not None:
             write_image(target, image, result.fixed_grid)
+            frames.append(cells[-1])
         else:
             target.unlink(missing_ok=True)  # of an earlier run
-    found.montage(paths, pictures[0], axis)
-    found.movie(paths, pictures[1], channel_axis=axis)
+    write_image(pictures[0], in_rows(cells))
+    write_movie(pictures[1], frames)
     text = f"{found}\nin {args.out}: aligned/, transforms/, montage.png, movie.gif; pairs/ holds the registrations of pairs"
     bad = [
         number for number, result in enumerate(found.registrations) if result is None or result.verdict.status is Status.FAILED

@@ -6,6 +6,7 @@ least first, and then that of a loss which hardly grows beyond a few expected er
 10.1109/ICCV.2013.70).
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,16 +54,15 @@ class Consensus:
         return self.weights > AGREES
 
 
-def ways(links: Sequence[Link], count: int, root: int) -> tuple[np.ndarray, np.ndarray]:
+def ways(links: Sequence[Link], count: int, root: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The errors expected along the best way from `root` to each of `count` images, and the image before the last on it.
 
-    Errors add up as variances. shapes: (count,), infinite without a way; (count,), negative for the root and without a way
+    Errors add up as variances. shapes: (count,), infinite without a way; (count,), negative for the root and without a way; of
+    several roots (roots, count) each
     """
     costs = sparse.lil_matrix((count, count))
-    for link in links:
-        cost = max(link.error**2, 1e-12)
-        known = costs[link.first, link.second]
-        costs[link.first, link.second] = min(cost, known) if known else cost
+    for link in sorted(links, key=lambda link: -link.error):  # of two links of a pair the better one stays
+        costs[link.first, link.second] = max(link.error**2, 1e-12)
     total, before = csgraph.dijkstra(costs.tocsr(), directed=False, indices=root, return_predecessors=True)
     return np.sqrt(total), before
 
@@ -76,13 +76,12 @@ def consensus(links: Sequence[Link], grids: Sequence[Grid], root: int, generator
     """
     matrices = _along_ways(links, grids, root)
     reached = matrices.isfinite().flatten(1).all(1)
-    inner = [link for link in links if reached[link.first]]  # a link between images that are reached, or that are not
+    kept = [bool(reached[link.first]) for link in links]  # a link is between images that are reached, or that are not
+    inner = list(itertools.compress(links, kept))
     weights, misfits = torch.zeros(len(links), dtype=torch.float64), torch.full((len(links),), math.nan, dtype=torch.float64)
     if inner:
         solver = _Solver(inner, grids, root, torch.stack(list(generators.values())))
-        found = solver.solved(matrices)
-        kept = torch.tensor([bool(reached[link.first]) for link in links])
-        matrices, misfits[kept], weights[kept] = found
+        matrices, misfits[kept], weights[kept] = solver.solved(matrices)
     return Consensus(matrices, misfits, weights)
 
 
@@ -107,12 +106,15 @@ class _Solver:
         self.first = torch.tensor([link.first for link in links])
         self.second = torch.tensor([link.second for link in links])
         self.between = torch.stack([link.matrix for link in links])
-        self.root, self.basis, self.world = root, basis, grids[root].world_from_frame
-        self.moves = self.world @ basis @ torch.linalg.inv(self.world)  # of the root's world. shape: (K, D+1, D+1)
+        self.basis, self.world = basis, grids[root].world_from_frame
+        self.frame = torch.linalg.inv(self.world)
+        self.moves = self.world @ basis @ self.frame  # of the root's world. shape: (K, D+1, D+1)
         places = torch.stack([torch.cat([grid.corners(), grid.centre[None]]) for grid in grids])
         self.places = F.pad(places[self.first], (0, 1), value=1.0).mT  # of each link's first image. shape: (links, D+1, P)
         errors = torch.tensor([max(link.error, 1e-6) for link in links], dtype=torch.float64)
         self.errors = errors * max(1.0, self._closure(errors) / USUAL)
+        self.free = np.delete(np.arange(len(grids) * len(basis)), root * len(basis) + np.arange(len(basis)))
+        self.entries = self._entries()
 
     def solved(self, matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The maps, the misfits of the links and their weights."""
@@ -165,19 +167,20 @@ class _Solver:
         moved = (matrices[self.second, None] @ self.moves @ there[:, None])[:, :, :-1]  # shape: (links, K, D, P)
         block = scale[..., None] * moved.flatten(2).mT  # shape: (links, D * P, K)
         offsets = scale * self._residuals(matrices).flatten(1)
-        links, rows, _ = block.shape
-        lines = np.arange(links * rows).repeat(number)
+        values = torch.cat([block.flatten(), -block.flatten()]).numpy()
+        jacobian = sparse.csr_matrix((values, self.entries), (offsets.numel(), count * number))[:, self.free]
+        normal = jacobian.T @ jacobian
+        normal = normal + DAMPING * (normal.diagonal().max() + 1) * sparse.identity(len(self.free))
+        steps = np.zeros(count * number)
+        steps[self.free] = spsolve(normal.tocsc(), -(jacobian.T @ offsets.numpy().ravel()))
+        turned = lie.exp(torch.as_tensor(steps).view(count, number), self.basis)
+        return matrices @ self.world @ turned @ self.frame
+
+    def _entries(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the values of the Jacobian: those of the links' first images, then those of their second ones."""
+        links, side, places = self.places.shape
+        rows, number = (side - 1) * places, len(self.basis)
         columns = [
             (which[:, None] * number + torch.arange(number)).repeat_interleave(rows, 0) for which in (self.first, self.second)
         ]
-        values = torch.cat([block.flatten(), -block.flatten()]).numpy()
-        places = np.tile(lines, 2), torch.cat(columns).flatten().numpy()
-        jacobian = sparse.csr_matrix((values, places), (links * rows, count * number))
-        free = np.delete(np.arange(count * number), self.root * number + np.arange(number))
-        jacobian = jacobian[:, free]
-        normal = jacobian.T @ jacobian
-        normal = normal + DAMPING * (normal.diagonal().max() + 1) * sparse.identity(len(free))
-        steps = np.zeros(count * number)
-        steps[free] = spsolve(normal.tocsc(), -(jacobian.T @ offsets.numpy().ravel()))
-        turned = lie.exp(torch.as_tensor(steps).view(count, number), self.basis)
-        return matrices @ self.world @ turned @ torch.linalg.inv(self.world)
+        return np.tile(np.arange(links * rows).repeat(number), 2), torch.cat(columns).flatten().numpy()

@@ -1,6 +1,7 @@
 """Registrations of pairs among many images; each is kept in a file if a folder is given, so that a run goes on."""
 
 import contextlib
+import functools
 import hashlib
 import inspect
 import json
@@ -36,7 +37,7 @@ class Pair:
     second: int
     registration: Registration
 
-    @property
+    @functools.cached_property
     def link(self) -> Link | None:
         """The link that it makes; None if it failed."""
         found = self.registration
@@ -69,7 +70,8 @@ class Pairs:
         if number not in self._read:
             made = as_image(self.images[number], role=f"number {number}", **self.reading)
             self.grids[number] = made.grid
-            self._digests[number] = _digest(made)
+            if self.folder is not None and number not in self._digests:
+                self._digests[number] = _digest(made)
             self._read[number] = made
             if len(self._read) > KEPT:
                 self._read.popitem(last=False)
@@ -90,7 +92,7 @@ class Pairs:
 
     def registered(self, first: int, second: int, start: Tensor | None = None) -> Pair | None:
         """The pair, from a start near its result if one is given; None if one of the images cannot be read."""
-        if not (self.usable(first) and self.usable(second)):
+        if not all([self.usable(first), self.usable(second)]):  # both are tried, so that `errors` is complete
             return None
         file = self._file(first, second, start)
         if file is not None and file.is_file():

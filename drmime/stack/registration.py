@@ -1,5 +1,6 @@
 """`register_stack`: many images, aligned together by a graph of registrations of pairs."""
 
+import itertools
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from drmime.modes import own_modes
 from drmime.optimise import Stop
 from drmime.registration import DEFAULTS, Interrupted
 from drmime.result import Registration
-from drmime.stack.consensus import AGREES, Consensus, Link, consensus, ways
+from drmime.stack.consensus import Consensus, Link, consensus, ways
 from drmime.stack.links import OF_IMAGES, Pair, Pairs
 from drmime.stack.result import Stack
 from drmime.transform.linear import MatrixTransform
@@ -112,7 +113,7 @@ def _checked(pairs: Pairs, options: Mapping[str, Any], reference: int | None) ->
         raise InputError("transform: expected a linear transform for a stack, such as 'rigid' or 'affine'")
     if reference is not None and not pairs.usable(reference):
         raise InputError(f"reference: image {reference} cannot be read: {pairs.errors[reference]}")
-    readable = [image for image in range(len(pairs.images)) if pairs.usable(image)]
+    readable = list(itertools.islice(filter(pairs.usable, range(len(pairs.images))), 2))  # the others when they are needed
     if len(readable) < 2:
         why = next(iter(pairs.errors.values()))
         raise InputError(f"images: expected at least two that can be read, got {len(readable)}: {why}")
@@ -182,19 +183,19 @@ class _Graph:
         """The image from which the errors expected along the best ways to the others of the largest part are least."""
         links = self.links
         parts = self.parts(links)
-        readable = np.array([image for image in range(self.count) if image in self.pairs.grids and self.pairs.usable(image)])
+        readable = np.array([image for image in range(self.count) if self.pairs.usable(image)])
         largest = readable[parts[readable] == np.bincount(parts[readable]).argmax()]
-        return int(min(largest, key=lambda image: float(ways(links, self.count, image)[0][largest].sum())))
+        return int(largest[ways(links, self.count, largest)[0][:, largest].sum(1).argmin()])
 
     def agreed(self, root: int, basis: Mapping[str, Tensor]) -> Consensus:
         grids = [self.pairs.grids.get(image, self.pairs.grids[root]) for image in range(self.count)]
         return consensus(self.links, grids, root, basis)
 
     def result(self, found: Consensus, root: int) -> Stack:
-        usable = [pair.link is not None for pair in self.found]
-        weights, misfits = np.zeros(len(usable)), np.full(len(usable), math.nan)
-        weights[usable], misfits[usable] = found.weights.numpy(), found.misfits.numpy()
-        good = [pair for pair, weight in zip(self.found, weights, strict=True) if weight > AGREES]
+        linked = [pair.link is not None for pair in self.found]
+        weights, misfits = np.zeros(len(linked)), np.full(len(linked), math.nan)
+        weights[linked], misfits[linked] = found.weights.numpy(), found.misfits.numpy()
+        good = list(itertools.compress(itertools.compress(self.found, linked), found.agrees.tolist()))
         return Stack(
             registrations=self._registrations(good, found, root),
             reference=root,

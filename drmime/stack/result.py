@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from drmime.stack.links import Pair
 
 LONGEST = 320  # pixels of one picture in a montage
 COLUMNS = 6  # of a montage, at most
+SECONDS = 0.2  # for which a movie shows an image
 COLOUR = (214, 60, 40)  # marks an image without a place
 
 
@@ -63,30 +64,27 @@ class Stack:
         Raises:
             InputError: as `warp`, or a path that cannot be written.
         """
-        cells = list(self._pictures(images, channel_axis))
-        across = min(COLUMNS, len(cells))
-        blank = np.zeros_like(cells[0])
-        cells += [blank] * (-len(cells) % across)
-        rows = [np.concatenate(cells[at : at + across], 1) for at in range(0, len(cells), across)]
-        picture = np.concatenate(rows)
+        picture = in_rows([self.picture(image) for image in self.warp(images, channel_axis=channel_axis)])
         if path is not None:
             write_image(path, picture)
         return picture
 
-    def movie(self, images: Sequence[Any], path: str | Path, seconds: float = 0.2, channel_axis: Any = "auto") -> None:
+    def movie(self, images: Sequence[Any], path: str | Path, seconds: float = SECONDS, channel_axis: Any = "auto") -> None:
         """An animated GIF of the images on the reference's grid, without those that have no place.
 
         Raises:
             InputError: as `warp`, or a path that does not end with .gif or cannot be written.
         """
-        if Path(path).suffix.lower() != ".gif":
-            raise InputError(f"movie: expected a path that ends with .gif, got {str(path)!r}")
-        frames = [
-            frame
-            for frame, found in zip(self._pictures(images, channel_axis), self.registrations, strict=True)
-            if found is not None
-        ]
-        write_atomically(Path(path), lambda draft: imageio.imwrite(draft, frames, duration=1000 * seconds, loop=0), ".gif")
+        warped = self.warp(images, channel_axis=channel_axis)
+        write_movie(path, (self.picture(image) for image in warped if image is not None), seconds)
+
+    def picture(self, warped: np.ndarray | None) -> np.ndarray:
+        """A small picture of an image that `warp` gave, of the same size for each; red for None. -> (H, W, 3), uint8"""
+        shape = next(found.fixed_grid.shape for found in self.registrations if found is not None)
+        if warped is None:
+            return np.full_like(thumbnail(np.zeros(shape), LONGEST, None), COLOUR)
+        axis = next((axis for axis in (0, -1) if np.delete(warped.shape, axis).tolist() == list(shape)), None)
+        return thumbnail(warped, LONGEST, axis)
 
     def save(self, folder: str | Path) -> None:
         """Write each registration (`0003.json`), and `pairs.csv` with every pair, its verdict, weight and misfit.
@@ -123,19 +121,25 @@ class Stack:
         lines += [f"pair {pair.first}, {pair.second}: contradicted by the others" for pair in self.contradicted]
         return "\n".join(lines)
 
-    def _pictures(self, images: Sequence[Any], channel_axis: Any) -> Iterator[np.ndarray]:
-        """A small picture of each image on the reference's grid, all of one size."""
-        self._check(images)
-        shape = next(found.fixed_grid.shape for found in self.registrations if found is not None)
-        empty = thumbnail(np.zeros(shape), LONGEST, None)
-        for found, image in zip(self.registrations, images, strict=True):
-            if found is None:
-                yield np.full_like(empty, COLOUR)
-            else:
-                pixels, inner = found.warp(image, channel_axis=channel_axis), found.fixed_grid.shape
-                axis = next((axis for axis in (0, -1) if np.delete(pixels.shape, axis).tolist() == list(inner)), None)
-                yield thumbnail(pixels, LONGEST, axis)
-
     def _check(self, images: Sequence[Any]) -> None:
         if len(images) != len(self.registrations):
             raise InputError(f"images: expected the {len(self.registrations)} of the stack, got {len(images)}")
+
+
+def in_rows(cells: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures of equal size (H, W, 3) in rows of at most `COLUMNS`, in order."""
+    across = min(COLUMNS, len(cells))
+    full = [*cells, *[np.zeros_like(cells[0])] * (-len(cells) % across)]
+    return np.concatenate([np.concatenate(full[at : at + across], 1) for at in range(0, len(full), across)])
+
+
+def write_movie(path: str | Path, frames: Iterable[np.ndarray], seconds: float = SECONDS) -> None:
+    """Write pictures of equal size (H, W, 3) as an animated GIF.
+
+    Raises:
+        InputError: a path that does not end with .gif or cannot be written.
+    """
+    if Path(path).suffix.lower() != ".gif":
+        raise InputError(f"movie: expected a path that ends with .gif, got {str(path)!r}")
+    every = list(frames)
+    write_atomically(Path(path), lambda draft: imageio.imwrite(draft, every, duration=1000 * seconds, loop=0), ".gif")

@@ -50,7 +50,7 @@ class Elastic(Deformation):
     spacing: float | None = None
     bending: float = 0.0
     volume: float = 0.0
-    chance: float = 0.05
+    chance: float = Deformation.chance
     steps: int = 500
     rate: float | Sequence[float] = 0.002  # type: ignore[assignment]  # one in each of `fits`
 
