@@ -1,5 +1,6 @@
 """`InputError`, raised when an argument or a file cannot be used, and checks of simple values that raise it."""
 
+import importlib
 import math
 import os
 from pathlib import Path
@@ -74,3 +75,11 @@ def existing_file(path: str | Path, what: str) -> Path:
         found = "is a folder" if os.path.isdir(path) else "does not exist"
         raise InputError(f"expected {what}, got {str(path)!r}, which {found}")
     return Path(path)
+
+
+def package(name: str, user: str = "medical formats", extra: str = "medical") -> Any:
+    """The module of an optional package. Raises: InputError: it is not installed; `user` needs it, `extra` brings it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(f"{user} need {name.partition('.')[0]}: pip install 'drmime[{extra}]'") from error

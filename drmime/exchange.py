@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from drmime.errors import InputError
+from drmime.errors import InputError, package
 from drmime.geometry.grid import Grid
-from drmime.image.readers import package
 from drmime.modes import own_defaults
 from drmime.transform.base import Transform
 from drmime.transform.formats.displacements import to_itk

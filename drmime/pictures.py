@@ -17,7 +17,7 @@ from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import translation
 from drmime.image.door import load
-from drmime.image.pixels import arranged, each
+from drmime.image.pixels import Arranged, arranged, each
 from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import resample
@@ -111,12 +111,8 @@ def compare(
         InputError: an image whose shape is not that of its grid.
     """
     axes = each("channel_axis", channel_axis)
-    still, mover = (_finite(_load(image, axis)) for image, axis in zip((fixed, moving), axes, strict=True))
-    if still.shape[1:] != fixed_grid.shape:
-        raise InputError(f"overlay: expected the fixed image's shape {fixed_grid.shape}, got {still.shape[1:]}")
-    if mover.shape[1:] != moving_grid.shape:
-        raise InputError(f"overlay: expected the moving image's shape {moving_grid.shape}, got {mover.shape[1:]}")
-    (still, fixed_grid), (mover, moving_grid) = (_few_pixels(*one) for one in ((still, fixed_grid), (mover, moving_grid)))
+    still, fixed_grid = _registered(fixed, axes[0], fixed_grid, "overlay: expected the fixed image's")
+    mover, moving_grid = _registered(moving, axes[1], moving_grid, "overlay: expected the moving image's")
     start = MatrixTransform(translation(moving_grid.centre - fixed_grid.centre))
     dark = float(mover.min())  # fills pixels outside the moving image without changing the quantiles
     sides = [resample(mover, one, moving_grid, fixed_grid, fill=dark, channel_axis=0) for one in (start, transform)]
@@ -132,10 +128,8 @@ def mesh(
     Raises:
         InputError: an image whose shape is not that of its grid.
     """
-    mover = _finite(_load(moving, channel_axis)).mean(0, keepdims=True)
-    if mover.shape[1:] != moving_grid.shape:
-        raise InputError(f"mesh: expected the moving image's shape {moving_grid.shape}, got {mover.shape[1:]}")
-    mover, moving_grid = _few_pixels(mover, moving_grid)
+    mover, moving_grid = _registered(moving, channel_axis, moving_grid, "mesh: expected the moving image's")
+    mover = mover.mean(0, keepdims=True)
     fixed_grid = fixed_grid.resized([min(length, ENOUGH[fixed_grid.ndim]) for length in fixed_grid.shape])
     spacing = moving_grid.spacing.flip(0).tolist()
     cell = float(moving_grid.extent.max()) / MESH
@@ -205,7 +199,7 @@ def _flat(
 
     `fill`: value beside the smaller slices, by default the lowest.
     """
-    channels = _finite(_load(image, channel_axis))
+    channels = _finite(_load(image, channel_axis).channels)
     lengths = [1.0] * (channels.ndim - 1) if spacing is None else spacing
     if channels.ndim == 3:
         return _square(channels, lengths)
@@ -218,8 +212,23 @@ def _flat(
     return np.concatenate([_padded(part, height, fill) for part in slices], 2)
 
 
-def _load(image: Any, channel_axis: int | str | None) -> np.ndarray:
-    return arranged(load(image, "picture"), channel_axis, "picture", tensor=isinstance(image, Tensor)).channels
+def _load(image: Any, channel_axis: int | str | None) -> Arranged:
+    """An image, of a slide a coarser level."""
+    return arranged(load(image, "picture", whole=False), channel_axis, "picture", tensor=isinstance(image, Tensor))
+
+
+def _registered(image: Any, channel_axis: int | str | None, grid: Grid, expected: str) -> tuple[np.ndarray, Grid]:
+    """The channels of an image that was registered on `grid`, in few pixels, and their grid.
+
+    Raises:
+        InputError: another shape; the message begins with `expected`.
+    """
+    found = _load(image, channel_axis)
+    shape = found.channels.shape[1:]
+    given = shape if found.finest is None else found.finest.shape
+    if given != grid.shape:
+        raise InputError(f"{expected} shape {grid.shape}, got {given}")
+    return _few_pixels(_finite(found.channels), grid if found.finest is None else grid.level(shape))
 
 
 def _finite(array: np.ndarray) -> np.ndarray:

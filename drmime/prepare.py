@@ -16,8 +16,7 @@ from drmime.image.frames import without_frames
 from drmime.image.image import Image, few_slices
 from drmime.image.outliers import mended
 from drmime.image.pyramid import halved
-
-LARGEST = {2: 2**23, 3: 2**24}  # most pixels of the finest level, by dimension; the sampled points need no more
+from drmime.image.source import LARGEST
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def read_images(
         strict=True,
     ):
         image = checks.images(data, mask, role, {**options, **common, "spacing": spacing})
-        grids.append(image.grid)
+        grids.append(image.finest or image.grid)
         masks[f"{role}_mask"] = [_hash(image.pair(number)) for number in range(len(image.data))]
         ready = prepared(image, role)
         notes += ready.notes
@@ -105,8 +104,9 @@ def prepared(image: Image, role: str) -> Prepared:
     while math.prod(finest.grid.shape) > LARGEST[finest.grid.ndim]:
         finest = halved(finest)
     notes += clean.notes
-    if finest.grid.shape != image.grid.shape:
-        notes.append(f"The finest level of the {role} image has shape {finest.grid.shape}, of {image.grid.shape}.")
+    given = image.finest or image.grid
+    if finest.grid.shape != given.shape:
+        notes.append(f"The finest level of the {role} image has shape {finest.grid.shape}, of {given.shape}.")
     return Prepared(clean.image, finest, tuple(notes))
 
 

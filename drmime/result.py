@@ -19,6 +19,7 @@ from drmime.modes import own_defaults
 from drmime.optimise import Stop
 from drmime.parts import SAVED_TRANSFORMS
 from drmime.pictures import compare
+from drmime.placing import mapped
 from drmime.points.files import landmarks
 from drmime.registry import known
 from drmime.start.doubts import Doubts
@@ -30,7 +31,7 @@ from drmime.verdict.errormap import error_map
 from drmime.verdict.evidence import Blocks
 from drmime.verdict.judge import NO_VERDICT, Verdict
 from drmime.version import __version__
-from drmime.warping import Warping, mapped
+from drmime.warping import Warping
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,6 @@
 """What a `Registration` carries along: images, label maps and points."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,58 +8,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drmime.errors import InputError, numbers
+from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.image.door import load
 from drmime.image.io import write_image
 from drmime.image.planes import Planes, planes_of
 from drmime.modes import own_defaults
 from drmime.parts import INTERPOLATIONS, LABEL_INTERPOLATIONS
+from drmime.placing import Placing
 from drmime.points.files import move_points
 from drmime.registry import known
-from drmime.transform.base import Transform
-from drmime.transform.grids import check_overlap, check_view, grid_of, lying, union, with_shape, with_spacing
+from drmime.tiled.job import Job, source_of
+from drmime.tiled.run import MEMORY
+from drmime.tiled.run import warp_tiles as run
+from drmime.transform.grids import check_view, with_shape
 from drmime.transform.interpolate import filled
 from drmime.transform.warp import in_pixels, pulled
 
 LOSSY = (".jpg", ".jpeg", ".webp")  # formats that blend pixels
 
 
-class Warping(ABC):
-    """The methods of `Registration` that warp images and map points. In the examples `result` shifts x by 2 and y by 1."""
-
-    transform: Transform
-    fixed_grid: Grid
-    moving_grid: Grid
-
-    @abstractmethod
-    def inverse(self) -> "Warping":
-        """The same with the fixed and the moving image exchanged."""
-
-    @own_defaults
-    def to_moving(self, points: Any) -> np.ndarray:
-        """Map points of the fixed image to the moving image. (N, D) -> (N, D), world, x first
-
-        A point on or behind the horizon of a projective transform becomes NaN.
-
-        Raises:
-            InputError: points that are not an array of numbers of shape (N, D).
-
-        Example:
-            >>> result.to_moving([[10, 20]])
-            array([[12., 21.]])
-        """
-        return mapped(self.transform, self.transform.ndim, points)
-
-    @own_defaults
-    def to_fixed(self, points: Any) -> np.ndarray:
-        """Map points of the moving image to the fixed image. (N, D) -> (N, D), world, x first; otherwise as `to_moving`
-
-        Example:
-            >>> result.to_fixed([[12, 21]])
-            array([[10., 20.]])
-        """
-        return mapped(self.transform.inverse(), self.transform.ndim, points)
+class Warping(Placing):
+    """The methods of `Registration` that warp images and files. In the examples `result` shifts x by 2 and y by 1."""
 
     @own_defaults
     def warp(
@@ -176,6 +145,55 @@ class Warping(ABC):
         write_image(path, array, target, source.names)
 
     @own_defaults
+    def warp_tiles(
+        self,
+        moving: Any,
+        path: str | Path,
+        interpolation: str | None = None,
+        fill: float = 0,
+        channel_axis: Any = "auto",
+        *,
+        labels: bool = False,
+        grid: Any = "fixed",
+        spacing: Any = None,
+        antialias: bool = True,
+        same_extent: bool = False,
+        workers: int | None = None,
+        memory: float = MEMORY,
+        scheduler: str = "",
+        progress: bool = False,
+    ) -> None:
+        """Warp an image tile by tile to OME-Zarr (.zarr) or pyramidal OME-TIFF (.tif): neither has to fit the memory.
+
+        Parts of a slide (OME-Zarr, pyramidal TIFF, SVS, …) are read as they are needed, from the coarsest level that has the
+        detail of the result. A run that was killed goes on from the tiles that are done, which are in a folder beside `path`
+        until the result is complete. Extra `slides`.
+
+        Args:
+            moving, path, fill, channel_axis, labels, grid, spacing, antialias, same_extent: as for `warp_file`.
+            interpolation: "linear", or of labels "nearest" or "majority".
+            workers: tiles computed at once, by default one for each core; fewer if they would exceed `memory`.
+            memory: GiB for the tiles that are computed at once.
+            scheduler: the address of a Dask scheduler whose workers compute the tiles; they read and write the same paths.
+            progress: show a bar on stderr, where that is a terminal.
+
+        Raises:
+            InputError: as `warp_file`; an option that cannot be used.
+
+        Example:
+            >>> result.warp_tiles(moving, "warped.zarr", spacing=0.5)
+            >>> drmime.as_image("warped.zarr").grid.shape
+            (128, 128)
+        """
+        how = interpolation or ("nearest" if labels else "linear")
+        known("interpolation of labels" if labels else "interpolation", how, LABEL_INTERPOLATIONS if labels else INTERPOLATIONS)
+        source, target = source_of(moving, channel_axis, labels), self.output_grid(grid, spacing)
+        place = self._place(source.grid, source.grid.shape, same_extent)
+        check_view(self.transform, target, place)
+        job = Job(self.transform, target, source, place, how, fill, antialias and not labels, channel_axis)
+        run(job, Path(path), workers=workers, memory=memory, scheduler=scheduler, progress=progress)
+
+    @own_defaults
     def warp_points(
         self,
         source: str | Path,
@@ -217,34 +235,10 @@ class Warping(ABC):
         mapping = mapping.inverse() if to == "fixed" else mapping
         move_points(source, path, lambda points: mapping(torch.as_tensor(points)).numpy(), fixed.ndim, format)
 
-    @own_defaults
-    def output_grid(self, grid: Any = "fixed", spacing: Any = None) -> Grid:
-        """The grid that `warp` writes to; arguments as there.
-
-        Raises:
-            InputError: a grid of another dimension, pixel lengths that are not positive, or a moving image that reaches behind
-                the horizon of the transform, so that it has no union with the fixed one.
-
-        Example:
-            >>> result.output_grid("union").shape  # 2 columns and 1 row more than the fixed image
-            (65, 66)
-        """
-        ndim = self.fixed_grid.ndim
-        if isinstance(grid, str) and grid in ("fixed", "union"):
-            found = self.fixed_grid if grid == "fixed" else union(self.transform, self.fixed_grid, self.moving_grid)
-        elif isinstance(grid, Grid):
-            found = grid
-        else:
-            own = grid_of(grid)
-            found = lying(own, own.shape, self.fixed_grid) or own
-        if found.ndim != ndim:
-            raise InputError(f"grid: expected {ndim} dimensions, as the registered images have, got {found.ndim}")
-        return found if spacing is None else with_spacing(found, spacing)
-
     def _warped(
         self, source: Planes, interpolation: str, fill: float, target: Grid, antialias: bool, same_extent: bool
     ) -> np.ndarray:
-        place = self._place(source, same_extent)
+        place = self._place(source.grid, source.planes.shape[1:], same_extent)
         if target is not self.fixed_grid:
             check_view(self.transform, target, place)
         planes = source.planes
@@ -255,31 +249,6 @@ class Warping(ABC):
             inside = pulled(source.mask.astype(np.uint8), self.transform, place, target, "nearest")
             found[inside == 0] = fill
         return source.whole(found)
-
-    def _place(self, source: Planes, same_extent: bool) -> Grid:
-        """Where an image of the moving side lies."""
-        shape, registered = source.planes.shape[1:], self.moving_grid
-        if len(shape) != registered.ndim:
-            raise InputError(f"warp: expected the moving image's shape {registered.shape}, got {shape}")
-        if same_extent:
-            return registered.resized(shape)
-        found = lying(source.grid, shape, registered)
-        if found is None:
-            raise InputError(
-                f"warp: expected the moving image's shape {registered.shape}, got {shape}. If it shows the same extent at "
-                "another resolution, pass same_extent=True (--same-extent)."
-            )
-        check_overlap(found, registered)
-        return found
-
-
-def mapped(function: Callable[[Tensor], Tensor], ndim: int, points: Any) -> np.ndarray:
-    """The points (N, D) that a function of tensors gives for an array of points (N, D); InputError if it is none."""
-    form = f"an array of shape (N, {ndim}), x first"
-    array = numbers("points", points, form)
-    if array.ndim != 2 or array.shape[1] != ndim:
-        raise InputError(f"points: expected {form}, got {array.shape}")
-    return function(torch.as_tensor(array)).numpy()
 
 
 def _source(image: Any, channel_axis: Any, labels: bool = False) -> Planes:

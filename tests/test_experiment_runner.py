@@ -598,7 +598,7 @@ def test_a_lost_scheduler_ends_the_run_and_the_same_command_goes_on(tmp_path: Pa
 @pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1:1"])
 def test_a_scheduler_that_is_not_there(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed", reason="dask.distributed is not installed")
-    monkeypatch.setattr("drmime.lab.experiment.runner.CONNECT", 1)
+    monkeypatch.setattr("drmime.cluster.CONNECT", 1)
     with pytest.raises(InputError, match="scheduler"):
         experiment.run(load(tmp_path, 1, PEERS), scheduler=address)
 

@@ -12,15 +12,16 @@ ROOT = Path(drmime.__file__).parent
 # The order of imports. A folder's modules stand together, its `__init__` where it says: first if it is a docstring alone,
 # last if it offers its modules by name.
 LAYOUT = """
-errors version threads modes owner registry parts device saved settings schedule
+errors version cluster threads modes owner registry parts device saved settings schedule
 geometry  geometry.matrices  geometry.grid  geometry.lie
-image  image.pixels  image.planes  image.headers  image.tiff  image.readers  image.dicom  image.writers
+image  image.pixels  image.planes  image.headers  image.source  image.tiff  image.ome_zarr  image.readers  image.dicom
+  image.writers
   image.io  image.objects  image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
   image.summary  image.faults  image.geometry_faults
 transform  transform.base  transform.linear  transform.field  transform.deformation  transform.lattice
   transform.lattice_transform  transform.coefficients  transform.lattice_model  transform.elastic
   transform.tps
-  transform.interpolate  transform.warp  transform.grids
+  transform.interpolate  transform.places  transform.warp  transform.grids
   transform.formats  transform.formats.files  transform.formats.displacements  transform.formats.itk
   transform.formats.elastix  transform.formats.fsl  transform.formats.freesurfer  transform.formats.afni
   transform.formats.ngff  transform.formats.bigwarp  transform.formats.qupath  transform.formats.plain
@@ -36,7 +37,8 @@ start
   start.plan  start.ranking
 verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
 learn  learn.encoder  learn.contrastive  learn.patches  learn.synthesise  learn.weights  learn.use  learn.train
-pictures  observers  record  exchange  warping  deforming  result  checks  prepare  hints  stages  keywords  registration
+pictures  observers  record  tiled  tiled.job  tiled.draft  tiled.run
+placing  exchange  warping  deforming  result  checks  prepare  hints  stages  keywords  registration
 stack  stack.consensus  stack.links  stack.result  stack.registration  .
 lab
   lab.evaluate  lab.demo

@@ -14,6 +14,7 @@ def add_warp(commands: Any) -> None:
   drmime warp out/transform.json labels.png --labels --out labels_warped.png
   drmime warp out/transform.json channel*.tif --out warped/ --grid union
   drmime warp out/transform.json slide.tif --same-extent --spacing 0.25 --out slide_warped.tif
+  drmime warp out/transform.json slide.svs --tiles --out slide_warped.zarr
   drmime warp a_to_b.json --then b_to_c.json c.tif --out c_on_a.tif
   drmime warp elastix/TransformParameters.0.txt moving.nii.gz --fixed fixed.nii.gz --out warped.nii.gz"""
     parser = command(commands, "warp", "warp other images by a saved transform", example)
@@ -32,6 +33,11 @@ def add_warp(commands: Any) -> None:
     parser.add_argument("--grid", default=UNSET, metavar="GRID", help=grid)
     parser.add_argument("--spacing", type=lengths, default=UNSET, metavar="A,B", help="pixel lengths of the result")
     parser.add_argument("--same-extent", action="store_true", help="images show what MOVING shows, in more or fewer pixels")
+    add = parser.add_argument_group("tile by tile, for images larger than memory").add_argument
+    add("--tiles", action="store_true", help="write OME-Zarr (.zarr) or pyramidal OME-TIFF (.tif); a killed run goes on")
+    add("--workers", type=int, default=UNSET, metavar="N", help="tiles computed at once (one for each core)")
+    add("--memory", type=float, default=UNSET, metavar="GIB", help="memory for the tiles that are computed at once (2)")
+    add("--scheduler", default=UNSET, metavar="ADDRESS", help="a Dask scheduler whose workers compute the tiles")
     parser.add_argument("--no-antialias", action="store_true", help="do not blur where the result is coarser than the image")
 
 

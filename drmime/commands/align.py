@@ -12,6 +12,7 @@ import torch
 from drmime import settings
 from drmime.commands.base import Report, ending_like, writable
 from drmime.errors import InputError
+from drmime.image.door import load
 from drmime.image.io import sweep, write_atomically, write_image, write_text
 from drmime.image.pixels import each
 from drmime.lab import demo as example
@@ -179,10 +180,14 @@ def _write_landmarks(registration: Registration, args: Namespace) -> str:
 
 def _write_warped(registration: Registration, args: Namespace, axis: int | str | None) -> Path:
     """Write the warped moving image with the geometry and in the format of the fixed image, or in TIFF if it cannot hold it."""
-    array = registration.warp(args.moving, args.interpolation, channel_axis=axis)
-    ending = ending_like(args.fixed, ".png" if _fits_png(array) else ".tif")
-    path = args.out / f"warped{ending}"
-    write_image(path, array, registration.fixed_grid)
+    moving = load(args.moving, "moving", whole=False)
+    fixed = load(args.fixed, "fixed", whole=False)
+    small = fixed.finest is not None  # a slide is written in as many pixels as were compared
+    grid = fixed.grid if small and fixed.grid is not None else registration.fixed_grid
+    array = registration.warp(moving, args.interpolation, channel_axis=axis, grid=grid, same_extent=moving.finest is not None)
+    picture = ".png" if _fits_png(array) else ".tif"
+    path = args.out / f"warped{'.tif' if small else ending_like(args.fixed, picture)}"
+    write_image(path, array, grid)
     return path
 
 

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drmime.errors import InputError
+from drmime.image.ome_zarr import is_zarr
 from drmime.image.readers import PICTURES
+from drmime.image.tiff import TIFF
 
 ENDINGS = {  # of a warped image, by those of another; one file each, so that it is written whole or not at all
     (".nii", ".nii.gz", ".img", ".hdr", ".dcm"): ".nii.gz",
     (".mha", ".mhd"): ".mha",
     (".nrrd", ".nhdr"): ".nrrd",
-    (".tif", ".tiff"): ".tif",
+    TIFF: ".tif",
     (".npy",): ".npy",
 }
 
@@ -56,6 +58,8 @@ def check_kept(targets: Sequence[Path], read: Sequence[Path | None]) -> None:
 
 def ending_like(path: Path, otherwise: str) -> str:
     """The ending of a warped image in the format of another image, or `otherwise` for a format without geometry."""
+    if is_zarr(path):
+        return ".zarr"
     if path.is_dir():  # a DICOM series
         return ".nii.gz"
     return next((new for endings, new in ENDINGS.items() if path.name.lower().endswith(endings)), otherwise)

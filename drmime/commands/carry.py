@@ -52,7 +52,13 @@ def warp(args: Namespace) -> Report:
     result = _opened(args, args.images[0])
     result = result.inverse() if args.inverse else result
     targets = _targets(args, args.images, output_name)
-    return _each(args.images, targets, lambda image, target: result.warp_file(image, target, **options))
+    tiled = {name: value for name, value in vars(args).items() if name in ("workers", "memory", "scheduler")}
+    if tiled and not args.tiles:
+        raise InputError(f"--{next(iter(tiled))}: expected --tiles with it")
+    if args.tiles:
+        options |= {**tiled, "progress": True}
+    carry = result.warp_tiles if args.tiles else result.warp_file
+    return _each(args.images, targets, lambda image, target: carry(image, target, **options))
 
 
 def points(args: Namespace) -> Report:

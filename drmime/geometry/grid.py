@@ -114,9 +114,22 @@ class Grid:
 
     def halved(self, axes: Sequence[int]) -> "Grid":
         """The grid with half as many pixels along `axes` (array order), each centred on the two pixels that it replaces."""
-        factor = torch.tensor([2.0 if axis in axes else 1.0 for axis in range(self.ndim)], dtype=torch.float64).flip(0)
-        shape = tuple(n // 2 if axis in axes else n for axis, n in enumerate(self.shape))
+        factors = [2 if axis in axes else 1 for axis in range(self.ndim)]
+        return self.grouped([n // factor for n, factor in zip(self.shape, factors, strict=True)], factors)
+
+    def grouped(self, shape: Sequence[int], factors: Sequence[int]) -> "Grid":
+        """The grid of pixels each of which replaces `factors` pixels along each axis (array order), from the first one on."""
+        factor = torch.tensor(list(reversed(factors)), dtype=torch.float64)
         return self._changed(shape, scale_and_shift(factor, (factor - 1) / 2))
+
+    def level(self, shape: Sequence[int]) -> "Grid":
+        """The grid of a coarser level of an image on this grid, of which only the shape (array order) is known.
+
+        Its pixels replace whole groups of pixels where the shape allows it, else its outer edges are those of this grid.
+        """
+        factors = [max(1, round(n / m)) for n, m in zip(self.shape, shape, strict=True)]
+        whole = all(abs(n - m * factor) < factor for n, m, factor in zip(self.shape, shape, factors, strict=True))
+        return self.grouped(shape, factors) if whole else self.resized(shape)
 
     def resized(self, shape: Sequence[int]) -> "Grid":
         """The grid of another number of pixels (array order) between the same outer edges."""

@@ -50,13 +50,14 @@ def as_image(
         ((20, 30), torch.Size([1, 3, 20, 30]))
     """
     channel_axis = "auto" if isinstance(data, Image) else channel_axis  # an Image has its own channel axis
-    source = arranged(load(data, role), channel_axis, role, isinstance(data, Tensor), SMALLEST_SIDE)
+    source = arranged(load(data, role, whole=False), channel_axis, role, isinstance(data, Tensor), SMALLEST_SIDE)
     array = chosen(source.channels, channel, role)
-    grid = _grid(array.shape[1:], spacing, source.grid, role)
+    finest = None if source.finest is None else _grid(source.finest.shape, spacing, source.finest, role)
+    grid = finest.level(array.shape[1:]) if finest else _grid(array.shape[1:], spacing, source.grid, role)
     with np.errstate(over="ignore"):  # values that overflow become infinite and are reported below
         array = np.array(array, dtype=np.float64 if dtype == torch.float64 else np.float32, order="C")  # always a copy
     pixels = torch.as_tensor(array, device=device)[None]
-    inside = mask_of(mask, array.shape[1:], role)
+    inside = mask_of(mask, array.shape[1:], role, finest)
     if isinstance(data, Image) and data.mask is not None:
         known = data.mask[0, 0].cpu().numpy() > 0
         inside = known if inside is None else inside & known
@@ -76,19 +77,19 @@ def as_image(
         inside = finite if inside is None else inside & finite
         pixels = torch.where(torch.as_tensor(finite, device=device), pixels, 0)
     weights = None if inside is None else torch.as_tensor(inside, device=device).to(dtype)[None, None]
-    image = Image(pixels, grid, weights)
+    image = Image(pixels, grid, weights, finest)
     _check_content(image, role)
     return image
 
 
-def load(data: Any, role: str, labels: bool = False) -> Pixels:
-    """The pixels of a path, array, tensor, `Image` or image of another package.
+def load(data: Any, role: str, labels: bool = False, whole: bool = True) -> Pixels:
+    """The pixels of a path, array, tensor, `Image` or image of another package; if not `whole`, of a slide a coarser level.
 
     Raises:
         InputError: it cannot be read, or its dtype is not bool, integer or real.
     """
     data = _from_image(data, role) if isinstance(data, Image) else data
-    pixels = read_image(data, labels) if isinstance(data, (str, Path)) else from_object(data, role, labels)
+    pixels = read_image(data, labels, whole) if isinstance(data, (str, Path)) else from_object(data, role, labels)
     if pixels.array.dtype.kind not in "buif":
         raise InputError(
             f"{role} image: expected bool, integer or real numbers, got dtype {pixels.array.dtype}. Convert it first."
@@ -102,7 +103,7 @@ def _from_image(image: Image, role: str) -> Pixels:
         raise InputError(f"{role} image: expected an Image of one, got a batch of {len(image.data)}. Pass a list of images.")
     pixels = image.data[0].detach().cpu()
     pixels = pixels if pixels.dtype == torch.float64 else pixels.float()
-    return Pixels(pixels.numpy(), image.grid, tuple(range(1, image.grid.ndim + 1)), 0)
+    return Pixels(pixels.numpy(), image.grid, tuple(range(1, image.grid.ndim + 1)), 0, finest=image.finest)
 
 
 def _grid(shape: Sequence[int], spacing: Sequence[float] | None, grid: Grid | None, role: str) -> Grid:
@@ -115,15 +116,21 @@ def _grid(shape: Sequence[int], spacing: Sequence[float] | None, grid: Grid | No
     return Grid.regular(shape, lengths.tolist())
 
 
-def mask_of(mask: Any, shape: tuple[int, ...], role: str) -> np.ndarray | None:
+def mask_of(mask: Any, shape: tuple[int, ...], role: str, finest: Grid | None = None) -> np.ndarray | None:
     """Which pixels an array or file selects, those that are not 0, for an image of this shape; None for None.
+
+    The mask of a coarser level of an image (`finest`: the grid of its finest one) may have any number of pixels over the same
+    extent.
 
     Raises:
         InputError: another shape, or no such pixel.
     """
     if mask is None:
         return None
-    array = load(mask, f"{role} mask of the", labels=True).array
+    array = load(mask, f"{role} mask of the", labels=True, whole=finest is None).array
+    if finest is not None and array.ndim == len(shape) and _same_extent(finest.shape, array.shape):
+        places = [((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(shape, array.shape, strict=True)]
+        array = array[np.ix_(*places)]
     if array.shape != shape:
         empty = tuple(at for at, length in enumerate(array.shape) if length == 1)
         if isinstance(mask, (list, tuple)) or array.squeeze(empty).shape != shape:
@@ -133,6 +140,12 @@ def mask_of(mask: Any, shape: tuple[int, ...], role: str) -> np.ndarray | None:
     if not inside.any():
         raise InputError(f"{role} mask: expected at least one nonzero pixel, got none")
     return inside
+
+
+def _same_extent(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether two shapes have the same proportions, to two pixels."""
+    ratios = np.divide(one, other)
+    return bool(ratios.max() <= ratios.min() * (1 + 2 / min(*one, *other)))
 
 
 def _check_content(image: Image, role: str) -> None:

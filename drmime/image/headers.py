@@ -32,7 +32,7 @@ def memory() -> int:
         return 2**34
 
 
-def fits(path: Path, size: int, packed: bool = False) -> None:
+def fits(path: str | Path, size: int, packed: bool = False) -> None:
     """Check that the `size` in bytes that a header declares fits into memory and, if the file is `packed`, into the file.
 
     Raises:
@@ -40,8 +40,8 @@ def fits(path: Path, size: int, packed: bool = False) -> None:
     """
     if size > memory():
         raise InputError(f"{path}: declares {size / 2**30:.3g} GiB of pixels, this machine has {memory() / 2**30:.3g} GiB")
-    if packed and size > MAX_COMPRESSION * path.stat().st_size + 2**16:
-        raise InputError(f"{path}: truncated or damaged: {path.stat().st_size} bytes cannot hold the {size} it declares")
+    if packed and size > MAX_COMPRESSION * Path(path).stat().st_size + 2**16:
+        raise InputError(f"{path}: truncated or damaged: {Path(path).stat().st_size} bytes cannot hold the {size} it declares")
 
 
 def check_meta(path: Path) -> None:

@@ -24,6 +24,7 @@ class Image:
     data: Tensor  # shape: (B, C, *grid.shape), floating point
     grid: Grid
     mask: Tensor | None = None  # shape: (B, 1, *grid.shape), same dtype as data
+    finest: Grid | None = None  # of the finest level of the file if this is a coarser one
     coarser: list["Image"] = field(default_factory=list, init=False, repr=False)  # levels cached by `Pyramid.of`
 
     @property
@@ -126,7 +127,7 @@ def batch(images: Sequence[Image], role: str) -> Image:
                 f"number {number} is {_describe(image)}. Register them one by one."
             )
     mask = None if all(image.mask is None for image in images) else torch.cat([image.valid for image in images])
-    return Image(torch.cat([image.data for image in images]), first.grid, mask)
+    return Image(torch.cat([image.data for image in images]), first.grid, mask, first.finest)
 
 
 def _describe(image: Image) -> str:

@@ -8,39 +8,58 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from drmime.errors import InputError, existing_file
 from drmime.geometry.grid import Grid
 from drmime.image.dicom import read_series
+from drmime.image.ome_zarr import is_zarr, open_zarr
 from drmime.image.pixels import MOST_CHANNELS, Pixels
 from drmime.image.readers import MEDICAL, PICTURES, READERS, read_picture
+from drmime.image.source import Source
+from drmime.image.tiff import TIFF, open_tiff
 from drmime.image.writers import SERIES_WRITERS, WRITERS, channels_last
 
-TIFF = (".tif", ".tiff")
 TWO_FILES = (".mhd", ".nhdr", ".img", ".hdr")  # header and pixels in separate files, which cannot be written atomically
 DRAFT_PREFIX = ".part-"  # prefix of the name of a file while it is being written
 PROBE_BYTES = 2**20  # bytes written at a time to test for free space
 STALE_SECONDS = 3600  # seconds after which a draft counts as abandoned
 
 
-def read_image(path: str | Path, labels: bool = False) -> Pixels:
+def read_image(path: str | Path, labels: bool = False, whole: bool = True) -> Pixels:
     """Read an image file: pixels in array order, their axes and grid as the file states them.
 
-    Formats: NumPy (.npy), TIFF (axes and pixel lengths from OME or ImageJ metadata), every picture that Pillow reads (rotated
-    as EXIF states), and medical formats by nibabel and SimpleITK (extra `medical`; world in LPS millimetres). With `labels`
-    a palette image gives its indices instead of colours. A folder is read as the one DICOM series in it.
+    Formats: NumPy (.npy), TIFF (axes and pixel lengths from OME or ImageJ metadata) and whole slides in TIFF (.svs, .ndpi, …),
+    OME-Zarr (a folder; extra `slides`), every picture that Pillow reads (rotated as EXIF states), and medical formats by
+    nibabel and SimpleITK (extra `medical`; world in LPS millimetres). With `labels` a palette image gives its indices, not its
+    colours. Any other folder is read as the one DICOM series in it. If not `whole`, a coarser level of an image with several is
+    read, as `Source.reduced`.
 
     Raises:
         InputError: the file does not exist, is no image, is empty, truncated or damaged, or is larger than the memory.
     """
+    return _opened(path, lambda found: _read(found, labels, whole))
+
+
+def open_source(path: str | Path) -> Source | None:
+    """The levels of an image that has several, or is large, to be read by regions; None for any other image.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    return _opened(path, _source)
+
+
+def _opened(path: str | Path, read: Callable[[Path], Any]) -> Any:
+    """What `read` finds in a file or folder, with its errors as an InputError that names it."""
     is_folder = os.path.isdir(path)
     path = Path(path) if is_folder else existing_file(path, "an image file")
     if path.stat().st_size == 0 and not is_folder:
         raise InputError(f"{path}: the file is empty (0 bytes)")
     try:
-        return read_series(path) if is_folder else READERS.get(_ending(path), read_picture)(path, labels)
+        return read(path)
     except InputError as error:
         text = str(error)
         raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from error
@@ -50,6 +69,19 @@ def read_image(path: str | Path, labels: bool = False) -> Pixels:
         raise InputError(
             f"{path}: cannot be read as an image; it may be truncated or of another format ({_first_line(error)})"
         ) from error
+
+
+def _read(path: Path, labels: bool, whole: bool) -> Pixels:
+    source = None if whole and not is_zarr(path) else _source(path)
+    if source is not None:
+        return source.pixels() if whole else source.reduced()
+    return read_series(path) if path.is_dir() else READERS.get(_ending(path), read_picture)(path, labels)
+
+
+def _source(path: Path) -> Source | None:
+    if is_zarr(path):
+        return open_zarr(path)
+    return open_tiff(path) if path.suffix.lower() in TIFF and path.is_file() else None
 
 
 def write_image(path: str | Path, array: np.ndarray, grid: Grid | None = None, names: str = "") -> None:

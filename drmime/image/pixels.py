@@ -31,6 +31,7 @@ class Pixels:
     channel_axis: int | str | None = "auto"  # None for no channels; "auto" if the source does not state it
     mask: np.ndarray | None = None  # shape: that of `array`; True is valid
     names: str = ""  # a letter for each axis, as in TIFF: T time, C channels, Z, Y, X; "" if the source states none
+    finest: Grid | None = None  # of the finest level of the source if `array` is a coarser one
 
     def __post_init__(self) -> None:
         if self.grid is not None and self.grid.shape != tuple(np.shape(self.array)[at] for at in self.space):
@@ -54,6 +55,7 @@ class Arranged:
     axis: int | None  # channel axis of the source after axes of length 1 were removed; None without channels
     grid: Grid | None  # grid of the spatial axes; None if the source states none
     mask: np.ndarray | None  # shape: that of `channels`
+    finest: Grid | None = None  # as in `Pixels`
 
 
 def arranged(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False, least: int = 1) -> Arranged:
@@ -89,7 +91,7 @@ def arranged(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False,
     _check_size(channels.shape[1:], role, least)
     grid = pixels.grid_along(kept)
     place = None if axis is None else axis - sum(at < axis for at in gone)
-    return Arranged(channels, place, grid, mask)
+    return Arranged(channels, place, grid, mask, pixels.finest)
 
 
 def taken(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False) -> tuple[list[int], int | None]:

@@ -4,7 +4,6 @@ A truncated or damaged file raises an error instead of being read in part. Decla
 memory is allocated. A header may not refer to a file in another folder.
 """
 
-import importlib
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -16,11 +15,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from drmime.errors import InputError
+from drmime.errors import InputError, package
 from drmime.geometry.grid import Grid
 from drmime.image.headers import check_dicom, check_meta, check_nrrd, fits
 from drmime.image.pixels import Pixels
-from drmime.image.tiff import read_tiff
+from drmime.image.tiff import TIFF, read_tiff
 
 Reader = Callable[[Path, bool], Pixels]  # arguments: the path, and whether the file holds labels
 
@@ -172,14 +171,6 @@ def simpleitk() -> Any:
     return package("SimpleITK")
 
 
-def package(name: str, user: str = "medical formats", extra: str = "medical") -> Any:
-    """The module of an optional package. Raises: InputError: it is not installed; `user` needs it, `extra` brings it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(f"{user} need {name.partition('.')[0]}: pip install 'drmime[{extra}]'") from error
-
-
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".gif")
 NIFTI = (".nii", ".nii.gz", ".img", ".hdr")
 ITK = (".mha", ".mhd", ".nrrd", ".nhdr", ".dcm")
@@ -187,6 +178,6 @@ MEDICAL = (*NIFTI, *ITK)
 READERS: dict[str, Reader] = {
     **dict.fromkeys(NIFTI, read_nifti),
     **dict.fromkeys(ITK, read_itk),
-    **dict.fromkeys((".tif", ".tiff"), read_tiff),
+    **dict.fromkeys(TIFF, read_tiff),
     ".npy": read_npy,
 }  # files with any other ending are read by `read_picture`

@@ -1,8 +1,11 @@
-"""Read TIFF: axes and pixel lengths from OME or ImageJ metadata, and a check that all declared pages are in the file."""
+"""Read TIFF, whole or by level and region: axes and pixel lengths from OME or ImageJ metadata; a check that all declared pages
+are in the file."""
 
 import contextlib
 import logging
 import math
+import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +13,18 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from drmime.errors import InputError
+from drmime.errors import InputError, package
 from drmime.geometry.grid import Grid
 from drmime.image.headers import fits
 from drmime.image.pixels import Pixels
+from drmime.image.source import Source
 
 UNITS = {  # micrometres
     **{"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "\\u00b5m": 1.0},
     **{"mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0, "Å": 1e-4},
 }
+TIFF = (".tif", ".tiff", ".btf", ".svs", ".ndpi", ".scn", ".bif", ".qptiff")
+LARGE = 2**28  # values; a file without coarser levels is read by regions from this size on
 DAMAGE_WARNINGS = (  # of tifffile, in parts
     *("invalid page offset", "invalid offset", "corrupted"),
     *("invalid value offset", "invalid tag offset"),
@@ -63,6 +69,70 @@ def read_tiff(path: Path, labels: bool) -> Pixels:
     return Pixels(array, grid, space, channel_axis, names=axes)
 
 
+def open_tiff(path: Path) -> Source | None:
+    """The levels of a TIFF file, such as a whole slide; None if it has one, which is not large, or if its axes are not known.
+
+    Raises:
+        InputError: the file is truncated or damaged.
+    """
+    with _collected_warnings() as warnings, contextlib.ExitStack() as opened:
+        file = opened.enter_context(tifffile.TiffFile(path, _multifile=False))
+        series = file.series[0]
+        axes = series.axes
+        known = set("YX") <= set(axes) <= set("TCSZYX") and all(level.axes == axes for level in series.levels)
+        if not known or (len(series.levels) == 1 and series.size < LARGE):
+            return None
+        stated = _ome_pixels(file) if file.is_ome else {}
+        for level in series.levels:
+            _check_tiff(path, file, level, stated if level is series else {}, warnings)
+        lengths = _lengths(file, stated, [axis for axis in axes if axis in "ZYX"]) or _aperio_lengths(file)
+        opened.pop_all()  # the file stays open
+    closing = _Closing(file)
+    sides = {axis: length for axis, length in zip(axes, series.shape, strict=True) if axis in "ZYX"}
+    sides = {axis: length for axis, length in sides.items() if axis != "Z" or length > 1}
+    grid = Grid.regular(list(sides.values()), [lengths.get(axis, 1.0) for axis in sides], "µm" if lengths else "")
+    return Source(str(path), tuple(_Level(series, number, closing) for number in range(len(series.levels))), axes, grid)
+
+
+class _Closing:
+    """Closes a file when this object is not used any more."""
+
+    def __init__(self, file: Any) -> None:
+        weakref.finalize(self, file.close)
+
+
+class _Level:
+    """A level of a series: as a whole by tifffile, a part of it by zarr. The file is open as long as there is a level."""
+
+    def __init__(self, series: Any, number: int, closing: "_Closing") -> None:
+        self._series, self._number = series.levels[number], number
+        self.shape, self.dtype = self._series.shape, self._series.dtype
+        self._whole = series
+        self._closing = closing
+        self._array: Any = None
+        self._opening = threading.Lock()
+
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+        if all(part.indices(length)[:2] == (0, length) for part, length in zip(key, self.shape, strict=True)):
+            return self._series.asarray()
+        with self._opening:
+            if self._array is None:
+                zarr = package("zarr", "regions of slides", "slides")
+                self._array = zarr.open(self._whole.aszarr(level=self._number), mode="r")
+        return np.asarray(self._array[key])
+
+
+def _aperio_lengths(file: Any) -> dict[str, float]:
+    """Pixel lengths of a slide of Aperio (SVS), in micrometres; none if they are not stated."""
+    words = (part.partition("=") for part in file.pages.first.description.split("|")) if file.is_svs else ()
+    stated = {name.strip(): value.strip() for name, _, value in words}
+    try:
+        length = float(stated.get("MPP", ""))
+    except ValueError:
+        return {}
+    return {"Y": length, "X": length} if 0 < length < math.inf else {}
+
+
 @contextlib.contextmanager
 def _collected_warnings() -> Iterator[list[str]]:
     """Collect the warnings of tifffile in a list instead of printing them."""
@@ -84,11 +154,12 @@ def _check_tiff(path: Path, file: Any, series: Any, stated: Mapping[str, Any], w
     if damage := next((line for line in warnings if any(words in line for words in DAMAGE_WARNINGS)), None):
         raise InputError(f"{path}: truncated or damaged ({damage})")
     size = path.stat().st_size
+    sparse = series.keyframe.is_tiled and len(series.levels) > 1  # slides leave out tiles without content
     for page in series.pages:
         if page is None:
             raise InputError(f"{path}: refers to planes that it does not hold; save it as one file")
         parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-        if any(count == 0 or offset + count > size for offset, count in parts):
+        if any((count == 0 and not sparse) or offset + count > size for offset, count in parts):
             raise InputError(f"{path}: truncated or damaged: a part of its pixels is not in the file")
     if series.dataoffset is not None and series.dataoffset + series.nbytes > size:  # all pages in one contiguous block
         raise InputError(f"{path}: truncated or damaged: a part of its pixels is not in the file")

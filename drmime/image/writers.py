@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from drmime.errors import InputError
+from drmime.errors import InputError, package
 from drmime.geometry.grid import Grid
-from drmime.image.readers import LPS, PICTURES, package, read_itk, simpleitk
+from drmime.image.readers import LPS, PICTURES, read_itk, simpleitk
 
 Writer = Callable[[Path, np.ndarray, Grid], None]  # arguments: path, pixels (channels last), grid of the spatial axes
 SeriesWriter = Callable[[Path, np.ndarray, Grid, str], None]  # pixels with any axes, and their letters, "" if not known

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from drmime import saved
-from drmime.errors import InputError, existing_file, shown
+from drmime.errors import InputError, existing_file, package, shown
 from drmime.image.image import Image
 from drmime.image.io import write_atomically
-from drmime.image.readers import package
 from drmime.learn.encoder import Encoder, encode
 from drmime.registry import known
 from drmime.version import __version__

@@ -1,6 +1,7 @@
 """Grids to warp to: the union of two images, other pixel lengths, other shapes."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from drmime.errors import InputError, numbers, whole
 from drmime.geometry.grid import Grid
 from drmime.image.door import load
+from drmime.image.io import open_source
 from drmime.image.planes import planes_of
 from drmime.transform.base import Transform
 from drmime.transform.warp import in_pixels
@@ -66,6 +68,8 @@ def with_shape(grid: Grid, shape: Sequence[int] | None, name: str) -> Grid:
 
 def grid_of(image: Any) -> Grid:
     """The grid of an image, of a series that of each of its images; regular if the image states none."""
+    if isinstance(image, (str, Path)) and (levels := open_source(image)) is not None:
+        return levels.grid
     source = planes_of(load(image, "grid"), "auto", "grid", tensor=isinstance(image, Tensor))
     return Grid.regular(source.planes.shape[1:]) if source.grid is None else source.grid
 

@@ -3,6 +3,8 @@
 import functools
 import itertools
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,12 +21,14 @@ from drmime.registry import known
 from drmime.transform.base import Transform
 from drmime.transform.interpolate import majority
 from drmime.transform.linear import MatrixTransform
+from drmime.transform.places import places
 
 CHUNK = 2**20  # output pixels processed at a time; limits the memory for coordinates
 # standard deviation in pixels by which an image is taken to be blurred by its own sampling (Lowe 2004, doi
 # 10.1023/B:VISI.0000029664.99615.94, section 3.3); anti-aliasing adds what is missing to that of the coarser pixels
 OWN_BLUR = 0.5
 LEAST_BLUR = 0.15  # pixels; a Gaussian of less changes no pixel by more than 1e-9 of its neighbour
+EDGE = 1e-6  # of a pixel: keeps border pixels inside despite rounding
 MOST_VOTES = 9  # places inside a pixel, along one axis, that vote for its label
 
 
@@ -75,28 +79,61 @@ def pulled(
     known("interpolation", interpolation, {*INTERPOLATIONS, *LABEL_INTERPOLATIONS})
     if (size := len(planes) * math.prod(fixed_grid.shape) * planes.dtype.itemsize) > memory():
         raise InputError(f"warp: an image of shape {fixed_grid.shape} takes {size / 2**30:.3g} GiB, more than this machine has")
-    outside = _fill(fill, planes.dtype)
-    mapping = in_pixels(transform, fixed_grid, moving_grid)
-    slopes = _slopes(mapping, fixed_grid)
-    offsets = _offsets(slopes) if interpolation == "majority" else np.zeros((0, fixed_grid.ndim))
-    chunk = max(1, CHUNK // (1 + len(offsets)))
-    blur = _blur(slopes) if antialias else [0.0] * fixed_grid.ndim
+    outside = fill_of(fill, planes.dtype)
+    view = View.of(transform, moving_grid, fixed_grid, interpolation, antialias)
+    rows = max(1, CHUNK // ((1 + len(view.votes)) * math.prod(fixed_grid.shape[1:])))
     out = np.empty((len(planes), *fixed_grid.shape), planes.dtype)
 
     @functools.lru_cache(maxsize=4)  # of small images the places serve all planes
-    def places(start: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        part = np.arange(start, min(start + chunk, math.prod(fixed_grid.shape)))
-        pixels = np.stack(np.unravel_index(part, fixed_grid.shape)[::-1], -1).astype(np.float64)
-        return [_places(pixels + offset, mapping, moving_grid) for offset in (0.0, *offsets)]
+    def band(start: int) -> tuple[list[np.ndarray], np.ndarray]:
+        count = min(rows, fixed_grid.shape[0] - start)
+        return view.places((start, *[0] * (fixed_grid.ndim - 1)), (count, *fixed_grid.shape[1:]))
 
-    for plane, target in zip(planes, out.reshape(len(out), -1), strict=True):
-        read = None if len(offsets) else INTERPOLATIONS[interpolation](plane, blur)
-        for start in range(0, target.size, chunk):
-            found = places(start)
-            inside = found[0][1]
-            values = read(found[0][0]) if read else majority(plane, [there for there, _ in found[1:]])
-            target[start : start + len(inside)] = np.where(inside, values, outside)
+    for plane, target in zip(planes, out, strict=True):
+        read = view.reader(plane)
+        for start in range(0, len(target), rows):
+            found, inside = band(start)
+            part = target[start : start + rows]
+            part[:] = np.where(inside, read(found), outside).reshape(part.shape)
     return out
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """How the pixels of a grid are read from a moving image."""
+
+    mapping: Transform  # from pixels of the grid to those of the moving image
+    moving_shape: tuple[int, ...]
+    interpolation: str
+    blur: Sequence[float]  # standard deviations, pixels of the moving image, array order
+    votes: np.ndarray  # places in a pixel that vote for its label; none but for "majority". shape: (V, D), array order
+
+    @classmethod
+    def of(cls, transform: Transform, moving: Grid, fixed: Grid, interpolation: str, antialias: bool) -> "View":
+        mapping = in_pixels(transform, fixed, moving)
+        slopes = slopes_of(mapping, fixed)
+        votes = _offsets(slopes)[:, ::-1] if interpolation == "majority" else np.zeros((0, fixed.ndim))
+        blur = _blur(slopes) if antialias else [0.0] * fixed.ndim
+        return cls(mapping, moving.shape, interpolation, blur, votes)
+
+    def places(self, first: Sequence[int], shape: Sequence[int]) -> tuple[list[np.ndarray], np.ndarray]:
+        """Places in the moving image, (D, N) in array order, of the pixels of a box; whether each is inside, (N,).
+
+        For "majority" there is one array of places for each vote.
+        """
+        centres = places(self.mapping, first, shape)
+        ends = np.array(self.moving_shape)[:, None] - 0.5
+        inside = np.all((centres >= -0.5 - EDGE) & (centres <= ends + EDGE), axis=0)  # false of NaN
+        starts = [np.add(first, vote) for vote in self.votes]
+        every = [places(self.mapping, start, shape) for start in starts] if starts else [centres]
+        return [np.nan_to_num(one).clip(-0.5, ends) for one in every], inside
+
+    def reader(self, plane: np.ndarray) -> Callable[[list[np.ndarray]], np.ndarray]:
+        """A function from what `places` gives to values of a plane, or of the part of it in which these places are."""
+        if self.interpolation == "majority":
+            return lambda found: majority(plane, found)
+        read = INTERPOLATIONS[self.interpolation](plane, self.blur)
+        return lambda found: read(found[0])
 
 
 def in_pixels(transform: Transform, fixed: Grid, moving: Grid) -> Transform:
@@ -116,7 +153,7 @@ def overlap(transform: Transform, fixed: Grid, moving: Grid) -> float:
     return float(((places >= -0.5) & (places <= moving.size - 0.5)).all(-1).double().mean())
 
 
-def _fill(fill: float, dtype: np.dtype) -> np.ndarray:
+def fill_of(fill: float, dtype: np.dtype) -> np.ndarray:
     """`fill` as a number of `dtype`; InputError if it is not one number that `dtype` holds, integers exactly."""
     try:
         with np.errstate(all="ignore"):
@@ -131,7 +168,7 @@ def _fill(fill: float, dtype: np.dtype) -> np.ndarray:
     return cast
 
 
-def _slopes(mapping: Transform, fixed: Grid) -> np.ndarray:
+def slopes_of(mapping: Transform, fixed: Grid) -> np.ndarray:
     """Absolute derivatives of moving pixels (rows) by fixed pixels (columns), x first: the medians over the image. (D, D)"""
     axes = [torch.linspace(0, n - 1, 3, dtype=torch.float64) for n in fixed.shape[::-1]]
     points = torch.cartesian_prod(*axes)
@@ -150,12 +187,3 @@ def _offsets(slopes: np.ndarray) -> np.ndarray:
     under = np.maximum(1, np.ceil(np.linalg.norm(slopes, axis=0) - 1e-6))  # moving pixels along each axis of the fixed one
     counts = np.minimum(under * np.ceil(3 / under), MOST_VOTES).astype(int)
     return np.array(list(itertools.product(*[(np.arange(count) + 0.5) / count - 0.5 for count in counts])))
-
-
-def _places(pixels: np.ndarray, mapping: Transform, moving: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Positions in the moving array, (D, N) in array order, of output pixels (N, D), x first; inside (N,)."""
-    places = mapping(torch.as_tensor(pixels)).numpy().T[::-1]
-    ends = np.array(moving.shape)[:, None] - 0.5
-    edge = 1e-6  # of a pixel: keeps border pixels inside despite rounding
-    inside = np.all((places >= -0.5 - edge) & (places <= ends + edge), axis=0)  # false of NaN
-    return np.nan_to_num(places).clip(-0.5, ends), inside

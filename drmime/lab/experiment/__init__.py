@@ -7,12 +7,13 @@ from importlib import resources
 from pathlib import Path
 
 from drmime import saved
+from drmime.cluster import cluster
 from drmime.errors import InputError, number, shown
 from drmime.image.io import sweep, write_text
 from drmime.lab.experiment import rows
 from drmime.lab.experiment.config import Experiment, Judging, load, schema
 from drmime.lab.experiment.rows import Row
-from drmime.lab.experiment.runner import cluster, finished, path, perform, threads
+from drmime.lab.experiment.runner import finished, path, perform, threads
 from drmime.lab.experiment.task import Outputs, Task
 
 __all__ = ["Experiment", "Judging", "Outputs", "Results", "Row", "Task"]

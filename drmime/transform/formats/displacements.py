@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from drmime.errors import InputError
+from drmime.errors import InputError, package
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import affine
 from drmime.image.io import write_atomically
-from drmime.image.readers import package
 from drmime.transform.base import Chain, Transform, chain
 from drmime.transform.field import FieldTransform, sampled
 from drmime.transform.formats.files import Format, affine_matrix

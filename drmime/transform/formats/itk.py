@@ -13,10 +13,9 @@ from typing import Any
 
 from scipy import io
 
-from drmime.errors import InputError, shown
+from drmime.errors import InputError, package, shown
 from drmime.geometry.grid import Grid
 from drmime.image.io import write_atomically
-from drmime.image.readers import package
 from drmime.transform.base import Transform
 from drmime.transform.formats.displacements import from_itk, to_itk
 from drmime.transform.formats.files import Format, affine_matrix

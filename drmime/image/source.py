@@ -1,0 +1,128 @@
+"""`Source`: an image with several levels of resolution that is read by level and region, so that it may exceed the memory."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from drmime.errors import InputError
+from drmime.geometry.grid import Grid
+from drmime.image.headers import fits
+from drmime.image.pixels import Pixels
+
+LARGEST = {
+    2: 2**23,
+    3: 2**24,
+}  # most pixels of the finest level that is registered, by dimension: sampled points need no more
+BAND = 2**24  # values read at a time while a level is made coarser
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The levels of an image, finest first, and where they lie in one world.
+
+    Each of `arrays` has a shape, a dtype and slices, as arrays of NumPy, Zarr and Dask have.
+    """
+
+    name: str  # of the file, in error messages
+    arrays: tuple[Any, ...]
+    axes: str  # a letter for each axis: T time, C channels, S samples of a colour, Z, Y, X
+    grid: Grid  # of the spatial axes of the finest level
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """The spatial axes, in array order; Z of length 1 is none."""
+        return tuple(at for at, name in enumerate(self.axes) if name in "YX" or (name == "Z" and self.arrays[0].shape[at] > 1))
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        return tuple(at for at in range(len(self.axes)) if at not in self.space)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Of the axes that are not spatial."""
+        return tuple(self.arrays[0].shape[at] for at in self.others)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.arrays[0].dtype)
+
+    def grids(self) -> list[Grid]:
+        """Of each level."""
+        return [self.grid.level([array.shape[at] for at in self.space]) for array in self.arrays]
+
+    def planes(self, level: int, first: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+        """A box of a level, `first` pixel and `shape` in array order, for each entry of the other axes. -> (K, *shape)
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        key = [slice(None)] * len(self.axes)
+        for axis, start, length in zip(self.space, first, shape, strict=True):
+            key[axis] = slice(start, start + length)
+        return self._read(level, tuple(key)).transpose(*self.others, *self.space).reshape(-1, *shape)
+
+    def pixels(self, level: int = 0) -> Pixels:
+        """A level as a whole.
+
+        Raises:
+            InputError: the file is damaged, or the level does not fit the memory.
+        """
+        fits(self.name, math.prod(self.arrays[level].shape) * self.dtype.itemsize)
+        grid = self.grids()[level]
+        return self._as_pixels(self._read(level, (slice(None),) * len(self.axes)), grid)
+
+    def reduced(self) -> Pixels:
+        """The finest level of at most `LARGEST` pixels; if there is none, means over blocks of the coarsest, as float32.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        grids, most = self.grids(), LARGEST[self.grid.ndim]
+        few = [level for level, grid in enumerate(grids) if math.prod(grid.shape) <= most]
+        if few:
+            return self.pixels(few[0])
+        factor = 2
+        while math.prod(length // factor for length in grids[-1].shape) > most:
+            factor *= 2
+        return self._averaged(grids[-1], factor)
+
+    def _averaged(self, grid: Grid, factor: int) -> Pixels:
+        """Means over blocks of `factor` pixels along each spatial axis of the coarsest level, read in bands."""
+        shape = tuple(length // factor for length in grid.shape)
+        rows = max(1, BAND // (factor * math.prod(grid.shape[1:]) * math.prod(self.lengths)))
+        out = np.empty((math.prod(self.lengths), *shape), np.float32)
+        for start in range(0, shape[0], rows):
+            count = min(rows, shape[0] - start)
+            size = (factor * count, *(factor * length for length in shape[1:]))
+            band = self.planes(len(self.arrays) - 1, (factor * start, *[0] * (len(shape) - 1)), size)
+            blocks = [part for length in (count, *shape[1:]) for part in (length, factor)]
+            axes = tuple(range(2, 2 * len(shape) + 1, 2))
+            out[:, start : start + count] = band.reshape(len(band), *blocks).mean(axes, dtype=np.float32)
+        order = np.argsort((*self.others, *self.space))
+        whole = out.reshape(*self.lengths, *shape).transpose(order)
+        return self._as_pixels(whole, grid.grouped(shape, [factor] * len(shape)))
+
+    def _as_pixels(self, array: np.ndarray, grid: Grid) -> Pixels:
+        named = [at for at, name in enumerate(self.axes) if name in "SC"]
+        if len(named) > 1:  # several channels of RGB each: every plane becomes a channel
+            array = np.moveaxis(array, named, (-2, -1))
+            array = array.reshape(*array.shape[:-2], -1)
+            rest = "".join(name for name in self.axes if name not in "SC")
+            return replace(self, axes=rest + "C")._as_pixels(array, grid)
+        space = tuple(at for at, name in enumerate(self.axes) if name in "YX" or (name == "Z" and array.shape[at] > 1))
+        axis = named[0] if named else "auto" if len(space) < array.ndim else None
+        finest = None if grid.shape == self.grid.shape else self.grid
+        return Pixels(array, grid, space, axis, names=self.axes, finest=finest)
+
+    def _read(self, level: int, key: tuple[slice, ...]) -> np.ndarray:
+        try:
+            return np.asarray(self.arrays[level][key])
+        except InputError:
+            raise
+        except Exception as error:  # decoders raise many kinds of errors on damaged data
+            if "imagecodecs" in str(error):
+                raise InputError(f"{self.name}: this compression needs imagecodecs: pip install 'drmime[slides]'") from error
+            raise InputError(f"{self.name}: level {level} is truncated or damaged ({str(error).splitlines()[0]})") from error

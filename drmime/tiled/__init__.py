@@ -1,0 +1,1 @@
+"""Warping tile by tile: neither the image nor the result has to fit the memory."""

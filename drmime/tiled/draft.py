@@ -1,0 +1,180 @@
+"""`Draft`: a result that is being written, an OME-Zarr folder beside its place; a later run goes on from what is done."""
+
+import json
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from drmime.errors import InputError, package
+from drmime.image import ome_zarr
+from drmime.image.io import write_atomically, write_text
+from drmime.image.writers import OME_KINDS
+from drmime.tiled.job import Job
+from drmime.transform.places import boxes
+
+ENDINGS = (".zarr", ".tif", ".tiff")  # of results
+JOB = "job.json"  # files in a draft: the job, and a folder with an empty file for each finished tile
+DONE = "done"
+
+
+class Draft:
+    """The tiles of a result that are done."""
+
+    def __init__(self, path: Path, job: Job) -> None:
+        self.path, self.job = path, job
+        self.folder = path.with_name(f"{path.name}.part")
+        self._arrays: list[Any] = []
+
+    def begin(self) -> None:
+        """Make the folder, or keep the one of an earlier run of the same job.
+
+        Raises:
+            InputError: it cannot be written, or the format cannot hold the result.
+        """
+        _check(self.path, self.job)
+        text = json.dumps(self.job.state(), indent=1) + "\n"
+        try:
+            file = self.folder / JOB
+            if not (file.is_file() and file.read_text(encoding="utf-8") == text):
+                shutil.rmtree(self.folder, ignore_errors=True)
+                letters, lengths = self.job.axes
+                axes = letters + "ZYX"[-self.job.target.ndim :]
+                self.folder.parent.mkdir(parents=True, exist_ok=True)
+                ome_zarr.create(self.folder, self.job.levels, lengths, axes, self.job.source.dtype, self.job.side)
+                for level in range(len(self.job.levels)):
+                    (self.folder / DONE / str(level)).mkdir(parents=True)
+                write_text(file, text)  # last: a folder with this file is complete
+        except OSError as error:
+            raise InputError(f"cannot write {self.folder}: {error.strerror}. Choose another place.") from error
+
+    @property
+    def arrays(self) -> list[Any]:
+        """The levels as Zarr arrays, with the axes of the job in front of the spatial ones."""
+        if not self._arrays:
+            group = package("zarr", "OME-Zarr", "slides").open_group(str(self.folder), mode="r+")
+            self._arrays = [group[str(level)] for level in range(len(self.job.levels))]
+        return self._arrays
+
+    def boxes(self, level: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        return boxes(self.job.levels[level].shape, self.job.side)
+
+    def missing(self, level: int) -> list[int]:
+        """Numbers of the tiles of a level that are not done."""
+        done = {int(file.name) for file in (self.folder / DONE / str(level)).iterdir()}
+        return [number for number in range(len(self.boxes(level))) if number not in done]
+
+    def make(self, level: int, number: int) -> None:
+        """Compute and write one tile: of the finest level from the source, of another one from the level before.
+
+        Raises:
+            InputError: the source is damaged there, or the disk is full.
+        """
+        first, shape = self.boxes(level)[number]
+        planes = self.job.tile(first, shape) if level == 0 else self._coarser(level, first, shape)
+        try:
+            lengths = self.job.axes[1]
+            key = (*[slice(None)] * len(lengths), *_slices(first, shape))
+            self.arrays[level][key] = planes.reshape(*lengths, *shape)
+            (self.folder / DONE / str(level) / str(number)).touch()
+        except OSError as error:
+            raise InputError(f"cannot write {self.folder}: {error.strerror}") from error
+
+    def read(self, level: int, first: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+        """A box of a level that is done. -> (K, *shape)"""
+        key = (*[slice(None)] * len(self.job.axes[1]), *_slices(first, shape))
+        return np.asarray(self.arrays[level][key]).reshape(-1, *shape)
+
+    def _coarser(self, level: int, first: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+        """A box made of the level before: means of blocks of two pixels along each axis; of labels the first one."""
+        before = self.job.levels[level - 1].shape
+        factors = [2 if length > 1 else 1 for length in before]
+        start = [factor * at for factor, at in zip(factors, first, strict=True)]
+        size = [min(f * n, length - at) for f, n, length, at in zip(factors, shape, before, start, strict=True)]
+        planes = self.read(level - 1, start, size)
+        if self.job.labels:
+            return planes[(slice(None), *[slice(None, None, factor) for factor in factors])]
+        missing = [factor * n - length for factor, n, length in zip(factors, shape, size, strict=True)]
+        planes = np.pad(planes, ((0, 0), *[(0, extra) for extra in missing]), "edge")
+        blocks = planes.reshape(len(planes), *[part for n, factor in zip(shape, factors, strict=True) for part in (n, factor)])
+        means = blocks.mean(tuple(range(2, 2 * len(shape) + 1, 2)), dtype=np.float64)
+        return (means if planes.dtype.kind == "f" else np.rint(means)).astype(planes.dtype)
+
+    def finish(self) -> None:
+        """Make the result of the draft, whose tiles are all done, and delete the draft.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        try:
+            if self.path.suffix.lower() == ".zarr":
+                self._arrays = []
+                (self.folder / JOB).unlink()
+                shutil.rmtree(self.folder / DONE)
+                shutil.rmtree(self.path, ignore_errors=True)
+                self.folder.rename(self.path)
+            else:
+                write_atomically(self.path, self._write_tiff, self.path.suffix)
+                shutil.rmtree(self.folder)
+        except OSError as error:
+            raise InputError(f"cannot write {self.path}: {error.strerror}. Choose another place.") from error
+
+    def _write_tiff(self, file: Path) -> None:
+        """A pyramidal OME-TIFF, compressed without loss, of the tiles."""
+        letters, lengths = self.job.axes
+        colour = _is_colour(self.job)
+        target, source = self.job.target, self.job.source
+        stated = dict(zip("XY", target.spacing.tolist(), strict=True))
+        metadata: dict[str, Any] = {f"PhysicalSize{axis}": length for axis, length in stated.items()}
+        metadata |= {f"PhysicalSize{axis}Unit": target.unit for axis in stated if target.unit}
+        metadata |= {"axes": "YXS" if colour else letters + "YX", "UUID": "00000000-0000-0000-0000-000000000000"}
+        with tifffile.TiffWriter(file, bigtiff=True, ome=True) as tiff:
+            for level, grid in enumerate(self.job.levels):
+                shape = (*grid.shape, *lengths) if colour else (*lengths, *grid.shape)
+                tiff.write(
+                    self._tiff_tiles(level, colour),
+                    shape=shape,
+                    dtype=np.uint8 if source.dtype == bool else source.dtype,
+                    tile=(self.job.side, self.job.side),
+                    photometric="rgb" if colour else "minisblack",
+                    compression="zlib",
+                    subifds=len(self.job.levels) - 1 if level == 0 else None,
+                    subfiletype=0 if level == 0 else 1,
+                    metadata=metadata if level == 0 else None,
+                )
+
+    def _tiff_tiles(self, level: int, colour: bool) -> Iterator[np.ndarray]:
+        """The tiles in the order of the file: of a colour image all channels at once, else one plane after the other."""
+        count = math.prod(self.job.axes[1])
+        for plane in [slice(None)] if colour else [slice(at, at + 1) for at in range(count)]:
+            for first, shape in self.boxes(level):
+                planes = self.read(level, first, shape)[plane]
+                planes = planes.astype(np.uint8) * 255 if planes.dtype == bool else planes
+                yield np.ascontiguousarray(np.moveaxis(planes, 0, -1)) if colour else planes[0]
+
+
+def _slices(first: Sequence[int], shape: Sequence[int]) -> list[slice]:
+    return [slice(start, start + length) for start, length in zip(first, shape, strict=True)]
+
+
+def _is_colour(job: Job) -> bool:
+    return "S" in job.source.axes and job.axes[1] in ((3,), (4,)) and job.source.dtype in (np.uint8, np.uint16)
+
+
+def _check(path: Path, job: Job) -> None:
+    """Raise an InputError if the format of `path` cannot hold the result."""
+    ending = path.suffix.lower()
+    if ending not in ENDINGS:
+        raise InputError(f"{path}: tile by tile, expected a result that ends with {', '.join(ENDINGS)}, got {ending!r}")
+    if ending == ".zarr":
+        if path.exists() and not ome_zarr.is_zarr(path):
+            raise InputError(f"{path}: expected a new place or an OME-Zarr folder to replace, got something else")
+        return
+    if job.target.ndim == 3:
+        raise InputError(f"{path}: tile by tile, volumes are written as OME-Zarr (.zarr)")
+    if job.source.dtype.name not in (*OME_KINDS, "bool"):
+        raise InputError(f"{path}: OME-TIFF does not hold {job.source.dtype}. Use .zarr.")
