@@ -17,7 +17,8 @@ from drmime.image.faults import Fault, value_faults
 from drmime.image.frames import GROUND, PICTURE_FRAME, frame
 from drmime.image.geometry_faults import geometry_faults, pair_faults
 from drmime.image.image import Image
-from drmime.image.io import read_image
+from drmime.image.io import open_source, read_image
+from drmime.image.ome_zarr import is_zarr
 from drmime.image.pixels import Pixels
 from drmime.image.pyramid import level_grids
 from drmime.image.summary import Summary, lines, state, summary
@@ -63,6 +64,9 @@ def describe(path: str | Path) -> Info:
         >>> describe("image.npy").state["register"]["levels"]
         [[48, 64], [24, 32]]
     """
+    path = Path(path)
+    if is_zarr(path):
+        return _image(path, read_image(path, whole=False))
     path = existing_file(path, "an image or a file with a transform")
     named = format_of(path)
     if path.suffix.lower() == ".npy":
@@ -70,15 +74,25 @@ def describe(path: str | Path) -> Info:
         return _transform(path, "matrix") if pixels.array.shape in MATRICES else _image(path, pixels)
     if saved.claims(path, SAVED):
         return _registration(path)
-    return _image(path, read_image(path)) if named is None else _transform(path, named)
+    return _image(path, read_image(path, whole=False)) if named is None else _transform(path, named)
 
 
 def _image(path: Path, pixels: Pixels) -> Info:
     found = summary(pixels)
     faults = (*value_faults(found), *geometry_faults(found, path))
     told, words, grid = _for_register(pixels)
-    known = {"file": str(path), "kind": "image", **state(found), **told, "warnings": [vars(fault) for fault in faults]}
-    return Info({**known, "pair": None}, {**lines(found), **words, "warnings": _listed(faults)}, (found, grid))
+    levels = [] if pixels.finest is None else _levels(path)
+    known = {"file": str(path), "kind": "image", **state(found), **told}
+    known |= {"warnings": [vars(fault) for fault in faults], **({"file_levels": levels} if levels else {})}
+    shapes = ", ".join(" x ".join(map(str, shape)) for shape in levels)
+    slide = {"slide": f"levels {shapes}; what follows is that of the level that is registered"} if levels else {}
+    return Info({**known, "pair": None}, {**slide, **lines(found), **words, "warnings": _listed(faults)}, (found, grid))
+
+
+def _levels(path: Path) -> list[list[int]]:
+    """The shapes of the levels of a slide."""
+    source = open_source(path)
+    return [] if source is None else [list(grid.shape) for grid in source.grids()]
 
 
 def _for_register(pixels: Pixels) -> tuple[dict[str, Any], dict[str, str], Grid | None]:
@@ -90,7 +104,7 @@ def _for_register(pixels: Pixels) -> tuple[dict[str, Any], dict[str, str], Grid 
     ready = prepared(given, "given")
     count, capped = checks.levels(DEFAULTS["levels"], ready.finest.grid)
     shapes = [list(grid.shape) for grid in level_grids(ready.finest.grid, count)]
-    reduction = round(float((ready.finest.grid.spacing / given.grid.spacing).max()))
+    reduction = round(float((ready.finest.grid.spacing / (given.finest or given.grid).spacing).max()))
     framed, ground = _frames(ready.finest)
     told: dict[str, Any] = {
         "channels": given.data.shape[1],

@@ -39,7 +39,7 @@ verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
 learn  learn.encoder  learn.contrastive  learn.patches  learn.synthesise  learn.weights  learn.use  learn.train
 pictures  observers  record  tiled  tiled.job  tiled.draft  tiled.run
 placing  exchange  warping  deforming  result  checks  prepare  hints  stages  keywords  registration
-stack  stack.consensus  stack.links  stack.result  stack.registration  .
+stack  stack.consensus  stack.links  stack.result  stack.order  stack.registration  .
 lab
   lab.evaluate  lab.demo
   lab.datasets.case  lab.datasets.reading  lab.datasets.bending  lab.datasets.changes  lab.datasets.base  lab.datasets.tables

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from slides import LENGTH, halves, write_slide, write_zarr
 from textures import busy
 
 from drmime import as_image, register
+from drmime.cli import main
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.image import source, tiff
@@ -69,6 +73,7 @@ def test_the_finest_level_of_few_pixels_is_registered(slide: Path, colour: np.nd
     assert np.array_equal(image.data[0].numpy(), halves(colour, 2)[1].transpose(2, 0, 1))
     assert image.finest is not None
     assert image.finest.shape == SHAPE
+    assert as_image(slide, mask=np.ones((10, 13), bool)).mask is not None  # of another number of pixels
     assert grid_of(slide).shape == SHAPE
     given = as_image(slide, spacing=(1.0, 2.0))  # pixel lengths are those of the finest level
     assert given.grid.spacing.tolist() == [4.0, 2.0]
@@ -131,6 +136,57 @@ def test_a_mask_of_other_proportions_is_refused(slide: Path, monkeypatch: pytest
         as_image(slide, mask=np.ones((40, 40)))
 
 
+def test_a_few_slices_are_kept(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = rng.random((2, 3, 96, 128)).astype(np.float32)
+    grid = Grid.regular((3, 96, 128), (4.0, 1.0, 1.0))
+    monkeypatch.setitem(source.LARGEST, 3, 3 * 48 * 64)
+    found = Source("", (volume,), "CZYX", grid).reduced()
+    assert found.array == pytest.approx(volume.reshape(2, 3, 48, 2, 64, 2).mean((3, 5)), abs=1e-6)
+    assert found.grid is not None
+    assert found.grid.spacing.tolist() == [2, 2, 4]
+    assert (found.space, found.channel_axis) == ((1, 2, 3), 0)
+
+
+def test_several_threads_may_read_a_slide(slide: Path, colour: np.ndarray) -> None:
+    found = opened(slide)
+
+    def same(number: int) -> bool:
+        level = number % 3
+        whole = found.planes(level, (0, 0), found.grids()[level].shape)
+        return np.array_equal(whole, halves(colour, 3)[level].transpose(2, 0, 1))
+
+    with ThreadPoolExecutor(4) as executor:
+        assert all(executor.map(same, range(24)))
+
+
+def test_transformations_of_the_whole_image_come_after_those_of_a_level(colour: np.ndarray, tmp_path: Path) -> None:
+    whole = [{"type": "scale", "scale": [2.0, 3.0]}, {"type": "translation", "translation": [10.0, 20.0]}]
+    write_zarr(tmp_path / "a.zarr", halves(colour[..., 0], 2), coordinateTransformations=whole)
+    grid = opened(tmp_path / "a.zarr").grid
+    assert grid.spacing.tolist() == [3 * LENGTH, 2 * LENGTH]
+    assert grid.world_from_index[:-1, -1].tolist() == [20.0, 10.0]
+    assert grid.placed
+
+
+def test_levels_that_state_no_scale_lie_as_their_shapes_say(colour: np.ndarray, tmp_path: Path) -> None:
+    write_zarr(tmp_path / "a.zarr", halves(colour[..., 0], 3))
+    _changed(tmp_path / "a.zarr", lambda image: [level.pop("coordinateTransformations") for level in image["datasets"]])
+    assert [grid.spacing.tolist() for grid in opened(tmp_path / "a.zarr").grids()] == [[1, 1], [2, 2], [4, 4]]
+
+
+def test_other_files_beside_chunks_do_no_harm(colour: np.ndarray, tmp_path: Path) -> None:
+    write_zarr(tmp_path / "a.zarr", halves(colour[..., 0], 2))
+    (tmp_path / "a.zarr" / "0" / ".DS_Store").write_bytes(b"x")
+    assert np.array_equal(read_image(tmp_path / "a.zarr").array, colour[..., 0])
+
+
+def test_info_of_a_slide(slide: Path, colour: np.ndarray, tmp_path: Path) -> None:
+    write_zarr(tmp_path / "a.zarr", halves(colour[..., 0], 3))
+    for path in (slide, tmp_path / "a.zarr"):
+        assert describe(path).state["file_levels"] == [[150, 201], [75, 100], [37, 50]]
+        assert "75 x 100" in str(describe(path))
+
+
 # ---- files that are wrong
 
 
@@ -173,6 +229,24 @@ def _no_datasets(path: Path) -> None:
     _changed(path, lambda image: image.update(datasets=[]))
 
 
+def _outside(path: Path) -> None:
+    shutil.copytree(path, path.with_name("other.zarr"))
+    _changed(path, lambda image: image["datasets"][1].update(path="../other.zarr/1"))
+
+
+def _absolute(path: Path) -> None:
+    _changed(path, lambda image: image["datasets"][1].update(path="/1"))
+
+
+def _linked(path: Path) -> None:
+    shutil.move(path / "1", path.with_name("elsewhere"))
+    (path / "1").symlink_to(path.with_name("elsewhere"))
+
+
+def _several_images(path: Path) -> None:
+    (path / ".zattrs").write_text('{"bioformats2raw.layout": 3}')
+
+
 def _two_units(path: Path) -> None:
     _changed(path, lambda image: image["axes"][0].update(unit="millimeter"))
 
@@ -189,6 +263,10 @@ def _two_units(path: Path) -> None:
         (_one_axis_too_many, "a.zarr"),
         (_no_datasets, "multiscales metadata"),
         (_two_units, "one unit"),
+        (_outside, "multiscales metadata"),
+        (_absolute, "multiscales metadata"),
+        (_linked, "link to another place"),
+        (_several_images, "give one of them"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told(
@@ -206,3 +284,33 @@ def test_a_truncated_slide_is_told(slide: Path) -> None:
     slide.write_bytes(slide.read_bytes()[:-3000])
     with pytest.raises(InputError, match="truncated or damaged"):
         as_image(slide)
+
+
+def test_the_command_registers_folders_of_zarr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid = Grid.regular((101, 123))
+    scene = busy(grid, seed=3)
+    for name, shift in (("fixed", [0.0, 0.0]), ("moving", [6.0, -4.0])):
+        image = scene(grid.index_points() + torch.tensor(shift)).view(grid.shape).numpy()
+        gray = np.rint(100 * (image - image.min()) / np.ptp(image) + 100).astype(np.uint8)
+        write_zarr(tmp_path / f"{name}.zarr", halves(gray, 2))
+    words = [*(str(tmp_path / f"{name}.zarr") for name in ("fixed", "moving")), "--out", str(tmp_path / "out")]
+    options = ["--transform", "translation", "--levels", "2", "--device", "cpu", "--set", "schedule.steps=30"]
+    with source_of_few_pixels():
+        assert main(["register", *words, *options]) == 0, capsys.readouterr().err
+    warped, fixed = read_image(tmp_path / "out" / "warped.tif"), read_image(tmp_path / "fixed.zarr").array
+    means = fixed[:100, :122].reshape(50, 2, 61, 2).mean((1, 3))
+    assert warped.array.shape == means.shape
+    assert warped.grid is not None
+    assert warped.grid.spacing.tolist() == [2 * LENGTH, 2 * LENGTH]
+    inside = np.s_[4:-4, 5:-5]
+    assert np.abs(warped.array.astype(float) - means)[inside].mean() < 2
+
+
+@contextmanager
+def source_of_few_pixels() -> Iterator[None]:
+    before = source.LARGEST[2]
+    source.LARGEST[2] = 60 * 70
+    try:
+        yield
+    finally:
+        source.LARGEST[2] = before

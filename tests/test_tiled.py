@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from problems import rotation, translation
 from slides import halves, write_slide
@@ -105,6 +106,86 @@ def test_a_coarser_result_reads_a_coarser_level(slide: Path) -> None:
     assert np.abs(in_order(path).astype(float) - whole)[2:-2, 2:-2].mean() < 3  # other filters, the same places
 
 
+@pytest.mark.parametrize("spacing", [1.0, 2.0])
+def test_a_coarser_level_does_not_lose_the_edge(spacing: float, tmp_path: Path, rng: np.random.Generator) -> None:
+    colour = rng.integers(100, 256, (131, 203, 3)).astype(np.uint8)  # levels leave out a last row and column
+    write_slide(tmp_path / "slide.tif", halves(colour, 3))
+    grid = grid_of(tmp_path / "slide.tif")
+    result = GriddedTransform(MatrixTransform(torch.eye(3, dtype=torch.float64)), grid, grid)
+    result.warp_tiles(tmp_path / "slide.tif", tmp_path / "out.zarr", spacing=spacing)
+    assert in_order(tmp_path / "out.zarr").min() >= 100
+
+
+def test_other_values_are_another_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    one, other = (rng.random((150, 150)).astype(np.float32) for _ in range(2))
+    result = turned(Grid.regular((150, 150)))
+    make, done = Draft.make, []
+
+    def interrupted(draft: Draft, level: int, number: int) -> None:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(number)
+        make(draft, level, number)
+
+    for first, second in ((one, other), (tmp_path / "in.zarr", tmp_path / "in.zarr")):
+        done.clear()
+        if first is not one:
+            GriddedTransform(MatrixTransform(torch.eye(3).double()), *[Grid.regular(one.shape)] * 2).warp_tiles(one, first)
+            result = turned(grid_of(first))
+        with monkeypatch.context() as patched:
+            patched.setattr(Draft, "make", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                result.warp_tiles(first, tmp_path / "out.zarr", workers=1)
+        if first is not one:  # the same path with other values
+            GriddedTransform(MatrixTransform(torch.eye(3).double()), *[Grid.regular(one.shape)] * 2).warp_tiles(other, first)
+        result.warp_tiles(second, tmp_path / "out.zarr", workers=1)
+        assert np.array_equal(read_image(tmp_path / "out.zarr").array, result.warp(other))
+
+
+def test_a_result_of_unplaced_images_is_not_placed(slide: Path) -> None:
+    turned(grid_of(slide)).warp_tiles(slide, slide.with_name("out.zarr"))
+    assert not grid_of(slide.with_name("out.zarr")).placed
+
+
+def test_pixels_without_a_length_get_none(rng: np.random.Generator, tmp_path: Path) -> None:
+    image = rng.integers(0, 256, (90, 80)).astype(np.uint8)
+    turned(Grid.regular(image.shape)).warp_tiles(image, tmp_path / "out.tif")
+    assert grid_of(tmp_path / "out.tif").unit == ""
+
+
+def test_a_turned_grid_is_refused_by_zarr(slide: Path) -> None:
+    grid = grid_of(slide)
+    oblique = Grid(grid.shape, rotation(2, 0.2) @ grid.world_from_index, unit=grid.unit)
+    with pytest.raises(InputError, match="states no rotation"):
+        turned(grid).warp_tiles(slide, slide.with_name("out.zarr"), grid=oblique)
+
+
+def test_the_source_is_never_replaced(slide: Path, tmp_path: Path) -> None:
+    result, plate = turned(grid_of(slide)), tmp_path / "plate.zarr"
+    result.warp_tiles(slide, tmp_path / "image.zarr")
+    plate.mkdir()
+    (tmp_path / "image.zarr").rename(plate / "image.zarr")
+    (plate / ".zattrs").write_text("{}")
+    before = digest(plate)
+    for target in (plate, plate / "image.zarr", plate / "image.zarr" / "inner.zarr"):
+        with pytest.raises(InputError, match="would be lost"):
+            result.warp_tiles(plate / "image.zarr", target)
+    with pytest.raises(InputError, match="something else"):  # it holds more than one image
+        result.warp_tiles(slide, plate)
+    assert digest(plate) == before
+
+
+def test_time_and_channels_stay_apart(rng: np.random.Generator, tmp_path: Path) -> None:
+    series = rng.integers(0, 200, (2, 3, 70, 80)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "series.ome.tif", series, ome=True, metadata={"axes": "TCYX"})
+    grid = Grid.regular((70, 80))
+    turned(grid).warp_tiles(tmp_path / "series.ome.tif", tmp_path / "out.zarr")
+    source = open_source(tmp_path / "out.zarr")
+    assert source is not None
+    assert (source.axes, source.arrays[0].shape) == ("TCYX", (2, 3, 70, 80))
+    assert np.array_equal(source.pixels().array, turned(grid).warp(tmp_path / "series.ome.tif"))
+
+
 def test_labels_are_never_blended(rng: np.random.Generator, tmp_path: Path) -> None:
     labels = rng.choice([0, 3, 200], (90, 120)).astype(np.uint16)
     grid = Grid.regular(labels.shape)
@@ -149,12 +230,16 @@ def test_another_job_begins_anew(slide: Path) -> None:
     path = slide.with_name("out.zarr")
     first = job.Job(turned(grid_of(slide)).transform, grid_of(slide), job.source_of(slide), grid_of(slide), "linear", 0, True)
     draft = Draft(path, first)
-    draft.begin()
-    draft.make(0, 0)
-    assert 0 not in draft.missing(0)
+    with draft.begun():
+        draft.make(0, 0)
+        assert 0 not in draft.missing(0)
+        with pytest.raises(InputError, match="another run"), Draft(path, first).begun():
+            pass
+    with Draft(path, first).begun():
+        assert 0 not in draft.missing(0)
     other = Draft(path, job.Job(first.transform, first.target, first.source, first.place, "nearest", 0, True))
-    other.begin()
-    assert 0 in other.missing(0)
+    with other.begun():
+        assert 0 in other.missing(0)
 
 
 def digest(path: Path) -> str:
@@ -224,6 +309,8 @@ def test_workers_of_a_scheduler(slide: Path) -> None:
         ("out.zarr", {"fill": 300}, "fill"),
         ("out.zarr", {"memory": 0}, "memory"),
         ("out.zarr", {"workers": -1}, "workers"),
+        ("out.zarr", {"workers": 0}, "workers"),
+        ("out.zarr", {"channel_axis": 2}, "channel_axis"),
         ("out.zarr", {"scheduler": "tcp://127.0.0.1:1"}, "scheduler"),
         ("folder.zarr", {}, "something else"),
         ("file/out.zarr", {}, "cannot write"),
@@ -271,6 +358,10 @@ def test_the_command(slide: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.strip()) == (0, f"wrote {tmp_path / 'o.tif'}")
     wanted = Registration.load(tmp_path / "t.json").warp(slide, same_extent=True)
     assert np.array_equal(read_image(tmp_path / "o.tif").array, wanted)
+    for _ in range(2):  # the second replaces the first
+        again = subprocess.run([*words, str(tmp_path / "o.zarr"), "--tiles"], capture_output=True, text=True, timeout=120)
+        assert (again.returncode, again.stdout.strip()) == (0, f"wrote {tmp_path / 'o.zarr'}")
+    assert not (tmp_path / "o.zarr" / slide.name).exists()
     refused = subprocess.run([*words, str(tmp_path / "p.tif"), "--memory", "1"], capture_output=True, text=True, timeout=120)
     assert refused.returncode == 2
     assert "--memory: expected --tiles" in refused.stderr

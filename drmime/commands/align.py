@@ -3,6 +3,7 @@
 import csv
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,14 +181,14 @@ def _write_landmarks(registration: Registration, args: Namespace) -> str:
 
 def _write_warped(registration: Registration, args: Namespace, axis: int | str | None) -> Path:
     """Write the warped moving image with the geometry and in the format of the fixed image, or in TIFF if it cannot hold it."""
-    moving = load(args.moving, "moving", whole=False)
-    fixed = load(args.fixed, "fixed", whole=False)
-    small = fixed.finest is not None  # a slide is written in as many pixels as were compared
-    grid = fixed.grid if small and fixed.grid is not None else registration.fixed_grid
-    array = registration.warp(moving, args.interpolation, channel_axis=axis, grid=grid, same_extent=moving.finest is not None)
-    picture = ".png" if _fits_png(array) else ".tif"
-    path = args.out / f"warped{'.tif' if small else ending_like(args.fixed, picture)}"
-    write_image(path, array, grid)
+    grids = []
+    for path, grid in ((args.fixed, registration.fixed_grid), (args.moving, registration.moving_grid)):
+        read = load(path, "given", whole=False)
+        grids.append(grid.level(read.grid.shape) if read.finest is not None and read.grid is not None else grid)
+    small = replace(registration, fixed_grid=grids[0], moving_grid=grids[1])  # of slides, the levels that were compared
+    array = small.warp(read, args.interpolation, channel_axis=axis)
+    path = args.out / f"warped{ending_like(args.fixed, '.png' if _fits_png(array) else '.tif')}"
+    write_image(path, array, small.fixed_grid)
     return path
 
 

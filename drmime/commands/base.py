@@ -17,6 +17,7 @@ ENDINGS = {  # of a warped image, by those of another; one file each, so that it
     TIFF: ".tif",
     (".npy",): ".npy",
 }
+VOLUMES = (".nii.gz", ".mha", ".nrrd")
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,17 @@ def check_kept(targets: Sequence[Path], read: Sequence[Path | None]) -> None:
 def ending_like(path: Path, otherwise: str) -> str:
     """The ending of a warped image in the format of another image, or `otherwise` for a format without geometry."""
     if is_zarr(path):
-        return ".zarr"
+        return ".tif"
     if path.is_dir():  # a DICOM series
         return ".nii.gz"
     return next((new for endings, new in ENDINGS.items() if path.name.lower().endswith(endings)), otherwise)
+
+
+def tiled_name(path: Path) -> str:
+    """The name of an image that is warped tile by tile: OME-Zarr for that and for volumes, else TIFF."""
+    name = output_name(path)
+    stem = name[: len(name) - len(".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix)]
+    return stem + (".zarr" if is_zarr(path) or name.endswith(VOLUMES) else ".tif")
 
 
 def output_name(path: Path) -> str:

@@ -10,9 +10,10 @@ from tqdm import tqdm
 
 from drmime import info as about
 from drmime import saved
-from drmime.commands.base import Report, check_kept, output_name, writable
+from drmime.commands.base import Report, check_kept, output_name, tiled_name, writable
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
+from drmime.image.ome_zarr import is_zarr
 from drmime.record import SAVED
 from drmime.result import Registration
 from drmime.transform.base import Transform
@@ -51,7 +52,7 @@ def warp(args: Namespace) -> Report:
     options |= {"antialias": not args.no_antialias, "same_extent": args.same_extent}
     result = _opened(args, args.images[0])
     result = result.inverse() if args.inverse else result
-    targets = _targets(args, args.images, output_name)
+    targets = _targets(args, args.images, tiled_name if args.tiles else output_name)
     tiled = {name: value for name, value in vars(args).items() if name in ("workers", "memory", "scheduler")}
     if tiled and not args.tiles:
         raise InputError(f"--{next(iter(tiled))}: expected --tiles with it")
@@ -76,7 +77,7 @@ def _targets(args: Namespace, sources: Sequence[Path], name: Callable[[Path], st
         InputError: the same file twice, or a file over one that is read.
     """
     out = args.out
-    folder = len(sources) > 1 or out.is_dir() or str(out).endswith(("/", "\\")) or out.suffix == ""
+    folder = len(sources) > 1 or (out.is_dir() and not is_zarr(out)) or str(out).endswith(("/", "\\")) or out.suffix == ""
     targets = [out / name(source) if folder else out for source in sources]
     if folder and out.is_file():
         raise InputError(f"--out: expected a folder for {len(sources)} files, got {str(out)!r}, which is a file")

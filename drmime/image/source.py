@@ -16,6 +16,8 @@ LARGEST = {
     2: 2**23,
     3: 2**24,
 }  # most pixels of the finest level that is registered, by dimension: sampled points need no more
+LEAST = 32  # pixels along an axis that is halved
+ALIKE = 1.5  # ratio of pixel lengths up to which axes are halved together, as in pyramids
 BAND = 2**24  # values read at a time while a level is made coarser
 
 
@@ -33,8 +35,8 @@ class Source:
 
     @property
     def space(self) -> tuple[int, ...]:
-        """The spatial axes, in array order; Z of length 1 is none."""
-        return tuple(at for at, name in enumerate(self.axes) if name in "YX" or (name == "Z" and self.arrays[0].shape[at] > 1))
+        """The spatial axes, in array order."""
+        return space_of(self.axes, self.arrays[0].shape)
 
     @property
     def others(self) -> tuple[int, ...]:
@@ -77,52 +79,67 @@ class Source:
     def reduced(self) -> Pixels:
         """The finest level of at most `LARGEST` pixels; if there is none, means over blocks of the coarsest, as float32.
 
+        Its `finest` is the grid of the finest level.
+
         Raises:
             InputError: the file is damaged.
         """
         grids, most = self.grids(), LARGEST[self.grid.ndim]
         few = [level for level, grid in enumerate(grids) if math.prod(grid.shape) <= most]
-        if few:
-            return self.pixels(few[0])
-        factor = 2
-        while math.prod(length // factor for length in grids[-1].shape) > most:
-            factor *= 2
-        return self._averaged(grids[-1], factor)
+        found = self.pixels(few[0]) if few else self._averaged(grids[-1], _factors(grids[-1], most))
+        return replace(found, finest=self.grid)
 
-    def _averaged(self, grid: Grid, factor: int) -> Pixels:
-        """Means over blocks of `factor` pixels along each spatial axis of the coarsest level, read in bands."""
-        shape = tuple(length // factor for length in grid.shape)
-        rows = max(1, BAND // (factor * math.prod(grid.shape[1:]) * math.prod(self.lengths)))
+    def _averaged(self, grid: Grid, factors: Sequence[int]) -> Pixels:
+        """Means over blocks of so many pixels along each spatial axis of the coarsest level, read in bands."""
+        shape = tuple(length // factor for length, factor in zip(grid.shape, factors, strict=True))
+        rows = max(1, BAND // (factors[0] * math.prod(grid.shape[1:]) * math.prod(self.lengths)))
         out = np.empty((math.prod(self.lengths), *shape), np.float32)
         for start in range(0, shape[0], rows):
             count = min(rows, shape[0] - start)
-            size = (factor * count, *(factor * length for length in shape[1:]))
-            band = self.planes(len(self.arrays) - 1, (factor * start, *[0] * (len(shape) - 1)), size)
-            blocks = [part for length in (count, *shape[1:]) for part in (length, factor)]
+            size = [factor * length for factor, length in zip(factors, (count, *shape[1:]), strict=True)]
+            band = self.planes(len(self.arrays) - 1, (factors[0] * start, *[0] * (len(shape) - 1)), size)
+            blocks = [part for pair in zip((count, *shape[1:]), factors, strict=True) for part in pair]
             axes = tuple(range(2, 2 * len(shape) + 1, 2))
             out[:, start : start + count] = band.reshape(len(band), *blocks).mean(axes, dtype=np.float32)
         order = np.argsort((*self.others, *self.space))
         whole = out.reshape(*self.lengths, *shape).transpose(order)
-        return self._as_pixels(whole, grid.grouped(shape, [factor] * len(shape)))
+        return self._as_pixels(whole, grid.grouped(shape, factors))
 
     def _as_pixels(self, array: np.ndarray, grid: Grid) -> Pixels:
-        named = [at for at, name in enumerate(self.axes) if name in "SC"]
-        if len(named) > 1:  # several channels of RGB each: every plane becomes a channel
-            array = np.moveaxis(array, named, (-2, -1))
+        """The pixels of a level; several channels of RGB each become one axis of channels, the last."""
+        letters, axes = [self.axes[at] for at in self.space], self.axes
+        if {"S", "C"} <= set(axes) and min(array.shape[axes.index(name)] for name in "CS") > 1:
+            array = np.moveaxis(array, (axes.index("C"), axes.index("S")), (-2, -1))
             array = array.reshape(*array.shape[:-2], -1)
-            rest = "".join(name for name in self.axes if name not in "SC")
-            return replace(self, axes=rest + "C")._as_pixels(array, grid)
-        space = tuple(at for at, name in enumerate(self.axes) if name in "YX" or (name == "Z" and array.shape[at] > 1))
-        axis = named[0] if named else "auto" if len(space) < array.ndim else None
-        finest = None if grid.shape == self.grid.shape else self.grid
-        return Pixels(array, grid, space, axis, names=self.axes, finest=finest)
+            axes = axes.replace("C", "").replace("S", "") + "C"
+        named = [at for at, name in enumerate(axes) if name in "SC"]
+        named = [at for at in named if array.shape[at] > 1] or named
+        axis = named[0] if named else "auto" if len(letters) < array.ndim else None
+        return Pixels(array, grid, tuple(axes.index(letter) for letter in letters), axis, names=axes)
 
     def _read(self, level: int, key: tuple[slice, ...]) -> np.ndarray:
         try:
             return np.asarray(self.arrays[level][key])
-        except InputError:
+        except (InputError, MemoryError):
             raise
         except Exception as error:  # decoders raise many kinds of errors on damaged data
             if "imagecodecs" in str(error):
                 raise InputError(f"{self.name}: this compression needs imagecodecs: pip install 'drmime[slides]'") from error
-            raise InputError(f"{self.name}: level {level} is truncated or damaged ({str(error).splitlines()[0]})") from error
+            why = (str(error) or type(error).__name__).splitlines()[0]
+            raise InputError(f"{self.name}: level {level} is truncated or damaged ({why})") from error
+
+
+def space_of(axes: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """The spatial axes, in array order, of an array whose axes have these letters; Z of length 1 is none."""
+    return tuple(at for at, name in enumerate(axes) if name in "YX" or (name == "Z" and shape[at] > 1))
+
+
+def _factors(grid: Grid, most: int) -> list[int]:
+    """By how much each axis is reduced for at most so many pixels: first the axes with the shortest pixels, as in pyramids."""
+    factors = np.ones(grid.ndim, int)
+    spacing, shape = grid.spacing.flip(0).numpy(), np.array(grid.shape)
+    while np.prod(shape // factors) > most:
+        long = shape // factors >= LEAST
+        lengths = np.where(long, spacing * factors, np.inf)
+        factors[lengths < ALIKE * lengths.min() if long.any() else shape // factors == (shape // factors).max()] *= 2
+    return [int(factor) for factor in factors]

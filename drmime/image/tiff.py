@@ -17,7 +17,7 @@ from drmime.errors import InputError, package
 from drmime.geometry.grid import Grid
 from drmime.image.headers import fits
 from drmime.image.pixels import Pixels
-from drmime.image.source import Source
+from drmime.image.source import Source, space_of
 
 UNITS = {  # micrometres
     **{"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "\\u00b5m": 1.0},
@@ -86,11 +86,12 @@ def open_tiff(path: Path) -> Source | None:
         for level in series.levels:
             _check_tiff(path, file, level, stated if level is series else {}, warnings)
         lengths = _lengths(file, stated, [axis for axis in axes if axis in "ZYX"]) or _aperio_lengths(file)
+        file.filehandle.set_lock(True)  # tiles are read by several threads
         opened.pop_all()  # the file stays open
     closing = _Closing(file)
-    sides = {axis: length for axis, length in zip(axes, series.shape, strict=True) if axis in "ZYX"}
-    sides = {axis: length for axis, length in sides.items() if axis != "Z" or length > 1}
-    grid = Grid.regular(list(sides.values()), [lengths.get(axis, 1.0) for axis in sides], "µm" if lengths else "")
+    space = space_of(axes, series.shape)
+    unit = "µm" if lengths else ""
+    grid = Grid.regular([series.shape[at] for at in space], [lengths.get(axes[at], 1.0) for at in space], unit)
     return Source(str(path), tuple(_Level(series, number, closing) for number in range(len(series.levels))), axes, grid)
 
 
@@ -107,6 +108,7 @@ class _Level:
     def __init__(self, series: Any, number: int, closing: "_Closing") -> None:
         self._series, self._number = series.levels[number], number
         self.shape, self.dtype = self._series.shape, self._series.dtype
+        self.chunks = self._series.keyframe.chunks  # of a page
         self._whole = series
         self._closing = closing
         self._array: Any = None

@@ -67,7 +67,9 @@ def write_itk(path: Path, array: np.ndarray, grid: Grid) -> None:
 
 
 def write_tiff(path: Path, array: np.ndarray, grid: Grid, names: str = "") -> None:
-    """Write OME-TIFF if a pixel length is not 1 or there is time, and OME knows the axes and the dtype, else plain TIFF.
+    """Write OME-TIFF if a pixel length has a unit or is not 1, or there is time, and OME knows the axes and the dtype.
+
+    Else plain TIFF is written.
 
     `names`: letters of the axes, as in `Pixels`; without them channels come last.
     """
@@ -78,7 +80,7 @@ def write_tiff(path: Path, array: np.ndarray, grid: Grid, names: str = "") -> No
     axes = names or ("Q" * others if others > 1 else "") + "ZYX"[-grid.ndim :] + letter * (others == 1)
     colour = axes.endswith("S") and bytes_or_words and pixels.shape[-1] in (3, 4)
     lengths = dict(zip("XYZ", grid.spacing.tolist(), strict=False))
-    wanted = "T" in axes or any(length != 1 for length in lengths.values())
+    wanted = "T" in axes or grid.unit or any(length != 1 for length in lengths.values())
     ome = wanted and grid.ndim < 4 and pixels.dtype in OME_KINDS and set(axes) <= set("TCZYXS")
     if ome and axes[-1] in "CS" and not names:  # OME states lengths for planes one after the other
         pixels, axes, colour = np.moveaxis(pixels, -1, 0), "C" + axes[:-1], False

@@ -1,5 +1,6 @@
 """`Draft`: a result that is being written, an OME-Zarr folder beside its place; a later run goes on from what is done."""
 
+import contextlib
 import json
 import math
 import shutil
@@ -12,7 +13,7 @@ import tifffile
 
 from drmime.errors import InputError, package
 from drmime.image import ome_zarr
-from drmime.image.io import write_atomically, write_text
+from drmime.image.io import sweep, write_atomically, write_text
 from drmime.image.writers import OME_KINDS
 from drmime.tiled.job import Job
 from drmime.transform.places import boxes
@@ -22,35 +23,51 @@ JOB = "job.json"  # files in a draft: the job, and a folder with an empty file f
 DONE = "done"
 
 
+def folder_of(path: Path) -> Path:
+    """The folder of the draft of a result."""
+    return path.with_name(f"{path.name}.part")
+
+
 class Draft:
     """The tiles of a result that are done."""
 
     def __init__(self, path: Path, job: Job) -> None:
         self.path, self.job = path, job
-        self.folder = path.with_name(f"{path.name}.part")
+        self.folder = folder_of(path)
         self._arrays: list[Any] = []
 
-    def begin(self) -> None:
-        """Make the folder, or keep the one of an earlier run of the same job.
+    @contextlib.contextmanager
+    def begun(self) -> Iterator[None]:
+        """Inside, the folder is there, kept from an earlier run of the same job or new, and no other process uses it.
 
         Raises:
-            InputError: it cannot be written, or the format cannot hold the result.
+            InputError: it cannot be written, the format cannot hold the result, or another run writes it.
         """
         _check(self.path, self.job)
         text = json.dumps(self.job.state(), indent=1) + "\n"
         try:
-            file = self.folder / JOB
-            if not (file.is_file() and file.read_text(encoding="utf-8") == text):
-                shutil.rmtree(self.folder, ignore_errors=True)
-                letters, lengths = self.job.axes
-                axes = letters + "ZYX"[-self.job.target.ndim :]
-                self.folder.parent.mkdir(parents=True, exist_ok=True)
-                ome_zarr.create(self.folder, self.job.levels, lengths, axes, self.job.source.dtype, self.job.side)
-                for level in range(len(self.job.levels)):
-                    (self.folder / DONE / str(level)).mkdir(parents=True)
-                write_text(file, text)  # last: a folder with this file is complete
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(self.folder.with_name(f"{self.folder.name}.lock")):
+                sweep(self.folder.parent)
+                if not self._is_of(text):
+                    self._create(text)
+                yield
         except OSError as error:
             raise InputError(f"cannot write {self.folder}: {error.strerror}. Choose another place.") from error
+
+    def _is_of(self, text: str) -> bool:
+        file = self.folder / JOB
+        return file.is_file() and file.read_text(encoding="utf-8") == text
+
+    def _create(self, text: str) -> None:
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        letters, lengths = self.job.axes
+        axes = letters + "ZYX"[-self.job.target.ndim :]
+        ome_zarr.create(self.folder, self.job.levels, lengths, axes, self.job.source.dtype, self.job.side)
+        for level in range(len(self.job.levels)):
+            (self.folder / DONE / str(level)).mkdir(parents=True)
+        write_text(self.folder / JOB, text)  # last: a folder with this file is complete
 
     @property
     def arrays(self) -> list[Any]:
@@ -65,7 +82,7 @@ class Draft:
 
     def missing(self, level: int) -> list[int]:
         """Numbers of the tiles of a level that are not done."""
-        done = {int(file.name) for file in (self.folder / DONE / str(level)).iterdir()}
+        done = {int(file.name) for file in (self.folder / DONE / str(level)).iterdir() if file.name.isdecimal()}
         return [number for number in range(len(self.boxes(level))) if number not in done]
 
     def make(self, level: int, number: int) -> None:
@@ -84,10 +101,11 @@ class Draft:
         except OSError as error:
             raise InputError(f"cannot write {self.folder}: {error.strerror}") from error
 
-    def read(self, level: int, first: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-        """A box of a level that is done. -> (K, *shape)"""
-        key = (*[slice(None)] * len(self.job.axes[1]), *_slices(first, shape))
-        return np.asarray(self.arrays[level][key]).reshape(-1, *shape)
+    def read(self, level: int, first: Sequence[int], shape: Sequence[int], plane: int | None = None) -> np.ndarray:
+        """A box of a level that is done, of one plane or of all. -> (1 or K, *shape)"""
+        lengths = self.job.axes[1]
+        others = [slice(None)] * len(lengths) if plane is None else [int(at) for at in np.unravel_index(plane, lengths)]
+        return np.asarray(self.arrays[level][(*others, *_slices(first, shape))]).reshape(-1, *shape)
 
     def _coarser(self, level: int, first: Sequence[int], shape: Sequence[int]) -> np.ndarray:
         """A box made of the level before: means of blocks of two pixels along each axis; of labels the first one."""
@@ -111,15 +129,19 @@ class Draft:
             InputError: it cannot be written.
         """
         try:
-            if self.path.suffix.lower() == ".zarr":
-                self._arrays = []
-                (self.folder / JOB).unlink()
-                shutil.rmtree(self.folder / DONE)
-                shutil.rmtree(self.path, ignore_errors=True)
-                self.folder.rename(self.path)
-            else:
+            if self.path.suffix.lower() != ".zarr":
                 write_atomically(self.path, self._write_tiff, self.path.suffix)
                 shutil.rmtree(self.folder)
+                return
+            self._arrays = []
+            old = self.path.with_name(f"{self.path.name}.old")
+            if self.path.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                self.path.rename(old)
+            self.folder.rename(self.path)
+            (self.path / JOB).unlink()
+            shutil.rmtree(self.path / DONE)
+            shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {error.strerror}. Choose another place.") from error
 
@@ -128,7 +150,8 @@ class Draft:
         letters, lengths = self.job.axes
         colour = _is_colour(self.job)
         target, source = self.job.target, self.job.source
-        stated = dict(zip("XY", target.spacing.tolist(), strict=True))
+        lengthy = target.unit or bool((target.spacing != 1).any())  # a length without unit would be read as micrometres
+        stated = dict(zip("XY", target.spacing.tolist(), strict=True)) if lengthy else {}
         metadata: dict[str, Any] = {f"PhysicalSize{axis}": length for axis, length in stated.items()}
         metadata |= {f"PhysicalSize{axis}Unit": target.unit for axis in stated if target.unit}
         metadata |= {"axes": "YXS" if colour else letters + "YX", "UUID": "00000000-0000-0000-0000-000000000000"}
@@ -149,16 +172,44 @@ class Draft:
 
     def _tiff_tiles(self, level: int, colour: bool) -> Iterator[np.ndarray]:
         """The tiles in the order of the file: of a colour image all channels at once, else one plane after the other."""
-        count = math.prod(self.job.axes[1])
-        for plane in [slice(None)] if colour else [slice(at, at + 1) for at in range(count)]:
+        for plane in [None] if colour else range(math.prod(self.job.axes[1])):
             for first, shape in self.boxes(level):
-                planes = self.read(level, first, shape)[plane]
+                planes = self.read(level, first, shape, plane)
                 planes = planes.astype(np.uint8) * 255 if planes.dtype == bool else planes
                 yield np.ascontiguousarray(np.moveaxis(planes, 0, -1)) if colour else planes[0]
 
 
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Inside, no other process has this file locked, where the system has such locks; it is deleted at the end.
+
+    Raises:
+        InputError: another process has locked it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not POSIX
+        yield
+        return
+    with file.open("w", encoding="utf-8") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"{file.stem}: another run is writing it. Wait for its end, or choose another place.") from error
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+
+
 def _slices(first: Sequence[int], shape: Sequence[int]) -> list[slice]:
     return [slice(start, start + length) for start, length in zip(first, shape, strict=True)]
+
+
+def _is_replaceable(path: Path) -> bool:
+    """Whether a folder holds one OME-Zarr image and nothing else."""
+    names = {file.name for file in path.iterdir()} if path.is_dir() else {""}
+    return ome_zarr.is_zarr(path) and all(name.isdecimal() or name in (*ome_zarr.METADATA, JOB, DONE) for name in names)
 
 
 def _is_colour(job: Job) -> bool:
@@ -170,9 +221,14 @@ def _check(path: Path, job: Job) -> None:
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise InputError(f"{path}: tile by tile, expected a result that ends with {', '.join(ENDINGS)}, got {ending!r}")
+    own, source = path.resolve(), Path(job.source.name).resolve()
+    if job.source.name and (own == source or source in own.parents or own in source.parents):
+        raise InputError(f"{path}: expected another place than that of the image that is read, which would be lost")
     if ending == ".zarr":
-        if path.exists() and not ome_zarr.is_zarr(path):
-            raise InputError(f"{path}: expected a new place or an OME-Zarr folder to replace, got something else")
+        if path.exists() and not _is_replaceable(path):
+            raise InputError(f"{path}: expected a new place or an OME-Zarr image to replace, got something else")
+        if not ome_zarr.aligned_with_axes(job.target):
+            raise InputError(f"{path}: OME-Zarr states no rotation, and the grid of the result is turned. Use the ending .tif.")
         return
     if job.target.ndim == 3:
         raise InputError(f"{path}: tile by tile, volumes are written as OME-Zarr (.zarr)")

@@ -2,7 +2,9 @@
 
 import functools
 import hashlib
+import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +14,11 @@ import numpy as np
 from torch import Tensor
 
 from drmime import record, saved
-from drmime.errors import InputError
+from drmime.errors import InputError, shown
 from drmime.geometry.grid import Grid
 from drmime.image.door import load
 from drmime.image.io import open_source
-from drmime.image.ome_zarr import METADATA, levels_of
+from drmime.image.ome_zarr import levels_of
 from drmime.image.planes import planes_of
 from drmime.image.source import Source
 from drmime.registry import known
@@ -105,18 +107,20 @@ class Job:
             factor = np.divide(self.place.shape, own.shape)
             if self.antialias and not self.labels and (factor <= np.maximum(1.01 * reduction, 1)).all():
                 found, grid = level, self.place.level(own.shape)
-        return found, View.of(self.transform, grid, self.target, self.interpolation, self.antialias and not self.labels)
+        antialias = self.antialias and not self.labels
+        return found, View.of(self.transform, grid, self.target, self.interpolation, antialias, self.place)
 
     @functools.cached_property
     def largest(self) -> int:
         """About how many bytes the computation of a tile takes."""
-        view = self._read_from[1]
+        level, view = self._read_from
         grid = self.place.level(view.moving_shape)
         slopes = slopes_of(in_pixels(self.transform, self.target, grid), self.target)
         box = np.minimum(slopes.sum(1)[::-1] * self.side, view.moving_shape).prod()
         pixels = float(np.minimum(self.target.shape, self.side).prod())
         count, wide = math.prod(self.source.lengths), self.source.dtype.itemsize
-        return int(pixels * (count * wide + 8 * self.target.ndim * (4 + len(view.votes))) + box * (count * wide + 16))
+        chunk = math.prod(getattr(self.source.arrays[level], "chunks", None) or (1,)) * wide
+        return int(pixels * (count * wide + 8 * self.target.ndim * (4 + len(view.votes))) + box * (count * wide + 16) + chunk)
 
     # ---- as JSON, so that a run goes on, and for other processes
 
@@ -128,7 +132,7 @@ class Job:
             "transform": self.transform.state(),
             "target": record.grid_state(self.target),
             "place": record.grid_state(self.place),
-            "source": str(Path(self.source.name).resolve()),
+            "source": str(Path(self.source.name).resolve()) if self.source.name else "",
             "contents": _contents(self.source),
             "interpolation": self.interpolation,
             "fill": float(self.fill),
@@ -163,27 +167,29 @@ def source_of(image: Any, channel_axis: Any = "auto", labels: bool = False) -> S
     if isinstance(image, (str, Path)):
         found = open_source(image)
         if found is not None:
+            if not (isinstance(channel_axis, str) and channel_axis == "auto"):
+                raise InputError(f"{image}: states its axes ({found.axes}); leave out channel_axis, got {shown(channel_axis)}")
             return found
     pixels = load(image, "moving", labels)
     planes = planes_of(pixels, None if labels and not pixels.space else channel_axis, "moving", isinstance(image, Tensor))
     if planes.mask is not None:
         raise InputError("moving image: tile by tile, expected an image without a mask of its own")
-    array, axes = planes.planes, "ZYX"[-planes.planes.ndim + 1 :]
-    last = planes.order and planes.order[-1] == 0  # as colours of a picture
+    shape = planes.planes.shape[1:]
     name = str(image) if isinstance(image, (str, Path)) else ""
-    grid = planes.grid or Grid.regular(array.shape[1:])
-    if not planes.lengths:
-        return Source(name, (array[0],), axes, grid)
-    return Source(name, (array,), ("S" if last else "C") + axes, grid)
+    grid = planes.grid or Grid.regular(shape)
+    last = bool(planes.order) and planes.order[-1] < len(planes.lengths)  # as colours of a picture
+    stated = "".join(letter for letter in planes.names if letter not in "ZYX")
+    letters = stated if len(stated) == len(planes.lengths) else "S" if last else "C"
+    lengths = planes.lengths if len(letters) == len(planes.lengths) else (len(planes.planes),)
+    array = planes.planes.reshape(*(lengths if planes.lengths else ()), *shape)
+    return Source(name, (array,), (letters if planes.lengths else "") + "ZYX"[-len(shape) :], grid)
 
 
 def _contents(source: Source) -> str:
-    """A text that is the same for the same contents: size and time of a file, metadata of a Zarr folder, or all values."""
+    """A text that tells contents apart: of the names, sizes and times of the files, or of all values of an array."""
+    if not source.name:
+        return hashlib.sha256(np.ascontiguousarray(source.arrays[0]).tobytes()).hexdigest()
     path = Path(source.name)
-    if path.is_file():
-        found = path.stat()
-        return f"{found.st_size} bytes, {found.st_mtime_ns}"
-    if path.is_dir():
-        texts = [file.read_bytes() for name in METADATA for file in sorted(path.rglob(name)) if file.is_file()]
-        return hashlib.sha256(b"".join(texts)).hexdigest()
-    return hashlib.sha256(np.ascontiguousarray(source.arrays[0]).tobytes()).hexdigest()
+    files = [path] if path.is_file() else [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
+    known = sorted((str(file.relative_to(path)), (found := file.stat()).st_size, found.st_mtime_ns) for file in files)
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()

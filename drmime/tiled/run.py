@@ -13,10 +13,11 @@ from tqdm import tqdm
 
 from drmime.cluster import GONE, cluster
 from drmime.errors import InputError, number, whole
-from drmime.tiled.draft import JOB, Draft
+from drmime.tiled.draft import JOB, Draft, folder_of
 from drmime.tiled.job import Job
 
 MEMORY = 2.0  # GiB for tiles that are computed at once
+MOST_WORKERS = 1024
 IN_FLIGHT = 2  # submitted tiles for each worker: one computed and one waiting
 
 
@@ -34,20 +35,20 @@ def warp_tiles(
     Raises:
         InputError: an option that cannot be used, a damaged source, a place that cannot be written.
     """
-    most = whole("workers", workers or _cores(), 1)
+    most = whole("workers", _cores() if workers is None else workers, 1, MOST_WORKERS)
     fitting = max(1, int(number("memory", memory, 0) * 2**30 / job.largest))
     draft = Draft(path, job)
-    draft.begin()
-    total = [draft.missing(level) for level in range(len(job.levels))]
     hidden = not (progress and sys.stderr.isatty())
-    with (
-        tqdm(total=sum(map(len, total)), desc="tiles", disable=hidden, leave=False) as bar,
-        cluster(scheduler) if scheduler else _threads(min(most, fitting)) as (executor, count),
-    ):
-        task = functools.partial(_remote, str(draft.path)) if scheduler else draft.make
-        for level, numbers in enumerate(total):  # each is made of the one before
-            _each(executor, count, functools.partial(task, level), numbers, bar)
-    draft.finish()
+    with draft.begun():
+        missing = [draft.missing(level) for level in range(len(job.levels))]
+        with (
+            tqdm(total=sum(map(len, missing)), desc="tiles", disable=hidden, leave=False) as bar,
+            cluster(scheduler) if scheduler else _threads(min(most, fitting)) as (executor, count),
+        ):
+            task = functools.partial(_remote, str(draft.path)) if scheduler else draft.make
+            for level, numbers in enumerate(missing):  # each is made of the one before
+                _each(executor, count, functools.partial(task, level), numbers, bar)
+        draft.finish()
 
 
 @contextmanager
@@ -91,7 +92,7 @@ def _remote(path: str, level: int, number: int) -> None:
 @functools.lru_cache(maxsize=1)
 def _draft(path: str) -> Draft:
     place = Path(path)
-    return Draft(place, Job.load(Draft(place, None).folder / JOB))  # type: ignore[arg-type]
+    return Draft(place, Job.load(folder_of(place) / JOB))
 
 
 def _cores() -> int:

@@ -1,5 +1,6 @@
 """The two roles that a map of points has: `Model`, which is optimised, and `Transform`, the finished result."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -40,6 +41,11 @@ class Transform(ABC):
             there = self(here)
             rows = [torch.autograd.grad(axis.sum(), here, retain_graph=True)[0] for axis in there.unbind(-1)]
         return torch.stack(rows, -2)
+
+    @property
+    def detail(self) -> float:
+        """World length of the fixed image below which the map is smooth; infinite for an affine map, 0 if it is not known."""
+        return 0.0
 
     def deviation(self, points: Tensor) -> Tensor:
         """Standard deviations of the coordinates of mapped points. (..., N, D) -> (..., N, D)
@@ -88,6 +94,16 @@ class Chain(Transform):
     @property
     def ndim(self) -> int:
         return self.parts[0].ndim
+
+    @property
+    def detail(self) -> float:
+        found, scale = math.inf, 1.0
+        for part in reversed(self.parts):
+            found = min(found, part.detail / scale)
+            if math.isinf(part.detail):
+                origin = torch.zeros(1, self.ndim, dtype=torch.float64)
+                scale *= float(torch.linalg.matrix_norm(part.jacobian(origin)[0], 2))
+        return found
 
     def __call__(self, points: Tensor) -> Tensor:
         for part in reversed(self.parts):

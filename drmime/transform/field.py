@@ -81,6 +81,10 @@ class Inverse(Transform):
     def ndim(self) -> int:
         return self.forward.ndim
 
+    @property
+    def detail(self) -> float:
+        return self.forward.detail
+
     def __call__(self, points: Tensor) -> Tensor:
         found = 2 * points - self.forward(points)  # exact for shifts
         known = found.isfinite().all(-1, keepdim=True)

@@ -77,6 +77,11 @@ class LatticeTransform(Transform):
     def ndim(self) -> int:
         return len(self.field)
 
+    @property
+    def detail(self) -> float:
+        """The distance of control points."""
+        return self.lattice.spacing * float(torch.linalg.matrix_norm(self.world_from_frame[:-1, :-1], -2))
+
     @functools.cached_property
     def frame_from_world(self) -> Tensor:
         return torch.linalg.inv(self.world_from_frame)

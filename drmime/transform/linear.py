@@ -32,6 +32,10 @@ class MatrixTransform(Transform):
     def ndim(self) -> int:
         return len(self.matrix) - 1
 
+    @property
+    def detail(self) -> float:
+        return 0.0 if bool(self.matrix[-1, :-1].any()) else math.inf
+
     def __call__(self, points: Tensor) -> Tensor:
         places, in_front = apply(self.matrix, points)
         return torch.where(in_front[..., None], places, math.nan)

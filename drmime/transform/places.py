@@ -1,7 +1,8 @@
-"""Where a mapping takes the pixels of a box: exactly for a matrix; for other mappings from a lattice of places."""
+"""Where a mapping takes the pixels of a box: at each pixel, or for smooth deformations from a lattice of places."""
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,23 +10,29 @@ import torch
 from scipy.interpolate import make_interp_spline
 
 from drmime.transform.base import Transform
-from drmime.transform.linear import MatrixTransform
 
-STEP = 16  # pixels between the nodes of the lattice at first; it is halved until places between nodes are right
-RIGHT = 0.005  # pixels: largest difference from the mapping itself at the centres of the cells
+STEP = 16  # most pixels between the nodes of the lattice; it is halved until places between nodes are right
+NODES = 4  # nodes at least in the length below which a mapping is smooth
+TOLERANCE = 0.005  # pixels: largest difference from the mapping itself at the centres of the cells
+SIDE = 1024  # pixels: most along each axis of a lattice, so that the weights of its spline stay small
 FEWEST = 4  # nodes along an axis, which a cubic spline needs
 
 
 def places(mapping: Transform, first: Sequence[float], shape: Sequence[int]) -> np.ndarray:
     """Where `mapping`, in index coordinates, takes the pixels of a box of `shape` from the pixel `first`, both in array order.
 
-    A mapping that is not a matrix is computed at every `STEP`-th pixel and interpolated by a cubic spline; the step is halved
-    where that is off by more than `RIGHT` at the centres between nodes, down to every pixel.
+    A deformation that is known to be smooth (`Transform.detail`) is computed at every 16th pixel, or at more, and interpolated
+    by a cubic spline; the step is halved where that is off by more than `TOLERANCE` at the centres between nodes. Any other
+    mapping is computed at every pixel.
 
     Returns:
         places, (D, prod(shape)), in array order; NaN behind a horizon.
     """
-    step = 1 if isinstance(mapping, MatrixTransform) else STEP
+    step = STEP if 0 < mapping.detail < math.inf else 1
+    if step > 1 and max(shape) > SIDE:
+        return _in_parts(mapping, first, shape)
+    while step > mapping.detail / NODES:
+        step //= 2
     while step > 2:
         nodes = [np.append(np.arange(0, length - 1, step), length - 1.0) for length in shape]
         if all(len(along) >= FEWEST for along in nodes):
@@ -34,6 +41,14 @@ def places(mapping: Transform, first: Sequence[float], shape: Sequence[int]) -> 
                 return found
         step //= 2
     return _mapped(mapping, [start + np.arange(length) for start, length in zip(first, shape, strict=True)])
+
+
+def _in_parts(mapping: Transform, first: Sequence[float], shape: Sequence[int]) -> np.ndarray:
+    found = np.empty((len(shape), *shape))
+    for start, size in boxes(shape, SIDE):
+        part = tuple(slice(at, at + length) for at, length in zip(start, size, strict=True))
+        found[:, *part] = places(mapping, np.add(first, start).tolist(), size).reshape(-1, *size)
+    return found.reshape(len(shape), -1)
 
 
 def _interpolated(
@@ -45,7 +60,7 @@ def _interpolated(
     wanted = _mapped(mapping, [start + along for start, along in zip(first, middles, strict=True)])
     known = known.reshape(len(known), *map(len, nodes))
     off = np.abs(_spread(known, nodes, middles).reshape(wanted.shape) - wanted)
-    if not off.max() <= RIGHT:  # also if one is NaN
+    if not off.max() <= TOLERANCE:  # also if one is NaN
         return None
     return _spread(known, nodes, [np.arange(float(length)) for length in shape]).reshape(len(known), -1)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply
 from drmime.image.door import load
 from drmime.image.headers import memory
 from drmime.image.planes import planes_of
@@ -104,26 +105,38 @@ class View:
 
     mapping: Transform  # from pixels of the grid to those of the moving image
     moving_shape: tuple[int, ...]
+    ends: np.ndarray  # pixels of the moving image at which it ends, array order. shape: (D,)
     interpolation: str
     blur: Sequence[float]  # standard deviations, pixels of the moving image, array order
     votes: np.ndarray  # places in a pixel that vote for its label; none but for "majority". shape: (V, D), array order
 
     @classmethod
-    def of(cls, transform: Transform, moving: Grid, fixed: Grid, interpolation: str, antialias: bool) -> "View":
+    def of(
+        cls,
+        transform: Transform,
+        moving: Grid,
+        fixed: Grid,
+        interpolation: str,
+        antialias: bool = False,
+        finest: Grid | None = None,
+    ) -> "View":
+        """`finest`: the grid of the finest level, where `moving` is that of a coarser one, which may end before it."""
+        corners = (finest or moving).corners()
+        ends = apply(moving.index_from_world, corners, is_affine=True)[0].amax(0).flip(0).numpy()
         mapping = in_pixels(transform, fixed, moving)
         slopes = slopes_of(mapping, fixed)
         votes = _offsets(slopes)[:, ::-1] if interpolation == "majority" else np.zeros((0, fixed.ndim))
         blur = _blur(slopes) if antialias else [0.0] * fixed.ndim
-        return cls(mapping, moving.shape, interpolation, blur, votes)
+        return cls(mapping, moving.shape, ends, interpolation, blur, votes)
 
     def places(self, first: Sequence[int], shape: Sequence[int]) -> tuple[list[np.ndarray], np.ndarray]:
-        """Places in the moving image, (D, N) in array order, of the pixels of a box; whether each is inside, (N,).
+        """Places in the moving image of the pixels of a box, and whether each pixel is inside, (N,).
 
-        For "majority" there is one array of places for each vote.
+        Places are arrays (D, N) in array order: one, for "majority" one for each vote.
         """
         centres = places(self.mapping, first, shape)
         ends = np.array(self.moving_shape)[:, None] - 0.5
-        inside = np.all((centres >= -0.5 - EDGE) & (centres <= ends + EDGE), axis=0)  # false of NaN
+        inside = np.all((centres >= -0.5 - EDGE) & (centres <= self.ends[:, None] + EDGE), axis=0)  # false of NaN
         starts = [np.add(first, vote) for vote in self.votes]
         every = [places(self.mapping, start, shape) for start in starts] if starts else [centres]
         return [np.nan_to_num(one).clip(-0.5, ends) for one in every], inside
