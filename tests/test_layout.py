@@ -14,7 +14,7 @@ ROOT = Path(drmime.__file__).parent
 LAYOUT = """
 errors version threads modes owner registry parts device saved settings schedule
 geometry  geometry.matrices  geometry.grid  geometry.lie
-image  image.pixels  image.planes  image.headers  image.tiff  image.readers  image.dicom  image.writers
+image  image.pixels  image.planes  image.headers  image.tiff  image.stage  image.readers  image.dicom  image.writers
   image.io  image.objects  image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
   image.summary  image.faults  image.geometry_faults
 transform  transform.base  transform.linear  transform.field  transform.deformation  transform.lattice
@@ -37,7 +37,10 @@ start
 verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
 learn  learn.encoder  learn.contrastive  learn.patches  learn.synthesise  learn.weights  learn.use  learn.train
 pictures  observers  record  exchange  warping  deforming  result  checks  prepare  hints  stages  keywords  registration
-stack  stack.consensus  stack.links  stack.result  stack.registration  .
+shifts  shifts.contrast  shifts.surface  shifts.refine  shifts.pair
+stack  stack.consensus  stack.links  stack.result  stack.registration
+mosaic  mosaic.tiles  mosaic.layout  mosaic.links  mosaic.solve  mosaic.fuse  mosaic.writing  mosaic.result
+  mosaic.registration  .
 lab
   lab.evaluate  lab.demo
   lab.datasets.case  lab.datasets.reading  lab.datasets.bending  lab.datasets.changes  lab.datasets.base  lab.datasets.tables
@@ -47,7 +50,7 @@ lab
   lab.experiment.memory  lab.experiment.rows  lab.experiment.task  lab.experiment.worker  lab.experiment.config
   lab.experiment.runner  lab.experiment  lab.report.summary  lab.report.tables  lab.report.plots  lab.report.page  lab.report
 info  commands.base  commands.align  commands.carry  commands.lab  commands.learn
-  commands.stack  commands
+  commands.stack  commands.stitch  commands
 arguments.values  arguments.align  arguments.carry  arguments.lab  arguments.learn  arguments
 cli  __main__
 """

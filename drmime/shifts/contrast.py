@@ -1,4 +1,4 @@
-"""Images with local mean 0 and similar local contrast, in which slow changes of light have no effect; levels of half the size."""
+"""Images with local mean 0 and similar local contrast, so that slow changes of light have no effect; smaller levels."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
 """The map between two images of one modality that differ by a shift and a small linear motion, if there is evidence for one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,11 @@ class Match:
     """The map between two images, and the evidence for it."""
 
     matrix: np.ndarray  # moving_from_fixed, pixels, x first. shape: (D+1, D+1), float64
-    error: float  # expected root mean square over the corners and the centre of the fixed image, pixels
+    error: float  # expected root mean square over `places`, pixels
     chance: float  # expected number of peaks as high, if nothing belongs together
     score: float  # correlation of local contrasts in the overlap
     pixels: int  # in the overlap
+    places: np.ndarray  # corners and centre of the overlap, pixels of the fixed image, x first. shape: (2**D + 1, D)
 
 
 class Prepared:
@@ -31,13 +32,10 @@ class Prepared:
     Args:
         data: (*shape).
         mask: valid pixels, (*shape), or None for all.
-        side: most pixels along the longest side of the level at which all shifts are compared.
+        count: levels; images that are compared have as many.
     """
 
-    def __init__(self, data: np.ndarray, mask: np.ndarray | None, side: int) -> None:
-        count = 1
-        while max(data.shape) > side * 2 ** (count - 1) and min(data.shape) >= HALVABLE * 2**count:
-            count += 1
+    def __init__(self, data: np.ndarray, mask: np.ndarray | None, count: int) -> None:
         self.levels: Sequence[Level] = levels_of(data, mask, count)
         self.flat = flattened(self.levels[-1])
 
@@ -51,11 +49,24 @@ class Prepared:
         return self.levels[-1]
 
 
+def levels_for(shapes: Iterable[Sequence[int]], side: int) -> int:
+    """The number of levels with which the coarsest of images of these shapes has at most `side` pixels along an axis.
+
+    Fewer, if the shortest axis of an image would have less than `HALVABLE` pixels.
+    """
+    sizes = list(shapes)
+    longest, shortest = max(map(max, sizes)), min(map(min, sizes))
+    count = 1
+    while longest > side * 2 ** (count - 1) and shortest >= HALVABLE * 2**count:
+        count += 1
+    return count
+
+
 def peaks(fixed: Prepared, moving: Prepared, near: Any = None, reach: Any = np.inf, count: int = CANDIDATES) -> list[Peak]:
     """`best_shifts` of the coarsest levels; `near` and `reach` in pixels of the finest level, array order."""
     factor = fixed.factor
     near = None if near is None else np.asarray(near) / factor
-    wide = np.maximum(np.asarray(reach) / factor, 1.0)
+    wide = np.broadcast_to(np.maximum(np.asarray(reach) / factor, 1.0), fixed.flat.ndim).tolist()
     return best_shifts(fixed.flat, moving.flat, fixed.coarse.mask, moving.coarse.mask, near, wide, count)
 
 
@@ -85,14 +96,24 @@ def match(
     for peak in peaks(fixed, moving, near, reach):
         if peak.chance > most_chance:
             continue
-        found = refined(fixed.levels, moving.levels, _start(peak, fixed.factor), basis, enough)
+        found = _fitted(fixed, moving, peak, basis, enough)
         if found is not None and (told := float(evidence(found.score, found.pixels))) > height:
             best, height = _matched(found, peak), told
     return best
 
 
+def _fitted(fixed: Prepared, moving: Prepared, peak: Peak, basis: np.ndarray, enough: float) -> Refined | None:
+    """The map near a peak: first a shift, then all that the basis allows."""
+    start = _start(peak, fixed.factor)
+    linear = basis[:, :-1, :-1].any((1, 2))
+    shift = refined(fixed.levels, moving.levels, start, basis[~linear], 0.0 if linear.any() else enough)
+    if shift is None or not linear.any():
+        return shift
+    return refined(fixed.levels, moving.levels, shift.matrix, basis, enough)
+
+
 def _matched(found: Refined, peak: Peak) -> Match:
-    return Match(found.matrix, found.error, peak.chance, found.score, found.pixels)
+    return Match(found.matrix, found.error, peak.chance, found.score, found.pixels, found.places)
 
 
 def _start(peak: Peak, factor: int) -> np.ndarray:

@@ -22,7 +22,8 @@ FARTHEST = 2.5  # pixels of a level: a place that moves farther than this at one
 BLOCK = 8  # pixels of a level, side of the blocks of the sandwich estimate; more than the reach of the local mean
 LEAST_SIDE = 4  # pixels of the overlap along an axis at a level that is used
 LEAST_PIXELS = 64  # of the overlap at a level that is used
-INDEPENDENT = 0.1  # least share of the gradients' products that both images agree on; less has no optimum here
+INDEPENDENT = 0.05  # least share of the squared gradients, in any direction, that both images have in common
+ROUNDING = 1e-9  # of the trace, which is added to a matrix that is inverted
 FLOOR = 0.02  # pixels: error that is left by interpolation, added to each estimate; errors of clean images are 0.01 to 0.03
 
 
@@ -31,9 +32,10 @@ class Refined:
     """A map to a fraction of a pixel."""
 
     matrix: np.ndarray  # moving_from_fixed, pixels of the finest level, x first. shape: (D+1, D+1)
-    error: float  # expected: root mean square over the corners and the centre of the fixed image, pixels of the finest level
+    error: float  # expected: root mean square over `places`, pixels of the finest level
     score: float  # correlation of the flattened images in the overlap at the finest level that was used
     pixels: int  # of the finest level, in that overlap
+    places: np.ndarray  # corners and centre of the overlap, pixels of the fixed image, x first. shape: (2**D + 1, D)
 
 
 def refined(
@@ -52,7 +54,7 @@ def refined(
     """
     found, matrix = None, start
     for level in reversed(range(min(len(fixed), len(moving)))):
-        step = _Step(fixed[level], moving[level], 2**level, basis, fixed[0].shape)
+        step = _Step(fixed[level], moving[level], 2**level, basis, fixed[0].data.ndim)
         better = step.solved(matrix)
         if better is None:
             continue
@@ -69,57 +71,61 @@ def scale_of_level(factor: int, ndim: int) -> np.ndarray:
     return matrix
 
 
+@dataclass(frozen=True)
+class _Equations:
+    """Gauss-Newton equations at a map."""
+
+    normal: np.ndarray  # shape: (K, K)
+    meat: np.ndarray  # variance of `pull`. shape: (K, K)
+    pull: np.ndarray  # shape: (K,)
+    score: float  # correlation
+    pixels: int  # of the finest level
+
+
 class _Step:
     """Gauss-Newton steps at one level."""
 
-    def __init__(self, fixed: Level, moving: Level, factor: int, basis: np.ndarray, shape: Sequence[int]) -> None:
+    def __init__(self, fixed: Level, moving: Level, factor: int, basis: np.ndarray, ndim: int) -> None:
         self.fixed, self.moving, self.factor = fixed, moving, factor
-        ndim = len(shape)
         self.fine = scale_of_level(factor, ndim)
         self.coarse = np.linalg.inv(self.fine)
         self.basis = self.coarse @ basis @ self.fine
         self.spline = spline_filter(moving.data.astype(np.float32), 3, output=np.float32, mode="mirror")
-        ends = np.array(shape[::-1], float) - 1
-        corners = np.stack(np.meshgrid(*[(0, end) for end in ends], indexing="ij"), -1).reshape(-1, ndim)
-        places = np.vstack([corners, ends / 2])
-        self.places = np.hstack([places, np.ones((len(places), 1))]) @ self.coarse.T  # pixels of this level
 
     def solved(self, start: np.ndarray) -> Refined | None:
         """The optimum near a map in pixels of the finest level; None if there is none, or too little overlap."""
-        matrix = self.coarse @ start @ self.fine
-        first = matrix
+        matrix = first = self.coarse @ start @ self.fine
+        made: _Equations | None = None
         for _ in range(STEPS):
-            made = self._equations(matrix)
-            if made is None:
+            window = self._overlap(matrix)
+            made = None if window is None else self._equations(matrix, window)
+            if made is None or window is None:
                 return None
-            normal, meat, pull, score, pixels = made
-            change = np.linalg.solve(normal, pull)
-            matrix = matrix @ expm(np.einsum("k,kij->ij", change, self.basis))
-            if np.abs((matrix - first) @ self.places.T)[:-1].max() > FARTHEST * self._slack():
+            places = _corners(window)
+            change = np.linalg.solve(made.normal, made.pull)
+            step = matrix @ expm(np.einsum("k,kij->ij", change, self.basis))
+            moved = np.abs((step - matrix) @ places.T)[:-1].max()
+            matrix = step
+            if np.abs((matrix - first) @ places.T)[:-1].max() > FARTHEST:
                 return None
-            if self._size(matrix, change) < STILL:
+            if moved < STILL:
                 break
-        if not np.isfinite(meat).all():
+        if made is None or not np.isfinite(made.meat).all():
             return None
-        inverse = np.linalg.inv(normal)
-        moves = (self.basis @ self.places.T)[:, :-1]  # shape: (K, D, P)
-        covariance = inverse @ meat @ inverse
-        error = math.sqrt(max(0.0, float(np.einsum("kdp,kl,ldp->", moves, covariance, moves)) / len(self.places)))
-        return Refined(self.fine @ matrix @ self.coarse, math.hypot(error * self.factor, FLOOR), score, pixels)
+        inverse = np.linalg.inv(made.normal)
+        moves = (self.basis @ places.T)[:, :-1]  # shape: (K, D, P)
+        covariance = inverse @ made.meat @ inverse
+        error = math.sqrt(max(0.0, float(np.einsum("kdp,kl,ldp->", moves, covariance, moves)) / len(places)))
+        return Refined(
+            matrix=self.fine @ matrix @ self.coarse,
+            error=math.hypot(error * self.factor, FLOOR),
+            score=made.score,
+            pixels=made.pixels,
+            places=(places @ self.fine.T)[:, :-1],
+        )
 
-    def _slack(self) -> float:
-        """Of maps that turn, the corners may move farther than the overlap does."""
-        return 1.0 if len(self.basis) == len(self.places[0]) - 1 else 4.0
-
-    def _size(self, matrix: np.ndarray, change: np.ndarray) -> float:
-        moved = matrix @ np.einsum("k,kij->ij", change, self.basis) @ self.places.T
-        return float(np.abs(moved[:-1]).max())
-
-    def _equations(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, int] | None:
-        """Normal matrix, sum of the squared scores of blocks, right side, and the correlation at a map."""
-        window = self._overlap(matrix)
-        if window is None:
-            return None
+    def _equations(self, matrix: np.ndarray, window: tuple[slice, ...]) -> "_Equations | None":
+        """What the pixels of the overlap say at a map; None if the images have nothing in common there."""
         still = Level(self.fixed.data[window], None if self.fixed.mask is None else self.fixed.mask[window])
         moved = self._moved(matrix, window, still.shape)
         valid = _both(still.mask, moved.mask)
@@ -137,13 +143,14 @@ class _Step:
         mean = (flat[0] + flat[1]) / 2
         product = flat[0] @ flat[1].T
         normal = (product + product.T) / 2  # noise of both images is independent, so it cancels
-        scale = np.sqrt(np.maximum((mean * mean).sum(1), 1e-12))
-        if np.linalg.eigvalsh(normal / np.outer(scale, scale)).min() < INDEPENDENT / len(scale):
+        gram = mean @ mean.T
+        gram += ROUNDING * np.trace(gram) * np.eye(len(gram))
+        if np.linalg.eigvals(np.linalg.solve(gram, normal)).real.min() < INDEPENDENT:
             return None
         scores = mean * (one - other).ravel()
-        meat = _blockwise(scores.reshape(slopes[0].shape))
         pixels = (one.size if valid is None else int(valid.sum())) * self.factor**one.ndim
-        return normal, meat, scores.sum(1), cross / math.sqrt(power[0] * power[1]), pixels
+        score = cross / math.sqrt(power[0] * power[1])
+        return _Equations(normal, _blockwise(scores.reshape(slopes[0].shape)), scores.sum(1), score, pixels)
 
     def _overlap(self, matrix: np.ndarray) -> tuple[slice, ...] | None:
         """The box of fixed pixels that can lie on the moving image; None if it is too small."""
@@ -191,6 +198,14 @@ class _Step:
         index = np.indices(image.shape)[::-1] + np.array([part.start for part in window][::-1]).reshape(-1, *[1] * image.ndim)
         moves = np.tensordot(self.basis[:, :-1, :-1], index, 1) + shifts.reshape(*shifts.shape, *[1] * image.ndim)
         return (moves * slopes).sum(1).astype(np.float32)
+
+
+def _corners(window: Sequence[slice]) -> np.ndarray:
+    """The corners and the centre of a box, homogeneous, x first. shape: (2**D + 1, D + 1)"""
+    ends = [(float(side.start), float(side.stop - 1)) for side in reversed(window)]
+    corners = np.stack(np.meshgrid(*ends, indexing="ij"), -1).reshape(-1, len(ends))
+    places = np.vstack([corners, corners.mean(0)])
+    return np.hstack([places, np.ones((len(places), 1))])
 
 
 def _slope(image: np.ndarray, axis: int, valid: np.ndarray | None) -> np.ndarray:
