@@ -49,6 +49,8 @@ class Fusing:
             weight = _weights(matrix_of(in_pixels(transform, part, tile.grid)).numpy(), part.shape, tile, self.how)
             exact = values.astype(np.float32 if dtype.itemsize <= 2 and self.how == "blend" else np.float64)
             read = pulled(exact, transform, tile.grid, part, self.interpolation, 0, antialias)
+            if dtype.kind == "f":  # beside pixels that are not finite
+                weight = np.where(np.isfinite(read).all(0), weight, 0)
             if total is None:
                 total = np.zeros((len(values), *grid.shape), exact.dtype)
             inside = best[box]

@@ -16,6 +16,8 @@ from drmime.geometry.matrices import apply, translation
 from drmime.mosaic.layout import Layout
 from drmime.stack.consensus import USUAL, Link, consensus, ways
 
+EVEN = 0.9  # quantile of the expected errors: at first no link counts as more exact
+
 
 @dataclass(frozen=True)
 class Places:
@@ -68,22 +70,28 @@ def _solved(
 ) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """Of one part: tile_from_root of each tile, and the misfit and the weight of each link.
 
-    The expected errors of links are scaled up to what their misfits show, allowing for the unknowns that were fitted: an
-    uneven stage or optics make links less exact than their pixels say.
+    Which links are contradicted is decided as if nearly all were equally exact: a wrong link may have a small expected error.
+    The expected errors of the others are scaled up to what their misfits show, allowing for the unknowns that were fitted: an
+    uneven stage or optics make links less exact than their pixels say. Tiles that only contradicted links connect get NaN.
     """
     at = {number: place for place, number in enumerate(part)}
     inner = [replace(link, first=at[link.first], second=at[link.second]) for link in links]
     own = [grids[number] for number in part]
-    everywhere = np.arange(len(part))
-    root = int(ways(inner, len(part), everywhere)[0].sum(1).argmin())
-    found = consensus(inner, own, root, generators)
-    free = len(inner) / max(len(inner) - len(part) + 1, 1)
-    errors = np.array([link.error for link in inner])
-    scale = float(np.median(found.misfits.numpy() / errors)) * math.sqrt(free) / USUAL
-    if len(inner) >= len(part) and scale > 1:
-        inner = [replace(link, error=link.error * scale) for link in inner]
-        found = consensus(inner, own, root, generators)
-    return found.matrices, found.misfits.numpy(), found.weights.numpy()
+    root = int(ways(inner, len(part), np.arange(len(part)))[0].sum(1).argmin())
+    even = float(np.quantile([link.error for link in inner], EVEN))
+    first = consensus([replace(link, error=max(link.error, even)) for link in inner], own, root, generators)
+    right = first.agrees.numpy()
+    misfits, weights = first.misfits.numpy().copy(), np.where(right, 1.0, first.weights.numpy())
+    kept = list(itertools.compress(inner, right))
+    if not kept:
+        return torch.full_like(first.matrices, math.nan), misfits, np.zeros(len(inner))
+    free = len(kept) / max(len(kept) - len(part) + 1, 1)
+    errors = np.array([link.error for link in kept])
+    scale = max(1.0, float(np.median(misfits[right] / errors)) * math.sqrt(free) / USUAL) if len(kept) >= len(part) else 1.0
+    found = consensus([replace(link, error=link.error * scale) for link in kept], own, root, generators)
+    misfits[right] = np.where(found.misfits.isfinite().numpy(), found.misfits.numpy(), misfits[right])
+    weights[right] = found.weights.numpy()
+    return found.matrices, misfits, weights
 
 
 def first_pixels(matrices: Tensor, grids: Mapping[int, Grid]) -> np.ndarray:
