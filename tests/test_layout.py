@@ -38,7 +38,7 @@ verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
 learn  learn.encoder  learn.contrastive  learn.patches  learn.synthesise  learn.weights  learn.use  learn.train
 pictures  observers  record  exchange  warping  deforming  result  checks  prepare  hints  stages  keywords  registration
 shifts  shifts.contrast  shifts.surface  shifts.refine  shifts.pair
-stack  stack.consensus  stack.links  stack.result  stack.registration
+stack  stack.consensus  stack.links  stack.frames  stack.correlation  stack.result  stack.registration
 mosaic  mosaic.tiles  mosaic.layout  mosaic.links  mosaic.solve  mosaic.fuse  mosaic.writing  mosaic.result
   mosaic.registration  .
 lab

@@ -45,9 +45,10 @@ def add_register(commands: Any) -> None:
 def add_stack(commands: Any) -> None:
     example = """\
   drmime stack sections/*.tif --out out/ --transform rigid
-  drmime stack frames/*.png --out out/ --transform translation --reference first"""
-    parser = command(commands, "stack", "align many images, such as serial sections, to one of them", example)
-    parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="in order; two or more")
+  drmime stack frames/*.png --out out/ --transform translation --reference first
+  drmime stack movie.tif --out out/ --transform translation --reference first --reference-channel 0"""
+    parser = command(commands, "stack", "align many images, such as serial sections, or frames to one of them", example)
+    parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="two or more in order, or one file with frames")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for transforms, aligned images, pictures"
     )
@@ -55,10 +56,16 @@ def add_stack(commands: Any) -> None:
         "--reference", type=value, default="auto", help="auto (best connected), first, last, or a number from 0"
     )
     parser.add_argument("--reach", type=int, default=2, metavar="N", help="neighbours on each side that are registered (2)")
+    how = "search (any modality), correlation (one modality, small motions; fast), auto (correlation for one file with frames)"
+    parser.add_argument("--pairs", default="auto", metavar="HOW", help=how)
+    parser.add_argument(
+        "--time-axis", type=axes, default="auto", metavar="AXIS", help="of one file with frames (auto: its own)"
+    )
     add = parser.add_argument_group("registration (defaults are those of drmime.register)").add_argument
     _add_options(add)
     add("--channel-axis", type=axes, default=UNSET, metavar="AXIS", help="auto, none, or the number of an axis")
-    add("--channel", type=axes, default=UNSET, metavar="N", help="the one channel to compare, or none for all")
+    channel = "the one channel to compare, or none for all; every channel is aligned"
+    add("--channel", "--reference-channel", type=axes, default=UNSET, metavar="N", help=channel)
     add("--nan", default=UNSET, help="error, or mask to leave out pixels that are not finite")
     parser.add_argument("--interpolation", default="linear", metavar="HOW", help=f"{', '.join(INTERPOLATIONS)} (linear)")
 

@@ -13,7 +13,7 @@ from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply
 from drmime.mosaic.layout import Layout
 from drmime.mosaic.tiles import Tiles
-from drmime.shifts.pair import Match, match, peaks
+from drmime.shifts.pair import Match, match, peaks, pixel_basis
 from drmime.stack.consensus import Link
 
 # links of a whole mosaic that chance may give, expected, if nothing is known of the places; 0.01, 0.05, 0.25: 320, 344, 362
@@ -50,7 +50,7 @@ class Measuring:
 
     def __init__(self, tiles: Tiles, generators: Mapping[str, Tensor], progress: bool) -> None:
         self.tiles, self.progress = tiles, progress
-        self.basis = torch.stack(list(generators.values()))
+        self.generators = generators
 
     def all_pairs(self) -> list[Found]:
         """The pairs that overlap, of all tiles; first compared at low resolution."""
@@ -76,17 +76,10 @@ class Measuring:
             near = None if layout is None else ((layout.positions[one] - layout.positions[other]) / spacing)[::-1]
             reach = np.inf if layout is None else (layout.reach / spacing)[::-1]
             both = self.tiles.prepared(one), self.tiles.prepared(other)
-            measured = match(both[0], both[1], self._basis(fixed), chance, near, reach)
+            measured = match(both[0], both[1], pixel_basis(self.generators, fixed), chance, near, reach)
             if measured is not None and measured.error <= LARGEST:
                 found.append(Found(measured, self._link(one, other, measured, fixed, moving)))
         return found
-
-    def _basis(self, grid: Grid) -> np.ndarray:
-        """The generators in pixels, about the centre of a tile."""
-        pixels = grid.index_from_world @ grid.world_from_frame
-        moves = pixels @ self.basis @ torch.linalg.inv(pixels)
-        # of the size of one pixel at the edge, as their coefficients
-        return moves.numpy() / float(grid.size.max() / 2)
 
     def _link(self, one: int, other: int, found: Match, fixed: Grid, moving: Grid) -> Link:
         matrix = moving.world_from_index @ torch.as_tensor(found.matrix) @ fixed.index_from_world

@@ -16,9 +16,8 @@ from drmime.mosaic.result import Mosaic, TileLink
 from drmime.mosaic.solve import first_pixels, placed
 from drmime.mosaic.tiles import Tiles
 from drmime.registry import known
+from drmime.shifts.pair import TRANSFORMS
 from drmime.transform.linear import MatrixTransform
-
-TRANSFORMS = ("translation", "rigid", "similarity", "affine")
 
 
 @own_modes()

@@ -1,16 +1,20 @@
 """The map between two images of one modality that differ by a shift and a small linear motion, if there is evidence for one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from drmime.geometry.grid import Grid
 from drmime.shifts.contrast import Level, flattened, levels_of
 from drmime.shifts.refine import Refined, refined, scale_of_level
 from drmime.shifts.surface import Peak, best_shifts, evidence
 
 CANDIDATES = 4  # highest peaks that are refined; 3 to 8 find as many
+TRANSFORMS = ("translation", "rigid", "similarity", "affine")  # that maps between two images can be limited to
 HALVABLE = 32  # pixels: an image is halved while its shortest side keeps as many
 
 
@@ -60,6 +64,13 @@ def levels_for(shapes: Iterable[Sequence[int]], side: int) -> int:
     while longest > side * 2 ** (count - 1) and shortest >= HALVABLE * 2**count:
         count += 1
     return count
+
+
+def pixel_basis(generators: Mapping[str, Tensor], grid: Grid) -> np.ndarray:
+    """Generators in the frame of a grid, (D+1, D+1) each, as generators in its pixels that move its edge by a pixel. (K, …)"""
+    pixels = grid.index_from_world @ grid.world_from_frame
+    moves = pixels @ torch.stack(list(generators.values())) @ torch.linalg.inv(pixels)
+    return moves.numpy() / float(grid.size.max() / 2)
 
 
 def peaks(fixed: Prepared, moving: Prepared, near: Any = None, reach: Any = np.inf, count: int = CANDIDATES) -> list[Peak]:
