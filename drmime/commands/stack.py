@@ -68,7 +68,8 @@ def _series(args: Namespace) -> Report:
         np.zeros_like(frame.array) if image is None else image.reshape(frame.array.shape)
         for frame, image in zip(series.frames, warped, strict=True)
     ]
-    write_image(target, series.whole(whole), found.registrations[found.reference].fixed_grid, series.names)
+    grid = next(result.fixed_grid for result in found.registrations if result is not None)
+    write_image(target, series.whole(whole), grid, series.names)
     write_text(args.out / "drift.csv", _drift(found))
     places = sum(result is not None for result in found.registrations)
     text = f"{places} of {len(whole)} frames aligned to frame {found.reference}, from {len(found.pairs)} pairs"

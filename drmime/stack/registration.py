@@ -67,21 +67,21 @@ def register_stack(
         reach: how many neighbours on each side an image is registered with by a full search.
         pairs: how two images are registered. "search": by `register`, for any modalities and motions. "correlation": by
             normalised cross-correlation (`drmime.shifts`), for images of one modality that are shifted, and turned or stretched
-            by a few per cent from one to the next; in a tenth of a second. "auto": "correlation" for the frames of one series if
-            all options are of that, else "search".
+            by a few per cent from one to the next; in a tenth of a second. "auto": "correlation" for the frames of one series
+            if all options are of that, else "search".
         time_axis: of one series, the axis of time; "auto" is the one that the file states.
         folder: of "search": where each finished registration of a pair is kept. A run with the same images and options goes on
             from there.
         progress: shows a bar on stderr, where that is a terminal.
-        options: of "correlation" `transform`, `channel_axis`, `channel` (the one that is compared) and `nan`; of "search" those of
-            `register` without masks, landmarks, spacings and start; the transform is linear, without perspective.
+        options: of "correlation" `transform`, `channel_axis`, `channel` (the one that is compared) and `nan`; of "search" those
+            of `register` without masks, landmarks, spacings and start; the transform is linear, without perspective.
 
     Returns:
         the `Stack`.
 
     Raises:
-        InputError: an option that cannot be used, fewer than two images, fewer than two that can be read, or a series without an
-            axis of time.
+        InputError: an option that cannot be used, fewer than two images, fewer than two that can be read, or a series without
+            an axis of time.
 
     Example:
         >>> rows, columns = np.mgrid[:64, :64]
