@@ -4,7 +4,8 @@
 
 Frames are windows of the image at known places (cubic splines): a random walk of 0.5 pixels a frame, for "rigid" also of 0.05
 degrees, that fade by 20 % in all, with Gaussian noise of 6 of 255 gray levels. Errors are distances of the frame's corners and
-centre, the largest, from where they belong, relative to the first frame. pystackreg registers each frame to the one before (its default for drift).
+centre, the largest, from where they belong, relative to the first frame. pystackreg registers each frame to the one before (its
+default for drift).
 """
 
 import argparse

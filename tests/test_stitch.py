@@ -79,6 +79,12 @@ def test_tiles_find_their_places_and_the_empty_one_is_named(mosaic: Mosaic, trut
     assert np.abs(mosaic.positions[EMPTY] - places()[0][EMPTY]).max() < 4  # by the layout, moved as its neighbours
     assert "tile 5 : not connected with the others; placed by the layout" in str(mosaic)
     assert all(link.chance < 0.05 for link in mosaic.links)
+    known = np.delete(mosaic.expected_errors, EMPTY)
+    assert (known < 0.15).all()
+    assert np.isnan(mosaic.expected_errors[EMPTY])
+    away = np.delete(mosaic.positions - truth, EMPTY, 0)
+    off = np.linalg.norm(away - away.mean(0), axis=1)
+    assert 0.3 < np.sqrt(np.mean(np.square(off / known))) < 2.5
     assert np.abs(np.median(mosaic.positions - places()[0], 0)).max() < 1  # in the frame of the layout
 
 

@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,26 @@ class Mosaic:
         """Numbers of the tiles that could be read and that no link connects with the largest part."""
         largest = self.parts[0] if self.parts else ()
         return tuple(number for number, grid in enumerate(self.grids) if grid is not None and number not in largest)
+
+    @cached_property
+    def expected_errors(self) -> np.ndarray:
+        """Root mean square error of each tile's position against the others of its part, in world units. shape: (N,)
+
+        Of the least squares fit to the links that agree, from their expected errors; NaN of tiles without a link.
+        """
+        found = np.full(len(self.transforms), math.nan)
+        for part in self.parts:
+            at = {number: place for place, number in enumerate(part)}
+            laplacian = np.zeros((len(part), len(part)))
+            for link in self.links:
+                if link.first in at and not link.contradicted:
+                    one, other = at[link.first], at[link.second]
+                    share = link.weight / link.error**2
+                    laplacian[[one, other], [one, other]] += share
+                    laplacian[[one, other], [other, one]] -= share
+            # relative to the mean of all
+            found[list(part)] = np.sqrt(np.maximum(np.diagonal(np.linalg.pinv(laplacian, hermitian=True)), 0))
+        return found
 
     @property
     def contradicted(self) -> tuple[TileLink, ...]:
@@ -158,16 +179,17 @@ class Mosaic:
         folder = Path(folder)
         axes = "xyz"[: self.positions.shape[1]]
         nominal = np.full_like(self.positions, math.nan) if self.nominal is None else self.nominal
-        rows: list[list[Any]] = [["tile", "name", *axes, *(f"nominal_{axis}" for axis in axes), "part"]]
+        rows: list[list[Any]] = [["tile", "name", *axes, *(f"nominal_{axis}" for axis in axes), "expected_error", "part"]]
         for number, (name, place, expected) in enumerate(zip(self.names, self.positions, nominal, strict=True)):
             part = next((str(at) for at, part in enumerate(self.parts) if number in part), "")
-            rows.append([number, name, *(_text(value) for value in (*place, *expected)), part])
+            figures = (*place, *expected, self.expected_errors[number])
+            rows.append([number, name, *map(_text, figures), part])
         write_text(folder / "positions.csv", _table(rows))
         shifts = [f"shift_{axis}" for axis in axes]
         rows = [["first", "second", *shifts, "expected_error", "chance", "score", "weight", "misfit"]]
         for link in self.links:
-            figures = (link.error, link.chance, link.score, link.weight, link.misfit)
-            rows.append([link.first, link.second, *map(_text, link.shift), *(f"{value:.4g}" for value in figures)])
+            said = (link.error, link.chance, link.score, link.weight, link.misfit)
+            rows.append([link.first, link.second, *map(_text, link.shift), *(f"{value:.4g}" for value in said)])
         write_text(folder / "pairs.csv", _table(rows))
         for number, transform in enumerate(self.transforms):
             file = folder / "transforms" / f"{number:04d}.json"
