@@ -68,6 +68,7 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytes
     names["result"] = quick(fixed, names["moving"])
     names["sections"] = [np.roll(fixed, shift, axis=1) for shift in (0, 2, 4)]
     scene = np.random.default_rng(0).random((108, 108))
+    names["frames"] = np.stack([np.roll(scene, shift, axis=1) for shift in (0, 2, 4)])
     names["tiles"] = [scene[y : y + 60, x : x + 60] for y in (0, 48) for x in (0, 48)]
     for code in snippets("python", PAGES[page]):
         exec(compile(code, f"docs/{page}.md", "exec"), names)  # noqa: S102 - the snippet is ours

@@ -12,6 +12,7 @@ import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from drmime import Image, InputError, Registration, Stack, as_image, register_stack
+from drmime.cli import main
 from drmime.image.pixels import Pixels
 from drmime.stack.frames import frames_of
 
@@ -115,6 +116,28 @@ def test_frames_are_put_together_as_they_were(axes: str, tmp_path: Path) -> None
     assert np.array_equal(found.whole([frame.array for frame in found.frames]), array)
     channels = as_image(found.frames[3]).data[0].numpy()
     assert np.array_equal(channels, np.moveaxis(array, axes.index("T"), 0)[3].reshape(-1, 20, 30))
+
+
+def test_axes_that_are_not_named(movie: np.ndarray, tmp_path: Path) -> None:
+    assert frames_of(movie, 0).names == "TYX"
+    assert frames_of(np.zeros((20, 30, 5)), 2).names == "YXT"
+    assert frames_of(np.zeros((5, 20, 30, 3), np.uint8), 0).names == "TYXS"
+    tifffile.imwrite(tmp_path / "plain.tif", movie[:4], photometric="minisblack", metadata=None)
+    words = [
+        "stack",
+        str(tmp_path / "plain.tif"),
+        "--out",
+        str(tmp_path / "out"),
+        "--transform",
+        "translation",
+        "--reference",
+        "0",
+    ]
+    assert main([*words, "--time-axis", "0"]) == 0
+    with tifffile.TiffFile(tmp_path / "out" / "aligned.tif") as file:
+        assert file.series[0].axes == "TYX"
+        assert np.array_equal(file.asarray()[0], movie[0])
+    assert main(words) == 2  # no axis of time
 
 
 @pytest.mark.parametrize(

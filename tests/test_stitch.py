@@ -1,6 +1,8 @@
 """Mosaics of tiles with known places."""
 
 import csv
+import doctest
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from drmime import Image, InputError, Mosaic, read_transform, stitch
 from drmime.geometry.grid import Grid
 from drmime.image.stage import stage_position
+from drmime.shifts.surface import best_shifts
 
 SIDE, STEP = 72, 58
 ROWS, COLUMNS = 3, 3
@@ -324,6 +327,23 @@ def test_tiles_with_pixels_that_are_not_finite(tiles: list[np.ndarray], truth: n
     found = stitch(holes, **LAYOUT, nan="mask")
     assert error(found, truth) < 0.2
     assert np.isfinite(found.fuse(holes)).all()
+
+
+def test_another_channel_is_fused_at_the_same_places(tiles: list[np.ndarray], mosaic: Mosaic) -> None:
+    both = [np.stack([np.zeros_like(image), image], -1) for image in tiles]
+    found = stitch(both, **LAYOUT, channel=1, channel_axis=-1)
+    assert np.abs(found.positions - mosaic.positions).max() < 1e-6
+    assert np.array_equal(found.fuse(both)[..., 1], mosaic.fuse(tiles))
+
+
+@pytest.mark.parametrize("public", [stitch, Mosaic.fuse, best_shifts])
+def test_every_example_gives_what_it_says(public: Any) -> None:
+    image = np.random.default_rng(0).random((64, 100))
+    cut = [image[:, :60], image[:, 40:]]
+    known = {"np": np, "stitch": stitch, "best_shifts": best_shifts, "tiles": cut, "mosaic": stitch(cut)}
+    example = doctest.DocTestParser().get_doctest(inspect.getdoc(public) or "", known, public.__name__, None, 0)
+    assert example.examples
+    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 def test_the_command(tiles: list[np.ndarray], truth: np.ndarray, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def _series(args: Namespace) -> Report:
     target = args.out / "aligned.tif"
     check_kept([target, args.out / "drift.csv"], args.images)
     options = options_given(args)
-    series = frames_of(str(args.images[0]), args.time_axis)
+    series = frames_of(str(args.images[0]), args.time_axis, options.get("channel_axis", "auto"))
     graph = {"reference": args.reference, "reach": args.reach, "pairs": how_of(args.pairs, options), "progress": True}
     with names_only(args.config is not None and not args.allow_code):
         found = register_stack(list(series.frames), **graph, **options)

@@ -222,7 +222,8 @@ class Mosaic:
             raise InputError(f"tiles: expected a list of the {len(self.transforms)} of the mosaic, got {given!r}")
         if not any(self.transforms):
             raise InputError("mosaic: no tile has a place, since no two overlap")
-        return Fusing(Tiles(tiles, **self.reading), self._placed(), how, interpolation, fill)
+        reading = {name: value for name, value in self.reading.items() if name != "channel"}  # all are fused
+        return Fusing(Tiles(tiles, **reading), self._placed(), how, interpolation, fill)
 
     def _placed(self) -> dict[int, tuple[MatrixTransform, Grid]]:
         """The transform and the grid of each tile that has a place."""

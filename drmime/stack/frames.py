@@ -9,7 +9,7 @@ import numpy as np
 
 from drmime.errors import InputError, shown
 from drmime.image.door import load
-from drmime.image.pixels import Pixels
+from drmime.image.pixels import Pixels, taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,20 +18,21 @@ class Frames:
 
     frames: tuple[Pixels, ...]
     axis: int  # of time, in the whole
-    names: str  # a letter for each axis of the whole, T for time; "" if the source states none
+    names: str  # a letter for each axis of the whole, T for time; those that the source does not state by the shape
 
     def whole(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """Frames, in order, as one array with the axes of the source."""
         return np.stack(frames, self.axis)
 
 
-def frames_of(source: Any, time_axis: int | str = "auto") -> Frames:
+def frames_of(source: Any, time_axis: int | str = "auto", channel_axis: Any = "auto") -> Frames:
     """The frames of a series.
 
     Args:
         source: a path, an array or whatever `drmime.register` takes.
         time_axis: number of the axis of time; "auto": the one that the file states (T in OME and ImageJ TIFF, the fourth of
             NIfTI).
+        channel_axis: as for `drmime.register`, of a frame; tells the letters of axes that have none.
 
     Raises:
         InputError: it cannot be read, states no axis of time, has no such axis, or fewer than two frames.
@@ -52,8 +53,21 @@ def frames_of(source: Any, time_axis: int | str = "auto") -> Frames:
         raise InputError(f'time_axis: expected "auto" or an axis of shape {array.shape}, got {shown(time_axis)}')
     if array.shape[axis] < 2:
         raise InputError(f"{said}expected at least two frames on axis {axis}, got shape {array.shape}")
-    letters = names[:axis] + "T" + names[axis + 1 :] if names else ""
-    return Frames(tuple(_frame(pixels, axis, at) for at in range(array.shape[axis])), axis, letters)
+    frames = tuple(_frame(pixels, axis, at) for at in range(array.shape[axis]))
+    letters = names[:axis] + names[axis + 1 :] if names else _letters(frames[0], channel_axis)
+    return Frames(frames, axis, letters[:axis] + "T" + letters[axis:])
+
+
+def _letters(frame: Pixels, channel_axis: Any) -> str:
+    """A letter for each axis of a frame whose axes are not named."""
+    space, channels = taken(frame, channel_axis, "series")
+    letters = ["Q"] * frame.array.ndim
+    for axis, letter in zip(space, "ZYX"[-len(space) :], strict=False):
+        letters[axis] = letter
+    if channels is not None:
+        colours = channels == frame.array.ndim - 1 and frame.array.shape[channels] in (3, 4)
+        letters[channels] = "S" if colours else "C"
+    return "".join(letters)
 
 
 def _frame(pixels: Pixels, axis: int, at: int) -> Pixels:
