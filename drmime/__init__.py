@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from drmime.geometry.grid import Grid
     from drmime.image.door import as_image
     from drmime.image.image import Image
+    from drmime.mosaic.registration import stitch
+    from drmime.mosaic.result import Mosaic
     from drmime.optimise import Observer, Step, Stop
     from drmime.registration import Interrupted, register
     from drmime.result import Registration
@@ -29,6 +31,7 @@ __all__ = [
     "Image",
     "InputError",
     "Interrupted",
+    "Mosaic",
     "Observer",
     "Registration",
     "Schedule",
@@ -43,6 +46,7 @@ __all__ = [
     "read_transform",
     "register",
     "register_stack",
+    "stitch",
 ]
 
 _HOMES = {
@@ -50,6 +54,8 @@ _HOMES = {
     "geometry.grid": ("Grid",),
     "image.door": ("as_image",),
     "image.image": ("Image",),
+    "mosaic.registration": ("stitch",),
+    "mosaic.result": ("Mosaic",),
     "optimise": ("Observer", "Step", "Stop"),
     "registration": ("Interrupted", "register"),
     "result": ("Registration",),

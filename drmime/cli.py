@@ -30,6 +30,7 @@ FILES = (
     "then",
     "model",
     "image",
+    "positions",
 )  # that are files
 BATCHES = ("images", "files")  # arguments of one or more files
 NOUNS = {"images": "image", "files": "file", "then": "--then", "landmark_files": "--landmarks"}  # of arguments, in messages

@@ -14,8 +14,8 @@ ROOT = Path(drmime.__file__).parent
 LAYOUT = """
 errors version cluster threads modes owner registry parts device saved settings schedule
 geometry  geometry.matrices  geometry.grid  geometry.lie
-image  image.pixels  image.planes  image.headers  image.source  image.tiff  image.ome_zarr  image.readers  image.dicom
-  image.writers
+image  image.pixels  image.planes  image.headers  image.source  image.tiff  image.ome_zarr  image.stage  image.readers
+  image.dicom  image.writers
   image.io  image.objects  image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
   image.summary  image.faults  image.geometry_faults
 transform  transform.base  transform.linear  transform.field  transform.deformation  transform.lattice
@@ -39,7 +39,10 @@ verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
 learn  learn.encoder  learn.contrastive  learn.patches  learn.synthesise  learn.weights  learn.use  learn.train
 pictures  observers  record  tiled  tiled.job  tiled.draft  tiled.run
 placing  exchange  warping  deforming  result  checks  prepare  hints  stages  keywords  registration
-stack  stack.consensus  stack.links  stack.result  stack.order  stack.registration  .
+shifts  shifts.contrast  shifts.surface  shifts.refine  shifts.pair
+stack  stack.consensus  stack.links  stack.frames  stack.correlation  stack.result  stack.order  stack.registration
+mosaic  mosaic.tiles  mosaic.layout  mosaic.links  mosaic.solve  mosaic.fuse  mosaic.writing  mosaic.result
+  mosaic.registration  .
 lab
   lab.evaluate  lab.demo
   lab.datasets.case  lab.datasets.reading  lab.datasets.bending  lab.datasets.changes  lab.datasets.base  lab.datasets.tables
@@ -49,7 +52,7 @@ lab
   lab.experiment.memory  lab.experiment.rows  lab.experiment.task  lab.experiment.worker  lab.experiment.config
   lab.experiment.runner  lab.experiment  lab.report.summary  lab.report.tables  lab.report.plots  lab.report.page  lab.report
 info  commands.base  commands.align  commands.carry  commands.lab  commands.learn
-  commands.stack  commands
+  commands.stack  commands.stitch  commands
 arguments.values  arguments.align  arguments.carry  arguments.lab  arguments.learn  arguments
 cli  __main__
 """

@@ -36,7 +36,7 @@ def test_the_python_example_runs_and_finds_the_shift(tmp_path: Path, monkeypatch
 
 def test_every_command_of_the_readme_is_one_of_ours(capsys: pytest.CaptureFixture) -> None:
     commands = re.findall(r"^drmime (\w+)", "\n".join(snippets("sh")), re.MULTILINE)
-    assert set(commands) == {"info", "register", "warp", "points", "convert", "stack", "config", "run"}
+    assert set(commands) == {"info", "register", "warp", "points", "convert", "stack", "stitch", "config", "run"}
     for command in [*commands, "demo", "report"]:
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])
@@ -67,6 +67,9 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytes
     names = {"np": np, "register": quick, "fixed": fixed, "moving": 100 - np.roll(fixed, (2, 3), axis=(0, 1))}
     names["result"] = quick(fixed, names["moving"])
     names["sections"] = [np.roll(fixed, shift, axis=1) for shift in (0, 2, 4)]
+    scene = np.random.default_rng(0).random((108, 108))
+    names["frames"] = np.stack([np.roll(scene, shift, axis=1) for shift in (0, 2, 4)])
+    names["tiles"] = [scene[y : y + 60, x : x + 60] for y in (0, 48) for x in (0, 48)]
     for code in snippets("python", PAGES[page]):
         exec(compile(code, f"docs/{page}.md", "exec"), names)  # noqa: S102 - the snippet is ours
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from drmime.arguments.align import add_demo, add_register, add_stack
+from drmime.arguments.align import add_demo, add_register, add_stack, add_stitch
 from drmime.arguments.carry import add_convert, add_info, add_points, add_warp
 from drmime.arguments.lab import add_config, add_report, add_run
 from drmime.arguments.learn import add_represent, add_train
@@ -24,6 +24,7 @@ def parser() -> Parser:
     add_demo(commands)
     add_register(commands)
     add_stack(commands)
+    add_stitch(commands)
     add_warp(commands)
     add_points(commands)
     add_convert(commands)

@@ -1,9 +1,9 @@
-"""The arguments of `drmime demo` and `drmime register`."""
+"""The arguments of the commands that align images: `demo`, `register`, `stack`, `stitch`."""
 
 from pathlib import Path
 from typing import Any
 
-from drmime.arguments.values import UNSET, axes, command, lengths, names, setting, value
+from drmime.arguments.values import UNSET, axes, command, lengths, names, setting, sides, value
 from drmime.parts import INTERPOLATIONS
 
 
@@ -45,9 +45,10 @@ def add_register(commands: Any) -> None:
 def add_stack(commands: Any) -> None:
     example = """\
   drmime stack sections/*.tif --out out/ --transform rigid
-  drmime stack frames/*.png --out out/ --transform translation --reference first"""
-    parser = command(commands, "stack", "align many images, such as serial sections, to one of them", example)
-    parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="in order; two or more")
+  drmime stack frames/*.png --out out/ --transform translation --reference first
+  drmime stack movie.tif --out out/ --transform translation --reference first --reference-channel 0"""
+    parser = command(commands, "stack", "align many images, such as serial sections, or frames to one of them", example)
+    parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="two or more in order, or one file with frames")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for transforms, aligned images, pictures"
     )
@@ -55,12 +56,48 @@ def add_stack(commands: Any) -> None:
         "--reference", type=value, default="auto", help="auto (best connected), first, last, or a number from 0"
     )
     parser.add_argument("--reach", type=int, default=2, metavar="N", help="neighbours on each side that are registered (2)")
+    how = "search (any modality), correlation (one modality, small motions; fast), auto (correlation for one file with frames)"
+    parser.add_argument("--pairs", default="auto", metavar="HOW", help=how)
+    parser.add_argument(
+        "--time-axis", type=axes, default="auto", metavar="AXIS", help="of one file with frames (auto: its own)"
+    )
     add = parser.add_argument_group("registration (defaults are those of drmime.register)").add_argument
     _add_options(add)
     add("--channel-axis", type=axes, default=UNSET, metavar="AXIS", help="auto, none, or the number of an axis")
-    add("--channel", type=axes, default=UNSET, metavar="N", help="the one channel to compare, or none for all")
+    channel = "the one channel to compare, or none for all; every channel is aligned"
+    add("--channel", "--reference-channel", type=axes, default=UNSET, metavar="N", help=channel)
     add("--nan", default=UNSET, help="error, or mask to leave out pixels that are not finite")
     parser.add_argument("--interpolation", default="linear", metavar="HOW", help=f"{', '.join(INTERPOLATIONS)} (linear)")
+
+
+def add_stitch(commands: Any) -> None:
+    example = """\
+  drmime stitch tiles/*.tif --out out/ --grid 5,5 --overlap 0.1
+  drmime stitch tiles/*.tif --out out/ --positions positions.csv
+  drmime stitch tiles/*.ome.tif --out out/ --stage"""
+    parser = command(commands, "stitch", "put overlapping tiles of one scene together to a mosaic", example)
+    parser.add_argument("images", metavar="TILE", type=Path, nargs="+", help="in the order of the layout; two or more")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the mosaic, tables and transforms")
+    add = parser.add_argument_group("where tiles are expected (if nothing is given, all pairs are compared)").add_argument
+    add("--grid", type=sides, metavar="ROWS,COLUMNS", help="tiles in rows and columns")
+    add("--order", default="row", help="of the tiles in --grid: row, snake, column, column-snake (row)")
+    add("--overlap", type=float, default=UNSET, metavar="SHARE", help="of neighbours in --grid, by a tile's side (0.1)")
+    add(
+        "--positions",
+        type=Path,
+        metavar="FILE",
+        help="CSV with columns x,y[,z]: first pixels of the tiles, in their world units",
+    )
+    add("--stage", action="store_true", help="the positions of the stage that OME-TIFF files state")
+    add("--margin", type=float, default=UNSET, metavar="SHARE", help="how far off tiles may lie, by a tile's side (0.1)")
+    add = parser.add_argument_group("comparison").add_argument
+    add("--transform", default=UNSET, metavar="NAME", help="translation, rigid, similarity or affine (translation)")
+    add("--channel-axis", type=axes, default=UNSET, metavar="AXIS", help="auto, none, or the number of an axis")
+    add("--channel", type=axes, default=UNSET, metavar="N", help="the one channel to compare, or none for the mean of all")
+    add("--nan", default=UNSET, help="error, or mask to leave out pixels that are not finite")
+    add = parser.add_argument_group("output").add_argument
+    add("--how", default="blend", help="in overlaps: blend, or nearest for the tile whose centre is nearest (blend)")
+    add("--interpolation", default="linear", metavar="HOW", help=f"{', '.join(INTERPOLATIONS)} (linear)")
 
 
 def _add_options(add: Any) -> None:

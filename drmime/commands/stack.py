@@ -1,28 +1,36 @@
 """The command that aligns many images: `stack`."""
 
+import csv
+import io
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
+
 from drmime.commands.align import options_given
 from drmime.commands.base import Report, check_kept, output_name, writable
-from drmime.image.io import sweep, write_image
+from drmime.image.io import sweep, write_image, write_text
 from drmime.parts import INTERPOLATIONS
 from drmime.registry import known, names_only
-from drmime.stack.registration import register_stack
-from drmime.stack.result import in_rows, write_movie
+from drmime.stack.frames import frames_of
+from drmime.stack.registration import how_of, register_stack
+from drmime.stack.result import Stack, in_rows, write_movie
 from drmime.verdict.judge import Status
 
 
 def stack(args: Namespace) -> Report:
-    """Align images to one of them; write transforms, aligned images, a montage and a movie."""
+    """Align images to one of them; write transforms, aligned images, a montage and a movie. Of one file, its frames."""
     writable(args.out)
     known("interpolation", args.interpolation, INTERPOLATIONS)
+    if len(args.images) == 1:
+        return _series(args)
     paths = [str(path) for path in args.images]
     targets = [args.out / "aligned" / f"{number:04d}-{output_name(Path(path))}" for number, path in enumerate(paths)]
     pictures = [args.out / name for name in ("montage.png", "movie.gif")]
     check_kept([*targets, *pictures], args.images)
     options = options_given(args)
-    graph = {"reference": args.reference, "reach": args.reach, "folder": args.out / "pairs", "progress": True}
+    folder = None if args.pairs == "correlation" else args.out / "pairs"
+    graph = {"reference": args.reference, "reach": args.reach, "pairs": args.pairs, "folder": folder, "progress": True}
     with names_only(args.config is not None and not args.allow_code):
         found = register_stack(paths, **graph, **options)
     sweep(args.out, below=True)
@@ -40,8 +48,54 @@ def stack(args: Namespace) -> Report:
     write_image(pictures[0], in_rows(cells))
     write_movie(pictures[1], frames)
     text = f"{found}\nin {args.out}: aligned/, transforms/, montage.png, movie.gif; pairs/ holds the registrations of pairs"
+    return _report(found, text, "images")
+
+
+def _series(args: Namespace) -> Report:
+    """Align the frames of one file; write all of them, with all channels, to one file, and a table of their motion."""
+    target = args.out / "aligned.tif"
+    check_kept([target, args.out / "drift.csv"], args.images)
+    options = options_given(args)
+    series = frames_of(str(args.images[0]), args.time_axis, options.get("channel_axis", "auto"))
+    graph = {"reference": args.reference, "reach": args.reach, "pairs": how_of(args.pairs, options), "progress": True}
+    with names_only(args.config is not None and not args.allow_code):
+        found = register_stack(list(series.frames), **graph, **options)
+    sweep(args.out, below=True)
+    found.save(args.out / "transforms")
+    axis = options.get("channel_axis", "auto")
+    warped = found.warp(list(series.frames), interpolation=args.interpolation, channel_axis=axis)
+    whole = [
+        np.zeros_like(frame.array) if image is None else image.reshape(frame.array.shape)
+        for frame, image in zip(series.frames, warped, strict=True)
+    ]
+    grid = next(result.fixed_grid for result in found.registrations if result is not None)
+    write_image(target, series.whole(whole), grid, series.names)
+    write_text(args.out / "drift.csv", _drift(found))
+    places = sum(result is not None for result in found.registrations)
+    text = f"{places} of {len(whole)} frames aligned to frame {found.reference}, from {len(found.pairs)} pairs"
+    return _report(found, f"{text}\nin {args.out}: aligned.tif, drift.csv, transforms/", "frames")
+
+
+def _drift(found: Stack) -> str:
+    """A row for each frame: where the centre of the reference lies in it, from where it lies in the reference, world units."""
+    ndim = next(result for result in found.registrations if result is not None).fixed_grid.ndim
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["frame", *"xyz"[:ndim], "expected_error", "verdict"])
+    for number, result in enumerate(found.registrations):
+        if result is None:
+            table.writerow([number, *[""] * (ndim + 1), "no place"])
+            continue
+        centre = result.fixed_grid.centre[None].numpy()
+        shift = (result.to_moving(centre) - centre)[0]
+        said = result.verdict
+        table.writerow([number, *(f"{value:.4f}" for value in (*shift, said.expected_error.median)), said.status])
+    return text.getvalue()
+
+
+def _report(found: Stack, text: str, what: str) -> Report:
     bad = [
         number for number, result in enumerate(found.registrations) if result is None or result.verdict.status is Status.FAILED
     ]
-    problem = f"images without a place, or whose verdict is failed: {', '.join(map(str, bad))}" if bad else ""
+    problem = f"{what} without a place, or whose verdict is failed: {', '.join(map(str, bad))}" if bad else ""
     return Report(text, problem, int(bool(bad)))

@@ -44,7 +44,7 @@ def read_tiff(path: Path, labels: bool) -> Pixels:
             raise InputError(f"{path}: expected OME metadata that are whole, got an XML document without its end")
         series = file.series[0]
         fits(path, series.nbytes)
-        stated = _ome_pixels(file) if file.is_ome else {}
+        stated = ome_pixels(file) if file.is_ome else {}
         _check_tiff(path, file, series, stated, warnings)
         array, axes = series.asarray(), series.axes
         colours = series.keyframe.colormap
@@ -82,7 +82,7 @@ def open_tiff(path: Path) -> Source | None:
         known = set("YX") <= set(axes) <= set("TCSZYX") and all(level.axes == axes for level in series.levels)
         if not known or (len(series.levels) == 1 and series.size < LARGE):
             return None
-        stated = _ome_pixels(file) if file.is_ome else {}
+        stated = ome_pixels(file) if file.is_ome else {}
         for level in series.levels:
             _check_tiff(path, file, level, stated if level is series else {}, warnings)
         lengths = _lengths(file, stated, [axis for axis in axes if axis in "ZYX"]) or _aperio_lengths(file)
@@ -178,7 +178,7 @@ def _stated_size(file: Any, stated: Mapping[str, Any]) -> int:
     return int(metadata.get("images", 0)) * math.prod(file.pages.first.shape)
 
 
-def _ome_pixels(file: Any) -> dict[str, Any]:
+def ome_pixels(file: Any) -> dict[str, Any]:
     """The attributes of the element Pixels of the first image in OME metadata."""
     state = tifffile.xml2dict(file.ome_metadata).get("OME", {}).get("Image", {})
     state = state[0] if isinstance(state, list) else state

@@ -38,6 +38,8 @@ class Link:
     second: int
     matrix: Tensor  # second_from_first, world, affine. shape: (D+1, D+1), float64
     error: float  # expected, world units of the second image
+    # of the first image, where the map is known to this error, world. shape: (2**D + 1, D); its corners and centre if None
+    places: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,9 @@ class _Solver:
         self.basis, self.world = basis, grids[root].world_from_frame
         self.frame = torch.linalg.inv(self.world)
         self.moves = self.world @ basis @ self.frame  # of the root's world. shape: (K, D+1, D+1)
-        places = torch.stack([torch.cat([grid.corners(), grid.centre[None]]) for grid in grids])
-        self.places = F.pad(places[self.first], (0, 1), value=1.0).mT  # of each link's first image. shape: (links, D+1, P)
+        whole = [torch.cat([grid.corners(), grid.centre[None]]) for grid in grids]
+        places = torch.stack([whole[link.first] if link.places is None else link.places for link in links])
+        self.places = F.pad(places, (0, 1), value=1.0).mT  # of each link's first image. shape: (links, D+1, P)
         errors = torch.tensor([max(link.error, 1e-6) for link in links], dtype=torch.float64)
         self.errors = errors * max(1.0, self._closure(errors) / USUAL)
         self.free = np.delete(np.arange(len(grids) * len(basis)), root * len(basis) + np.arange(len(basis)))

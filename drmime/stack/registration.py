@@ -22,8 +22,11 @@ from drmime.keywords import Keywords
 from drmime.modes import own_modes
 from drmime.optimise import Stop
 from drmime.registration import DEFAULTS, Interrupted
+from drmime.registry import known
 from drmime.result import Registration
 from drmime.stack.consensus import Consensus, Link, consensus, ways
+from drmime.stack.correlation import OPTIONS, Correlated
+from drmime.stack.frames import frames_of
 from drmime.stack.links import OF_IMAGES, Pair, Pairs
 from drmime.stack.result import Stack
 from drmime.transform.linear import MatrixTransform
@@ -31,6 +34,7 @@ from drmime.transform.warp import overlap
 from drmime.verdict.calibration import Range
 from drmime.verdict.judge import Status, Verdict
 
+HOWS = ("auto", "search", "correlation")
 ALL = 5  # images, up to which every pair is registered
 FARTHER = 3  # steps beyond `reach` over which images without a good neighbour are passed
 REFUSED = ("fixed_mask", "moving_mask", "affine_mask", "landmarks", "fixed_spacing", "moving_spacing")
@@ -39,10 +43,12 @@ CERTAIN = Verdict(Status.ALIGNED, 1.0, Range(0.0, 0.0, 0.0), Range(0.0, 0.0, 0.0
 
 @own_modes()
 def register_stack(
-    images: Sequence[Any],
+    images: Any,
     *,
     reference: str | int = "auto",
     reach: int = 2,
+    pairs: str = "auto",
+    time_axis: int | str = "auto",
     folder: str | Path | None = None,
     progress: bool = False,
     **options: Unpack[Keywords],
@@ -55,18 +61,27 @@ def register_stack(
     passed over and named.
 
     Args:
-        images: two or more, in order; paths, arrays or whatever `register` takes. A path is read when it is needed.
+        images: two or more, in order; paths, arrays or whatever `register` takes. A path is read when it is needed. Or one
+            path or array with an axis of time: its frames, all channels of which move alike; it is read once.
         reference: the image that stays as it is: "auto", the best connected one; "first"; "last"; or a number from 0.
         reach: how many neighbours on each side an image is registered with by a full search.
-        folder: where each finished registration of a pair is kept. A run with the same images and options goes on from there.
+        pairs: how two images are registered. "search": by `register`, for any modalities and motions. "correlation": by
+            normalised cross-correlation (`drmime.shifts`), for images of one modality that are shifted, and turned or stretched
+            by a few per cent from one to the next; in a tenth of a second. "auto": "correlation" for the frames of one series
+            if all options are of that, else "search".
+        time_axis: of one series, the axis of time; "auto" is the one that the file states.
+        folder: of "search": where each finished registration of a pair is kept. A run with the same images and options goes on
+            from there.
         progress: shows a bar on stderr, where that is a terminal.
-        options: those of `register` without masks, landmarks, spacings and start; the transform is linear, without perspective.
+        options: of "correlation" `transform`, `channel_axis`, `channel` (the one that is compared) and `nan`; of "search" those
+            of `register` without masks, landmarks, spacings and start; the transform is linear, without perspective.
 
     Returns:
         the `Stack`.
 
     Raises:
-        InputError: an option that cannot be used, fewer than two images, or fewer than two that can be read.
+        InputError: an option that cannot be used, fewer than two images, fewer than two that can be read, or a series without
+            an axis of time.
 
     Example:
         >>> rows, columns = np.mgrid[:64, :64]
@@ -75,13 +90,15 @@ def register_stack(
         >>> stack.registrations[2].to_moving([[30, 30]]).round()
         array([[34., 30.]])
     """
-    if not isinstance(images, (list, tuple)) or len(images) < 2:
+    series = not isinstance(images, (list, tuple))
+    images = frames_of(images, time_axis).frames if series else images
+    if len(images) < 2:
         raise InputError(f"images: expected a list of at least two images, got {shown(images)}")
     reach = whole("reach", reach, 1)
     number = _reference(reference, len(images))
-    pairs = Pairs(images, options, None if folder is None else Path(folder))
-    basis = _checked(pairs, options, number)
-    graph = _Graph(pairs, len(images), progress)
+    made = _pairs(images, options, pairs, series, reach, None if folder is None else Path(folder))
+    basis = _checked(made, options, number)
+    graph = _Graph(made, len(images), progress)
     try:
         graph.register(_neighbours(len(images), reach))
         graph.pass_over(reach)
@@ -92,6 +109,23 @@ def register_stack(
     except Interrupted:  # its results are those of one pair
         raise KeyboardInterrupt from None
     return graph.result(found, root)
+
+
+def _pairs(images: Sequence[Any], options: Mapping[str, Any], how: str, series: bool, reach: int, folder: Path | None) -> Pairs:
+    """What registers pairs of images. InputError for an option that it does not take."""
+    how = known("pairs", how, HOWS)
+    if how == "auto":
+        how = how_of(how, options) if series and folder is None else "search"
+    if how == "search":
+        return Pairs(images, options, folder)
+    if folder is not None:
+        raise InputError("folder: not an option of pairs='correlation', which is faster than files")
+    return Correlated(images, options, (reach + 1) * len(images))
+
+
+def how_of(how: str, options: Mapping[str, Any]) -> str:
+    """How the frames of one series are registered: as asked, or by correlation if it takes all options."""
+    return how if how != "auto" else "correlation" if set(options) <= set(OPTIONS) else "search"
 
 
 def _checked(pairs: Pairs, options: Mapping[str, Any], reference: int | None) -> Mapping[str, Tensor]:

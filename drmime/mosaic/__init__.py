@@ -1,0 +1,1 @@
+"""Tiles of one scene, put together to a mosaic."""
