@@ -139,6 +139,27 @@ def test_a_chosen_reference_stays_as_it_is(images: list[np.ndarray], folder: Pat
     assert max(errors(stack)) < 0.5
 
 
+def test_an_order_that_is_not_known_is_found(tmp_path: Path) -> None:
+    grid = Grid.regular((SIDE, SIDE))
+    points = grid.index_points()
+    bends = torch.sin(points.flip(1) / 9)  # sections are bent more and more
+    scene = busy(grid, seed=5)
+    made = [scene(points + 1.2 * number * bends).view(SIDE, SIDE).numpy() for number in range(5)]
+    shuffled = [3, 0, 4, 1, 2]
+    given = [made[number] for number in shuffled]
+    stack = register_stack(given, order="auto", reference="first", **QUICK)
+    assert [shuffled[number] for number in stack.order] in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0])
+    assert stack.reference == stack.order[0]
+    assert "order: " in str(stack)
+    whole = stack.montage(given)
+    first = stack.registrations[stack.order[0]]
+    assert first is not None
+    assert np.array_equal(whole[:SIDE, :SIDE], stack.picture(first.warp(given[stack.order[0]])))
+    stack.save(tmp_path)
+    rows = (tmp_path / "order.csv").read_text().splitlines()
+    assert [int(row.split(",")[0]) for row in rows[1:]] == list(stack.order)
+
+
 def test_an_image_that_cannot_be_read_is_passed_over(images: list[np.ndarray], folder: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"none")
     given: list[Any] = [*images[:3], tmp_path / "broken.png", *images[4:]]
@@ -179,13 +200,14 @@ def test_images_of_other_sizes_and_with_masks() -> None:
     [
         ([], {}, "at least two images"),
         ([ruined()], {}, "at least two images"),
-        (ruined(), {}, "at least two images"),
+        (ruined(), {}, "expected several images"),
         (["none.png", "neither.png"], {}, "two that can be read"),
         ([ruined(), "none.png"], {}, "two that can be read"),
         ([ruined(), ruined(), "none.png"], {"reference": 2}, "reference: image 2 cannot be read"),
         ([ruined()] * 2, {"reference": "middle"}, "reference"),
         ([ruined()] * 2, {"reference": 2}, "from 0 to 1"),
         ([ruined()] * 2, {"reach": 0}, "reach"),
+        ([ruined()] * 2, {"order": "none"}, "order"),
         ([ruined()] * 2, {"transform": "affine+velocity"}, "linear transform"),
         ([ruined()] * 2, {"transform": "projective"}, "without perspective"),
         ([ruined()] * 2, {"transform": "rigid", "start": "sift"}, "not an option of a stack"),

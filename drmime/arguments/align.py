@@ -55,6 +55,7 @@ def add_stack(commands: Any) -> None:
     parser.add_argument(
         "--reference", type=value, default="auto", help="auto (best connected), first, last, or a number from 0"
     )
+    parser.add_argument("--order", default="given", metavar="ORDER", help="given, or auto to find it from all pairs (given)")
     parser.add_argument("--reach", type=int, default=2, metavar="N", help="neighbours on each side that are registered (2)")
     how = "search (any modality), correlation (one modality, small motions; fast), auto (correlation for one file with frames)"
     parser.add_argument("--pairs", default="auto", metavar="HOW", help=how)

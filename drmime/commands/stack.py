@@ -30,23 +30,23 @@ def stack(args: Namespace) -> Report:
     check_kept([*targets, *pictures], args.images)
     options = options_given(args)
     folder = None if args.pairs == "correlation" else args.out / "pairs"
-    graph = {"reference": args.reference, "reach": args.reach, "pairs": args.pairs, "folder": folder, "progress": True}
+    graph = {"reference": args.reference, "order": args.order, "reach": args.reach, "pairs": args.pairs}
     with names_only(args.config is not None and not args.allow_code):
-        found = register_stack(paths, **graph, **options)
+        found = register_stack(paths, **graph, folder=folder, progress=True, **options)
     sweep(args.out, below=True)
     found.save(args.out / "transforms")
     axis = options.get("channel_axis", "auto")
     warped = found.warp(paths, interpolation=args.interpolation, channel_axis=axis)
-    cells, frames = [], []
+    cells, placed = list[np.ndarray](), list[bool]()
     for target, result, image in zip(targets, found.registrations, warped, strict=True):
         cells.append(found.picture(image))
         if result is not None and image is not None:
             write_image(target, image, result.fixed_grid)
-            frames.append(cells[-1])
         else:
             target.unlink(missing_ok=True)  # of an earlier run
-    write_image(pictures[0], in_rows(cells))
-    write_movie(pictures[1], frames)
+        placed.append(result is not None)
+    write_image(pictures[0], in_rows([cells[number] for number in found.order]))
+    write_movie(pictures[1], [cells[number] for number in found.order if placed[number]])
     text = f"{found}\nin {args.out}: aligned/, transforms/, montage.png, movie.gif; pairs/ holds the registrations of pairs"
     return _report(found, text, "images")
 

@@ -35,6 +35,7 @@ class Stack:
     weights: tuple[float, ...]
     misfits: tuple[float, ...]  # of each pair: its distance from the result, world units of its second image; NaN if unknown
     errors: Mapping[int, str]  # why an image could not be read
+    order: tuple[int, ...]  # of the images: as given, or as it was found
     names: tuple[str, ...]  # paths of the images, or ""
 
     @property
@@ -59,24 +60,26 @@ class Stack:
             yield None if found is None else found.warp(image, **options)
 
     def montage(self, images: Sequence[Any], path: str | Path | None = None, channel_axis: Any = "auto") -> np.ndarray:
-        """All images on the reference's grid in rows, in order; red for an image without a place. -> (H, W, 3), uint8
+        """All images on the reference's grid in rows, in their order; red for an image without a place. -> (H, W, 3), uint8
 
         Raises:
             InputError: as `warp`, or a path that cannot be written.
         """
-        picture = in_rows([self.picture(image) for image in self.warp(images, channel_axis=channel_axis)])
+        cells = [self.picture(image) for image in self.warp(images, channel_axis=channel_axis)]
+        picture = in_rows([cells[number] for number in self.order])
         if path is not None:
             write_image(path, picture)
         return picture
 
     def movie(self, images: Sequence[Any], path: str | Path, seconds: float = SECONDS, channel_axis: Any = "auto") -> None:
-        """An animated GIF of the images on the reference's grid, without those that have no place.
+        """An animated GIF of the images on the reference's grid in their order, without those that have no place.
 
         Raises:
             InputError: as `warp`, or a path that does not end with .gif or cannot be written.
         """
         warped = self.warp(images, channel_axis=channel_axis)
-        write_movie(path, (self.picture(image) for image in warped if image is not None), seconds)
+        cells = [None if image is None else self.picture(image) for image in warped]
+        write_movie(path, [cell for number in self.order if (cell := cells[number]) is not None], seconds)
 
     def picture(self, warped: np.ndarray | None) -> np.ndarray:
         """A small picture of an image that `warp` gave, of the same size for each; red for None. -> (H, W, 3), uint8"""
@@ -87,7 +90,7 @@ class Stack:
         return thumbnail(warped, LONGEST, axis)
 
     def save(self, folder: str | Path) -> None:
-        """Write each registration (`0003.json`), and `pairs.csv` with every pair, its verdict, weight and misfit.
+        """Write each registration (`0003.json`), `pairs.csv` (every pair, its verdict, weight and misfit) and `order.csv`.
 
         Raises:
             InputError: the folder cannot be written.
@@ -106,6 +109,9 @@ class Stack:
             figures = [f"{value:.4g}" for value in (said.probability, said.expected_error.median, weight, misfit)]
             table.writerow([pair.first, pair.second, said.status, *figures])
         write_text(Path(folder) / "pairs.csv", text.getvalue())
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([["image", "name"], *((at, self.names[at]) for at in self.order)])
+        write_text(Path(folder) / "order.csv", text.getvalue())
 
     def __str__(self) -> str:
         lines = [f"{len(self.registrations)} images, reference {self.reference}, {len(self.pairs)} pairs registered"]
@@ -118,6 +124,8 @@ class Stack:
             said = self.errors.get(number, "no place: no registration connects it with the reference")
             what = said if found is None else str(found.verdict)
             lines.append(f"{number:4d} {self.names[number]}: {what}; {sum(agree)} of {len(agree)} pairs agree")
+        if self.order != tuple(range(len(self.order))):
+            lines.append(f"order: {', '.join(map(str, self.order))}")
         lines += [f"pair {pair.first}, {pair.second}: contradicted by the others" for pair in self.contradicted]
         return "\n".join(lines)
 

@@ -1,0 +1,144 @@
+"""`Graph`: the registered pairs of a set of images, and what follows from them."""
+
+import itertools
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+from tqdm import tqdm
+
+from drmime.optimise import Stop
+from drmime.result import Registration
+from drmime.stack.consensus import Consensus, Link, consensus, ways
+from drmime.stack.links import Pair, Pairs
+from drmime.stack.result import Stack
+from drmime.transform.linear import MatrixTransform
+from drmime.transform.warp import overlap
+from drmime.verdict.calibration import Range
+from drmime.verdict.judge import Status, Verdict
+
+FARTHER = 3  # steps beyond `reach` over which images without a good neighbour are passed
+CERTAIN = Verdict(Status.ALIGNED, 1.0, Range(0.0, 0.0, 0.0), Range(0.0, 0.0, 0.0))  # of the reference with itself
+
+
+class Graph:
+    """The registered pairs of a set of images, and what follows from them."""
+
+    def __init__(self, pairs: Pairs, count: int, progress: bool) -> None:
+        self.pairs, self.count, self.progress = pairs, count, progress
+        self.found: list[Pair] = []
+        self.order = tuple(range(count))
+
+    def similarities(self) -> np.ndarray:
+        """Of the pairs that make links; NaN for all others. shape: (count, count)"""
+        found = np.full((self.count, self.count), math.nan)
+        for pair in self.found:
+            if pair.link is not None:
+                found[pair.first, pair.second] = found[pair.second, pair.first] = pair.registration.similarity
+        return found
+
+    def register(self, which: Iterable[tuple[int, int]], matrices: Tensor | None = None) -> int:
+        """Register pairs, from where maps of all images lead if they are given; the number of pairs that could be."""
+        done = {(pair.first, pair.second) for pair in self.found}
+        todo = [pair for pair in which if pair not in done and (matrices is None or matrices[list(pair)].isfinite().all())]
+        before = len(self.found)
+        for first, second in tqdm(todo, "pairs", disable=not (self.progress and sys.stderr.isatty()), leave=False):
+            start = None if matrices is None else matrices[second] @ torch.linalg.inv(matrices[first])
+            pair = self.pairs.registered(first, second, start)
+            self.found += [] if pair is None else [pair]
+        return len(self.found) - before
+
+    @property
+    def links(self) -> list[Link]:
+        return [pair.link for pair in self.found if pair.link is not None]
+
+    def parts(self, links: Sequence[Link]) -> np.ndarray:
+        """The number of the connected part of each image. shape: (count,)"""
+        ends = np.array([(link.first, link.second) for link in links], int).reshape(-1, 2)
+        return connected_components(coo_matrix((np.ones(len(ends)), ends.T), (self.count, self.count)), directed=False)[1]
+
+    def pass_over(self, reach: int) -> None:
+        """Register images farther apart where no good registration connects them: what is between may be ruined."""
+        for step in range(reach + 1, min(reach + 1 + FARTHER, self.count)):
+            parts = self.parts(self.links)
+            self.register((first, first + step) for first in range(self.count - step) if parts[first] != parts[first + step])
+
+    def best_connected(self) -> int:
+        """The image from which the errors expected along the best ways to the others of the largest part are least."""
+        links = self.links
+        parts = self.parts(links)
+        readable = np.array([image for image in range(self.count) if self.pairs.usable(image)])
+        largest = readable[parts[readable] == np.bincount(parts[readable]).argmax()]
+        return int(largest[ways(links, self.count, largest)[0][:, largest].sum(1).argmin()])
+
+    def agreed(self, root: int, basis: Mapping[str, Tensor]) -> Consensus:
+        grids = [self.pairs.grids.get(image, self.pairs.grids[root]) for image in range(self.count)]
+        return consensus(self.links, grids, root, basis)
+
+    def result(self, found: Consensus, root: int) -> Stack:
+        linked = [pair.link is not None for pair in self.found]
+        weights, misfits = np.zeros(len(linked)), np.full(len(linked), math.nan)
+        weights[linked], misfits[linked] = found.weights.numpy(), found.misfits.numpy()
+        good = list(itertools.compress(itertools.compress(self.found, linked), found.agrees.tolist()))
+        return Stack(
+            registrations=self._registrations(good, found, root),
+            reference=root,
+            pairs=tuple(self.found),
+            weights=tuple(weights.tolist()),
+            misfits=tuple(misfits.tolist()),
+            errors=dict(self.pairs.errors),
+            order=self.order,
+            names=tuple(str(image) if isinstance(image, (str, Path)) else "" for image in self.pairs.images),
+        )
+
+    def _registrations(self, good: Sequence[Pair], found: Consensus, root: int) -> tuple[Registration | None, ...]:
+        """Of each image: the registrations along the best way to it, with the map that all agree on; None without a way."""
+        steps = {(pair.first, pair.second): pair.registration for pair in good}
+        total, before = ways([pair.link for pair in good if pair.link], self.count, root)
+        made: dict[int, Registration] = {root: self._itself(root)}
+        for image in np.argsort(total, kind="stable").tolist():
+            if image != root and math.isfinite(total[image]):
+                last = int(before[image])
+                step = steps[last, image] if (last, image) in steps else steps[image, last].inverse()
+                way = step if last == root else step @ made[last]
+                made[image] = _placed(way, MatrixTransform(found.matrices[image]))
+        return tuple(made.get(image) for image in range(self.count))
+
+    def _itself(self, root: int) -> Registration:
+        grid = self.pairs.grids[root]
+        return Registration(
+            transform=MatrixTransform(torch.eye(grid.ndim + 1, dtype=torch.float64)),
+            fixed_grid=grid,
+            moving_grid=grid,
+            stop=Stop.CONVERGED,
+            similarity=math.nan,
+            overlap=1.0,
+            history=np.zeros((0, 1)),
+            settings={},
+            totals=np.zeros(0),
+            verdict=CERTAIN,
+            notes=("The reference of a stack, as it is.",),
+        )
+
+
+def _placed(way: Registration, transform: MatrixTransform) -> Registration:
+    """The registration along a way, with the map that all pairs agree on; what belongs to another map is left out."""
+    return replace(
+        way,
+        transform=transform,
+        overlap=overlap(transform, way.fixed_grid, way.moving_grid),
+        similarity=math.nan,
+        history=way.history[:0],
+        totals=way.totals[:0],
+        candidates=(),
+        peak_ratio=math.nan,
+        blocks=None,
+        notes=("The map on which the registrations of a stack agree; the verdict is that of the best way to it.",),
+    )
