@@ -117,7 +117,7 @@ def _fitted(fixed: Prepared, moving: Prepared, peak: Peak, basis: np.ndarray, en
     """The map near a peak: first a shift, then all that the basis allows."""
     start = _start(peak, fixed.factor)
     linear = basis[:, :-1, :-1].any((1, 2))
-    shift = refined(fixed.levels, moving.levels, start, basis[~linear], 0.0 if linear.any() else enough)
+    shift = refined(fixed.levels, moving.levels, start, basis[~linear], np.inf if linear.any() else enough)
     if shift is None or not linear.any():
         return shift
     return refined(fixed.levels, moving.levels, shift.matrix, basis, enough)
