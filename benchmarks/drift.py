@@ -52,7 +52,13 @@ def frames(image: np.ndarray, side: int, maps: list[np.ndarray]) -> np.ndarray:
 
 
 def report(name: str, seconds: tuple[float, float], maps: list[np.ndarray], found: list[np.ndarray], side: int) -> None:
-    """A row of the table; `seconds`: by the clock and of the CPU; `found`: maps from the first frame to each frame, in pixels from the first pixel."""
+    """A row of the table.
+
+    Args:
+        seconds: by the clock and of the CPU.
+        maps: from the first frame to each frame, about the frame's centre.
+        found: likewise, from the first pixel.
+    """
     middle = np.array([[1, 0, -(side - 1) / 2], [0, 1, -(side - 1) / 2], [0, 0, 1]])
     ends = side - 1.0
     points = np.array([[0, 0, 1], [ends, 0, 1], [0, ends, 1], [ends, ends, 1], [ends / 2, ends / 2, 1]]).T

@@ -11,6 +11,7 @@ ASHLAR is used if it can be imported; it needs Java for file formats only, which
 """
 
 import argparse
+import functools
 import importlib
 import sys
 import time
@@ -131,8 +132,8 @@ def scikit_image(case: Case) -> Found:
     return Found(np.linalg.lstsq(np.array(rows), np.array(right), rcond=None)[0], np.arange(len(case.tiles)))
 
 
-def by_ashlar(case: Case) -> Found:
-    """EdgeAligner with a largest shift of twice the jitter of a tile, as its users set it; without smoothing (its default)."""
+def by_ashlar(case: Case, smooth: float = 0.0) -> Found:
+    """EdgeAligner with a largest shift of twice the jitter of a tile; `smooth`: pixels, its option filter_sigma."""
     from ashlar import reg
 
     class Metadata(reg.Metadata):
@@ -151,7 +152,7 @@ def by_ashlar(case: Case) -> Found:
             return case.tiles[series]
 
     reach = 2 * JITTER * max(case.tiles[0].shape) + 2
-    aligner = reg.EdgeAligner(Reader(), max_shift=reach, do_make_thumbnail=False)
+    aligner = reg.EdgeAligner(Reader(), max_shift=reach, do_make_thumbnail=False, filter_sigma=smooth)
     aligner.run()
     parts = list(reg.nx.connected_components(aligner.spanning_tree))
     return Found(np.asarray(aligner.positions)[:, ::-1], np.array(sorted(max(parts, key=len))))
@@ -163,7 +164,7 @@ def methods() -> dict[str, Callable[[Case], Found]]:
     try:
         importlib.import_module("ashlar.reg")
 
-        found["ASHLAR"] = by_ashlar
+        found |= {"ASHLAR": by_ashlar, "ASHLAR, filter sigma 1": functools.partial(by_ashlar, smooth=1.0)}
     except ImportError as error:
         print(f"without ASHLAR: {error}", file=sys.stderr)
     return found | {"scikit-image": scikit_image}

@@ -17,7 +17,7 @@ from drmime.shifts.pair import Match, match, peaks, pixel_basis
 from drmime.stack.consensus import Link
 
 # links of a whole mosaic that chance may give, expected, if nothing is known of the places; 0.01, 0.05, 0.25: 320, 344, 362
-# right and 1, 1, 5 wrong links in 14 mosaics of 7 images (`experiments/mosaics.py`)
+# right and 1, 1, 5 wrong links in 14 mosaics of 7 images, made as those of `experiments/mosaics.py`
 FALSE = 0.05
 # likewise of tiles whose places are expected, where a wrong link is off by the margin at most; 0.01, 0.05, 0.25: 413, 442, 472
 # right and 1, 1, 1 wrong

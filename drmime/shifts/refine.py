@@ -24,7 +24,7 @@ LEAST_SIDE = 4  # pixels of the overlap along an axis at a level that is used
 LEAST_PIXELS = 64  # of the overlap at a level that is used
 INDEPENDENT = 0.05  # least share of the squared gradients, in any direction, that both images have in common
 ROUNDING = 1e-9  # of the trace, which is added to a matrix that is inverted
-FLOOR = 0.02  # pixels: error that is left by interpolation, added to each estimate; errors of clean images are 0.01 to 0.03
+FLOOR = 0.02  # pixels: error that is left by interpolation and sampling, added to each estimate
 
 
 @dataclass(frozen=True)

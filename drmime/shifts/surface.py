@@ -17,7 +17,8 @@ from scipy.ndimage import maximum_filter
 
 APART = 3  # pixels: a peak is the largest value within this distance along each axis
 OWN = 12  # pixels: other peaks this near to the best one belong to it and tell nothing about chance
-TAIL = 0.05  # share of the peaks, the highest, from which the distribution of chance is fitted; 0.02 to 0.1: as many links
+# share of the peaks, the highest, from which the distribution of chance is fitted; 0.02 to 0.1: 468 or 469 right links
+TAIL = 0.05
 FEWEST = 10  # other peaks in the tail; with fewer the chance is not known
 NARROWEST = 4  # pixels: least side of the overlap of a shift
 CLOSEST = 0.999  # correlations above it are not told apart

@@ -25,7 +25,9 @@ from drmime.verdict.judge import NO_VERDICT, Status, Verdict
 
 OPTIONS = ("transform", *OF_IMAGES)
 SIDE = 128  # pixels of the longest side of the level at which all shifts are compared
-ENOUGH = 0.03  # pixels: expected error at which no finer level is looked at; 0 takes twice as long, for drift errors as small
+# pixels: expected error at which no finer level is looked at; 0 takes three times as long, with largest drift errors of 0.007
+# instead of 0.013 (40 frames of `benchmarks/drift.py`)
+ENOUGH = 0.03
 KEPT = 2**29  # bytes of what is computed from images that are kept in memory
 FALSE = 0.05  # pairs of a whole stack that chance may connect, expected
 NEAR = 4.0  # pixels from where other pairs lead, within which a pair is looked for

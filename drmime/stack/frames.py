@@ -43,7 +43,7 @@ def frames_of(source: Any, time_axis: int | str = "auto", channel_axis: Any = "a
     if time_axis == "auto":
         if "T" not in names:
             raise InputError(
-                f"{said}expected several images, or one file that states an axis of time (T), got shape {array.shape} with "
+                f"{said}expected at least two images, or one file with an axis of time (T), got shape {array.shape} with "
                 f"axes {names or 'that are not named'}. Pass time_axis (--time-axis), the number of the axis."
             )
         axis = names.index("T")
