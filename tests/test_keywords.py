@@ -56,7 +56,7 @@ EXAMPLES = {one.__name__: one for one in PUBLIC} | {
 }
 # a flag; sentences; ANTs crashes beside SimpleITK, so `test_formats_microscopy.py` runs it in a process of its own
 WITHOUT = ("success", "reasons", "to_ants")
-NEEDS = {"to_itk": "SimpleITK", "to_skimage": "skimage"}  # packages that an example needs
+NEEDS = {"to_itk": "SimpleITK", "to_skimage": "skimage", "warp_tiles": "zarr"}  # packages that an example needs
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in WITHOUT])

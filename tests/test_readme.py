@@ -58,6 +58,8 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)  # where it writes its files
     if "to_skimage" in PAGES[page]:
         pytest.importorskip("skimage", reason="scikit-image is not installed: pip install 'drmime[test]'")
+    if ".zarr" in PAGES[page]:
+        pytest.importorskip("zarr", reason="zarr is not installed: pip install 'drmime[slides]'")
     rows, columns = np.mgrid[:64, :64]
     fixed = np.hypot(rows - 20, columns - 30) + 20 * np.sin(rows / 5)
 
