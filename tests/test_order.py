@@ -1,5 +1,7 @@
 """The order of sections: what is nearer is more alike."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -43,3 +45,7 @@ def test_unknown_pairs_and_images_without_any() -> None:
     assert order[-1] == 3
     assert steps(order[:-1], places) == [2, 1, 2, 1, 1] or steps(order[:-1], places) == [1] * 5
     assert order_of(np.full((3, 3), np.nan)) == (0, 1, 2)
+    alike = np.array([[np.nan, 1, np.nan], [1, np.nan, 1], [np.nan, 1, np.nan]])
+    for again in itertools.permutations(range(3)):
+        order = order_of(alike[np.ix_(again, again)])
+        assert again[order[1]] == 1  # the one that is registered with both others

@@ -200,7 +200,7 @@ def test_images_of_other_sizes_and_with_masks() -> None:
     [
         ([], {}, "at least two images"),
         ([ruined()], {}, "at least two images"),
-        (ruined(), {}, "expected several images"),
+        (ruined(), {}, "one file with an axis of time"),
         (["none.png", "neither.png"], {}, "two that can be read"),
         ([ruined(), "none.png"], {}, "two that can be read"),
         ([ruined(), ruined(), "none.png"], {"reference": 2}, "reference: image 2 cannot be read"),
@@ -208,6 +208,7 @@ def test_images_of_other_sizes_and_with_masks() -> None:
         ([ruined()] * 2, {"reference": 2}, "from 0 to 1"),
         ([ruined()] * 2, {"reach": 0}, "reach"),
         ([ruined()] * 2, {"order": "none"}, "order"),
+        ([ruined()] * 2, {"time_axis": 0}, "one series alone"),
         ([ruined()] * 2, {"transform": "affine+velocity"}, "linear transform"),
         ([ruined()] * 2, {"transform": "projective"}, "without perspective"),
         ([ruined()] * 2, {"transform": "rigid", "start": "sift"}, "not an option of a stack"),

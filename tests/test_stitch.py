@@ -284,7 +284,7 @@ def test_positions_of_the_stage(tiles: list[np.ndarray], truth: np.ndarray, tmp_
         (lambda tiles: tiles, {"layout": {"rows": 3}}, "rows and columns"),
         (lambda tiles: tiles, {"layout": {"rows": 3, "columns": 3, "order": "spiral"}}, "order"),
         (lambda tiles: tiles, {"layout": np.zeros((8, 2))}, r"shape \(8, 2\)"),
-        (lambda tiles: tiles, {"layout": np.full((9, 2), np.nan)}, "positions of shape"),
+        (lambda tiles: tiles, {"layout": np.full((9, 2), np.nan)}, "finite positions"),
         (lambda tiles: tiles, {"layout": "stages"}, "stage"),
         (lambda tiles: tiles, {"layout": "stage"}, "OME-TIFF"),
         (lambda tiles: tiles, {"layout": 1000 * places()[0] + 1000 * np.arange(9)[:, None]}, "no two do"),
@@ -364,3 +364,70 @@ def test_the_command(tiles: list[np.ndarray], truth: np.ndarray, tmp_path: Path)
         found = np.array([[float(row["x"]), float(row["y"])] for row in csv.DictReader(file)])
     away = np.delete(found - truth, EMPTY, 0)
     assert np.abs(away - away.mean(0)).max() < 0.2
+
+
+def test_masked_pixels_do_not_reach_the_mosaic(tiles: list[np.ndarray], mosaic: Mosaic) -> None:
+    grid, given = Grid.regular((SIDE, SIDE)), []
+    for number, tile in enumerate(tiles):
+        data, mask = torch.as_tensor(tile / 65_535).float()[None, None], torch.ones(1, 1, SIDE, SIDE)
+        if number == 4:
+            data[..., 20:40, 20:40], mask[..., 20:40, 20:40] = 1e3, 0
+        given.append(Image(data, grid, mask))
+    for how in ("blend", "nearest"):
+        assert mosaic.fuse(given, how=how).max() <= 1
+
+
+def test_tiles_whose_axes_point_the_other_way(tiles: list[np.ndarray], truth: np.ndarray) -> None:
+    matrix = np.diag([-1.0, -1.0, 1.0])
+    grid = Grid((SIDE, SIDE), torch.as_tensor(matrix), placed=True)
+    given = [Image(torch.as_tensor(tile / 65_535)[None, None].float(), grid) for tile in tiles]
+    found = stitch(given, **LAYOUT)
+    assert found.unconnected == (EMPTY,)
+    kept = [number for number in range(len(tiles)) if number != EMPTY]
+    off = -found.positions - truth
+    assert np.abs(off[kept] - off[kept].mean(0)).max() < 0.3
+    assert np.abs(off[EMPTY] - off[kept].mean(0)).max() < 6  # where it is expected
+    link = found.links[0]
+    apart = found.positions[link.second] - found.positions[link.first]
+    assert np.abs(apart - link.shift).max() < 0.5
+    again = stitch(given, -places()[0])
+    assert again.unconnected == (EMPTY,)
+
+
+@pytest.mark.parametrize("fill", [-1, 70_000, float("nan"), "x"])
+def test_a_fill_that_the_dtype_cannot_hold_is_refused(fill: Any, tiles: list[np.ndarray], mosaic: Mosaic) -> None:
+    with pytest.raises(InputError, match="fill"):
+        mosaic.fuse(tiles, fill=fill)
+
+
+def test_no_place_at_all_is_told(tmp_path: Path) -> None:
+    found = stitch([np.full((40, 40), 0.5), np.full((40, 40), 0.5)])
+    for use in (lambda: found.grid, lambda: found.fuse([np.zeros((40, 40))] * 2)):
+        with pytest.raises(InputError, match="no tile has a place"):
+            use()
+
+
+def test_time_and_channels_of_tiles_are_written(tiles: list[np.ndarray], mosaic: Mosaic, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.ome.tif" for number in range(len(tiles))]
+    for path, tile in zip(paths, tiles, strict=True):
+        tifffile.imwrite(path, np.stack([[tile, tile // 2, tile // 3]] * 2), ome=True, metadata={"axes": "TCYX"})
+    mosaic.write(paths, tmp_path / "mosaic.tif")
+    with tifffile.TiffFile(tmp_path / "mosaic.tif") as file:
+        assert file.series[0].shape == (2, 3, *mosaic.grid.shape)
+        assert np.array_equal(file.series[0].asarray(), mosaic.fuse(paths))
+
+
+def test_nothing_of_an_earlier_run_is_left(tiles: list[np.ndarray], mosaic: Mosaic, tmp_path: Path) -> None:
+    mosaic.save(tmp_path)
+    stitch(tiles[:2], np.array([[0.0, 0.0], [STEP, 0.0]])).save(tmp_path)
+    assert sorted(file.name for file in (tmp_path / "transforms").iterdir()) == ["0000.json", "0001.json"]
+
+
+@pytest.mark.parametrize("words", [["--order", "snake"], ["--overlap", "0.2"], ["--margin", "0.2"]])
+def test_options_of_a_layout_need_one(words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from drmime.cli import main
+
+    for name in ("a.png", "b.png"):
+        imageio.imwrite(tmp_path / name, np.arange(1600, dtype=np.uint8).reshape(40, 40))
+    assert main(["stitch", str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--out", str(tmp_path / "out"), *words]) == 2
+    assert words[0] in capsys.readouterr().err

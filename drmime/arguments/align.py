@@ -81,7 +81,7 @@ def add_stitch(commands: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the mosaic, tables and transforms")
     add = parser.add_argument_group("where tiles are expected (if nothing is given, all pairs are compared)").add_argument
     add("--grid", type=sides, metavar="ROWS,COLUMNS", help="tiles in rows and columns")
-    add("--order", default="row", help="of the tiles in --grid: row, snake, column, column-snake (row)")
+    add("--order", default=None, help="of the tiles in --grid: row, snake, column, column-snake (row)")
     add("--overlap", type=float, default=UNSET, metavar="SHARE", help="of neighbours in --grid, by a tile's side (0.1)")
     add(
         "--positions",

@@ -9,6 +9,7 @@ import numpy as np
 
 from drmime.commands.align import options_given
 from drmime.commands.base import Report, check_kept, output_name, writable
+from drmime.errors import InputError
 from drmime.image.io import sweep, write_image, write_text
 from drmime.parts import INTERPOLATIONS
 from drmime.registry import known, names_only
@@ -24,6 +25,8 @@ def stack(args: Namespace) -> Report:
     known("interpolation", args.interpolation, INTERPOLATIONS)
     if len(args.images) == 1:
         return _series(args)
+    if args.time_axis != "auto":
+        raise InputError(f"--time-axis: expected it with one file alone, got {len(args.images)}")
     paths = [str(path) for path in args.images]
     targets = [args.out / "aligned" / f"{number:04d}-{output_name(Path(path))}" for number, path in enumerate(paths)]
     pictures = [args.out / name for name in ("montage.png", "movie.gif")]
@@ -47,7 +50,8 @@ def stack(args: Namespace) -> Report:
         placed.append(result is not None)
     write_image(pictures[0], in_rows([cells[number] for number in found.order]))
     write_movie(pictures[1], [cells[number] for number in found.order if placed[number]])
-    text = f"{found}\nin {args.out}: aligned/, transforms/, montage.png, movie.gif; pairs/ holds the registrations of pairs"
+    kept = "" if folder is None else "; pairs/ holds the registrations of pairs"
+    text = f"{found}\nin {args.out}: aligned/, transforms/, montage.png, movie.gif{kept}"
     return _report(found, text, "images")
 
 
@@ -57,9 +61,9 @@ def _series(args: Namespace) -> Report:
     check_kept([target, args.out / "drift.csv"], args.images)
     options = options_given(args)
     series = frames_of(str(args.images[0]), args.time_axis, options.get("channel_axis", "auto"))
-    graph = {"reference": args.reference, "reach": args.reach, "pairs": how_of(args.pairs, options), "progress": True}
+    graph = {"reference": args.reference, "order": args.order, "reach": args.reach, "pairs": how_of(args.pairs, options)}
     with names_only(args.config is not None and not args.allow_code):
-        found = register_stack(list(series.frames), **graph, **options)
+        found = register_stack(list(series.frames), **graph, progress=True, **options)
     sweep(args.out, below=True)
     found.save(args.out / "transforms")
     axis = options.get("channel_axis", "auto")
@@ -73,11 +77,12 @@ def _series(args: Namespace) -> Report:
     write_text(args.out / "drift.csv", _drift(found))
     places = sum(result is not None for result in found.registrations)
     text = f"{places} of {len(whole)} frames aligned to frame {found.reference}, from {len(found.pairs)} pairs"
+    text = "\n".join([text, *(f"frame {number}: {why}" for number, why in found.errors.items())])
     return _report(found, f"{text}\nin {args.out}: aligned.tif, drift.csv, transforms/", "frames")
 
 
 def _drift(found: Stack) -> str:
-    """A row for each frame: where the centre of the reference lies in it, from where it lies in the reference, world units."""
+    """A row for each frame: by how much the centre of the reference is displaced in it, world units."""
     ndim = next(result for result in found.registrations if result is not None).fixed_grid.ndim
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

@@ -33,6 +33,8 @@ def stitch(args: Namespace) -> Report:
     sweep(args.out, below=True)
     found.save(args.out)
     text = [str(found)]
+    for target in targets[:2] if not any(found.transforms) else ():
+        target.unlink(missing_ok=True)  # of an earlier run
     if any(found.transforms):
         found.write(paths, targets[0], how=args.how, interpolation=args.interpolation)
         found.picture(paths, targets[1])
@@ -47,11 +49,15 @@ def _layout(args: Namespace) -> Any:
     given = [name for name in ("grid", "positions", "stage") if getattr(args, name)]
     if len(given) > 1:
         raise InputError(f"expected one of --grid, --positions and --stage, got --{' and --'.join(given)}")
+    if not args.grid and (args.order is not None or "overlap" in args):
+        raise InputError(f"--{'overlap' if args.order is None else 'order'}: expected --grid with it")
+    if not given and "margin" in args:
+        raise InputError("--margin: expected --grid, --positions or --stage with it")
     if args.grid:
         if len(args.grid) != 2:
             raise InputError(f"--grid: expected two whole numbers, rows and columns, got {args.grid}")
-        known("--order", args.order, ORDERS)
-        return {"rows": args.grid[0], "columns": args.grid[1], "order": args.order}
+        order = known("--order", args.order or ORDERS[0], ORDERS)
+        return {"rows": args.grid[0], "columns": args.grid[1], "order": order}
     return _positions(args.positions) if args.positions else "stage" if args.stage else None
 
 

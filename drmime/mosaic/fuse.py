@@ -9,10 +9,11 @@ import torch
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply
+from drmime.image.image import VALID
 from drmime.mosaic.tiles import Tile, Tiles
 from drmime.transform.base import Transform
 from drmime.transform.linear import matrix_of
-from drmime.transform.warp import in_pixels, pulled
+from drmime.transform.warp import fill_of, in_pixels, pulled
 
 HOWS = ("blend", "nearest")
 SLACK = 1e-3  # pixels of tiles that may be missing at the far edges of a mosaic
@@ -38,6 +39,7 @@ class Fusing:
 
     def block(self, grid: Grid, planes: slice = slice(None), antialias: bool = False) -> np.ndarray:
         """The mosaic on a grid, in the dtype of the tiles. (K, *grid.shape), K the number of `planes`"""
+        fill_of(self.fill, self.first.planes.planes.dtype)  # an error now if it is no such value
         total: np.ndarray | None = None
         best = np.zeros(grid.shape, np.float32)
         dtype = np.dtype(np.uint8)
@@ -49,6 +51,9 @@ class Fusing:
             weight = _weights(matrix_of(in_pixels(transform, part, tile.grid)).numpy(), part.shape, tile, self.how)
             exact = values.astype(np.float32 if dtype.itemsize <= 2 and self.how == "blend" else np.float64)
             read = pulled(exact, transform, tile.grid, part, self.interpolation, 0, antialias)
+            if tile.mask is not None:  # a value that is interpolated from masked pixels is left out
+                share = pulled(tile.mask[None].astype(np.float32), transform, tile.grid, part, "linear")[0]
+                weight = np.where(share > VALID, weight, 0)
             if dtype.kind == "f":  # beside pixels that are not finite
                 weight = np.where(np.isfinite(read).all(0), weight, 0)
             if total is None:
@@ -124,13 +129,7 @@ def _weights(matrix: np.ndarray, shape: Sequence[int], tile: Tile, how: str) -> 
         half = max(ends)  # in half sides of the longest axis
         squares = [np.square((place - (length - 1) / 2) / half) for place, length in zip(places, ends, strict=True)]
         weight = 1 / (1 + sum(squares[1:], squares[0]))
-    weight = np.where(inside, weight, 0).astype(np.float32)
-    if tile.mask is not None:
-        index = [
-            np.broadcast_to(np.clip(np.rint(place), 0, n - 1).astype(int), shape) for place, n in zip(places, ends, strict=True)
-        ]
-        weight *= tile.mask[tuple(index)]
-    return weight
+    return np.where(inside, weight, 0).astype(np.float32)
 
 
 def mosaic_grid(placed: Iterable[tuple[Transform, Grid]]) -> Grid:

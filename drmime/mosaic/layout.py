@@ -26,12 +26,16 @@ class Layout:
     def pairs(self, grids: Mapping[int, Grid]) -> list[tuple[int, int]]:
         """The pairs of tiles that overlap if their places are off by as much."""
         numbers = sorted(grids)
-        sides = {one: (grids[one].size * grids[one].spacing).numpy() for one in numbers}
+        boxes = {}  # of each tile, from its first pixel
+        for one in numbers:
+            corners = grids[one].corners() - grids[one].world_from_index[:-1, -1]
+            boxes[one] = corners.amin(0).numpy(), corners.amax(0).numpy()
         found = []
         for at, one in enumerate(numbers):
             for other in numbers[at + 1 :]:
                 apart = self.positions[other] - self.positions[one]
-                if ((apart < sides[one] + self.reach) & (-apart < sides[other] + self.reach)).all():
+                (low, high), (least, most) = boxes[one], boxes[other]
+                if ((apart + least < high + self.reach) & (apart + most > low - self.reach)).all():
                     found.append((one, other))
         return found
 
@@ -55,12 +59,16 @@ def layout_of(given: Any, tiles: Sequence[Any], grids: Mapping[int, Grid], overl
         known("layout", given, ("stage",))
         places = _stage(tiles, grids)
     elif isinstance(given, Mapping) or _is_grid(given):
-        places = _rows_and_columns(given, len(tiles), sizes.max(0), overlap)
+        first = next(iter(grids.values()))
+        directions = (first.world_from_index[:-1, :-1] / first.spacing).numpy()  # of rows and columns in the world
+        places = _rows_and_columns(given, len(tiles), sizes.max(0), overlap) @ directions.T
     else:
         form = f"None, (rows, columns), 'stage' or positions of shape {(len(tiles), sizes.shape[1])}"
         places = numbers("layout", given, form)
-        if places.shape != (len(tiles), sizes.shape[1]) or not np.isfinite(places).all():
+        if places.shape != (len(tiles), sizes.shape[1]):
             raise InputError(f"layout: expected {form}, x first, got shape {places.shape}")
+        if not np.isfinite(places).all():
+            raise InputError(f"layout: expected finite positions, got {int((~np.isfinite(places)).sum())} that are not")
     found = Layout(places, margin * sizes.max(0))
     if not found.pairs(grids):
         raise InputError("layout: expected tiles that overlap or touch, got positions at which no two do. Check their unit.")

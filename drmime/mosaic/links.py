@@ -38,7 +38,7 @@ class Found:
         """World length from the first to the second tile's first pixel, at the centre of the overlap, x first."""
         centre = torch.as_tensor(self.match.places[-1:])
         there = apply(torch.as_tensor(self.match.matrix), centre)[0]
-        return tuple(((centre - there)[0] * fixed.spacing).tolist())
+        return tuple((fixed.world_from_index[:-1, :-1] @ (centre - there)[0]).tolist())
 
 
 class Measuring:
@@ -73,7 +73,7 @@ class Measuring:
         for one, other in self._bar(pairs, "pairs"):
             fixed, moving = self.tiles.grids[one], self.tiles.grids[other]
             spacing = fixed.spacing.numpy()
-            near = None if layout is None else ((layout.positions[one] - layout.positions[other]) / spacing)[::-1]
+            near = None if layout is None else _in_pixels(layout.positions[one] - layout.positions[other], fixed)
             reach = np.inf if layout is None else (layout.reach / spacing)[::-1]
             both = self.tiles.prepared(one), self.tiles.prepared(other)
             measured = match(both[0], both[1], pixel_basis(self.generators, fixed), chance, near, reach)
@@ -89,3 +89,8 @@ class Measuring:
 
     def _bar(self, pairs: Sequence[tuple[int, int]], what: str) -> Iterable[tuple[int, int]]:
         return tqdm(pairs, what, disable=not (self.progress and sys.stderr.isatty()), leave=False)
+
+
+def _in_pixels(shift: np.ndarray, grid: Grid) -> np.ndarray:
+    """A shift in world units, x first, in pixels of a grid, array order."""
+    return np.linalg.solve(grid.world_from_index[:-1, :-1].numpy(), shift)[::-1]

@@ -52,7 +52,8 @@ def stitch(
             stretched by a few per cent.
         overlap: of neighbours in rows and columns, as a share of a tile's side.
         margin: by how much two tiles may lie off where the layout expects them to each other, as a share of a tile's side.
-        channel_axis, nan: as for `register`.
+        channel_axis: as for `register`.
+        nan: "error" leaves out a tile with pixels that are not finite, and names it; "mask" leaves out these pixels.
         channel: number of the one channel to compare; None for the mean of all.
         progress: shows a bar on stderr, where that is a terminal.
 

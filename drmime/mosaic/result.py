@@ -68,7 +68,9 @@ class Mosaic:
 
     @property
     def grid(self) -> Grid:
-        """The grid that holds all tiles that have a place."""
+        """The grid that holds all tiles that have a place. InputError if none has one."""
+        if not any(self.transforms):
+            raise InputError("mosaic: no tile has a place, since no two overlap")
         return mosaic_grid(self._placed().values())
 
     @property
@@ -79,7 +81,7 @@ class Mosaic:
 
     @cached_property
     def expected_errors(self) -> np.ndarray:
-        """Root mean square error of each tile's position against the others of its part, in world units. shape: (N,)
+        """Root mean square error of each tile's position against the mean of the others of its part, world units. shape: (N,)
 
         Of the least squares fit to the links that agree, from their expected errors; NaN of tiles without a link.
         """
@@ -93,8 +95,9 @@ class Mosaic:
                     share = link.weight / link.error**2
                     laplacian[[one, other], [one, other]] += share
                     laplacian[[one, other], [other, one]] -= share
-            # relative to the mean of all
-            found[list(part)] = np.sqrt(np.maximum(np.diagonal(np.linalg.pinv(laplacian, hermitian=True)), 0))
+            # of the inverse they are relative to the mean of all, of which a tile itself is one
+            variances = np.maximum(np.diagonal(np.linalg.pinv(laplacian, hermitian=True)), 0)
+            found[list(part)] = np.sqrt(variances) * len(part) / (len(part) - 1)
         return found
 
     @property
@@ -198,6 +201,9 @@ class Mosaic:
                 write_transform(transform, file, "drmime")
             else:
                 file.unlink(missing_ok=True)  # of an earlier run
+        for file in (folder / "transforms").glob("*.json"):  # of one with more tiles
+            if file.stem.isdecimal() and int(file.stem) >= len(self.transforms):
+                file.unlink()
 
     def __str__(self) -> str:
         linked = len(self.parts[0]) if self.parts else 0

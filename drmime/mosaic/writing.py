@@ -1,5 +1,6 @@
 """Write a mosaic that is larger than memory: a TIFF file, one row of its tiles after the other."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,26 +27,32 @@ def write_tiled(path: Path, fusing: Fusing, grid: Grid) -> None:
     stored = np.dtype(np.uint8) if dtype.kind == "b" else dtype
     last_is_channel = len(first.lengths) == 1 and first.order[-1] == 0
     colour = last_is_channel and count in (3, 4) and stored in (np.uint8, np.uint16)
-    shape = (*grid.shape, count) if colour else grid.shape if not first.lengths else (count, *grid.shape)
-    axes = ("" if colour or not first.lengths else "C") + "ZYX"[-grid.ndim :] + ("S" if colour else "")
-    size = int(np.prod(shape, dtype=np.int64)) * stored.itemsize
-    ome = any(length != 1 for length in grid.spacing.tolist()) and stored.name in OME_KINDS
+    letters = "".join(name for name in first.names if name in "TC")
+    letters = letters if len(letters) == len(first.lengths) else "C"
+    lengths = first.lengths if len(letters) == len(first.lengths) else (count,)
+    lengths = lengths if first.lengths else ()
+    shape = (*grid.shape, count) if colour else (*lengths, *grid.shape)
+    axes = ("" if colour else letters[: len(lengths)]) + "ZYX"[-grid.ndim :] + ("S" if colour else "")
+    padded = [*grid.shape[:-2], *(-(-length // SIDE) * SIDE for length in grid.shape[-2:])]  # tiles of the file are whole
+    size = math.prod(padded) * count * stored.itemsize
+    ome = (grid.unit or any(length != 1 for length in grid.spacing.tolist())) and stored.name in OME_KINDS
     stated = {f"PhysicalSize{axis}": length for axis, length in zip("XYZ", grid.spacing.tolist(), strict=False) if ome}
     stated |= {f"{name}Unit": grid.unit for name in list(stated) if grid.unit}
     parts = _colours(fusing, grid) if colour else _planes(fusing, grid, count)
 
     def fill(draft: Path) -> None:
-        with tifffile.TiffWriter(draft, bigtiff=size > CLASSIC, ome=ome) as file:
+        with tifffile.TiffWriter(draft, bigtiff=size > CLASSIC, ome=bool(ome)) as file:
             file.write(
                 (np.ascontiguousarray(part.astype(stored) * (255 if dtype.kind == "b" else 1)) for part in parts),
                 shape=shape,
                 dtype=stored,
                 tile=(SIDE, SIDE),
                 photometric="rgb" if colour else "minisblack",
+                compression="zlib",
                 metadata={"axes": axes, **stated},
             )
 
-    write_atomically(path, fill, ".tif", size)
+    write_atomically(path, fill, ".tif")
 
 
 def _planes(fusing: Fusing, grid: Grid, count: int) -> Iterator[np.ndarray]:

@@ -3,7 +3,8 @@
 import numpy as np
 from scipy.sparse.csgraph import laplacian
 
-UNKNOWN = 2.0  # how far below the largest similarity a pair without a registration counts, by the lowest known one
+UNKNOWN = 2.0  # how far below the largest similarity a pair without a registration counts, by that and by the known range
+LEAST = 1e-6  # of these
 
 
 def order_of(similarity: np.ndarray) -> tuple[int, ...]:
@@ -28,7 +29,8 @@ def order_of(similarity: np.ndarray) -> tuple[int, ...]:
     if not len(linked):
         return rest
     costs = similarity[known].max() - similarity
-    costs = np.where(known, costs, UNKNOWN * costs[known].max())[np.ix_(linked, linked)]
+    worst = max(costs[known].max(), abs(similarity[known].max()), LEAST)
+    costs = np.where(known, costs, UNKNOWN * worst)[np.ix_(linked, linked)]
     found = linked[_improved(_spectral(costs), costs)].tolist()
     backwards = 0 in found and found.index(0) > (len(found) - 1) / 2
     return (*(found[::-1] if backwards else found), *rest)

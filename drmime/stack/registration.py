@@ -61,8 +61,8 @@ def register_stack(
             by a few per cent from one to the next; in a tenth of a second. "auto": "correlation" for the frames of one series
             if all options are of that, else "search".
         time_axis: of one series, the axis of time; "auto" is the one that the file states.
-        folder: of "search": where each finished registration of a pair is kept. A run with the same images and options goes on
-            from there.
+        folder: where each finished registration of a pair is kept; pairs are searched then. A run with the same images and
+            options goes on from there.
         progress: shows a bar on stderr, where that is a terminal.
         options: of "correlation" `transform`, `channel_axis`, `channel` (the one that is compared) and `nan`; of "search" those
             of `register` without masks, landmarks, spacings and start; the transform is linear, without perspective.
@@ -82,6 +82,8 @@ def register_stack(
         array([[34., 30.]])
     """
     series = not isinstance(images, (list, tuple))
+    if not series and not (isinstance(time_axis, str) and time_axis == "auto"):
+        raise InputError(f"time_axis: expected it with one series alone, got {len(images)} images and {shown(time_axis)}")
     images = frames_of(images, time_axis).frames if series else images
     if len(images) < 2:
         raise InputError(f"images: expected a list of at least two images, got {shown(images)}")
@@ -89,7 +91,8 @@ def register_stack(
     known("order", order, ORDERS)
     unordered = order == "auto"
     number = None if unordered and reference in ("first", "last") else _reference(reference, len(images))
-    made = _pairs(images, options, pairs, series, reach, None if folder is None else Path(folder))
+    count = len(images) * (len(images) - 1) // 2 if unordered else (reach + 1) * len(images)  # of pairs, about
+    made = _pairs(images, options, pairs, series, count, None if folder is None else Path(folder))
     basis = _checked(made, options, number)
     graph = Graph(made, len(images), progress)
     try:
@@ -109,7 +112,7 @@ def register_stack(
     return graph.result(found, root)
 
 
-def _pairs(images: Sequence[Any], options: Mapping[str, Any], how: str, series: bool, reach: int, folder: Path | None) -> Pairs:
+def _pairs(images: Sequence[Any], options: Mapping[str, Any], how: str, series: bool, count: int, folder: Path | None) -> Pairs:
     """What registers pairs of images. InputError for an option that it does not take."""
     how = known("pairs", how, HOWS)
     if how == "auto":
@@ -118,7 +121,7 @@ def _pairs(images: Sequence[Any], options: Mapping[str, Any], how: str, series: 
         return Pairs(images, options, folder)
     if folder is not None:
         raise InputError("folder: not an option of pairs='correlation', which is faster than files")
-    return Correlated(images, options, (reach + 1) * len(images))
+    return Correlated(images, options, count)
 
 
 def how_of(how: str, options: Mapping[str, Any]) -> str:

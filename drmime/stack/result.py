@@ -101,6 +101,9 @@ class Stack:
                 found.save(file)
             else:
                 file.unlink(missing_ok=True)  # of an earlier run
+        for file in Path(folder).glob("*.json"):  # of one with more images
+            if file.stem.isdecimal() and int(file.stem) >= len(self.registrations):
+                file.unlink()
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(["first", "second", "verdict", "probability", "expected_error", "weight", "misfit"])
