@@ -13,8 +13,9 @@ import torch
 from drmime import settings
 from drmime.commands.base import Report, ending_like, writable
 from drmime.errors import InputError
+from drmime.geometry.grid import Grid
 from drmime.image.door import load
-from drmime.image.io import sweep, write_atomically, write_image, write_text
+from drmime.image.io import open_source, sweep, write_atomically, write_image, write_text
 from drmime.image.pixels import each
 from drmime.lab import demo as example
 from drmime.observers import Progress, TensorBoard
@@ -181,15 +182,21 @@ def _write_landmarks(registration: Registration, args: Namespace) -> str:
 
 def _write_warped(registration: Registration, args: Namespace, axis: int | str | None) -> Path:
     """Write the warped moving image with the geometry and in the format of the fixed image, or in TIFF if it cannot hold it."""
-    grids = []
-    for path, grid in ((args.fixed, registration.fixed_grid), (args.moving, registration.moving_grid)):
-        read = load(path, "given", whole=False)
-        grids.append(grid.level(read.grid.shape) if read.finest is not None and read.grid is not None else grid)
-    small = replace(registration, fixed_grid=grids[0], moving_grid=grids[1])  # of slides, the levels that were compared
-    array = small.warp(read, args.interpolation, channel_axis=axis)
+    small = replace(  # of slides, on the levels that were compared
+        registration,
+        fixed_grid=_compared(args.fixed, registration.fixed_grid),
+        moving_grid=_compared(args.moving, registration.moving_grid),
+    )
+    array = small.warp(load(args.moving, "moving", whole=False), args.interpolation, channel_axis=axis)
     path = args.out / f"warped{ending_like(args.fixed, '.png' if _fits_png(array) else '.tif')}"
     write_image(path, array, small.fixed_grid)
     return path
+
+
+def _compared(path: Path, grid: Grid) -> Grid:
+    """The grid of the level of a slide that was compared, which lies on `grid`; of any other image `grid` itself."""
+    source = open_source(path)
+    return grid if source is None else grid.level(source.reduced_grid().shape)
 
 
 def _fits_png(array: np.ndarray) -> bool:

@@ -1,16 +1,15 @@
 """The command that aligns many images: `stack`."""
 
-import csv
-import io
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from drmime.commands.align import options_given
 from drmime.commands.base import Report, check_kept, output_name, writable
 from drmime.errors import InputError
-from drmime.image.io import sweep, write_image, write_text
+from drmime.image.io import sweep, write_image, write_table
 from drmime.parts import INTERPOLATIONS
 from drmime.registry import known, names_only
 from drmime.stack.frames import frames_of
@@ -74,28 +73,26 @@ def _series(args: Namespace) -> Report:
     ]
     grid = next(result.fixed_grid for result in found.registrations if result is not None)
     write_image(target, series.whole(whole), grid, series.names)
-    write_text(args.out / "drift.csv", _drift(found))
+    write_table(args.out / "drift.csv", _drift(found))
     places = sum(result is not None for result in found.registrations)
     text = f"{places} of {len(whole)} frames aligned to frame {found.reference}, from {len(found.pairs)} pairs"
     text = "\n".join([text, *(f"frame {number}: {why}" for number, why in found.errors.items())])
     return _report(found, f"{text}\nin {args.out}: aligned.tif, drift.csv, transforms/", "frames")
 
 
-def _drift(found: Stack) -> str:
+def _drift(found: Stack) -> list[list[Any]]:
     """A row for each frame: by how much the centre of the reference is displaced in it, world units."""
     ndim = next(result for result in found.registrations if result is not None).fixed_grid.ndim
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["frame", *"xyz"[:ndim], "expected_error", "verdict"])
+    rows: list[list[Any]] = [["frame", *"xyz"[:ndim], "expected_error", "verdict"]]
     for number, result in enumerate(found.registrations):
         if result is None:
-            table.writerow([number, *[""] * (ndim + 1), "no place"])
+            rows.append([number, *[""] * (ndim + 1), "no place"])
             continue
         centre = result.fixed_grid.centre[None].numpy()
         shift = (result.to_moving(centre) - centre)[0]
         said = result.verdict
-        table.writerow([number, *(f"{value:.4f}" for value in (*shift, said.expected_error.median)), said.status])
-    return text.getvalue()
+        rows.append([number, *(f"{value:.4f}" for value in (*shift, said.expected_error.median)), said.status])
+    return rows
 
 
 def _report(found: Stack, text: str, what: str) -> Report:

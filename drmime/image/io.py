@@ -1,12 +1,14 @@
 """Read and write images and text. Writing is atomic: a file appears complete or not at all."""
 
 import contextlib
+import csv
+import io
 import os
 import platform
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +189,24 @@ def write_text(path: Path, text: str) -> None:
         draft.write_bytes(text.encode("utf-8", "backslashreplace"))
 
     write_atomically(path, fill)
+
+
+def write_table(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows of cells as CSV.
+
+    Raises:
+        InputError: `path` cannot be written.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def remove_numbered(folder: Path, first: int) -> None:
+    """Delete the JSON files in a folder whose names are numbers from `first` on, of an earlier run with more images."""
+    for file in folder.glob("*.json"):
+        if file.stem.isdecimal() and int(file.stem) >= first:
+            file.unlink()
 
 
 def sweep(folder: Path, below: bool = False) -> None:

@@ -84,10 +84,21 @@ class Source:
         Raises:
             InputError: the file is damaged.
         """
+        level, factors = self._reduction()
+        found = self._averaged(self.grids()[level], factors) if max(factors) > 1 else self.pixels(level)
+        return replace(found, finest=self.grid)
+
+    def reduced_grid(self) -> Grid:
+        """The grid of `reduced`, for which no pixel is read."""
+        level, factors = self._reduction()
+        grid = self.grids()[level]
+        return grid.grouped([length // factor for length, factor in zip(grid.shape, factors, strict=True)], factors)
+
+    def _reduction(self) -> tuple[int, list[int]]:
+        """The level that `reduced` reads, and by how much it makes each axis coarser."""
         grids, most = self.grids(), LARGEST[self.grid.ndim]
         few = [level for level, grid in enumerate(grids) if math.prod(grid.shape) <= most]
-        found = self.pixels(few[0]) if few else self._averaged(grids[-1], _factors(grids[-1], most))
-        return replace(found, finest=self.grid)
+        return (few[0], [1] * self.grid.ndim) if few else (len(grids) - 1, _factors(grids[-1], most))
 
     def _averaged(self, grid: Grid, factors: Sequence[int]) -> Pixels:
         """Means over blocks of so many pixels along each spatial axis of the coarsest level, read in bands."""
@@ -98,9 +109,7 @@ class Source:
             count = min(rows, shape[0] - start)
             size = [factor * length for factor, length in zip(factors, (count, *shape[1:]), strict=True)]
             band = self.planes(len(self.arrays) - 1, (factors[0] * start, *[0] * (len(shape) - 1)), size)
-            blocks = [part for pair in zip((count, *shape[1:]), factors, strict=True) for part in pair]
-            axes = tuple(range(2, 2 * len(shape) + 1, 2))
-            out[:, start : start + count] = band.reshape(len(band), *blocks).mean(axes, dtype=np.float32)
+            out[:, start : start + count] = block_means(band, factors, np.float32)
         order = np.argsort((*self.others, *self.space))
         whole = out.reshape(*self.lengths, *shape).transpose(order)
         return self._as_pixels(whole, grid.grouped(shape, factors))
@@ -127,6 +136,12 @@ class Source:
                 raise InputError(f"{self.name}: this compression needs imagecodecs: pip install 'drmime[slides]'") from error
             why = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(f"{self.name}: level {level} is truncated or damaged ({why})") from error
+
+
+def block_means(planes: np.ndarray, factors: Sequence[int], dtype: Any) -> np.ndarray:
+    """Means over blocks of `factors` pixels along each axis of planes, in a dtype. (K, *shape) -> (K, *shape / factors)"""
+    parts = [part for length, factor in zip(planes.shape[1:], factors, strict=True) for part in (length // factor, factor)]
+    return planes.reshape(len(planes), *parts).mean(tuple(range(2, 2 * len(factors) + 1, 2)), dtype=dtype)
 
 
 def space_of(axes: str, shape: Sequence[int]) -> tuple[int, ...]:

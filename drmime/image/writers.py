@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -79,15 +80,23 @@ def write_tiff(path: Path, array: np.ndarray, grid: Grid, names: str = "") -> No
     letter = "S" if bytes_or_words and pixels.shape[-1] in (3, 4) else "C"
     axes = names or ("Q" * others if others > 1 else "") + "ZYX"[-grid.ndim :] + letter * (others == 1)
     colour = axes.endswith("S") and bytes_or_words and pixels.shape[-1] in (3, 4)
-    lengths = dict(zip("XYZ", grid.spacing.tolist(), strict=False))
-    wanted = "T" in axes or grid.unit or any(length != 1 for length in lengths.values())
+    wanted = "T" in axes or has_lengths(grid)
     ome = wanted and grid.ndim < 4 and pixels.dtype in OME_KINDS and set(axes) <= set("TCZYXS")
     if ome and axes[-1] in "CS" and not names:  # OME states lengths for planes one after the other
         pixels, axes, colour = np.moveaxis(pixels, -1, 0), "C" + axes[:-1], False
-    stated = {f"PhysicalSize{axis}": lengths[axis] for axis in lengths if ome}
-    stated |= {f"PhysicalSize{axis}Unit": grid.unit for axis in lengths if ome and grid.unit}
-    metadata = {"axes": axes, **stated} if grid.ndim < 4 else {}
+    metadata = {"axes": axes, **(ome_lengths(grid) if ome else {})} if grid.ndim < 4 else {}
     tifffile.imwrite(path, pixels, ome=ome, photometric="rgb" if colour else "minisblack", metadata=metadata)
+
+
+def has_lengths(grid: Grid) -> bool:
+    """Whether pixel lengths are to be stated: OME would take a length of 1 without a unit for a micrometre."""
+    return bool(grid.unit) or any(length != 1 for length in grid.spacing.tolist())
+
+
+def ome_lengths(grid: Grid) -> dict[str, Any]:
+    """Pixel lengths and their unit as OME metadata state them."""
+    lengths = {f"PhysicalSize{axis}": length for axis, length in zip("XYZ", grid.spacing.tolist(), strict=False)}
+    return lengths | ({f"{name}Unit": grid.unit for name in lengths} if grid.unit else {})
 
 
 def write_nifti_series(path: Path, array: np.ndarray, grid: Grid, names: str) -> None:

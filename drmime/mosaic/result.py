@@ -1,7 +1,5 @@
 """`Mosaic`: the result of `stitch`."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +14,7 @@ from torch import Tensor
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
-from drmime.image.io import write_image, write_text
+from drmime.image.io import remove_numbered, write_image, write_table
 from drmime.image.tiff import TIFF
 from drmime.modes import own_defaults
 from drmime.mosaic.fuse import HOWS, Fusing, mosaic_grid
@@ -188,22 +186,20 @@ class Mosaic:
             part = next((str(at) for at, part in enumerate(self.parts) if number in part), "")
             figures = (*place, *expected, self.expected_errors[number])
             rows.append([number, name, *map(_text, figures), part])
-        write_text(folder / "positions.csv", _table(rows))
+        write_table(folder / "positions.csv", rows)
         shifts = [f"shift_{axis}" for axis in axes]
         rows = [["first", "second", *shifts, "expected_error", "chance", "score", "weight", "misfit"]]
         for link in self.links:
             said = (link.error, link.chance, link.score, link.weight, link.misfit)
             rows.append([link.first, link.second, *map(_text, link.shift), *(f"{value:.4g}" for value in said)])
-        write_text(folder / "pairs.csv", _table(rows))
+        write_table(folder / "pairs.csv", rows)
         for number, transform in enumerate(self.transforms):
             file = folder / "transforms" / f"{number:04d}.json"
             if transform is not None:
                 write_transform(transform, file, "drmime")
             else:
                 file.unlink(missing_ok=True)  # of an earlier run
-        for file in (folder / "transforms").glob("*.json"):  # of one with more tiles
-            if file.stem.isdecimal() and int(file.stem) >= len(self.transforms):
-                file.unlink()
+        remove_numbered(folder / "transforms", len(self.transforms))
 
     def __str__(self) -> str:
         linked = len(self.parts[0]) if self.parts else 0
@@ -238,12 +234,6 @@ class Mosaic:
         return {
             at: (transform, grid) for at, (transform, grid) in enumerate(both) if transform is not None and grid is not None
         }
-
-
-def _table(rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def _text(value: float) -> str:

@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply, translation
 from drmime.mosaic.layout import Layout
-from drmime.stack.consensus import USUAL, Link, consensus, ways
+from drmime.stack.consensus import USUAL, Link, consensus, part_labels, ways
 
 EVEN = 0.9  # quantile of the expected errors: at first no link counts as more exact
 
@@ -59,8 +57,7 @@ def placed(
 
 def _parts(links: Sequence[Link], count: int) -> list[tuple[int, ...]]:
     """Tiles that links connect, the largest part first."""
-    ends = np.array([(link.first, link.second) for link in links], int).reshape(-1, 2)
-    labels = connected_components(coo_matrix((np.ones(len(ends)), ends.T), (count, count)), directed=False)[1]
+    labels = part_labels(links, count)
     groups = [tuple(np.flatnonzero(labels == label).tolist()) for label in np.unique(labels)]
     return sorted((group for group in groups if len(group) > 1), key=lambda group: (-len(group), group))
 

@@ -9,7 +9,7 @@ import tifffile
 
 from drmime.geometry.grid import Grid
 from drmime.image.io import write_atomically
-from drmime.image.writers import OME_KINDS
+from drmime.image.writers import OME_KINDS, has_lengths, ome_lengths
 from drmime.mosaic.fuse import Fusing
 
 SIDE = 512  # pixels of a tile of the file; a row of tiles is in memory at a time
@@ -35,13 +35,12 @@ def write_tiled(path: Path, fusing: Fusing, grid: Grid) -> None:
     axes = ("" if colour else letters[: len(lengths)]) + "ZYX"[-grid.ndim :] + ("S" if colour else "")
     padded = [*grid.shape[:-2], *(-(-length // SIDE) * SIDE for length in grid.shape[-2:])]  # tiles of the file are whole
     size = math.prod(padded) * count * stored.itemsize
-    ome = (grid.unit or any(length != 1 for length in grid.spacing.tolist())) and stored.name in OME_KINDS
-    stated = {f"PhysicalSize{axis}": length for axis, length in zip("XYZ", grid.spacing.tolist(), strict=False) if ome}
-    stated |= {f"{name}Unit": grid.unit for name in list(stated) if grid.unit}
+    ome = has_lengths(grid) and stored.name in OME_KINDS
+    stated = ome_lengths(grid) if ome else {}
     parts = _colours(fusing, grid) if colour else _planes(fusing, grid, count)
 
     def fill(draft: Path) -> None:
-        with tifffile.TiffWriter(draft, bigtiff=size > CLASSIC, ome=bool(ome)) as file:
+        with tifffile.TiffWriter(draft, bigtiff=size > CLASSIC, ome=ome) as file:
             file.write(
                 (np.ascontiguousarray(part.astype(stored) * (255 if dtype.kind == "b" else 1)) for part in parts),
                 shape=shape,

@@ -69,6 +69,12 @@ def ways(links: Sequence[Link], count: int, root: int | np.ndarray) -> tuple[np.
     return np.sqrt(total), before
 
 
+def part_labels(links: Sequence[Link], count: int) -> np.ndarray:
+    """The number of the connected part of each of `count` images. shape: (count,)"""
+    ends = np.array([(link.first, link.second) for link in links], int).reshape(-1, 2)
+    return csgraph.connected_components(sparse.coo_matrix((np.ones(len(ends)), ends.T), (count, count)), directed=False)[1]
+
+
 def consensus(links: Sequence[Link], grids: Sequence[Grid], root: int, generators: Mapping[str, Tensor]) -> Consensus:
     """The maps from the image `root` to all images that agree best with most links.
 

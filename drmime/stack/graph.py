@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from tqdm import tqdm
 
 from drmime.optimise import Stop
 from drmime.result import Registration
-from drmime.stack.consensus import Consensus, Link, consensus, ways
+from drmime.stack.consensus import Consensus, Link, consensus, part_labels, ways
 from drmime.stack.links import Pair, Pairs
 from drmime.stack.result import Stack
 from drmime.transform.linear import MatrixTransform
@@ -59,21 +57,16 @@ class Graph:
     def links(self) -> list[Link]:
         return [pair.link for pair in self.found if pair.link is not None]
 
-    def parts(self, links: Sequence[Link]) -> np.ndarray:
-        """The number of the connected part of each image. shape: (count,)"""
-        ends = np.array([(link.first, link.second) for link in links], int).reshape(-1, 2)
-        return connected_components(coo_matrix((np.ones(len(ends)), ends.T), (self.count, self.count)), directed=False)[1]
-
     def pass_over(self, reach: int) -> None:
         """Register images farther apart where no good registration connects them: what is between may be ruined."""
         for step in range(reach + 1, min(reach + 1 + FARTHER, self.count)):
-            parts = self.parts(self.links)
+            parts = part_labels(self.links, self.count)
             self.register((first, first + step) for first in range(self.count - step) if parts[first] != parts[first + step])
 
     def best_connected(self) -> int:
         """The image from which the errors expected along the best ways to the others of the largest part are least."""
         links = self.links
-        parts = self.parts(links)
+        parts = part_labels(links, self.count)
         readable = np.array([image for image in range(self.count) if self.pairs.usable(image)])
         largest = readable[parts[readable] == np.bincount(parts[readable]).argmax()]
         return int(largest[ways(links, self.count, largest)[0][:, largest].sum(1).argmin()])

@@ -1,7 +1,5 @@
 """`Stack`: the result of `register_stack`."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ import imageio.v3 as imageio
 import numpy as np
 
 from drmime.errors import InputError
-from drmime.image.io import write_atomically, write_image, write_text
+from drmime.image.io import remove_numbered, write_atomically, write_image, write_table
 from drmime.pictures import thumbnail
 from drmime.result import Registration
 from drmime.stack.consensus import AGREES
@@ -101,20 +99,14 @@ class Stack:
                 found.save(file)
             else:
                 file.unlink(missing_ok=True)  # of an earlier run
-        for file in Path(folder).glob("*.json"):  # of one with more images
-            if file.stem.isdecimal() and int(file.stem) >= len(self.registrations):
-                file.unlink()
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["first", "second", "verdict", "probability", "expected_error", "weight", "misfit"])
+        remove_numbered(Path(folder), len(self.registrations))
+        rows: list[list[Any]] = [["first", "second", "verdict", "probability", "expected_error", "weight", "misfit"]]
         for pair, weight, misfit in zip(self.pairs, self.weights, self.misfits, strict=True):
             said = pair.registration.verdict
             figures = [f"{value:.4g}" for value in (said.probability, said.expected_error.median, weight, misfit)]
-            table.writerow([pair.first, pair.second, said.status, *figures])
-        write_text(Path(folder) / "pairs.csv", text.getvalue())
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([["image", "name"], *((at, self.names[at]) for at in self.order)])
-        write_text(Path(folder) / "order.csv", text.getvalue())
+            rows.append([pair.first, pair.second, said.status, *figures])
+        write_table(Path(folder) / "pairs.csv", rows)
+        write_table(Path(folder) / "order.csv", [["image", "name"], *([at, self.names[at]] for at in self.order)])
 
     def __str__(self) -> str:
         lines = [f"{len(self.registrations)} images, reference {self.reference}, {len(self.pairs)} pairs registered"]

@@ -1,6 +1,7 @@
 """`Draft`: a result that is being written, an OME-Zarr folder beside its place; a later run goes on from what is done."""
 
 import contextlib
+import functools
 import json
 import math
 import shutil
@@ -14,7 +15,8 @@ import tifffile
 from drmime.errors import InputError, package
 from drmime.image import ome_zarr
 from drmime.image.io import sweep, write_atomically, write_text
-from drmime.image.writers import OME_KINDS
+from drmime.image.source import block_means
+from drmime.image.writers import OME_KINDS, has_lengths, ome_lengths
 from drmime.tiled.job import Job
 from drmime.transform.places import boxes
 
@@ -77,13 +79,15 @@ class Draft:
             self._arrays = [group[str(level)] for level in range(len(self.job.levels))]
         return self._arrays
 
-    def boxes(self, level: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-        return boxes(self.job.levels[level].shape, self.job.side)
+    @functools.cached_property
+    def boxes(self) -> list[list[tuple[tuple[int, ...], tuple[int, ...]]]]:
+        """The tiles of each level: the first pixel and the shape of each."""
+        return [boxes(grid.shape, self.job.side) for grid in self.job.levels]
 
     def missing(self, level: int) -> list[int]:
         """Numbers of the tiles of a level that are not done."""
         done = {int(file.name) for file in (self.folder / DONE / str(level)).iterdir() if file.name.isdecimal()}
-        return [number for number in range(len(self.boxes(level))) if number not in done]
+        return [number for number in range(len(self.boxes[level])) if number not in done]
 
     def make(self, level: int, number: int) -> None:
         """Compute and write one tile: of the finest level from the source, of another one from the level before.
@@ -91,7 +95,7 @@ class Draft:
         Raises:
             InputError: the source is damaged there, or the disk is full.
         """
-        first, shape = self.boxes(level)[number]
+        first, shape = self.boxes[level][number]
         planes = self.job.tile(first, shape) if level == 0 else self._coarser(level, first, shape)
         try:
             lengths = self.job.axes[1]
@@ -118,8 +122,7 @@ class Draft:
             return planes[(slice(None), *[slice(None, None, factor) for factor in factors])]
         missing = [factor * n - length for factor, n, length in zip(factors, shape, size, strict=True)]
         planes = np.pad(planes, ((0, 0), *[(0, extra) for extra in missing]), "edge")
-        blocks = planes.reshape(len(planes), *[part for n, factor in zip(shape, factors, strict=True) for part in (n, factor)])
-        means = blocks.mean(tuple(range(2, 2 * len(shape) + 1, 2)), dtype=np.float64)
+        means = block_means(planes, factors, np.float64)
         return (means if planes.dtype.kind == "f" else np.rint(means)).astype(planes.dtype)
 
     def finish(self) -> None:
@@ -150,10 +153,7 @@ class Draft:
         letters, lengths = self.job.axes
         colour = _is_colour(self.job)
         target, source = self.job.target, self.job.source
-        lengthy = target.unit or bool((target.spacing != 1).any())  # a length without unit would be read as micrometres
-        stated = dict(zip("XY", target.spacing.tolist(), strict=True)) if lengthy else {}
-        metadata: dict[str, Any] = {f"PhysicalSize{axis}": length for axis, length in stated.items()}
-        metadata |= {f"PhysicalSize{axis}Unit": target.unit for axis in stated if target.unit}
+        metadata = ome_lengths(target) if has_lengths(target) else {}
         metadata |= {"axes": "YXS" if colour else letters + "YX", "UUID": "00000000-0000-0000-0000-000000000000"}
         with tifffile.TiffWriter(file, bigtiff=True, ome=True) as tiff:
             for level, grid in enumerate(self.job.levels):
@@ -173,7 +173,7 @@ class Draft:
     def _tiff_tiles(self, level: int, colour: bool) -> Iterator[np.ndarray]:
         """The tiles in the order of the file: of a colour image all channels at once, else one plane after the other."""
         for plane in [None] if colour else range(math.prod(self.job.axes[1])):
-            for first, shape in self.boxes(level):
+            for first, shape in self.boxes[level]:
                 planes = self.read(level, first, shape, plane)
                 planes = planes.astype(np.uint8) * 255 if planes.dtype == bool else planes
                 yield np.ascontiguousarray(np.moveaxis(planes, 0, -1)) if colour else planes[0]
