@@ -26,6 +26,7 @@ transform  transform.base  transform.linear  transform.field  transform.deformat
   transform.formats.elastix  transform.formats.fsl  transform.formats.freesurfer  transform.formats.afni
   transform.formats.ngff  transform.formats.bigwarp  transform.formats.qupath  transform.formats.plain
   transform.formats.objects
+shifts  shifts.contrast  shifts.surface  shifts.refine  shifts.pair
 points  points.files  points.tables  points.geojson  points.corresponding  soft
 compare  compare.base  compare.moments  compare.histogram  compare.angle  compare.mine
 sampling  adam  optimise  precision  holdout
@@ -39,7 +40,6 @@ verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
 learn  learn.encoder  learn.contrastive  learn.patches  learn.synthesise  learn.weights  learn.use  learn.train
 pictures  observers  record  tiled  tiled.job  tiled.draft  tiled.run
 placing  exchange  warping  deforming  result  checks  prepare  hints  stages  keywords  registration
-shifts  shifts.contrast  shifts.surface  shifts.refine  shifts.pair
 stack  stack.consensus  stack.links  stack.frames  stack.correlation  stack.result  stack.graph  stack.order
   stack.registration
 mosaic  mosaic.tiles  mosaic.layout  mosaic.links  mosaic.solve  mosaic.fuse  mosaic.writing  mosaic.result
