@@ -153,12 +153,15 @@ def maximise(
         return tracker.outcome(Stop.INTERRUPTED)
 
 
-def score(points: Sequence[FixedSamples], moving: Pyramid, model: Model, metric: Similarity) -> Tensor:
-    """Similarity at the points of a step. shape: (levels, B)"""
+def score(points: Sequence[FixedSamples], moving: Pyramid, model: Model, metric: Similarity, copies: int = 1) -> Tensor:
+    """Similarity at the points of a step. shape: (levels, B)
+
+    `copies`: of each moving image, so that one batch can have several sets of points or maps of one pair.
+    """
     scores = []
     for some in points:
         places = model(some.points, some.levels)
-        here, there, weight = read(some, moving, places)
+        here, there, weight = read(some, moving, places, copies)
         scores.append(metric(here, metric.turn(there, places.jacobian), weight, some.levels))
     return torch.cat(scores)
 

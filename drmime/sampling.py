@@ -210,13 +210,20 @@ def _read_fixed(
     return (FixedSamples(levels, *parts) for parts in zip(*each_step, strict=True))
 
 
-def read(here: FixedSamples, moving: Pyramid, there: Places) -> tuple[Tensor, Tensor, Tensor]:
+def read(here: FixedSamples, moving: Pyramid, there: Places, copies: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """Values of both images at the fixed points `here`, which are mapped to `there` in the moving image.
+
+    `copies`: so many consecutive entries of the batch share each moving image.
 
     Returns fixed values (L, B, N, Cf), moving values (L, B, N, Cm), and weights (L, B, N) that are 1 where both images
     have a valid pixel.
     """
-    values, in_moving = moving.at(there.points, there.valid, here.levels)
+    places, valid = there.points, there.valid
+    if copies > 1:  # one list of points for each image
+        places, valid = (part.unflatten(1, (-1, copies)).flatten(2, 3) for part in (places, valid))
+    values, in_moving = moving.at(places, valid, here.levels)
+    if copies > 1:
+        values, in_moving = (part.unflatten(2, (copies, -1)).flatten(1, 2) for part in (values, in_moving))
     weight = here.inside * in_moving
     return here.values.expand(-1, weight.shape[1], -1, -1), values, weight
 

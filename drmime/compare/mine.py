@@ -92,6 +92,13 @@ class MINE(Similarity):
         self.scales: list[tuple[Tensor, Tensor]] = []
         self.log_average = like.new_full((levels, batch), math.nan)
 
+    def repeated(self, copies: int) -> "MINE":
+        made = super().repeated(copies)
+        assert isinstance(made, MINE)
+        made.log_average = made.log_average.repeat_interleave(copies, 1)
+        made.scales = [(mean.repeat_interleave(copies, 0), spread.repeat_interleave(copies, 0)) for mean, spread in made.scales]
+        return made
+
     def describe(self, image: Image) -> Image:
         if not self.orientation:
             return Image(local_contrast(image), image.grid, image.mask) if self.local else image

@@ -229,8 +229,11 @@ class Model(nn.Module, ABC):
         `covariance`: of the parameters of `around`, for each pair, if it is known. shape: (B, K, K)
         """
 
-    def around(self) -> "Model | None":
-        """A model of small deviations from the current maps, which it has at zero parameters; None if there is none."""
+    def around(self, copies: int = 1) -> "Model | None":
+        """A model of small deviations from the current maps, which it has at zero parameters; None if there is none.
+
+        `copies`: consecutive maps of the model for each current one.
+        """
         return None
 
     def smoother(self) -> "list[Model]":

@@ -167,9 +167,9 @@ class LieModel(Model):
             for matrix, values, spread in zip(matrices, named, known, strict=True)
         ]
 
-    def around(self) -> "LieModel":
+    def around(self, copies: int = 1) -> "LieModel":
         with torch.no_grad():
-            start = self.matrices(self.coefficients.sum(1))
+            start = self.matrices(self.coefficients.sum(1)).repeat_interleave(copies, 0)
         return LieModel(self.generators, start.cpu(), self.fixed, self.moving).to(start.device)
 
     def _modes(self, covariance: Tensor) -> Tensor | None:
