@@ -135,9 +135,7 @@ class HeldOut:
         generator = getattr(self.metric, "generator", None)
         with torch.no_grad():
             for some, group in zip(self.points, self.groups, strict=True):
-                places = model(some.points, some.levels)
-                here, there, weight = read(some, self.moving, places)
-                there = self.metric.turn(there, places.jacobian)
+                here, there, weight = read(some, self.moving, model, self.metric)
                 for at, which in enumerate(left_out):
                     if isinstance(generator, torch.Generator):
                         generator.manual_seed(0)  # the same random partners each time

@@ -160,10 +160,9 @@ def score(points: Sequence[FixedSamples], moving: Pyramid, model: Model, metric:
     """
     scores = []
     for some in points:
-        places = model(some.points, some.levels)
-        here, there, weight = read(some, moving, places, copies)
-        scores.append(metric(here, metric.turn(there, places.jacobian), weight, some.levels))
-    return torch.cat(scores)
+        here, there, weight = read(some, moving, model, metric, copies)
+        scores.append(metric(here, there, weight, some.levels))
+    return scores[0] if len(scores) == 1 else torch.cat(scores)
 
 
 class Tracker:

@@ -26,7 +26,7 @@ FLATTEST = 1e-4  # of the largest curvature: a flatter direction is taken as thi
 # average over the last steps, which varies less than one set of points does. Of 90 % hold 91 %; with 0.45 89, with 0.55 93
 INFLATION = 0.5
 MOST = 16  # coefficients of a model; of more, precision is not measured
-TOGETHER = 2**17  # points of a pair at which gradients are computed in one call: more do not fit the cache of a CPU
+TOGETHER = 2**15  # points of a pair at which gradients are computed in one call: more do not fit the cache of a CPU
 
 
 def with_precision(

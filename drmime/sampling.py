@@ -10,13 +10,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from drmime.compare.base import Similarity
 from drmime.errors import InputError, number, whole
 from drmime.geometry.grid import Grid, unravel
 from drmime.geometry.matrices import apply
-from drmime.image.image import Image
+from drmime.image.image import Image, read_unit
 from drmime.image.orientation import widened
 from drmime.image.pyramid import Pyramid
-from drmime.transform.base import Model, Places
+from drmime.transform.base import Model
 
 POINTS = 2048  # on each level
 OVERLAP_SIDE = {2: 100, 3: 24}  # points along each axis at which the overlap is computed, by dimension
@@ -210,22 +211,23 @@ def _read_fixed(
     return (FixedSamples(levels, *parts) for parts in zip(*each_step, strict=True))
 
 
-def read(here: FixedSamples, moving: Pyramid, there: Places, copies: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """Values of both images at the fixed points `here`, which are mapped to `there` in the moving image.
+def read(here: FixedSamples, moving: Pyramid, model: Model, metric: Similarity, copies: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Values of both images at the fixed points `here`, which the model maps, in the axes of the fixed image.
 
     `copies`: so many consecutive entries of the batch share each moving image.
 
     Returns fixed values (L, B, N, Cf), moving values (L, B, N, Cm), and weights (L, B, N) that are 1 where both images
     have a valid pixel.
     """
-    places, valid = there.points, there.valid
+    unit, valid, jacobian = model.mapped(here.points, here.levels, moving.unit_from_frame[here.levels])
     if copies > 1:  # one list of points for each image
-        places, valid = (part.unflatten(1, (-1, copies)).flatten(2, 3) for part in (places, valid))
-    values, in_moving = moving.at(places, valid, here.levels)
+        unit = unit.unflatten(1, (-1, copies)).flatten(2, 3)
+        valid = None if valid is None else valid.unflatten(1, (-1, copies)).flatten(2, 3)
+    values, in_moving = read_unit(moving.levels[here.levels], unit, valid)
     if copies > 1:
         values, in_moving = (part.unflatten(2, (copies, -1)).flatten(1, 2) for part in (values, in_moving))
     weight = here.inside * in_moving
-    return here.values.expand(-1, weight.shape[1], -1, -1), values, weight
+    return here.values.expand(-1, weight.shape[1], -1, -1), metric.turn(values, jacobian), weight
 
 
 class Overlap:
@@ -244,7 +246,8 @@ class Overlap:
         """The overlap under each pair's transform. shape: (B,), float64, on the CPU"""
         there = model(self.points[None, None], slice(0, 1))
         places, _ = apply(self.index_from_frame, there.points[0].cpu(), is_affine=True)
-        both = self.inside & there.valid[0].cpu() & _at_nearest(self.moving, places)
+        both = self.inside & _at_nearest(self.moving, places)
+        both = both if there.valid is None else both & there.valid[0].cpu()
         return both.double().sum(-1) / self.inside.double().sum(-1).clamp(min=1)
 
 

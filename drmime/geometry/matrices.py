@@ -60,7 +60,8 @@ def apply(matrix: Tensor, points: Tensor, is_affine: bool = False) -> tuple[Tens
     and the returned coordinates are finite but meaningless. `is_affine`: the last rows are known to be 0 … 0 1.
     """
     if is_affine:
-        places = combined(points, matrix[..., :-1, :-1]) + matrix[..., None, :-1, -1]
+        linear, shift = matrix[..., :-1, :].split([points.shape[-1], 1], -1)
+        places = combined(points, linear) + shift.mT
         return places, torch.ones((), dtype=torch.bool, device=places.device).expand(places.shape[:-1])
     homogeneous = combined(points, matrix[..., :-1]) + matrix[..., None, :, -1]
     denominator = homogeneous[..., -1:]

@@ -160,7 +160,7 @@ class Places(NamedTuple):
     """Points mapped by a `Model`; frames are those of the finest levels' grids (`drmime.geometry.grid`)."""
 
     points: Tensor  # shape: (L, B, N, D), of the moving frame, in the dtype of the points given
-    valid: Tensor  # shape: (L, B, N), bool; False where a point has no image
+    valid: Tensor | None  # shape: (L, B, N), bool; False where a point has no image. None if all have one
     # of the moving point by the fixed one, up to a positive factor, any dtype; approximate: values are turned by it.
     # shape: (L or 1, B, N or 1, D, D)
     jacobian: Tensor
@@ -221,6 +221,11 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def forward(self, points: Tensor, levels: slice) -> Places:
         """Map points (L or 1, B or 1, N, D) of the fixed frame, read on L `levels` of the pyramid; 0 is the finest."""
+
+    def mapped(self, points: Tensor, levels: slice, then: Tensor) -> Places:
+        """The map, followed by affine maps `then` (L, 1, D+1, D+1), float64, from the moving frame: points are where they lead."""
+        places = self(points, levels)
+        return places._replace(points=apply(then.to(places.points), places.points, is_affine=True)[0])
 
     @abstractmethod
     def result(self, covariance: Tensor | None = None) -> list[Transform]:

@@ -151,10 +151,19 @@ class LieModel(Model):
         self.is_affine = not bool(self.basis[:, -1].any() or self.start[:, -1, :-1].any())
 
     def forward(self, points: Tensor, levels: slice) -> Places:
+        return self._placed(points, levels, None)
+
+    def mapped(self, points: Tensor, levels: slice, then: Tensor) -> Places:
+        return self._placed(points, levels, then)
+
+    def _placed(self, points: Tensor, levels: slice, then: Tensor | None) -> Places:
+        """`forward`, or `mapped`: matrices are multiplied before they are applied to the many points."""
         matrix = self.start_in_frames @ self.parametrisation(self._by_level(levels), self.basis)
-        places, valid = apply(matrix.to(points), points, self.is_affine)
-        jacobian = matrix[..., None, :-1, :-1] if self.is_affine else slopes(matrix, points.to(matrix))
-        return Places(places, valid, jacobian)
+        whole = matrix if then is None else then @ matrix
+        places, valid = apply(whole.to(points), points, self.is_affine)
+        if self.is_affine:
+            return Places(places, None, matrix[..., None, :-1, :-1])
+        return Places(places, valid, slopes(matrix, points.to(matrix)))
 
     def result(self, covariance: Tensor | None = None) -> list[Transform]:
         with torch.no_grad():
