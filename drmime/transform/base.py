@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply
 from drmime.parts import SAVED_TRANSFORMS
 from drmime.registry import known
 from drmime.saved import fields
