@@ -101,7 +101,7 @@ def supported(
     least = special.stdtrit((count.cpu().numpy() - 1).clip(min=1), 1 - min(chance, 0.5))  # a gain below 0 is none
     sure = (gain > torch.as_tensor(least).to(gain) * error) & (count >= LEAST_GROUPS)
     model = _combined(models, torch.where(sure, best, 0))
-    kept = replace(outcome, model=model, transforms=model.result(), overlap=overlap(model))
+    kept = replace(outcome, model=model, transforms=model.result(), overlap=overlap(model).cpu())
     return kept, torch.where(sure, gain, 0).cpu()
 
 

@@ -237,25 +237,28 @@ class Overlap:
         grid, cells = fixed.grid, [min(length, OVERLAP_SIDE[fixed.grid.ndim]) for length in fixed.grid.shape]
         middles = (Grid.regular(cells).index_points() + 0.5) * grid.size / torch.tensor(cells[::-1]) - 0.5
         frame_from_index = torch.linalg.inv(grid.world_from_frame) @ grid.world_from_index
-        self.points = apply(frame_from_index, middles, is_affine=True)[0].to(fixed.data.device)
-        self.inside = _at_nearest(fixed, middles[None])  # shape: (B or 1, P)
-        self.moving, self.index_from_frame = moving, moving.grid.index_from_world @ moving.grid.world_from_frame
+        device = fixed.data.device
+        self.points = apply(frame_from_index, middles, is_affine=True)[0].to(device)
+        self.inside = _at_nearest(fixed, middles[None].to(device))  # shape: (B or 1, P)
+        self.moving = moving
+        self.index_from_frame = (moving.grid.index_from_world @ moving.grid.world_from_frame).to(device)
 
     @torch.no_grad()
     def __call__(self, model: Model) -> Tensor:
-        """The overlap under each pair's transform. shape: (B,), float64, on the CPU"""
+        """The overlap under each pair's transform. shape: (B,), float64"""
         there = model(self.points[None, None], slice(0, 1))
-        places, _ = apply(self.index_from_frame, there.points[0].cpu(), is_affine=True)
+        places, _ = apply(self.index_from_frame, there.points[0], is_affine=True)
         both = self.inside & _at_nearest(self.moving, places)
-        both = both if there.valid is None else both & there.valid[0].cpu()
+        both = both if there.valid is None else both & there.valid[0]
         return both.double().sum(-1) / self.inside.double().sum(-1).clamp(min=1)
 
 
 def _at_nearest(image: Image, places: Tensor) -> Tensor:
-    """Whether index coordinates (B or 1, P, D) lie on a pixel inside the mask. shape: (B or 1, P), on the CPU"""
-    inside = ((places >= -0.5 - EDGE) & (places <= image.grid.size - 0.5 + EDGE)).all(-1)
+    """Whether index coordinates (B or 1, P, D) lie on a pixel inside the mask. shape: (B or 1, P)"""
+    size = image.grid.size.to(places.device)
+    inside = ((places >= -0.5 - EDGE) & (places <= size - 0.5 + EDGE)).all(-1)
     if image.mask is None:
         return inside
-    pixels = places.nan_to_num().round().clamp(min=0).minimum(image.grid.size - 1).long().flip(-1).to(image.mask.device)
+    pixels = places.nan_to_num().round().clamp(min=0).minimum(size - 1).long().flip(-1)
     rows = torch.arange(len(image.mask), device=image.mask.device)[:, None]
-    return inside & (image.mask[:, 0][(rows, *pixels.unbind(-1))] > 0.5).cpu()
+    return inside & (image.mask[:, 0][(rows, *pixels.unbind(-1))] > 0.5)

@@ -88,7 +88,7 @@ class MINE(Similarity):
         self.lines = components(like.ndim - 2) - 1 if self.orientation else 0
         inputs = sum(channels) - 2 * self.lines + (1 if self.orientation else 0)  # the agreement of lines instead of these
         widths = [inputs] + [self.hidden] * self.depth + [1]
-        each = (layer(a, b, 0.1 if b == 1 else 1.0) for a, b in itertools.pairwise(widths))
+        each = [layer(a, b, 1.0) for a, b in itertools.pairwise(widths[:-1])] + [layer(*widths[-2:], 0.1)]
         self.layers = nn.ParameterList(itertools.chain.from_iterable(each))  # weights and bias of each layer in turn
         self.scales: list[tuple[Tensor, Tensor]] = []
         self.log_average = like.new_full((levels, batch), math.nan)
@@ -96,7 +96,8 @@ class MINE(Similarity):
     def repeated(self, copies: int) -> "MINE":
         made = super().repeated(copies)
         assert isinstance(made, MINE)
-        made.log_average = made.log_average.repeat_interleave(copies, 1)
+        # begun anew: the gradient is then that of the value
+        made.log_average = torch.full_like(made.log_average, math.nan).repeat_interleave(copies, 1)
         made.scales = [(mean.repeat_interleave(copies, 0), spread.repeat_interleave(copies, 0)) for mean, spread in made.scales]
         return made
 
@@ -164,7 +165,8 @@ class MINE(Similarity):
         One random offset serves all points: over the steps every partner is equally likely. A shift costs one copy, whereas a
         permutation costs a gather, and a scatter in the backward pass.
         """
-        return [int(shift) for shift in torch.randint(1, count, (self.negatives,), generator=self.generator)]
+        shifts: list[int] = torch.randint(1, count, (self.negatives,), generator=self.generator).tolist()
+        return shifts
 
 
 def donsker_varadhan(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, levels: slice) -> Tensor:

@@ -36,6 +36,9 @@ class Grid:
         spacing = [1.0] * len(shape) if spacing is None else spacing
         return cls(tuple(shape), torch.diag(torch.tensor([*reversed(spacing), 1.0], dtype=torch.float64)), unit=unit)
 
+    def __deepcopy__(self, memo: object) -> "Grid":
+        return self  # it does not change
+
     @property
     def ndim(self) -> int:
         return len(self.shape)

@@ -246,9 +246,9 @@ class Model(nn.Module, ABC):
         """Models of smoother maps than the current ones, the first without any deformation; none for linear maps."""
         return []
 
-    def penalty(self) -> Tensor | float:
-        """Subtracted from the similarity of each pair; for maps that are not smooth. shape: (B,), or 0"""
-        return 0.0
+    def penalty(self) -> Tensor | None:
+        """Subtracted from the similarity of each pair; for maps that are not smooth. shape: (B,); None: there is none"""
+        return None
 
     def curves(self) -> Mapping[str, Tensor]:
         """Values (B,) to plot at each step, by name."""
