@@ -211,7 +211,9 @@ def _read_fixed(
     return (FixedSamples(levels, *parts) for parts in zip(*each_step, strict=True))
 
 
-def read(here: FixedSamples, moving: Pyramid, model: Model, metric: Similarity, copies: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+def read(
+    here: FixedSamples, moving: Pyramid, model: Model, metric: Similarity, copies: int = 1
+) -> tuple[Tensor, Tensor, Tensor]:
     """Values of both images at the fixed points `here`, which the model maps, in the axes of the fixed image.
 
     `copies`: so many consecutive entries of the batch share each moving image.
