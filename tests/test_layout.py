@@ -14,8 +14,8 @@ ROOT = Path(drmime.__file__).parent
 LAYOUT = """
 errors version cluster threads modes owner registry parts device saved settings schedule
 geometry  geometry.matrices  geometry.grid  geometry.lie
-image  image.pixels  image.planes  image.headers  image.source  image.tiff  image.ome_zarr  image.stage  image.readers
-  image.dicom  image.writers
+image  image.pixels  image.planes  image.headers  image.source  image.tiff  image.crs  image.geotiff  image.ome_zarr
+  image.stage  image.readers  image.dicom  image.writers
   image.io  image.objects  image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
   image.summary  image.faults  image.geometry_faults
 transform  transform.base  transform.linear  transform.field  transform.deformation  transform.lattice

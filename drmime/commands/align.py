@@ -187,9 +187,10 @@ def _write_warped(registration: Registration, args: Namespace, axis: int | str |
         fixed_grid=_compared(args.fixed, registration.fixed_grid),
         moving_grid=_compared(args.moving, registration.moving_grid),
     )
-    array = small.warp(load(args.moving, "moving", whole=False), args.interpolation, channel_axis=axis)
+    moving = load(args.moving, "moving", whole=False)
+    array = small.warp(moving, args.interpolation, channel_axis=axis)
     path = args.out / f"warped{ending_like(args.fixed, '.png' if _fits_png(array) else '.tif')}"
-    write_image(path, array, small.fixed_grid)
+    write_image(path, array, small.fixed_grid, nodata=moving.nodata)
     return path
 
 
