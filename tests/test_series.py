@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as imageio
 import numpy as np
 import pytest
 import tifffile
@@ -133,7 +134,8 @@ def test_axes_that_are_not_named(movie: np.ndarray, tmp_path: Path) -> None:
         "--reference",
         "0",
     ]
-    assert main([*words, "--time-axis", "0"]) == 0
+    assert main([*words, "--time-axis", "0", "--movie", "gif"]) == 0
+    assert len(imageio.imread(tmp_path / "out" / "movie.gif")) == 4
     with tifffile.TiffFile(tmp_path / "out" / "aligned.tif") as file:
         assert file.series[0].axes == "TYX"
         assert np.array_equal(file.asarray()[0], movie[0])

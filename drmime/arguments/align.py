@@ -62,6 +62,8 @@ def add_stack(commands: Any) -> None:
     parser.add_argument(
         "--time-axis", type=axes, default="auto", metavar="AXIS", help="of one file with frames (auto: its own)"
     )
+    movie = "gif or mp4: format of the movie (gif; of one file with frames none)"
+    parser.add_argument("--movie", default=None, metavar="FORMAT", help=movie)
     add = parser.add_argument_group("registration (defaults are those of drmime.register)").add_argument
     _add_options(add)
     add("--channel-axis", type=axes, default=UNSET, metavar="AXIS", help="auto, none, or the number of an axis")
