@@ -53,7 +53,7 @@ def add_stack(commands: Any) -> None:
         "--out", type=Path, required=True, metavar="DIR", help="folder for transforms, aligned images, pictures"
     )
     parser.add_argument(
-        "--reference", type=value, default="auto", help="auto (best connected), first, last, or a number from 0"
+        "--reference", type=value, default="auto", help="auto (best connected), first, last, previous, mean, or a number"
     )
     parser.add_argument("--order", default="given", metavar="ORDER", help="given, or auto to find it from all pairs (given)")
     parser.add_argument("--reach", type=int, default=2, metavar="N", help="neighbours on each side that are registered (2)")

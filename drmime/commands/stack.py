@@ -81,7 +81,8 @@ def _series(args: Namespace) -> Report:
     if movie:
         write_movie(movie, [found.picture(image) for image in warped if image is not None])
     places = sum(result is not None for result in found.registrations)
-    text = f"{places} of {len(whole)} frames aligned to frame {found.reference}, from {len(found.pairs)} pairs"
+    reference = "their mean pose" if found.mean else f"frame {found.reference}"
+    text = f"{places} of {len(whole)} frames aligned to {reference}, from {len(found.pairs)} pairs"
     text = "\n".join([text, *(f"frame {number}: {why}" for number, why in found.errors.items())])
     return _report(
         found, f"{text}\nin {args.out}: aligned.tif, drift.csv, {f'{movie.name}, ' if movie else ''}transforms/", "frames"

@@ -23,7 +23,7 @@ COLOUR = (214, 60, 40)  # marks an image without a place
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """The maps from the reference to every image, and the registrations of pairs from which they follow."""
+    """The maps from the reference, an image or the mean pose, to every image, and the registrations of pairs behind them."""
 
     registrations: tuple[Registration | None, ...]  # fixed: the reference; None of an image that has no place
     reference: int
@@ -34,6 +34,7 @@ class Stack:
     errors: Mapping[int, str]  # why an image could not be read
     order: tuple[int, ...]  # of the images: as given, or as it was found
     names: tuple[str, ...]  # paths of the images, or ""
+    mean: bool = False  # whether the reference is the mean pose of all images, on the grid of the image `reference`
 
     @property
     def ruined(self) -> tuple[int, ...]:
@@ -110,7 +111,8 @@ class Stack:
         write_table(Path(folder) / "order.csv", [["image", "name"], *([at, self.names[at]] for at in self.order)])
 
     def __str__(self) -> str:
-        lines = [f"{len(self.registrations)} images, reference {self.reference}, {len(self.pairs)} pairs registered"]
+        reference = f"the mean pose, on the grid of image {self.reference}" if self.mean else self.reference
+        lines = [f"{len(self.registrations)} images, reference {reference}, {len(self.pairs)} pairs registered"]
         for number, found in enumerate(self.registrations):
             agree = [
                 weight > AGREES
