@@ -40,8 +40,8 @@ learn  learn.encoder  learn.contrastive  learn.patches  learn.synthesise  learn.
 pictures  observers  record  tiled  tiled.job  tiled.draft  tiled.run
 placing  exchange  warping  deforming  result  checks  prepare  hints  stages  keywords  registration
 shifts  shifts.contrast  shifts.surface  shifts.refine  shifts.pair
-stack  stack.consensus  stack.mean  stack.links  stack.frames  stack.correlation  stack.movie  stack.result  stack.graph
-  stack.order  stack.registration
+stack  stack.consensus  stack.mean  stack.kept  stack.links  stack.frames  stack.correlation  stack.movie  stack.result
+  stack.graph  stack.order  stack.registration
 mosaic  mosaic.tiles  mosaic.layout  mosaic.links  mosaic.solve  mosaic.fuse  mosaic.writing  mosaic.result
   mosaic.registration  .
 lab

@@ -29,7 +29,7 @@ def stitch(args: Namespace) -> Report:
     targets = [args.out / name for name in ("mosaic.tif", "mosaic.png", "positions.csv", "pairs.csv")]
     check_kept(targets, [*args.images, args.positions])
     options = {name: value for name, value in vars(args).items() if name in OPTIONS}
-    found = aligned(paths, _layout(args), progress=True, **options)
+    found = aligned(paths, _layout(args), folder=args.out / "pairs", progress=True, **options)
     sweep(args.out, below=True)
     found.save(args.out)
     text = [str(found)]
@@ -39,6 +39,7 @@ def stitch(args: Namespace) -> Report:
         found.write(paths, targets[0], how=args.how, interpolation=args.interpolation)
         found.picture(paths, targets[1])
         text.append(f"in {args.out}: mosaic.tif, mosaic.png, positions.csv, pairs.csv, transforms/")
+    text.append("pairs/ holds what was found of pairs")
     bad = [str(number) for number, transform in enumerate(found.transforms) if transform is None]
     problem = f"tiles without a place: {', '.join(bad)}" if bad else ""
     return Report("\n".join(text), problem, int(bool(bad)))
