@@ -558,3 +558,32 @@ def test_the_command_keeps_pairs(tiles: list[np.ndarray], tmp_path: Path, compar
     compared.clear()
     assert main(words) == 0
     assert not compared
+
+
+def test_a_file_of_options(tiles: list[np.ndarray], truth: np.ndarray, tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{number}.tif") for number in range(4)]
+    chosen = [0, 1, 3, 4]
+    for path, number in zip(paths, chosen, strict=True):
+        tifffile.imwrite(path, tiles[number])
+    words = ["stitch", *paths, "--out", str(tmp_path / "out"), "--config", str(tmp_path / "stitch.yaml")]
+
+    def positions(text: str, *more: str) -> np.ndarray:
+        (tmp_path / "stitch.yaml").write_text(text)
+        assert main([*words, *more]) == 0
+        with (tmp_path / "out" / "positions.csv").open() as file:
+            found = np.array([[float(row["x"]), float(row["y"])] for row in csv.DictReader(file)])
+        return found - found.mean(0)
+
+    overlap = LAYOUT["overlap"]
+    wanted = truth[chosen] - truth[chosen].mean(0)
+    snake = f"layout: {{rows: 2, columns: 2, order: row}}\noverlap: {overlap}\ntransform: translation\nmargin: 0.2\n"
+    assert np.abs(positions(snake) - wanted).max() < 0.2
+    assert np.abs(positions("layout: [2, 2]\noverlap: 0.9\n", "--overlap", str(overlap)) - wanted).max() < 0.2
+    assert np.abs(positions(f"layout: {places()[0][chosen].tolist()}") - wanted).max() < 0.2
+    assert np.abs(positions(f"layout: stage\noverlap: {overlap}\n", "--grid", "2,2") - wanted).max() < 0.2
+    for wrong in ("grid: [2, 2]", "layout: [3, 3]", "layout: stages", "overlap: wide", "how: blend", "folder: out", "- 1"):
+        (tmp_path / "stitch.yaml").write_text(wrong)
+        assert main(words) == 2, wrong
+    (tmp_path / "stitch.yaml").write_text("transform: translation")
+    assert main([*words, "--overlap", "0.2"]) == 2  # without a layout
+    assert main([*words, "--order", "row"]) == 2

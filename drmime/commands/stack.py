@@ -18,6 +18,8 @@ from drmime.stack.registration import how_of, register_stack
 from drmime.stack.result import Stack, in_rows
 from drmime.verdict.judge import Status
 
+GRAPH = ("reference", "order", "reach", "pairs", "time_axis")  # options of `register_stack` besides those of `register`
+
 
 def stack(args: Namespace) -> Report:
     """Align images to one of them; write transforms, aligned images, a montage and a movie. Of one file, its frames."""
@@ -27,15 +29,15 @@ def stack(args: Namespace) -> Report:
         check_movie(f".{known('--movie', args.movie, [ending[1:] for ending in MOVIES])}")
     if len(args.images) == 1:
         return _series(args)
-    if args.time_axis != "auto":
+    options = options_given(args, GRAPH)
+    graph = {name: options.pop(name) for name in GRAPH if name in options}
+    if graph.pop("time_axis", "auto") != "auto":
         raise InputError(f"--time-axis: expected it with one file alone, got {len(args.images)}")
     paths = [str(path) for path in args.images]
     targets = [args.out / "aligned" / f"{number:04d}-{output_name(Path(path))}" for number, path in enumerate(paths)]
     pictures = [args.out / name for name in ("montage.png", f"movie.{args.movie or 'gif'}")]
     check_kept([*targets, *pictures], args.images)
-    options = options_given(args)
-    folder = None if args.pairs == "correlation" else args.out / "pairs"
-    graph = {"reference": args.reference, "order": args.order, "reach": args.reach, "pairs": args.pairs}
+    folder = None if graph.get("pairs") == "correlation" else args.out / "pairs"
     with names_only(args.config is not None and not args.allow_code):
         found = register_stack(paths, **graph, folder=folder, progress=True, **options)
     sweep(args.out, below=True)
@@ -62,9 +64,10 @@ def _series(args: Namespace) -> Report:
     target = args.out / "aligned.tif"
     movie = None if args.movie is None else args.out / f"movie.{args.movie}"
     check_kept([target, args.out / "drift.csv", *([movie] if movie else [])], args.images)
-    options = options_given(args)
-    series = frames_of(str(args.images[0]), args.time_axis, options.get("channel_axis", "auto"))
-    graph = {"reference": args.reference, "order": args.order, "reach": args.reach, "pairs": how_of(args.pairs, options)}
+    options = options_given(args, GRAPH)
+    graph = {name: options.pop(name) for name in GRAPH if name in options}
+    series = frames_of(str(args.images[0]), graph.pop("time_axis", "auto"), options.get("channel_axis", "auto"))
+    graph["pairs"] = how_of(graph.get("pairs", "auto"), options)
     with names_only(args.config is not None and not args.allow_code):
         found = register_stack(list(series.frames), **graph, progress=True, **options)
     sweep(args.out, below=True)
