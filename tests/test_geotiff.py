@@ -13,7 +13,7 @@ import tifffile
 import torch
 from textures import busy
 
-from drmime import InputError, Registration, as_image, register
+from drmime import InputError, Registration, as_image, register, stitch
 from drmime.cli import main
 from drmime.geometry.grid import Grid
 from drmime.image import geotiff, source, tiff
@@ -63,7 +63,9 @@ def test_the_world_is_that_of_pixel_centres_in_the_crs(image: Path) -> None:
     assert grid.world_from_index.tolist() == [[SIDE, 0, WEST + SIDE / 2], [0, -SIDE, NORTH - SIDE / 2], [0, 0, 1]]
     assert (grid.crs, grid.unit, grid.placed) == ("EPSG:32633", "m", True)
     with rasterio.open(image) as data:
-        assert data.xy(7, 5) == tuple((grid.world_from_index[:2] @ torch.tensor([5.0, 7, 1], dtype=torch.float64)).tolist())
+        x, y = (grid.world_from_index[:2] @ torch.tensor([5.0, 7, 1], dtype=torch.float64)).tolist()
+        assert data.index(x, y) == (7, 5)
+        assert (data.transform.c + 5.5 * SIDE, data.transform.f - 7.5 * SIDE) == (x, y)
 
 
 def test_pixel_is_point_gives_the_same_places(tmp_path: Path) -> None:
@@ -236,6 +238,8 @@ def test_an_image_without_georeference_is_registered_with_y_upwards(tmp_path: Pa
     assert "not georeferenced" in " ".join(result.notes)
     assert result.verdict.status == "aligned"
     assert result.landmark_errors([[50, 40]], [[54, 37]]).max() < 0.15 * SIDE
+    np.save(tmp_path / "plain.npy", plain)
+    assert "are taken to be as long. Give moving_spacing" in report([image, tmp_path / "plain.npy"])[0]
     back = register(plain, image, **QUICK)
     assert back.landmark_errors([[54, 37]], [[50, 40]]).max() < 0.15 * SIDE
     result.warp_file(plain, tmp_path / "placed.tif")
@@ -321,6 +325,8 @@ def test_tiles_are_what_is_warped_at_once_with_the_georeference(tmp_path: Path, 
     levels = open_source(tmp_path / "tiles.tif")
     assert levels is not None
     assert len(levels.arrays) == 2
+    result.warp_tiles(path, tmp_path / "threads.tif", workers=3, antialias=False)
+    assert (tmp_path / "threads.tif").read_bytes() == (tmp_path / "tiles.tif").read_bytes()
 
 
 def test_large_files_without_overviews_are_read_by_regions(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -555,3 +561,27 @@ def test_no_network_is_needed_for_addresses(tmp_path: Path) -> None:
     for address in ("https://example.org/a.tif", "/vsizip/a.zip/a.tif", "s3://bucket/a.tif"):
         with pytest.raises(InputError, match="does not exist"):
             read_image(address)
+
+
+# ---- many images
+
+
+def test_a_mosaic_lies_as_its_tiles(tmp_path: Path) -> None:
+    whole = scene(shape=(200, 260))
+    one = write(tmp_path / "one.tif", whole[:, :150])
+    other = write(tmp_path / "other.tif", whole[10:190, 110:], transform=north_up(WEST + 110 * SIDE, NORTH - 10 * SIDE))
+    found = stitch([one, other])
+    assert found.grid.unit == "m"
+    fused = found.fuse([one, other])
+    assert fused.shape == whole.shape
+    assert np.abs(fused[:, :150].astype(int) - whole[:, :150]).mean() < 1
+
+
+def test_a_stack_keeps_the_georeference(tmp_path: Path) -> None:
+    paths = [str(write(tmp_path / f"{number}.tif", scene((2 * number, -number)))) for number in range(3)]
+    words = ["stack", *paths, "--out", str(tmp_path / "out"), "--transform", "translation", "--pairs", "correlation"]
+    assert main([*words, "--reference", "first"]) == 0
+    for number in range(3):
+        with rasterio.open(tmp_path / "out" / "aligned" / f"000{number}-{number}.tif") as data:
+            assert (data.crs.to_epsg(), data.transform) == (32633, north_up())
+            assert np.abs(data.read(1)[5:-5, 5:-5].astype(int) - scene()[5:-5, 5:-5]).mean() < 3

@@ -79,14 +79,14 @@ def _geometry(image: Summary, path: Path | None) -> Iterator[Fault]:
 def pair_faults(fixed: Summary, moving: Summary) -> Iterator[Fault]:
     """What does not fit together in two images of the same dimension."""
     one, other = fixed.grid, moving.grid
+    georeferenced = any(grid is not None and grid.crs for grid in (one, other))
     if (one is None) != (other is None):
         role = "moving" if other is None else "fixed"
         yield Fault(
             "spacing_of_one",
-            f"Only the {'fixed' if other is None else 'moving'} image states pixel lengths; those of the {role} one count as 1."
-            f" Give {role}_spacing (--{role}-spacing).",
+            f"Only the {'fixed' if other is None else 'moving'} image states pixel lengths; those of the {role} one "
+            f"{'are taken to be as long' if georeferenced else 'count as 1'}. Give {role}_spacing (--{role}-spacing).",
         )
-    georeferenced = any(grid is not None and grid.crs for grid in (one, other))
     if fixed.mirrored != moving.mirrored and not (fixed.placed and moving.placed) and not georeferenced:
         yield Fault(
             "mirrored_one",
