@@ -224,7 +224,7 @@ def read(
     unit, valid, jacobian = model.mapped(here.points, here.levels, moving.unit_from_frame[here.levels])
     if copies > 1:  # one list of points for each image
         unit = unit.unflatten(1, (-1, copies)).flatten(2, 3)
-        valid = None if valid is None else valid.unflatten(1, (-1, copies)).flatten(2, 3)
+        valid = valid.unflatten(1, (-1, copies)).flatten(2, 3)
     values, in_moving = read_unit(moving.levels[here.levels], unit, valid)
     if copies > 1:
         values, in_moving = (part.unflatten(2, (copies, -1)).flatten(1, 2) for part in (values, in_moving))
@@ -250,8 +250,7 @@ class Overlap:
         """The overlap under each pair's transform. shape: (B,), float64"""
         there = model(self.points[None, None], slice(0, 1))
         places, _ = apply(self.index_from_frame, there.points[0], is_affine=True)
-        both = self.inside & _at_nearest(self.moving, places)
-        both = both if there.valid is None else both & there.valid[0]
+        both = self.inside & there.valid[0] & _at_nearest(self.moving, places)
         return both.double().sum(-1) / self.inside.double().sum(-1).clamp(min=1)
 
 

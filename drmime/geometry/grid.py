@@ -28,7 +28,8 @@ class Grid:
     shape: tuple[int, ...]
     world_from_index: Tensor  # shape: (D+1, D+1), float64
     placed: bool = False  # whether the source states origin and direction in a world that it shares with other images
-    unit: str = ""  # of lengths, "mm" or "µm"; "" if the source states none
+    unit: str = ""  # of lengths, such as "mm", "µm", "m", "°"; "" if the source states none
+    crs: str = ""  # coordinate reference system of the world, "EPSG:32633" or WKT; "" if the source is not georeferenced
 
     @classmethod
     def regular(cls, shape: Sequence[int], spacing: Sequence[float] | None = None, unit: str = "") -> "Grid":

@@ -26,6 +26,7 @@ class Image:
     grid: Grid
     mask: Tensor | None = None  # shape: (B, 1, *grid.shape), same dtype as data
     finest: Grid | None = None  # of the finest level of the file if this is a coarser one
+    note: str = ""  # what of the file was not read, a sentence
     coarser: list["Image"] = field(default_factory=list, init=False, repr=False)  # levels cached by `Pyramid.of`
 
     @classmethod

@@ -161,7 +161,7 @@ class Places(NamedTuple):
     """Points mapped by a `Model`; frames are those of the finest levels' grids (`drmime.geometry.grid`)."""
 
     points: Tensor  # shape: (L, B, N, D), of the moving frame, in the dtype of the points given
-    valid: Tensor | None  # shape: (L, B, N), bool; False where a point has no image. None if all have one
+    valid: Tensor  # shape: (L, B, N), bool; False where a point has no image
     # of the moving point by the fixed one, up to a positive factor, any dtype; approximate: values are turned by it.
     # shape: (L or 1, B, N or 1, D, D)
     jacobian: Tensor

@@ -161,9 +161,8 @@ class LieModel(Model):
         matrix = self.start_in_frames @ self.parametrisation(self._by_level(levels), self.basis)
         whole = matrix if then is None else then @ matrix
         places, valid = apply(whole.to(points), points, self.is_affine)
-        if self.is_affine:
-            return Places(places, None, matrix[..., None, :-1, :-1])
-        return Places(places, valid, slopes(matrix, points.to(matrix)))
+        jacobian = matrix[..., None, :-1, :-1] if self.is_affine else slopes(matrix, points.to(matrix))
+        return Places(places, valid, jacobian)
 
     def result(self, covariance: Tensor | None = None) -> list[Transform]:
         with torch.no_grad():
