@@ -26,8 +26,9 @@ from methods import METHODS, Mapper, Run, gray
 
 from drmime.geometry.matrices import affine
 from drmime.image.door import as_image
-from drmime.image.io import read_image, read_landmarks
+from drmime.image.io import read_image
 from drmime.parts import PROPOSERS
+from drmime.points.files import read_landmarks
 
 HEADER = ("pair", "method", "error", "worst", "seconds", "minimum", "ratio", "ratio of minima")
 
