@@ -50,7 +50,8 @@ lab
   lab.datasets.folders  lab.datasets.synthetic  lab.datasets
   lab.peers.base  lab.peers.simple  lab.peers.ants  lab.peers.elastix  lab.peers.deformable  lab.peers.opencv
   lab.peers.simpleitk  lab.peers.skimage  lab.peers  lab.learning
-  lab.experiment.memory  lab.experiment.rows  lab.experiment.task  lab.experiment.worker  lab.experiment.config
+  lab.experiment.memory  lab.experiment.rows  lab.experiment.task  lab.experiment.loading
+  lab.experiment.drawing  lab.experiment.trial  lab.experiment.worker  lab.experiment.config
   lab.experiment.runner  lab.experiment  lab.report.summary  lab.report.tables  lab.report.plots  lab.report.page  lab.report
 info  commands.base  commands.align  commands.carry  commands.lab  commands.learn
   commands.stack  commands.stitch  commands
