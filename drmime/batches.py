@@ -1,15 +1,14 @@
 """Registers batches of pairs one after the other, so that neither Ctrl-C nor a failure loses what is finished."""
 
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from drmime.errors import InputError
 from drmime.optimise import Stop
-from drmime.pairs import Pair, batches, listed
+from drmime.pairs import Pair, batches, listed, without_locals
 from drmime.part import Part
 from drmime.result import Registration
 
@@ -67,15 +66,16 @@ def in_batches(pairs: Sequence[Pair | InputError], together: Together, errors: s
                 continue
             found = [InputError(NOT_BEGUN)] * len(batch)  # Ctrl-C again
         except Exception as error:
-            traceback.clear_frames(error.__traceback__)  # they hold the images of the batch
             failure = error
         if failure is not None:
-            if len(batch) > 1 and (smaller := _smaller(batch, failure, errors == "return")):
+            smaller = _smaller(batch, failure, errors == "return") if len(batch) > 1 else []
+            if errors == "raise" and begin and not smaller:
+                _raise(failure, part, results)
+            without_locals(failure)  # which hold the images of the batch
+            if smaller:
                 waiting.extendleft(reversed(smaller))
                 continue
-            if errors == "raise" and begin:
-                raise _error(failure, part, results) from (failure if done else failure.__cause__)
-            found = [as_input_error(failure) for _ in batch]
+            found = [as_input_error(failure)] * len(batch)
         begin = begin and not any(isinstance(one, Registration) and one.stop is Stop.INTERRUPTED for one in found)
         for pair, one in zip(batch, found, strict=True):
             results[pair.number] = one
@@ -107,12 +107,13 @@ def _smaller(batch: list[Pair], failure: Exception, single: bool) -> list[list[P
     return [[pair] for pair in batch] if single else []
 
 
-def _error(failure: Exception, part: Part, results: Sequence[Any]) -> Exception:
-    """What is raised for the failure of a batch."""
+def _raise(failure: Exception, part: Part, results: Sequence[Any]) -> NoReturn:
+    """Raise the failure of a batch, with the numbers of its pairs if it is one of several, and the results of those before."""
     if part.count == 1 or not (part.done or isinstance(failure, InputError)):
-        return failure
+        raise failure
     text = f"{listed(part.pairs)}: {as_input_error(failure)}"
     if not part.done:
-        return InputError(text)
+        raise InputError(text) from failure
     finished = [one if isinstance(one, Registration) else None for one in results]
-    return IncompleteError(f"{text} The results of {part.done} other pairs are in the error's `registrations`.", finished)
+    text += f" The results of {part.done} other pairs are in the error's `registrations`."
+    raise IncompleteError(text, finished) from failure

@@ -72,15 +72,22 @@ def read_pairs(given: Mapping[str, Any], asked: Options) -> list[Pair | InputErr
         except InputError as error:
             if not door.many and asked.errors == "raise":
                 raise
-            traceback.clear_frames(error.__traceback__)  # they hold the pixels
+            without_locals(error)  # which hold the pixels
             found.append(error)
             continue
         found.append(door.fitted(number, *read))
     bad = [number for number, one in enumerate(found) if isinstance(one, InputError)]
     if bad and asked.errors == "raise":
-        more = f" So cannot {listed(bad[1:])}." if len(bad) > 1 else ""
+        more = f" {listed(bad[1:]).capitalize()} cannot be used either." if len(bad) > 1 else ""
         raise InputError(f"{listed(bad[:1])}: {found[bad[0]]}{more}") from found[bad[0]]  # type: ignore[misc]
     return found
+
+
+def without_locals(error: BaseException | None) -> None:
+    """Clear the local variables that the traceback of an error holds, and those of its causes: it may be kept for long."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def listed(numbers: Sequence[int]) -> str:

@@ -130,6 +130,13 @@ def test_a_metric_that_learns_begins_anew_in_each_batch() -> None:
     )
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+def test_lists_on_a_gpu_give_what_they_give_on_the_cpu() -> None:
+    found = register(*columns(mixed()), **QUICK | {"device": {"name": "cuda", "dtype": "float64"}})
+    assert all(np.allclose(one.matrix, other.matrix, atol=NEAR) for one, other in zip(found, together(), strict=True))
+
+
 # ---- what belongs to a pair
 
 
@@ -245,7 +252,9 @@ def test_a_bad_pair_changes_no_other_result(tmp_path: Path) -> None:
 def test_the_error_names_the_pair_and_the_image_and_comes_first(tmp_path: Path) -> None:
     image, parts = scene(32, 40), list[Part]()
     bad = bad_files(tmp_path)
-    with pytest.raises(InputError, match=r"^pair 2 \(from 0\): moving image: .*contrast.* So cannot pairs 3, 5 \(from 0\)\.$"):
+    with pytest.raises(
+        InputError, match=r"^pair 2 \(from 0\): moving image: .*contrast.* Pairs 3, 5 \(from 0\) cannot be used either\.$"
+    ):
         register(
             [image, image, image, bad["NaN"], image, bad["missing"]],
             [image, image, bad["constant"], image, image, image],
