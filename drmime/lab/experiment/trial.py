@@ -4,7 +4,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
@@ -90,7 +90,7 @@ class Trial:
         self.row = replace(self.row, error=str(error) if isinstance(error, InputError) else in_a_line(error))
 
 
-def run(tasks: Sequence[Task], soon: Iterable[Pair] = ()) -> list[Row]:
+def run(tasks: Sequence[Task], soon: Sequence[Pair] = ()) -> list[Row]:
     """Run tasks of one method and seed together, and return their rows. Errors are not raised but stored in the row's `error`.
 
     `soon`: pairs that a thread reads meanwhile, for the next call.
