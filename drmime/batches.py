@@ -47,6 +47,7 @@ def in_batches(pairs: Sequence[Pair | InputError], together: Together, errors: s
 
     Raises:
         Interrupted: Ctrl-C.
+        KeyboardInterrupt: Ctrl-C before there is anything of a single pair.
         IncompleteError: the first error of a batch if `errors` is "raise" and another batch is finished.
         Exception: likewise, if none is finished.
     """
@@ -60,6 +61,8 @@ def in_batches(pairs: Sequence[Pair | InputError], together: Together, errors: s
         try:
             found: Sequence[Any] = together(batch, part, begin)
         except KeyboardInterrupt:
+            if count == 1:
+                raise
             if begin:
                 begin = False
                 waiting.appendleft(batch)

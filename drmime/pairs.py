@@ -26,12 +26,12 @@ MOST_PAIRS = 64
 MOST_VALUES = 2**27  # of the finest levels of both images, all channels and pairs
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Pair:
     """One pair, checked and ready; both images with B = 1."""
 
     number: int  # in the lists given
-    images: Images
+    images: Images  # until `together` takes them
     grids: tuple[Grid, Grid]  # of the images as they were given
     levels: int  # of the pyramid
     start: Start
@@ -76,10 +76,11 @@ def read_pairs(given: Mapping[str, Any], asked: Options) -> list[Pair | InputErr
             found.append(error)
             continue
         found.append(door.fitted(number, *read))
-    bad = [number for number, one in enumerate(found) if isinstance(one, InputError)]
+    bad = {number: one for number, one in enumerate(found) if isinstance(one, InputError)}
     if bad and asked.errors == "raise":
-        more = f" {listed(bad[1:]).capitalize()} cannot be used either." if len(bad) > 1 else ""
-        raise InputError(f"{listed(bad[:1])}: {found[bad[0]]}{more}") from found[bad[0]]  # type: ignore[misc]
+        first, *others = bad
+        more = f" {listed(others).capitalize()} cannot be used either." if others else ""
+        raise InputError(f"{listed([first])}: {bad[first]}{more}") from bad[first]
     return found
 
 
@@ -104,11 +105,11 @@ class _Door:
         images, masks = {}, {}
         for role in ("fixed", "moving"):
             data, mask = given[role], given[f"{role}_mask"]
-            listed = isinstance(data, (list, tuple))
-            if listed and not data:
+            several = isinstance(data, (list, tuple))
+            if several and not data:
                 raise InputError(f"{role}: expected at least one image, got an empty list")
-            images[role] = data if listed else [data]
-            masks[role] = checks.one_each(mask, len(data), role) if listed else [mask]
+            images[role] = data if several else [data]
+            masks[role] = checks.one_each(mask, len(data), role) if several else [mask]
         self.count = len(images["fixed"])
         if len(images["moving"]) != self.count:
             raise InputError(f"expected as many fixed as moving images, got {self.count} and {len(images['moving'])}")
@@ -172,9 +173,12 @@ def batches(pairs: Sequence[Pair]) -> list[list[Pair]]:
     return made
 
 
-def together(pairs: Sequence[Pair], place: torch.device) -> Images:
-    """The images of pairs of one kind, as a batch on a device."""
+def together(pairs: Sequence[Pair], place: torch.device, once: bool) -> Images:
+    """The images of pairs of one kind, as a batch on a device. `once`: the pairs forget them, to save memory."""
     fixed, moving = (batch([getattr(pair.images, role) for pair in pairs]).to(place) for role in ("fixed", "moving"))
+    if once:
+        for pair in pairs:
+            del pair.images
     return Images(fixed, moving)
 
 

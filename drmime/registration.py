@@ -164,7 +164,7 @@ def _together(
     """The results of pairs of one kind. If not `begin`, after Ctrl-C, those of the given starts."""
     asked = replace(asked, metric=copy.deepcopy(asked.metric), sampler=copy.deepcopy(asked.sampler))
     grids, count = pairs[0].grids, pairs[0].levels
-    read = together(pairs, asked.device.place)
+    read = together(pairs, asked.device.place, once=part.count == 1)
     basis = asked.stages[0].basis(read.fixed.grid.ndim)
     normalised = read.normalised(asked.metric.common_scale)
     overlap = Overlap(normalised.fixed, normalised.moving)  # of the images with their frames

@@ -398,10 +398,10 @@ def test_ctrl_c_again_loses_nothing_that_is_finished(monkeypatch: pytest.MonkeyP
     """Ctrl-C while the images of the second batch are put together, and again for the results so far."""
     real = registration.together
 
-    def interrupted(alike: Sequence[pairs.Pair], place: torch.device) -> Any:
+    def interrupted(alike: Sequence[pairs.Pair], place: torch.device, once: bool) -> Any:
         if alike[0].number == 1:
             raise KeyboardInterrupt
-        return real(alike, place)
+        return real(alike, place, once)
 
     monkeypatch.setattr(registration, "together", interrupted)
     rows = [pair(32, 40), pair(24, 32), pair(16, 17, 20)]
