@@ -46,6 +46,7 @@ class Adam:
                     beta1=BETAS[0],
                     beta2=BETAS[1],
                     lr=rate,
+                    fused=True,
                     weight_decay=0.0,
                     eps=EPS,
                     maximize=False,

@@ -15,6 +15,7 @@ from drmime.compare.base import Similarity
 from drmime.device import Device
 from drmime.errors import InputError, shown, whole
 from drmime.geometry.grid import Grid
+from drmime.image.crs import check_crs
 from drmime.image.image import Image
 from drmime.image.pixels import each
 from drmime.image.pyramid import COARSEST_SIDE, possible_levels
@@ -150,8 +151,9 @@ def one_each(mask: Any, count: int, role: str) -> Sequence[Any]:
 
 
 def pair(fixed: Image, moving: Image) -> None:
-    """Check that both images have the same dimension and both batches the same length; InputError if not."""
+    """Check that both images have the same dimension and world, and both batches the same length; InputError if not."""
     dimensions(fixed.grid, moving.grid)
+    check_crs(fixed.grid, moving.grid, ("the fixed image", "the moving image"))
     if len(fixed.data) != len(moving.data):
         raise InputError(f"expected as many fixed as moving images, got {len(fixed.data)} and {len(moving.data)}")
 

@@ -101,7 +101,7 @@ def supported(
     least = special.stdtrit((count.cpu().numpy() - 1).clip(min=1), 1 - min(chance, 0.5))  # a gain below 0 is none
     sure = (gain > torch.as_tensor(least).to(gain) * error) & (count >= LEAST_GROUPS)
     model = _combined(models, torch.where(sure, best, 0))
-    kept = replace(outcome, model=model, transforms=model.result(), overlap=overlap(model))
+    kept = replace(outcome, model=model, transforms=model.result(), overlap=overlap(model).cpu())
     return kept, torch.where(sure, gain, 0).cpu()
 
 
@@ -135,9 +135,7 @@ class HeldOut:
         generator = getattr(self.metric, "generator", None)
         with torch.no_grad():
             for some, group in zip(self.points, self.groups, strict=True):
-                places = model(some.points, some.levels)
-                here, there, weight = read(some, self.moving, places)
-                there = self.metric.turn(there, places.jacobian)
+                here, there, weight = read(some, self.moving, model, self.metric)
                 for at, which in enumerate(left_out):
                     if isinstance(generator, torch.Generator):
                         generator.manual_seed(0)  # the same random partners each time

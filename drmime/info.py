@@ -12,6 +12,7 @@ from torch import Tensor
 from drmime import checks, saved
 from drmime.errors import InputError, existing_file
 from drmime.geometry.grid import Grid
+from drmime.image.crs import check_crs
 from drmime.image.door import as_image
 from drmime.image.faults import Fault, value_faults
 from drmime.image.frames import GROUND, PICTURE_FRAME, frame
@@ -192,11 +193,13 @@ def pair(fixed: Summary, moving: Summary, grids: Sequence[Grid | None]) -> tuple
     levels = None
     try:
         checks.dimensions(_sides(fixed), _sides(moving))
+        if fixed.grid is not None and moving.grid is not None:
+            check_crs(fixed.grid, moving.grid, ("the fixed image", "the moving image"))
         faults = tuple(pair_faults(fixed, moving))
         known = [grid for grid in grids if grid is not None]
         levels = checks.levels(DEFAULTS["levels"], *known)[0] if len(known) == 2 else None
     except InputError as error:
-        faults = (Fault("dimension", str(error)),)
+        faults = (Fault("dimension" if fixed.ndim != moving.ndim else "crs", str(error)),)
     told = {"levels": levels, "warnings": [vars(fault) for fault in faults]}
     words = {"levels": "none" if levels is None else str(levels), "warnings": _listed(faults)}
     text = [line for topic, part in words.items() for line in _paragraph(topic, part)]

@@ -24,7 +24,7 @@ from drmime.schedule import Schedule, cosine, stage_of
 from drmime.transform.base import Model, Transform
 
 LAST_STEPS = 20  # last steps over which the similarity of a result is averaged
-CHECK_EVERY = 10  # steps between checks of overlap and finiteness, each of which waits for the device
+CHECK_EVERY = 10  # steps between checks, each of which waits for the device
 WINDOW = 50  # steps; a transform that moves less than the tolerance in them has converged
 PLACES = 9  # along each axis of the fixed image, at which the movement of a transform is measured
 SMOOTHING = 0.1  # rate of the running averages from which the best transform is taken
@@ -130,8 +130,8 @@ def maximise(
     """
     parameters = list(metric.parameters())
     optimiser = Adam([(list(model.parameters()), schedule.rate), (parameters, metric.rate)])
-    weights = schedule.weights(len(fixed.levels)).to(fixed.levels[0].data)
-    stages, levels = weights.shape
+    weights = schedule.weights(len(fixed.levels))[..., None].to(fixed.levels[0].data).unbind(0)  # of each stage, (levels, 1)
+    stages, levels = len(weights), len(fixed.levels)
     tracker = Tracker(model, fixed.levels[0], moving.levels[0], schedule, metric.warmup, levels, overlap)
     try:
         steps = metric.warmup + schedule.steps
@@ -139,10 +139,13 @@ def maximise(
             model.requires_grad_(index >= metric.warmup)
             similarity = score(points, moving, model, metric)
             stage = stage_of(index - metric.warmup, schedule.steps, stages)
-            total = (weights[stage][:, None] * similarity).sum(0) - model.penalty() - (penalty(model) if penalty else 0)
-            total.sum().neg().backward()
-            done = tracker.update(index, similarity.detach(), total.detach(), stage, stages)
-            observe(Step(index, similarity.detach(), total.detach(), model))
+            total = (weights[stage] * similarity).sum(0)
+            for term in (model.penalty(), penalty(model) if penalty else None):
+                total = total if term is None else total - term
+            total.backward(torch.full_like(total, -1))
+            similarity, total = similarity.detach(), total.detach()
+            done = tracker.update(index, similarity, total, stage, stages)
+            observe(Step(index, similarity, total, model))
             if done:
                 break
             # Only the model's rate decays: the metric's network continues to learn as the alignment improves.
@@ -153,14 +156,16 @@ def maximise(
         return tracker.outcome(Stop.INTERRUPTED)
 
 
-def score(points: Sequence[FixedSamples], moving: Pyramid, model: Model, metric: Similarity) -> Tensor:
-    """Similarity at the points of a step. shape: (levels, B)"""
+def score(points: Sequence[FixedSamples], moving: Pyramid, model: Model, metric: Similarity, copies: int = 1) -> Tensor:
+    """Similarity at the points of a step. shape: (levels, B)
+
+    `copies`: of each moving image, so that one batch can have several sets of points or maps of one pair.
+    """
     scores = []
     for some in points:
-        places = model(some.points, some.levels)
-        here, there, weight = read(some, moving, places)
-        scores.append(metric(here, metric.turn(there, places.jacobian), weight, some.levels))
-    return torch.cat(scores)
+        here, there, weight = read(some, moving, model, metric, copies)
+        scores.append(metric(here, there, weight, some.levels))
+    return scores[0] if len(scores) == 1 else torch.cat(scores)
 
 
 class Tracker:
@@ -204,17 +209,17 @@ class Tracker:
         self.totals.append(total)
         self._average(total.to(self.average_score), index, fresh=index == self.warmup or stage > self.stage)
         self.stage = stage
-        if index % CHECK_EVERY == 0:
-            bad = ~similarity.isfinite().all(0).cpu()
-            apart = self.overlap(self.model) < self.schedule.least_overlap
-            self._stop(bad & ~apart, Stop.NOT_FINITE)
-            self._stop(apart, Stop.OVERLAP_LOST if index else Stop.NO_OVERLAP)
         moved = index - self.warmup
-        if moved > 0 and moved % WINDOW == 0:
-            places = self._mapped()
-            drift = (places - self.anchor).norm(dim=-1).amax(-1) * self.pixels
-            self.anchor = places
-            self._stop(((drift < self.schedule.tolerance) & (stage == stages - 1)).cpu(), Stop.CONVERGED)
+        if index == 0 or moved % CHECK_EVERY == 0:
+            bad = ~similarity.isfinite().all(0)
+            apart = self.overlap(self.model) < self.schedule.least_overlap
+            still = torch.zeros_like(bad)
+            if moved > 0 and moved % WINDOW == 0:
+                places = self._mapped()
+                drift = (places - self.anchor).norm(dim=-1).amax(-1) * self.pixels
+                self.anchor = places
+                still = (drift < self.schedule.tolerance) & (stage == stages - 1)
+            self._stop(torch.stack([apart, bad, still]).tolist(), first=index == 0)
         return not any(stop is None for stop in self.stops)
 
     def outcome(self, reason: Stop) -> Outcome:
@@ -228,7 +233,7 @@ class Tracker:
             history=[history[:length, :, pair] for pair, length in enumerate(lengths)],
             totals=[totals[:length, pair] for pair, length in enumerate(lengths)],
             stops=[stop or reason for stop in self.stops],
-            overlap=self.overlap(self.best),
+            overlap=self.overlap(self.best).cpu(),
             model=self.best,
             notes=[()] * len(lengths),
         )
@@ -248,10 +253,14 @@ class Tracker:
             average.lerp_(current, rate)
             best.copy_(torch.where(better.view(-1, *[1] * (best.ndim - 1)), average, best))
 
-    def _stop(self, which: Tensor, reason: Stop) -> None:
-        for pair in (which & self.running.cpu()).nonzero()[:, 0].tolist():
-            self.stops[pair], self.lengths[pair] = reason, len(self.history)
-            self.running[pair] = False
+    def _stop(self, which: Sequence[Sequence[bool]], first: bool) -> None:
+        """Stop pairs by rows of flags (B,): without overlap, not finite, at rest; `first`: at the first step."""
+        reasons = Stop.NO_OVERLAP if first else Stop.OVERLAP_LOST, Stop.NOT_FINITE, Stop.CONVERGED
+        for reason, row in zip(reasons, which, strict=True):
+            for pair, flag in enumerate(row):
+                if flag and self.stops[pair] is None:
+                    self.stops[pair], self.lengths[pair] = reason, len(self.history)
+                    self.running[pair] = False
 
     @torch.no_grad()
     def _mapped(self) -> Tensor:

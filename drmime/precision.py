@@ -6,7 +6,6 @@ estimate (Huber 1967). S is measured over fresh points, H by differences of grad
 precisely the optimum of the similarity is known, not whether it is the right optimum.
 """
 
-import copy
 import math
 from collections.abc import Sequence
 
@@ -27,6 +26,7 @@ FLATTEST = 1e-4  # of the largest curvature: a flatter direction is taken as thi
 # average over the last steps, which varies less than one set of points does. Of 90 % hold 91 %; with 0.45 89, with 0.55 93
 INFLATION = 0.5
 MOST = 16  # coefficients of a model; of more, precision is not measured
+TOGETHER = 2**16  # points of a pair at which gradients are computed in one call: more do not fit the cache of a CPU
 
 
 def with_precision(
@@ -39,7 +39,7 @@ def with_precision(
     local = outcome.model.around()
     if local is None or len(list(local.parameters())) != 1 or next(local.parameters())[0].numel() > MOST:
         return outcome.transforms
-    found = covariance(local, fixed, moving, copy.deepcopy(metric), sampler, weights)
+    found = covariance(local, fixed, moving, metric, sampler, weights)
     found[[not stop.success for stop in outcome.stops]] = math.nan
     return outcome.model.result(found)
 
@@ -47,37 +47,77 @@ def with_precision(
 def covariance(local: Model, fixed: Pyramid, moving: Pyramid, metric: Similarity, sampler: Sampler, weights: Tensor) -> Tensor:
     """The covariance of the coefficients of `local`, whose map at zero coefficients is the result of each pair.
 
-    `weights`: of the levels, as in the last stage. `local`, `metric` and `sampler` are used up.
+    `weights`: of the levels, as in the last stage. The random numbers of `sampler` are used up.
 
     Returns:
         shape (B, K, K), float64, on the CPU; NaN for a pair whose similarity is not finite, does not vary with the points, or
         does not depend on the coefficients.
     """
     (parameter,) = local.parameters()
-    grid = fixed.levels[0].grid
+    grid, count = fixed.levels[0].grid, parameter[0].numel()
     step = STEP * float(grid.spacing.min() / grid.world_from_frame[0, 0])
     sampler.generator.manual_seed(0)  # the same points, whatever other pairs of a batch have used
-    deviations = step * torch.eye(parameter[0].numel(), dtype=parameter.dtype, device=parameter.device)
-
-    def gradient(number: int, points: Sequence[FixedSamples], deviation: Tensor) -> Tensor:
-        """The gradient of the similarity at a deviation (K,), over the set of points of this number. shape: (B, K)"""
-        with torch.no_grad():
-            parameter.copy_(deviation.view(parameter.shape[1:]).expand_as(parameter))
-        if isinstance(generator := getattr(metric, "generator", None), torch.Generator):
-            generator.manual_seed(number)  # the same random partners at every deviation
-        total = (weights[:, None] * score(points, moving, local, metric)).sum()
-        return torch.autograd.grad(total, parameter)[0].flatten(1).double().cpu()
-
-    noise, rows = [], []
-    for number, points in enumerate(fixed_samples(fixed, sampler, DRAWS)):
-        noise.append(gradient(number, points, torch.zeros_like(deviations[0])))
-        if number < CURVED:
-            slopes = [gradient(number, points, one) - gradient(number, points, -one) for one in deviations]
-            rows.append(torch.stack(slopes, 1) / (2 * step))
-    off = torch.stack(noise) - torch.stack(noise).mean(0)
-    spread = torch.einsum("sbi,sbj->bij", off, off) / (DRAWS - 1)
-    curvature = -torch.stack(rows).mean(0)
+    draws = list(fixed_samples(fixed, sampler, DRAWS))
+    sides = step * torch.eye(count, dtype=parameter.dtype, device=parameter.device)
+    here = torch.zeros_like(sides[:1])
+    sets = [([points], torch.cat([here, sides, -sides])) for points in draws[:CURVED]] + [(draws[CURVED:], here)]
+    found = [_gradients(*one, seed, moving, local, metric, weights) for seed, one in enumerate(sets)]
+    noise = torch.cat([*(one[:, :1] for one in found[:CURVED]), found[CURVED]], 1)
+    rows = torch.stack([one[:, 1:].unflatten(1, (2, count)) for one in found[:CURVED]], 1)
+    off = noise - noise.mean(1, keepdim=True)
+    spread = off.mT @ off / (DRAWS - 1)
+    curvature = -((rows[:, :, 0] - rows[:, :, 1]) / (2 * step)).mean(1)
     return INFLATION**2 * _sandwich(curvature, spread)
+
+
+def _gradients(
+    draws: Sequence[Sequence[FixedSamples]],
+    deviations: Tensor,
+    seed: int,
+    moving: Pyramid,
+    local: Model,
+    metric: Similarity,
+    weights: Tensor,
+) -> Tensor:
+    """Gradients of the similarity over each set of points, at each deviation (E, K). shape: (B, sets * E, K), float64, CPU
+
+    They are computed as those of copies of each pair. `seed`: of the random partners, which are the same for all.
+    """
+    asked = [(points, deviation) for points in draws for deviation in deviations]
+    together = max(1, TOGETHER // sum(some.points[:, 0, :, 0].numel() for some in draws[0]))
+    parts = [asked[at : at + together] for at in range(0, len(asked), together)]
+    return torch.cat([_at_once(part, seed, moving, local, metric, weights) for part in parts], 1)
+
+
+def _at_once(
+    asked: Sequence[tuple[Sequence[FixedSamples], Tensor]],
+    seed: int,
+    moving: Pyramid,
+    local: Model,
+    metric: Similarity,
+    weights: Tensor,
+) -> Tensor:
+    """`_gradients` for sets of points, each at its deviation (K,), in one call. shape: (B, len(asked), K)"""
+    count, (before,) = len(asked), local.parameters()
+    copies = local.around(count)
+    assert copies is not None  # as `local` has one
+    (parameter,) = copies.parameters()
+    with torch.no_grad():
+        parameter.copy_(torch.stack([one for _, one in asked]).repeat(len(before), 1).view_as(parameter))
+    repeated = metric.repeated(count)
+    if isinstance(generator := getattr(repeated, "generator", None), torch.Generator):
+        repeated.generator = torch.Generator(generator.device).manual_seed(seed)
+    points = [_joined(some, len(before)) for some in zip(*(points for points, _ in asked), strict=True)]
+    total = (weights[:, None] * score(points, moving, copies, repeated, count)).sum()
+    found = torch.autograd.grad(total, parameter)[0].view(len(before), count, -1)
+    return found.double().cpu()
+
+
+def _joined(sets: Sequence[FixedSamples], pairs: int) -> FixedSamples:
+    """Sets of points of the same levels as those of one batch of copies: B pairs with E sets each become B E pairs."""
+    parts = zip(*((one.points, one.values, one.inside) for one in sets), strict=True)
+    joined = (torch.stack([one.expand(-1, pairs, *one.shape[2:]) for one in part], 2).flatten(1, 2) for part in parts)
+    return FixedSamples(sets[0].levels, *joined)
 
 
 def _sandwich(curvature: Tensor, spread: Tensor) -> Tensor:

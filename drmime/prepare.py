@@ -2,11 +2,12 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from drmime import checks
 from drmime.checks import Options
@@ -80,7 +81,28 @@ def read_images(
         ready = prepared(image, role)
         notes += ready.notes
         images.append(ready.finest)
+    for at, spacing in enumerate((fixed_spacing, moving_spacing)):
+        if grids[1 - at].crs and not grids[at].placed and grids[at].ndim == 2:
+            moved, note = _upwards(grids[at], grids[1 - at], spacing is not None, ("fixed", "moving")[at])
+            images[at] = replace(images[at], grid=moved(images[at].grid))
+            grids[at] = moved(grids[at])
+            notes.append(note)
     return Images(*images), Given((grids[0], grids[1]), masks, tuple(notes))
+
+
+def _upwards(grid: Grid, georeferenced: Grid, known: bool, role: str) -> tuple[Callable[[Grid], Grid], str]:
+    """For an image without a place beside a georeferenced one: a function that turns y of its grids upwards, and a note.
+
+    Unless pixel lengths are `known`, they become those of the georeferenced image.
+    """
+    other = "moving" if role == "fixed" else "fixed"
+    alike = not known and not grid.unit and bool((grid.spacing == 1).all())
+    factors = georeferenced.spacing if alike else torch.ones(2, dtype=torch.float64)
+    turn = torch.diag(torch.tensor([float(factors[0]), -float(factors[1]), 1.0], dtype=torch.float64))
+    lengths = ", ".join(f"{length:g}" for length in factors.tolist())
+    told = f", and its pixels are taken to be as long as those of the {other} image ({lengths}; else give {role}_spacing)"
+    note = f"The {role} image is not georeferenced: its world begins at its first pixel, with y upwards{told if alike else ''}."
+    return lambda one: replace(one, world_from_index=turn @ one.world_from_index), note
 
 
 @dataclass(frozen=True)
@@ -97,7 +119,7 @@ def prepared(image: Image, role: str) -> Prepared:
 
     `role` is the name of the image in the notes.
     """
-    notes = []
+    notes = [f"The {role} image: {image.note}"] if image.note else []
     if few := few_slices(image.grid.shape):
         notes.append(f"The {role} image was taken as a volume of {few} slices; set channel_axis if these are channels.")
     clean = mended(image, role)

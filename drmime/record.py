@@ -21,7 +21,8 @@ from drmime.verdict.judge import Status, Verdict
 SAVED = "drmime registration"  # how the format of every version begins
 FORMAT = f"{SAVED} 5"
 MATRIX = [[float]]
-GRID = {"shape": [int], "world_from_index": MATRIX, "placed": bool, "unit": str}  # kinds, as in `drmime.saved`
+PLAIN_GRID = {"shape": [int], "world_from_index": MATRIX, "placed": bool, "unit": str}  # kinds, as in `drmime.saved`
+GRID = ({**PLAIN_GRID, "crs": str}, PLAIN_GRID)
 CANDIDATE = {"source": str, "evidence": float, "matrix": MATRIX}
 DOUBTS = {str: {str: (str, float, [float])}}
 RANGE = {"median": float, "low": float, "high": float}
@@ -120,14 +121,16 @@ def number(value: float | None) -> float:
 
 def grid_state(grid: Grid) -> dict[str, Any]:
     matrix = grid.world_from_index.tolist()
-    return {"shape": list(grid.shape), "world_from_index": matrix, "placed": grid.placed, "unit": grid.unit}
+    state = {"shape": list(grid.shape), "world_from_index": matrix, "placed": grid.placed, "unit": grid.unit}
+    return state | ({"crs": grid.crs} if grid.crs else {})
 
 
 def grid(state: Mapping[str, Any]) -> Grid:
     shape = tuple(whole("shape", n, 1) for n in state["shape"])
     if len(shape) not in (2, 3):
         raise ValueError(f"a grid of {len(shape)} dimensions")
-    return Grid(shape, invertible(state["world_from_index"], len(shape)), state["placed"], state["unit"])
+    matrix = invertible(state["world_from_index"], len(shape))
+    return Grid(shape, matrix, state["placed"], state["unit"], state.get("crs", ""))
 
 
 def candidate_state(candidate: Candidate) -> dict[str, Any]:

@@ -10,13 +10,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from drmime.compare.base import Similarity
 from drmime.errors import InputError, number, whole
 from drmime.geometry.grid import Grid, unravel
 from drmime.geometry.matrices import apply
-from drmime.image.image import Image
+from drmime.image.image import Image, read_unit
 from drmime.image.orientation import widened
 from drmime.image.pyramid import Pyramid
-from drmime.transform.base import Model, Places
+from drmime.transform.base import Model
 
 POINTS = 2048  # on each level
 OVERLAP_SIDE = {2: 100, 3: 24}  # points along each axis at which the overlap is computed, by dimension
@@ -210,15 +211,25 @@ def _read_fixed(
     return (FixedSamples(levels, *parts) for parts in zip(*each_step, strict=True))
 
 
-def read(here: FixedSamples, moving: Pyramid, there: Places) -> tuple[Tensor, Tensor, Tensor]:
-    """Values of both images at the fixed points `here`, which are mapped to `there` in the moving image.
+def read(
+    here: FixedSamples, moving: Pyramid, model: Model, metric: Similarity, copies: int = 1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Values of both images at the fixed points `here`, which the model maps, in the axes of the fixed image.
+
+    `copies`: so many consecutive entries of the batch share each moving image.
 
     Returns fixed values (L, B, N, Cf), moving values (L, B, N, Cm), and weights (L, B, N) that are 1 where both images
     have a valid pixel.
     """
-    values, in_moving = moving.at(there.points, there.valid, here.levels)
+    unit, valid, jacobian = model.mapped(here.points, here.levels, moving.unit_from_frame[here.levels])
+    if copies > 1:  # one list of points for each image
+        unit = unit.unflatten(1, (-1, copies)).flatten(2, 3)
+        valid = valid.unflatten(1, (-1, copies)).flatten(2, 3)
+    values, in_moving = read_unit(moving.levels[here.levels], unit, valid)
+    if copies > 1:
+        values, in_moving = (part.unflatten(2, (copies, -1)).flatten(1, 2) for part in (values, in_moving))
     weight = here.inside * in_moving
-    return here.values.expand(-1, weight.shape[1], -1, -1), values, weight
+    return here.values.expand(-1, weight.shape[1], -1, -1), metric.turn(values, jacobian), weight
 
 
 class Overlap:
@@ -228,24 +239,27 @@ class Overlap:
         grid, cells = fixed.grid, [min(length, OVERLAP_SIDE[fixed.grid.ndim]) for length in fixed.grid.shape]
         middles = (Grid.regular(cells).index_points() + 0.5) * grid.size / torch.tensor(cells[::-1]) - 0.5
         frame_from_index = torch.linalg.inv(grid.world_from_frame) @ grid.world_from_index
-        self.points = apply(frame_from_index, middles, is_affine=True)[0].to(fixed.data.device)
-        self.inside = _at_nearest(fixed, middles[None])  # shape: (B or 1, P)
-        self.moving, self.index_from_frame = moving, moving.grid.index_from_world @ moving.grid.world_from_frame
+        device = fixed.data.device
+        self.points = apply(frame_from_index, middles, is_affine=True)[0].to(device)
+        self.inside = _at_nearest(fixed, middles[None].to(device))  # shape: (B or 1, P)
+        self.moving = moving
+        self.index_from_frame = (moving.grid.index_from_world @ moving.grid.world_from_frame).to(device)
 
     @torch.no_grad()
     def __call__(self, model: Model) -> Tensor:
-        """The overlap under each pair's transform. shape: (B,), float64, on the CPU"""
+        """The overlap under each pair's transform. shape: (B,), float64"""
         there = model(self.points[None, None], slice(0, 1))
-        places, _ = apply(self.index_from_frame, there.points[0].cpu(), is_affine=True)
-        both = self.inside & there.valid[0].cpu() & _at_nearest(self.moving, places)
+        places, _ = apply(self.index_from_frame, there.points[0], is_affine=True)
+        both = self.inside & there.valid[0] & _at_nearest(self.moving, places)
         return both.double().sum(-1) / self.inside.double().sum(-1).clamp(min=1)
 
 
 def _at_nearest(image: Image, places: Tensor) -> Tensor:
-    """Whether index coordinates (B or 1, P, D) lie on a pixel inside the mask. shape: (B or 1, P), on the CPU"""
-    inside = ((places >= -0.5 - EDGE) & (places <= image.grid.size - 0.5 + EDGE)).all(-1)
+    """Whether index coordinates (B or 1, P, D) lie on a pixel inside the mask. shape: (B or 1, P)"""
+    size = image.grid.size.to(places.device)
+    inside = ((places >= -0.5 - EDGE) & (places <= size - 0.5 + EDGE)).all(-1)
     if image.mask is None:
         return inside
-    pixels = places.nan_to_num().round().clamp(min=0).minimum(image.grid.size - 1).long().flip(-1).to(image.mask.device)
+    pixels = places.nan_to_num().round().clamp(min=0).minimum(size - 1).long().flip(-1)
     rows = torch.arange(len(image.mask), device=image.mask.device)[:, None]
-    return inside & (image.mask[:, 0][(rows, *pixels.unbind(-1))] > 0.5).cpu()
+    return inside & (image.mask[:, 0][(rows, *pixels.unbind(-1))] > 0.5)

@@ -59,7 +59,7 @@ def not_begun(problem: Problem, start: Tensor, asked: Options) -> Outcome:
         history=[torch.zeros(0, problem.levels) for _ in range(count)],
         totals=[torch.zeros(0) for _ in range(count)],
         stops=[Stop.INTERRUPTED] * count,
-        overlap=problem.overlap(model),
+        overlap=problem.overlap(model).cpu(),
         model=model,
         notes=[()] * count,
     )

@@ -36,7 +36,7 @@ class Warping(Placing):
         self,
         moving: Any,
         interpolation: str = "linear",
-        fill: float = 0,
+        fill: float | None = None,
         channel_axis: Any = "auto",
         *,
         grid: Any = "fixed",
@@ -54,7 +54,8 @@ class Warping(Placing):
             moving: an image as for `register`; any channels, time points and dtype.
             interpolation: "nearest", "linear", "cubic" or "bspline" (both: cubic B-spline), or "lanczos"; values are limited to
                 the range of the image.
-            fill: value where the moving image has no pixel, or its own mask excludes the nearest one.
+            fill: value where the moving image has no pixel, or its own mask excludes the nearest one; None for the no-data
+                value that the file states (GeoTIFF), else 0.
             channel_axis: as in `register`, of this image; or a sequence of all axes that are not spatial, such as time and
                 channels, each entry of which is warped by itself.
             grid: of the result: "fixed"; "union": the fixed grid, extended to hold the whole moving image; a `Grid`; or an
@@ -84,7 +85,7 @@ class Warping(Placing):
     def warp_labels(
         self,
         labels: Any,
-        fill: int = 0,
+        fill: int | None = None,
         interpolation: str = "nearest",
         *,
         grid: Any = "fixed",
@@ -110,7 +111,7 @@ class Warping(Placing):
         moving: Any,
         path: str | Path,
         interpolation: str | None = None,
-        fill: float = 0,
+        fill: float | None = None,
         channel_axis: Any = "auto",
         *,
         labels: bool = False,
@@ -142,7 +143,7 @@ class Warping(Placing):
             raise InputError(f"{path}: expected a format that keeps labels as they are, such as .png or .tif")
         source, target = _source(moving, channel_axis, labels), self.output_grid(grid, spacing)
         array = self._warped(source, how, fill, target, antialias and not labels, same_extent)
-        write_image(path, array, target, source.names)
+        write_image(path, array, target, source.names, source.nodata)
 
     @own_defaults
     def warp_tiles(
@@ -150,7 +151,7 @@ class Warping(Placing):
         moving: Any,
         path: str | Path,
         interpolation: str | None = None,
-        fill: float = 0,
+        fill: float | None = None,
         channel_axis: Any = "auto",
         *,
         labels: bool = False,
@@ -190,6 +191,7 @@ class Warping(Placing):
         source, target = source_of(moving, channel_axis, labels), self.output_grid(grid, spacing)
         place = self._place(source.grid, source.grid.shape, same_extent)
         check_view(self.transform, target, place)
+        fill = source.nodata or 0 if fill is None else fill
         job = Job(self.transform, target, source, place, how, fill, antialias and not labels, channel_axis)
         run(job, Path(path), workers=workers, memory=memory, scheduler=scheduler, progress=progress)
 
@@ -236,12 +238,12 @@ class Warping(Placing):
         move_points(source, path, lambda points: mapping(torch.as_tensor(points)).numpy(), fixed.ndim, format)
 
     def _warped(
-        self, source: Planes, interpolation: str, fill: float, target: Grid, antialias: bool, same_extent: bool
+        self, source: Planes, interpolation: str, fill: float | None, target: Grid, antialias: bool, same_extent: bool
     ) -> np.ndarray:
         place = self._place(source.grid, source.planes.shape[1:], same_extent)
         if target is not self.fixed_grid:
             check_view(self.transform, target, place)
-        planes = source.planes
+        planes, fill = source.planes, source.nodata or 0 if fill is None else fill
         if source.mask is not None:
             planes = np.stack([filled(plane, valid) for plane, valid in zip(planes, source.mask, strict=True)])
         found = pulled(planes, self.transform, place, target, interpolation, fill, antialias)

@@ -47,7 +47,7 @@ IMAGE_KEYS = (
         "unit",
         "origin",
     ),
-    *("direction", "mirrored", "register", "refused", "warnings", "pair"),
+    *("direction", "crs", "bounds", "nodata", "mirrored", "register", "refused", "warnings", "pair"),
 )
 REGISTER_KEYS = ("channels", "levels", "reduction", "masked", "mended", "frame", "background", "notes")
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])

@@ -14,8 +14,8 @@ ROOT = Path(drmime.__file__).parent
 LAYOUT = """
 errors version cluster threads modes owner registry parts device saved settings schedule
 geometry  geometry.matrices  geometry.grid  geometry.lie
-image  image.pixels  image.planes  image.headers  image.source  image.tiff  image.ome_zarr  image.stage  image.readers
-  image.dicom  image.writers
+image  image.pixels  image.planes  image.headers  image.source  image.tiff  image.crs  image.geotiff  image.ome_zarr
+  image.stage  image.readers  image.dicom  image.writers
   image.io  image.objects  image.image  image.door  image.outliers  image.orientation  image.frames  image.pyramid
   image.summary  image.faults  image.geometry_faults
 transform  transform.base  transform.linear  transform.field  transform.deformation  transform.lattice
@@ -26,6 +26,7 @@ transform  transform.base  transform.linear  transform.field  transform.deformat
   transform.formats.elastix  transform.formats.fsl  transform.formats.freesurfer  transform.formats.afni
   transform.formats.ngff  transform.formats.bigwarp  transform.formats.qupath  transform.formats.plain
   transform.formats.objects
+shifts  shifts.contrast  shifts.surface  shifts.refine  shifts.pair
 points  points.files  points.tables  points.geojson  points.corresponding  soft
 compare  compare.base  compare.moments  compare.histogram  compare.angle  compare.mine
 sampling  adam  optimise  part  precision  holdout
@@ -39,9 +40,8 @@ verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
 learn  learn.encoder  learn.contrastive  learn.patches  learn.synthesise  learn.weights  learn.use  learn.train
 pictures  observers  record  tiled  tiled.job  tiled.draft  tiled.run
 placing  exchange  warping  deforming  result  checks  prepare  hints  pairs  batches  stages  keywords  registration
-shifts  shifts.contrast  shifts.surface  shifts.refine  shifts.pair
-stack  stack.consensus  stack.links  stack.frames  stack.correlation  stack.result  stack.graph  stack.order
-  stack.registration
+stack  stack.consensus  stack.mean  stack.kept  stack.links  stack.frames  stack.correlation  stack.movie  stack.result
+  stack.graph  stack.order  stack.registration
 mosaic  mosaic.tiles  mosaic.layout  mosaic.links  mosaic.solve  mosaic.fuse  mosaic.writing  mosaic.result
   mosaic.registration  .
 lab

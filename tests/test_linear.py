@@ -61,6 +61,18 @@ def test_any_start_multiplies_from_the_left(grid: Grid) -> None:
     assert torch.allclose(found, start @ expected, rtol=0, atol=1e3 * EXACT)
 
 
+@pytest.mark.parametrize("group", ["rigid", "projective"])
+def test_mapped_is_the_map_and_then_the_matrices(group: str, grid: Grid) -> None:
+    lie = fill(model(grid, group, starts(grid.ndim)[:1] if group == "rigid" else starts(grid.ndim)))
+    then = torch.stack([translation(*[0.3] * grid.ndim), rotation(grid.ndim, 0.4)])[:, None]
+    points = frame_points(grid.ndim).expand(2, -1, -1, -1)
+    plain, found = lie(points, slice(0, 2)), lie.mapped(points, slice(0, 2), then)
+    expected, _ = apply(then, plain.points)
+    assert torch.equal(found.valid, plain.valid)
+    assert torch.allclose(found.points[found.valid], expected[found.valid], rtol=0, atol=1e3 * EXACT)
+    assert torch.equal(found.jacobian, plain.jacobian)
+
+
 def test_each_pair_has_its_own_coefficients(grid: Grid) -> None:
     both = fill(model(grid, "affine", starts(grid.ndim)))
     for pair in range(2):

@@ -9,6 +9,7 @@ import torch
 from problems import linear, oblique, pair, photograph, rotation, scene, translation
 from tolerances import EXACT, TOLERANCE
 
+from drmime.compare.moments import NCC
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.geometry.lie import generators
@@ -18,7 +19,7 @@ from drmime.image.pyramid import Pyramid
 from drmime.parts import SAMPLERS
 from drmime.registry import build
 from drmime.sampling import AHEAD, Edges, EveryPixel, FixedSamples, Jittered, Overlap, Sampler, Uniform, fixed_samples, read
-from drmime.transform.base import Places
+from drmime.transform.base import Model, Places, Transform
 from drmime.transform.linear import LieModel
 
 SHAPES = {2: (48, 64), 3: (32, 36, 40)}
@@ -70,10 +71,18 @@ def seen_at(fixed: Pyramid, levels: slice, points: torch.Tensor) -> FixedSamples
     return found
 
 
-def places(moving: Grid, points: torch.Tensor, moving_from_frame: torch.Tensor) -> Places:
-    """Where matrices (L, B, D+1, D+1) from the fixed frame to the moving world take points (L, B or 1, N, D)."""
-    matrices = torch.linalg.inv(moving.world_from_frame) @ moving_from_frame
-    return Places(*apply(matrices.to(points), points), matrices[..., None, :-1, :-1])
+class ByMatrices(Model):
+    """A model that takes points of the fixed frame by matrices (L, B, D+1, D+1) to the moving world."""
+
+    def __init__(self, moving: Grid, moving_from_frame: torch.Tensor) -> None:
+        super().__init__()
+        self.matrices = torch.linalg.inv(moving.world_from_frame) @ moving_from_frame
+
+    def forward(self, points: torch.Tensor, levels: slice) -> Places:
+        return Places(*apply(self.matrices.to(points), points), self.matrices[..., None, :-1, :-1])
+
+    def result(self, covariance: torch.Tensor | None = None) -> list[Transform]:
+        raise AssertionError("not needed")
 
 
 def posed(moving_from_fixed: torch.Tensor, fixed: Grid, moving: Grid) -> LieModel:
@@ -84,7 +93,7 @@ def posed(moving_from_fixed: torch.Tensor, fixed: Grid, moving: Grid) -> LieMode
 def read_one(fixed: Image, moving: Image, points: torch.Tensor, moving_from_frame: torch.Tensor) -> list[torch.Tensor]:
     """`read` of images without coarser levels: points (B or 1, N, D), moving_from_frame (B, D+1, D+1)."""
     here = seen_at(alone(fixed), slice(0, 1), points[None])
-    samples = read(here, alone(moving), places(moving.grid, here.points, moving_from_frame[None]))
+    samples = read(here, alone(moving), ByMatrices(moving.grid, moving_from_frame[None]), NCC())
     assert all(len(sample) == 1 for sample in samples)
     return [sample[0] for sample in samples]
 
@@ -467,15 +476,15 @@ def test_levels_are_read_together_each_under_its_own_matrices(levels: slice, ndi
     moving_from_frame = torch.stack(turns).view(3, 2, ndim + 1, ndim + 1)  # of all levels, whichever are read
     wanted = range(3)[levels]
     points = 2.4 * torch.rand(len(wanted), 1, 400, ndim, dtype=torch.float64).to(dtype) - 1.2  # a part lies outside
-    there = places(grid, points, moving_from_frame[levels])
-    left, right, weight = read(seen_at(fixed, levels, points), moving, there)
+    model = ByMatrices(grid, moving_from_frame[levels])
+    left, right, weight = read(seen_at(fixed, levels, points), moving, model, NCC())
     assert left.shape == right.shape == (len(wanted), 2, 400, 1)
     assert weight.shape == (len(wanted), 2, 400)
     assert weight.unique().tolist() == [0, 1]
     for row, level in enumerate(wanted):
         here = points[row].expand(2, -1, -1)
         fixed_alone, in_fixed = fixed.levels[level].at(here, frame[None])
-        moving_alone, in_moving = moving.levels[level].at(there.points[row], frame[None])
+        moving_alone, in_moving = moving.levels[level].at(model(points, levels).points[row], frame[None])
         both = (in_fixed > 0) & (in_moving > 0)
         assert torch.equal(weight[row] > 0, both)
         assert torch.allclose(left[row][both], fixed_alone[both], rtol=0, atol=2 * TOLERANCE[dtype])

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as imageio
 import numpy as np
 import pytest
 import tifffile
@@ -133,7 +134,8 @@ def test_axes_that_are_not_named(movie: np.ndarray, tmp_path: Path) -> None:
         "--reference",
         "0",
     ]
-    assert main([*words, "--time-axis", "0"]) == 0
+    assert main([*words, "--time-axis", "0", "--movie", "gif"]) == 0
+    assert len(imageio.imread(tmp_path / "out" / "movie.gif")) == 4
     with tifffile.TiffFile(tmp_path / "out" / "aligned.tif") as file:
         assert file.series[0].axes == "TYX"
         assert np.array_equal(file.asarray()[0], movie[0])
@@ -189,3 +191,30 @@ def test_the_command_carries_every_channel(movie: np.ndarray, tmp_path: Path) ->
     with (tmp_path / "out" / "drift.csv").open() as table:
         found = np.array([[float(row["x"]), float(row["y"])] for row in csv.DictReader(table)])
     assert np.abs(found - motion()).max() < 0.1
+
+
+def test_a_file_of_options_holds_those_of_stacks(movie: np.ndarray, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "plain.tif", movie[:4], photometric="minisblack", metadata=None)
+    (tmp_path / "stack.yaml").write_text("transform: translation\nreference: previous\ntime_axis: 0\nreach: 3\n")
+    words = ["stack", str(tmp_path / "plain.tif"), "--out", str(tmp_path / "out"), "--config", str(tmp_path / "stack.yaml")]
+
+    def pairs() -> list[str]:
+        rows = (tmp_path / "out" / "transforms" / "pairs.csv").read_text().splitlines()[1:]
+        return [",".join(row.split(",")[:2]) for row in rows]
+
+    assert main(words) == 0
+    assert pairs() == ["0,1", "1,2", "2,3"]
+    assert main([*words, "--reference", "mean"]) == 0  # flags override the file
+    assert len(pairs()) == 6
+    assert main([*words, "--set", "reference=last"]) == 0
+    with tifffile.TiffFile(tmp_path / "out" / "aligned.tif") as file:
+        assert np.array_equal(file.asarray()[3], movie[3])
+    one, other = str(tmp_path / "one.png"), str(tmp_path / "other.png")
+    for path, frame in ((one, movie[0]), (other, movie[1])):
+        imageio.imwrite(path, frame.astype(np.uint8))
+    assert main(["stack", one, other, *words[2:]]) == 2  # an axis of time, of several files
+    for wrong in ("folder: elsewhere", "progress: true", "reference: middle", "reach: 0", "reach: many", "order: none"):
+        (tmp_path / "stack.yaml").write_text(f"transform: translation\ntime_axis: 0\n{wrong}\n")
+        assert main(words) == 2, wrong
+    (tmp_path / "stack.yaml").write_text("time_axis: [0]")
+    assert main(words) == 2

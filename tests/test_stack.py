@@ -12,9 +12,11 @@ import torch
 from textures import busy
 
 from drmime import Image, InputError, Registration, Schedule, Stack, register_stack
+from drmime.cli import main
 from drmime.compare.mine import MINE
 from drmime.geometry.grid import Grid
 from drmime.stack import links
+from drmime.stack.movie import write_movie
 
 SIDE = 72
 SHIFTS = np.array([[0.0, 0.0], [3.0, -2.0], [-4.0, 1.0], [2.0, 5.0], [5.0, -3.0], [-1.0, -5.0]])  # x, y
@@ -245,5 +247,34 @@ def test_the_command_aligns_files_and_goes_on(images: list[np.ndarray], tmp_path
 def test_another_number_of_images_is_refused(stack: Stack, images: list[np.ndarray]) -> None:
     with pytest.raises(InputError, match="expected the 6 of the stack"):
         list(stack.warp(images[:2]))
-    with pytest.raises(InputError, match=r"\.gif"):
-        stack.movie(images, "movie.mp4")
+    with pytest.raises(InputError, match=r"\.gif or \.mp4"):
+        stack.movie(images, "movie.avi")
+    with pytest.raises(InputError, match="seconds"):
+        stack.movie(images, "movie.gif", seconds=0)
+
+
+@pytest.mark.parametrize("shape", [(SIDE, SIDE), (SIDE - 1, SIDE - 3), (SIDE, SIDE - 1)])
+def test_a_movie_as_mp4_has_even_sides(tmp_path: Path, shape: tuple[int, int]) -> None:
+    pytest.importorskip("av", reason="PyAV is not installed: pip install 'drmime[movie]'")
+    frames = [np.full((*shape, 3), level, np.uint8) for level in (20, 120, 220)]
+    write_movie(tmp_path / "movie.mp4", frames, seconds=0.5)
+    assert [path.name for path in tmp_path.iterdir()] == ["movie.mp4"]
+    found = imageio.imread(tmp_path / "movie.mp4", plugin="pyav")
+    assert found.shape == (3, shape[0] + shape[0] % 2, shape[1] + shape[1] % 2, 3)
+    assert np.abs(found[:, : shape[0], : shape[1]].mean((1, 2, 3)) - [20, 120, 220]).max() < 4
+    assert imageio.immeta(tmp_path / "movie.mp4", plugin="pyav")["fps"] == 2
+
+
+def test_a_stack_as_mp4(stack: Stack, images: list[np.ndarray], tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="PyAV is not installed: pip install 'drmime[movie]'")
+    stack.movie(images, tmp_path / "movie.mp4")
+    assert len(imageio.imread(tmp_path / "movie.mp4", plugin="pyav")) == 5
+
+
+def test_without_pyav_mp4_is_an_error_that_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(InputError, match=r"drmime\[movie\]"):
+        write_movie(tmp_path / "movie.mp4", [np.zeros((8, 8, 3), np.uint8)])
+    assert main(["stack", "a.png", "b.png", "--out", str(tmp_path / "out"), "--movie", "mp4"]) == 2
+    assert main(["stack", "a.png", "b.png", "--out", str(tmp_path / "out"), "--movie", "avi"]) == 2
+    assert not list(tmp_path.iterdir())

@@ -3,6 +3,9 @@
 import csv
 import doctest
 import inspect
+import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +19,10 @@ import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from drmime import Image, InputError, Mosaic, read_transform, stitch
+from drmime.cli import main
 from drmime.geometry.grid import Grid
 from drmime.image.stage import stage_position
+from drmime.mosaic import links as mosaic_links
 from drmime.shifts.surface import best_shifts
 
 SIDE, STEP = 72, 58
@@ -425,9 +430,160 @@ def test_nothing_of_an_earlier_run_is_left(tiles: list[np.ndarray], mosaic: Mosa
 
 @pytest.mark.parametrize("words", [["--order", "snake"], ["--overlap", "0.2"], ["--margin", "0.2"]])
 def test_options_of_a_layout_need_one(words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from drmime.cli import main
 
     for name in ("a.png", "b.png"):
         imageio.imwrite(tmp_path / name, np.arange(1600, dtype=np.uint8).reshape(40, 40))
     assert main(["stitch", str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--out", str(tmp_path / "out"), *words]) == 2
     assert words[0] in capsys.readouterr().err
+
+
+# ---- runs that were ended
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from drmime import stitch
+from drmime.mosaic import links
+
+match, left = links.match, [int(sys.argv[3])]
+
+def counted(*arguments):
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    return match(*arguments)
+
+links.match = counted
+layout = None if sys.argv[4] == "none" else (3, 3)
+stitch(list(np.load(sys.argv[1])), layout, overlap=float(sys.argv[5]), folder=sys.argv[2])
+"""
+
+
+def same(one: Mosaic, other: Mosaic) -> bool:
+    """To the last bit."""
+    links = [
+        (first.first, first.second, first.error, first.chance, first.weight, first.misfit, first.matrix.tolist())
+        == (second.first, second.second, second.error, second.chance, second.weight, second.misfit, second.matrix.tolist())
+        for first, second in zip(one.links, other.links, strict=True)
+    ]
+    return all(links) and np.array_equal(one.positions, other.positions, equal_nan=True)
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The pairs that are compared, in full or at low resolution, one entry each."""
+    calls: list[Any] = []
+    for name in ("match", "peaks"):
+        made = getattr(mosaic_links, name)
+
+        def counted(*arguments: Any, name: str = name, made: Any = made, **options: Any) -> Any:
+            calls.append(name)
+            return made(*arguments, **options)
+
+        monkeypatch.setattr(mosaic_links, name, counted)
+    return calls
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+@pytest.mark.parametrize("layout", ["grid", "none"])
+def test_a_killed_run_goes_on_with_the_same_result(
+    tiles: list[np.ndarray], tmp_path: Path, compared: list[Any], layout: str
+) -> None:
+    np.save(tmp_path / "tiles.npy", np.stack(tiles))
+    words = [tmp_path / "tiles.npy", tmp_path / "pairs", 5, layout, LAYOUT["overlap"]]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, words)], capture_output=True, timeout=300)
+    assert killed.returncode == -signal.SIGKILL
+    options = LAYOUT if layout == "grid" else {}
+    whole = stitch(tiles, **options)
+    full, screened = compared.count("match"), compared.count("peaks")
+    kept = {file.name: file.read_bytes() for file in (tmp_path / "pairs").iterdir()}
+    nothing = sum(json.loads(text)["match"] is None for text in kept.values())
+    assert len(kept) >= 5
+    compared.clear()
+    again = stitch(tiles, **options, folder=tmp_path / "pairs")
+    assert same(again, whole)
+    assert compared.count("match") == full - 5
+    assert compared.count("peaks") == (0 if layout == "grid" else screened - len(kept))
+    assert nothing >= len(kept) - 5
+    assert all((tmp_path / "pairs" / name).read_bytes() == text for name, text in kept.items())
+    compared.clear()
+    assert same(stitch(tiles, **options, folder=tmp_path / "pairs"), whole)
+    assert not compared
+
+
+def test_other_tiles_and_options_are_compared_anew(tiles: list[np.ndarray], tmp_path: Path, compared: list[Any]) -> None:
+    stitch(tiles, **LAYOUT, folder=tmp_path)
+    count = len(compared)
+    changed = [tile.copy() for tile in tiles]
+    changed[8][0, 0] += 1
+    for given, options, most in ((tiles, {"transform": "rigid"}, count), (tiles, {"margin": 0.12}, count), (changed, {}, 3)):
+        compared.clear()
+        stitch(given, **LAYOUT | options, folder=tmp_path)  # type: ignore[arg-type]
+        assert 0 < len(compared) <= most
+    compared.clear()
+    stitch(tiles, **LAYOUT, folder=tmp_path)
+    assert not compared
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", '{"format": "drmime pair of tiles 1", "match": {}}', '{"format": "x", "match": null}']
+)
+def test_a_damaged_file_of_a_pair_is_replaced(tiles: list[np.ndarray], tmp_path: Path, damage: str) -> None:
+    whole = stitch(tiles[:2], [[0, 0], [STEP, 0]], folder=tmp_path)
+    (file,) = tmp_path.iterdir()
+    text = file.read_text()
+    for wrong in (damage, text.replace("[[", "[[1, "), text.replace('"error": ', '"error": null, "was": ')):
+        file.write_text(wrong)
+        assert same(stitch(tiles[:2], [[0, 0], [STEP, 0]], folder=tmp_path), whole)
+        assert file.read_text() == text
+
+
+def test_a_damaged_file_of_a_pair_that_does_not_overlap_is_replaced(tiles: list[np.ndarray], tmp_path: Path) -> None:
+    whole = stitch(tiles[:3], folder=tmp_path)
+    kept = {file: file.read_text() for file in tmp_path.iterdir()}
+    for file in kept:
+        file.write_text("")
+    assert same(stitch(tiles[:3], folder=tmp_path), whole)
+    assert kept == {file: file.read_text() for file in tmp_path.iterdir()}
+
+
+def test_the_command_keeps_pairs(tiles: list[np.ndarray], tmp_path: Path, compared: list[Any]) -> None:
+    paths = [str(tmp_path / f"{number}.tif") for number in range(2)]
+    for path, image in zip(paths, tiles, strict=False):
+        tifffile.imwrite(path, image)
+    words = ["stitch", *paths, "--out", str(tmp_path / "out"), "--grid", "1,2", "--overlap", str(LAYOUT["overlap"])]
+    assert main(words) == 0
+    assert len(list((tmp_path / "out" / "pairs").iterdir())) == 1
+    compared.clear()
+    assert main(words) == 0
+    assert not compared
+
+
+def test_a_file_of_options(tiles: list[np.ndarray], truth: np.ndarray, tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{number}.tif") for number in range(4)]
+    chosen = [0, 1, 3, 4]
+    for path, number in zip(paths, chosen, strict=True):
+        tifffile.imwrite(path, tiles[number])
+    words = ["stitch", *paths, "--out", str(tmp_path / "out"), "--config", str(tmp_path / "stitch.yaml")]
+
+    def positions(text: str, *more: str) -> np.ndarray:
+        (tmp_path / "stitch.yaml").write_text(text)
+        assert main([*words, *more]) == 0
+        with (tmp_path / "out" / "positions.csv").open() as file:
+            found = np.array([[float(row["x"]), float(row["y"])] for row in csv.DictReader(file)])
+        return found - found.mean(0)
+
+    overlap = LAYOUT["overlap"]
+    wanted = truth[chosen] - truth[chosen].mean(0)
+    snake = f"layout: {{rows: 2, columns: 2, order: row}}\noverlap: {overlap}\ntransform: translation\nmargin: 0.2\n"
+    assert np.abs(positions(snake) - wanted).max() < 0.2
+    assert np.abs(positions("layout: [2, 2]\noverlap: 0.9\n", "--overlap", str(overlap)) - wanted).max() < 0.2
+    assert np.abs(positions(f"layout: {places()[0][chosen].tolist()}") - wanted).max() < 0.2
+    assert np.abs(positions(f"layout: stage\noverlap: {overlap}\n", "--grid", "2,2") - wanted).max() < 0.2
+    for wrong in ("grid: [2, 2]", "layout: [3, 3]", "layout: stages", "overlap: wide", "how: blend", "folder: out", "- 1"):
+        (tmp_path / "stitch.yaml").write_text(wrong)
+        assert main(words) == 2, wrong
+    (tmp_path / "stitch.yaml").write_text("transform: translation")
+    assert main([*words, "--overlap", "0.2"]) == 2  # without a layout
+    assert main([*words, "--order", "row"]) == 2

@@ -53,17 +53,17 @@ def add_stack(commands: Any) -> None:
         "--out", type=Path, required=True, metavar="DIR", help="folder for transforms, aligned images, pictures"
     )
     parser.add_argument(
-        "--reference", type=value, default="auto", help="auto (best connected), first, last, or a number from 0"
+        "--reference", type=value, default=UNSET, help="auto (best connected), first, last, previous, mean, or a number"
     )
-    parser.add_argument("--order", default="given", metavar="ORDER", help="given, or auto to find it from all pairs (given)")
-    parser.add_argument("--reach", type=int, default=2, metavar="N", help="neighbours on each side that are registered (2)")
+    parser.add_argument("--order", default=UNSET, metavar="ORDER", help="given, or auto to find it from all pairs (given)")
+    parser.add_argument("--reach", type=int, default=UNSET, metavar="N", help="neighbours on each side that are registered (2)")
     how = "search (any modality), correlation (one modality, small motions; fast), auto (correlation for one file with frames)"
-    parser.add_argument("--pairs", default="auto", metavar="HOW", help=how)
-    parser.add_argument(
-        "--time-axis", type=axes, default="auto", metavar="AXIS", help="of one file with frames (auto: its own)"
-    )
+    parser.add_argument("--pairs", default=UNSET, metavar="HOW", help=how)
+    parser.add_argument("--time-axis", type=axes, default=UNSET, metavar="AXIS", help="of one file with frames (auto: its own)")
+    movie = "gif or mp4: format of the movie (gif; of one file with frames none)"
+    parser.add_argument("--movie", default=None, metavar="FORMAT", help=movie)
     add = parser.add_argument_group("registration (defaults are those of drmime.register)").add_argument
-    _add_options(add)
+    _add_options(add, "drmime.register_stack")
     add("--channel-axis", type=axes, default=UNSET, metavar="AXIS", help="auto, none, or the number of an axis")
     channel = "the one channel to compare, or none for all; every channel is aligned"
     add("--channel", "--reference-channel", type=axes, default=UNSET, metavar="N", help=channel)
@@ -96,13 +96,14 @@ def add_stitch(commands: Any) -> None:
     add("--channel-axis", type=axes, default=UNSET, metavar="AXIS", help="auto, none, or the number of an axis")
     add("--channel", type=axes, default=UNSET, metavar="N", help="the one channel to compare, or none for the mean of all")
     add("--nan", default=UNSET, help="error, or mask to leave out pixels that are not finite")
+    add("--config", type=Path, metavar="FILE", help="YAML file with options of drmime.stitch; flags override it")
     add = parser.add_argument_group("output").add_argument
     add("--how", default="blend", help="in overlaps: blend, or nearest for the tile whose centre is nearest (blend)")
     add("--interpolation", default="linear", metavar="HOW", help=f"{', '.join(INTERPOLATIONS)} (linear)")
 
 
-def _add_options(add: Any) -> None:
-    """Options of `drmime.register` that do not depend on the images."""
+def _add_options(add: Any, function: str = "drmime.register") -> None:
+    """Options of `drmime.register` that do not depend on the images; `function` is what --config has options of."""
     own = "'{name: lie, generators: [...]}'"
     add("--transform", type=value, default=UNSET, help=f"{names('transform')}, stages such as affine+velocity, or {own}")
     add("--metric", type=value, default=UNSET, help=f"{names('metric')}, or '{{name: mine, hidden: 64}}'")
@@ -120,7 +121,7 @@ def _add_options(add: Any) -> None:
         metavar="KEY=VALUE",
         help="set one value inside one of these, as in schedule.steps=250",
     )
-    add("--config", type=Path, metavar="FILE", help="YAML file with options of drmime.register; flags override it")
+    add("--config", type=Path, metavar="FILE", help=f"YAML file with options of {function}; flags override it")
     add("--allow-code", action="store_true", help="with --config: import parts given as 'module:attribute'")
 
 

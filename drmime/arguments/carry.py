@@ -25,7 +25,9 @@ def add_warp(commands: Any) -> None:
     parser.add_argument("--labels", action="store_true", help="label maps: values are never blended")
     how = f"{', '.join(INTERPOLATIONS)} (linear); of labels {' or '.join(LABEL_INTERPOLATIONS)} (nearest)"
     parser.add_argument("--interpolation", default=UNSET, metavar="HOW", help=how)
-    parser.add_argument("--fill", type=float, default=0.0, metavar="VALUE", help="value where the image has no pixel (0)")
+    parser.add_argument(
+        "--fill", type=float, metavar="VALUE", help="value where the image has no pixel (its no-data value, else 0)"
+    )
     parser.add_argument("--inverse", action="store_true", help="warp images on the fixed grid to the moving grid")
     several = "auto, none, or a number; several for time and channels, as in =0,1"
     parser.add_argument("--channel-axis", type=axes, default=UNSET, metavar="AXIS", help=several)

@@ -2,7 +2,7 @@
 
 import csv
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,9 +106,10 @@ def _interrupted(error: Interrupted, folder: Path) -> Report:
     return Report(str(best), f"interrupted; the best so far is in {folder / 'transform.json'}", 130)
 
 
-def options_given(args: Namespace) -> dict[str, Any]:
-    """Keyword arguments of `register`: those of --config, overridden by flags, overridden by --set."""
-    names = [name for name in options_of(align) if name not in ("fixed", "moving", "observers", "errors")]
+def options_given(args: Namespace, others: Sequence[str] = ()) -> dict[str, Any]:
+    """Keyword arguments of `register`, and `others`: those of --config, overridden by flags, overridden by --set."""
+    own = ("fixed", "moving", "observers", "errors")
+    names = [*others, *(name for name in options_of(align) if name not in own)]
     options = settings.config(args.config, names) if args.config else {}
     options |= {name: value for name, value in vars(args).items() if name in names}
     for key, value in args.set:  # last: changes one value in what a flag or the file gives
@@ -187,9 +188,10 @@ def _write_warped(registration: Registration, args: Namespace, axis: int | str |
         fixed_grid=_compared(args.fixed, registration.fixed_grid),
         moving_grid=_compared(args.moving, registration.moving_grid),
     )
-    array = small.warp(load(args.moving, "moving", whole=False), args.interpolation, channel_axis=axis)
+    moving = load(args.moving, "moving", whole=False)
+    array = small.warp(moving, args.interpolation, channel_axis=axis)
     path = args.out / f"warped{ending_like(args.fixed, '.png' if _fits_png(array) else '.tif')}"
-    write_image(path, array, small.fixed_grid)
+    write_image(path, array, small.fixed_grid, nodata=moving.nodata)
     return path
 
 

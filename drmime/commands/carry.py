@@ -46,9 +46,9 @@ def warp(args: Namespace) -> Report:
     if args.labels:
         if "channel_axis" in args:
             raise InputError("--labels: labels have no channels; leave out --channel-axis")
-        if not args.fill.is_integer():
+        if args.fill is not None and not args.fill.is_integer():
             raise InputError(f"--fill: expected a whole number for labels, got {args.fill:g}")
-    options |= {"labels": args.labels, "fill": int(args.fill) if args.labels else args.fill}
+    options |= {"labels": args.labels, "fill": int(args.fill) if args.labels and args.fill is not None else args.fill}
     options |= {"antialias": not args.no_antialias, "same_extent": args.same_extent}
     result = _opened(args, args.images[0])
     result = result.inverse() if args.inverse else result

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from drmime import settings
 from drmime.commands.base import Report, check_kept, writable
 from drmime.errors import InputError
 from drmime.image.io import sweep
@@ -28,8 +29,10 @@ def stitch(args: Namespace) -> Report:
     paths = [str(path) for path in args.images]
     targets = [args.out / name for name in ("mosaic.tif", "mosaic.png", "positions.csv", "pairs.csv")]
     check_kept(targets, [*args.images, args.positions])
-    options = {name: value for name, value in vars(args).items() if name in OPTIONS}
-    found = aligned(paths, _layout(args), progress=True, **options)
+    options = settings.config(args.config, ("layout", *OPTIONS)) if args.config else {}
+    layout = options.pop("layout", None)
+    options |= {name: value for name, value in vars(args).items() if name in OPTIONS}
+    found = aligned(paths, _layout(args, layout), folder=args.out / "pairs", progress=True, **options)
     sweep(args.out, below=True)
     found.save(args.out)
     text = [str(found)]
@@ -39,26 +42,27 @@ def stitch(args: Namespace) -> Report:
         found.write(paths, targets[0], how=args.how, interpolation=args.interpolation)
         found.picture(paths, targets[1])
         text.append(f"in {args.out}: mosaic.tif, mosaic.png, positions.csv, pairs.csv, transforms/")
+    text.append("pairs/ holds what was found of pairs")
     bad = [str(number) for number, transform in enumerate(found.transforms) if transform is None]
     problem = f"tiles without a place: {', '.join(bad)}" if bad else ""
     return Report("\n".join(text), problem, int(bool(bad)))
 
 
-def _layout(args: Namespace) -> Any:
-    """The layout of the arguments; None if nothing is given. InputError if several are."""
+def _layout(args: Namespace, otherwise: Any) -> Any:
+    """The layout of the arguments, `otherwise` if they give none. InputError if several do, or an option needs one."""
     given = [name for name in ("grid", "positions", "stage") if getattr(args, name)]
     if len(given) > 1:
         raise InputError(f"expected one of --grid, --positions and --stage, got --{' and --'.join(given)}")
-    if not args.grid and (args.order is not None or "overlap" in args):
+    if not args.grid and (args.order is not None or ("overlap" in args and (given or otherwise is None))):
         raise InputError(f"--{'overlap' if args.order is None else 'order'}: expected --grid with it")
-    if not given and "margin" in args:
+    if not given and otherwise is None and "margin" in args:
         raise InputError("--margin: expected --grid, --positions or --stage with it")
     if args.grid:
         if len(args.grid) != 2:
             raise InputError(f"--grid: expected two whole numbers, rows and columns, got {args.grid}")
         order = known("--order", args.order or ORDERS[0], ORDERS)
         return {"rows": args.grid[0], "columns": args.grid[1], "order": order}
-    return _positions(args.positions) if args.positions else "stage" if args.stage else None
+    return _positions(args.positions) if args.positions else "stage" if args.stage else otherwise
 
 
 def _positions(path: Path) -> np.ndarray:

@@ -1,5 +1,7 @@
 """`Similarity`: the interface between a metric and the optimisation loop."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -44,6 +46,16 @@ class Similarity(nn.Module):
     def forward(self, fixed: Tensor, moving: Tensor, weight: Tensor, levels: slice) -> Tensor:
         """Scores on the pyramid's `levels`: fixed (L, B, N, Cf), moving (L, B, N, Cm), weight (L, B, N) -> (L, B)"""
         return self.score(fixed.flatten(0, 1), moving.flatten(0, 1), weight.flatten(0, 1)).view(weight.shape[:2])
+
+    def repeated(self, copies: int) -> "Similarity":
+        """A metric in the state of this one, which is not changed, for a batch of so many consecutive copies of each pair.
+
+        Each parameter is repeated along its first axis, which is that of the pairs.
+        """
+        made = copy.deepcopy(self)
+        for parameter in made.parameters():
+            parameter.data = parameter.data.repeat_interleave(copies, 0)
+        return made
 
     def score(self, fixed: Tensor, moving: Tensor, weight: Tensor) -> Tensor:
         """Scores of pairs: fixed (B, N, Cf), moving (B, N, Cm), weight (B, N) -> (B,)

@@ -21,6 +21,7 @@ from drmime.image.image import Image
 from drmime.image.orientation import components, local_contrast, orientation, turned
 from drmime.registry import known
 
+NO_SHARE = -1e4  # instead of the logarithm of 0; its exponential is 0
 AGREEMENT = 4.0  # scales the inner product of two trace-free tensors, at most 1/2 in 2-D, to the size of the other inputs
 
 
@@ -76,65 +77,85 @@ class MINE(Similarity):
     def begin(self, levels: int, batch: int, channels: tuple[int, int], generator: torch.Generator, like: Tensor) -> None:
         self.generator = generator
 
-        def layer(inputs: int, outputs: int) -> nn.Parameter:
-            """He's initialisation, the same for every pair. shape: (B, inputs + 1, outputs), bias last"""
-            bound = math.sqrt(6 / inputs)
-            weights = (torch.rand(inputs + 1, outputs, generator=generator, dtype=torch.float64) * 2 - 1) * bound
-            weights[-1] /= math.sqrt(6)
-            return nn.Parameter(weights.to(like).repeat(batch, 1, 1))
+        def layer(inputs: int, outputs: int, factor: float) -> list[nn.Parameter]:
+            """He's initialisation, the same for every pair. shape: (B, outputs, inputs) and (B, outputs, 1), the bias"""
+            bound = factor * math.sqrt(6 / inputs)
+            weights = (torch.rand(outputs, inputs + 1, generator=generator, dtype=torch.float64) * 2 - 1) * bound
+            weights[:, -1] /= math.sqrt(6)
+            parts = weights.to(like).repeat(batch, 1, 1).split([inputs, 1], -1)
+            return [nn.Parameter(part.contiguous()) for part in parts]
 
-        self.tensors = components(like.ndim - 2) if self.orientation else 0
-        inputs = sum(channels) - 2 * self.tensors + (3 if self.orientation else 0)  # two edge strengths, one agreement
+        self.lines = components(like.ndim - 2) - 1 if self.orientation else 0
+        inputs = sum(channels) - 2 * self.lines + (1 if self.orientation else 0)  # the agreement of lines instead of these
         widths = [inputs] + [self.hidden] * self.depth + [1]
-        self.layers = nn.ParameterList(layer(a, b) for a, b in itertools.pairwise(widths))
-        with torch.no_grad():
-            self.layers[-1] *= 0.1
+        each = [layer(a, b, 1.0) for a, b in itertools.pairwise(widths[:-1])] + [layer(*widths[-2:], 0.1)]
+        self.layers = nn.ParameterList(itertools.chain.from_iterable(each))  # weights and bias of each layer in turn
         self.scales: list[tuple[Tensor, Tensor]] = []
         self.log_average = like.new_full((levels, batch), math.nan)
+
+    def repeated(self, copies: int) -> "MINE":
+        made = super().repeated(copies)
+        assert isinstance(made, MINE)
+        # begun anew: the gradient is then that of the value
+        made.log_average = torch.full_like(made.log_average, math.nan).repeat_interleave(copies, 1)
+        made.scales = [(mean.repeat_interleave(copies, 0), spread.repeat_interleave(copies, 0)) for mean, spread in made.scales]
+        return made
 
     def describe(self, image: Image) -> Image:
         if not self.orientation:
             return Image(local_contrast(image), image.grid, image.mask) if self.local else image
-        data = image.data.new_empty(len(image.data), image.data.shape[1] + components(image.grid.ndim), *image.grid.shape)
-        values, tensors = data.tensor_split([image.data.shape[1]], 1)  # views of `data`, filled in place
+        parts = components(image.grid.ndim), image.data.shape[1], 1
+        made = image.data.new_empty(len(image.data), sum(parts), *image.grid.shape)
+        tensors, values, mask = made.split(parts, 1)  # views of `made`, filled in place
         local_contrast(Image(image.data, image.grid), out=values) if self.local else values.copy_(image.data)
-        return Image(data, image.grid, orientation(image, out=tensors).mask)
+        mask.copy_(orientation(image, out=tensors).valid)
+        return Image.packed(made, image.grid)
 
     def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
         if not self.orientation:
             return moving
-        return torch.cat([moving[..., : -self.tensors], turned(moving[..., -self.tensors :], jacobian)], -1)
+        count = self.lines + 1
+        tensors, rest = moving.split([count, moving.shape[-1] - count], -1)
+        return torch.cat([turned(tensors, jacobian).mT, rest.mT], -2).mT
 
     def forward(self, fixed: Tensor, moving: Tensor, weight: Tensor, levels: slice) -> Tensor:
-        (x, x_lines), (y, y_lines) = (self._split(values.permute(1, 3, 0, 2)) for values in (fixed, moving))
+        x, y = (values.permute(1, 3, 0, 2) for values in (fixed, moving))  # shape: (B, C, L, N)
         if not self.scales:
-            self.scales = [_mean_and_deviation(values.detach(), weight.transpose(0, 1)[:, None]) for values in (x, y)]
+            self.scales = [self._scale(values.detach(), weight.transpose(0, 1)[:, None]) for values in (x, y)]
         x, y = ((values - mean) / deviation for values, (mean, deviation) in zip((x, y), self.scales, strict=True))
-        shifts = [0, *self._shifts(weight.shape[-1])]  # the true partner first
-        both = torch.cat([y, y_lines], 1)
-        partners = torch.stack([both.roll(shift, -1) for shift in shifts], 2)
-        y, y_lines = partners.tensor_split([y.shape[1]], 1)  # shape: (B, C, partners, L, N)
-        inputs = [x[:, :, None].expand(-1, -1, len(shifts), -1, -1), y]
-        if self.orientation:
-            inputs.append(AGREEMENT * (x_lines[:, :, None] * y_lines).sum(1, keepdim=True))
-        by_partner = torch.cat(inputs, 1).unbind(2)  # one at a time, so that activations stay in the cache
-        t, *t_random = (self._network(pairs.flatten(2)).view(x.shape[0], *x.shape[2:]).transpose(0, 1) for pairs in by_partner)
-        w_random = torch.cat([weight * weight.roll(shift, -1) for shift in shifts[1:]], -1)
-        value = BOUNDS[self.bound](self, t, shares(weight), torch.cat(t_random, -1), shares(w_random), levels)
+        shifts = self._shifts(weight.shape[-1])
+        partners = torch.stack([y, *(y.roll(shift, -1) for shift in shifts)], 3)  # the true one first, (B, C, L, P, N)
+        known = x[:, :, :, None].expand(-1, -1, -1, len(shifts) + 1, -1)
+        if self.lines:
+            (x_lines, known), (y_lines, partners) = (
+                values.split([self.lines, values.shape[1] - self.lines], 1) for values in (known, partners)
+            )
+            inputs = [known, partners, (x_lines * y_lines).sum(1, keepdim=True)]
+        else:
+            inputs = [known, partners]
+        t = self._network(torch.cat(inputs, 1).flatten(2)).view(len(x), weight.shape[0], -1).transpose(0, 1)
+        t, t_random = t.split([weight.shape[-1], t.shape[-1] - weight.shape[-1]], -1)
+        w_random = torch.cat([weight * weight.roll(shift, -1) for shift in shifts], -1)
+        value = BOUNDS[self.bound](self, t, shares(weight), t_random, shares(w_random), levels)
         return torch.where(w_random.sum(-1) > 0, value, 0)  # 0 for a level without valid points
 
-    def _split(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, L, N) -> intensities and edge strengths, which are inputs of the network; and the trace-free tensors."""
-        if not self.orientation:
-            return values, values[:, :0]
-        values, lines, strength = values.tensor_split([-self.tensors, -1], 1)
-        return torch.cat([values, strength], 1), lines
+    def _scale(self, values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """What is subtracted from the channels (B, C, L, N), and by what they are divided. weight (B, 1, L, N) -> (B, C, 1, 1)
+
+        Their weighted mean and standard deviation; the lines are only scaled, so that their product is `AGREEMENT` times as
+        large.
+        """
+        share = shares(weight.flatten(2)).view(weight.shape)
+        mean = (share * values).sum((2, 3), keepdim=True)
+        deviation = (share * (values - mean) ** 2).sum((2, 3), keepdim=True).sqrt().clamp(min=1e-3)
+        mean[:, : self.lines], deviation[:, : self.lines] = 0, AGREEMENT**-0.5
+        return mean, deviation
 
     def _network(self, values: Tensor) -> Tensor:
         """T of the inputs of each pair of points. (B, inputs, pairs) -> (B, pairs)"""
-        first, *rest = (layer.mT.tensor_split([-1], 2) for layer in self.layers)
-        values = torch.baddbmm(first[1], first[0], values)
-        for weights, bias in rest:
+        weights, bias, *rest = self.layers
+        values = torch.baddbmm(bias, weights, values)
+        for weights, bias in zip(rest[::2], rest[1::2], strict=True):
             values = torch.baddbmm(bias, weights, F.relu_(values))
         return values[:, 0]
 
@@ -144,7 +165,8 @@ class MINE(Similarity):
         One random offset serves all points: over the steps every partner is equally likely. A shift costs one copy, whereas a
         permutation costs a gather, and a scatter in the backward pass.
         """
-        return [int(shift) for shift in torch.randint(1, count, (self.negatives,), generator=self.generator)]
+        shifts: list[int] = torch.randint(1, count, (self.negatives,), generator=self.generator).tolist()
+        return shifts
 
 
 def donsker_varadhan(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, levels: slice) -> Tensor:
@@ -205,12 +227,6 @@ BOUNDS: dict[str, Bound] = {
 
 
 def _log_mean_exp(t: Tensor, share: Tensor) -> Tensor:
-    return torch.logsumexp(t + share.clamp(min=1e-30).log(), -1)  # finite, even where no point has a share
-
-
-def _mean_and_deviation(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted mean and standard deviation of each channel. (B, C, L, N), (B, 1, L, N) -> (B, C, 1, 1) twice"""
-    share = shares(weight.flatten(2)).view(weight.shape)
-    mean = (share * values).sum((2, 3), keepdim=True)
-    deviation = (share * (values - mean) ** 2).sum((2, 3), keepdim=True).sqrt()
-    return mean, deviation.clamp(min=1e-3)
+    # Finite, even where no point has a share. Such a point has weight 0 and no tiny one: arithmetic with subnormal numbers
+    # is a hundred times as slow on a CPU.
+    return torch.logsumexp(t + share.log().clamp(min=NO_SHARE), -1)

@@ -28,13 +28,17 @@ class Grid:
     shape: tuple[int, ...]
     world_from_index: Tensor  # shape: (D+1, D+1), float64
     placed: bool = False  # whether the source states origin and direction in a world that it shares with other images
-    unit: str = ""  # of lengths, "mm" or "µm"; "" if the source states none
+    unit: str = ""  # of lengths, such as "mm", "µm", "m", "°"; "" if the source states none
+    crs: str = ""  # coordinate reference system of the world, "EPSG:32633" or WKT; "" if the source is not georeferenced
 
     @classmethod
     def regular(cls, shape: Sequence[int], spacing: Sequence[float] | None = None, unit: str = "") -> "Grid":
         """An axis-aligned grid with the first pixel centre at the origin; `spacing` in array order, 1 by default."""
         spacing = [1.0] * len(shape) if spacing is None else spacing
         return cls(tuple(shape), torch.diag(torch.tensor([*reversed(spacing), 1.0], dtype=torch.float64)), unit=unit)
+
+    def __deepcopy__(self, memo: object) -> "Grid":
+        return self  # it does not change
 
     @property
     def ndim(self) -> int:

@@ -49,12 +49,17 @@ def generators(group: str | Sequence[str] | Mapping[str, Tensor], ndim: int) -> 
 
 def exp(coefficients: Tensor, basis: Tensor) -> Tensor:
     """The matrix exponential of the weighted sum of generators: (..., K), (K, n, n) -> (..., n, n)."""
-    return torch.linalg.matrix_exp(torch.einsum("...k,kij->...ij", coefficients, basis))
+    return torch.linalg.matrix_exp(_weighted(coefficients, basis))
 
 
 def direct(coefficients: Tensor, basis: Tensor) -> Tensor:
     """The identity plus the weighted sum of generators, `exp` to first order: (..., K), (K, n, n) -> (..., n, n)."""
-    return torch.eye(basis.shape[-1]).to(basis) + torch.einsum("...k,kij->...ij", coefficients, basis)
+    return torch.eye(basis.shape[-1]).to(basis) + _weighted(coefficients, basis)
+
+
+def _weighted(coefficients: Tensor, basis: Tensor) -> Tensor:
+    """The weighted sum of generators. (..., K), (K, n, n) -> (..., n, n)"""
+    return (coefficients @ basis.flatten(1)).unflatten(-1, basis.shape[1:])
 
 
 PARAMETRISATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"exponential": exp, "direct": direct}

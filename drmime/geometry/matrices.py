@@ -60,9 +60,10 @@ def apply(matrix: Tensor, points: Tensor, is_affine: bool = False) -> tuple[Tens
     and the returned coordinates are finite but meaningless. `is_affine`: the last rows are known to be 0 … 0 1.
     """
     if is_affine:
-        places = combined(points, matrix[..., :-1, :-1]) + matrix[..., None, :-1, -1]
+        linear, shift = matrix[..., :-1, :].split([points.shape[-1], 1], -1)
+        places = combined(points, linear, shift)
         return places, torch.ones((), dtype=torch.bool, device=places.device).expand(places.shape[:-1])
-    homogeneous = combined(points, matrix[..., :-1]) + matrix[..., None, :, -1]
+    homogeneous = combined(points, *matrix.split([points.shape[-1], 1], -1))
     denominator = homogeneous[..., -1:]
     in_front = denominator > 1e-6
     return homogeneous[..., :-1] / torch.where(in_front, denominator, 1.0), in_front[..., 0]
@@ -80,11 +81,24 @@ def mapped(matrix: Any, points: Any) -> np.ndarray:
     return torch.where(in_front[:, None], places, torch.nan).numpy()
 
 
-def combined(values: Tensor, matrix: Tensor) -> Tensor:
-    """values @ matrixᵀ, (..., N, m) and (..., n, m) -> (..., N, n), for few columns (m and n small, N large).
+def combined(values: Tensor, matrix: Tensor, shift: Tensor | None = None) -> Tensor:
+    """values @ matrixᵀ + shiftᵀ, (..., N, m), (..., n, m) and (..., n, 1) -> (..., N, n), for few columns (N large).
 
     The result is stored column by column, whatever the layout of `values`: inner loops over few entries are slow.
     """
     if values.is_cuda:  # matrix products may be set to TF32, which is too imprecise for coordinates
-        return (matrix[..., None] * values.mT[..., None, :, :]).sum(-2).mT
-    return (matrix @ values.mT).mT
+        product = (matrix[..., None] * values.mT[..., None, :, :]).sum(-2)
+        return (product if shift is None else product + shift).mT
+    if values.ndim == matrix.ndim == 2:
+        product = matrix @ values.mT
+        return (product if shift is None else product + shift).mT
+    lead = torch.broadcast_shapes(values.shape[:-2], matrix.shape[:-2])
+    matrix, columns = _as_list(matrix, lead), _as_list(values.mT, lead)
+    product = torch.bmm(matrix, columns) if shift is None else torch.baddbmm(_as_list(shift, lead), matrix, columns)
+    return product.view(*lead, *product.shape[-2:]).mT
+
+
+def _as_list(matrices: Tensor, lead: torch.Size) -> Tensor:
+    """Matrices (..., n, m), broadcast to the leading sides `lead`, as one list of them. shape: (prod(lead), n, m)"""
+    matrices = matrices if matrices.shape[:-2] == lead else matrices.expand(*lead, -1, -1)
+    return matrices if len(lead) == 1 else matrices.flatten(0, -3)

@@ -77,7 +77,7 @@ def as_image(
         inside = finite if inside is None else inside & finite
         pixels = torch.where(torch.as_tensor(finite, device=device), pixels, 0)
     weights = None if inside is None else torch.as_tensor(inside, device=device).to(dtype)[None, None]
-    image = Image(pixels, grid, weights, finest)
+    image = Image(pixels, grid, weights, finest, source.note)
     _check_content(image, role)
     return image
 
@@ -103,7 +103,7 @@ def _from_image(image: Image, role: str) -> Pixels:
         raise InputError(f"{role} image: expected an Image of one, got a batch of {len(image.data)}. Pass a list of images.")
     pixels = image.data[0].detach().cpu()
     pixels = pixels if pixels.dtype == torch.float64 else pixels.float()
-    return Pixels(pixels.numpy(), image.grid, tuple(range(1, image.grid.ndim + 1)), 0, finest=image.finest)
+    return Pixels(pixels.numpy(), image.grid, tuple(range(1, image.grid.ndim + 1)), 0, finest=image.finest, note=image.note)
 
 
 def _grid(shape: Sequence[int], spacing: Sequence[float] | None, grid: Grid | None, role: str) -> Grid:

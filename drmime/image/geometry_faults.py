@@ -14,7 +14,7 @@ LARGEST_ANISOTROPY = 10.0  # ratio of pixel lengths; scans of thick slices have 
 SCREEN_RESOLUTIONS = (72, 96)  # pixels in an inch that programs write where they know none
 INCH = 25400.0  # micrometres
 LARGEST_RATIO = 4.0  # of two diagonals, in physical units; beyond, under 1/16 of the larger area overlaps: starts need 1/10
-MICROMETRES = {"mm": 1e3, "µm": 1.0}
+MICROMETRES = {"m": 1e6, "mm": 1e3, "µm": 1.0}
 
 
 def geometry_faults(image: Summary, path: Path | None = None) -> tuple[Fault, ...]:
@@ -66,8 +66,9 @@ def _geometry(image: Summary, path: Path | None) -> Iterator[Fault]:
             f"The spacing {row(lengths)} µm is that of {unlikely[0]} pixels in an inch, which programs write where they know "
             "none. Give the true one: fixed_spacing, moving_spacing (--fixed-spacing, --moving-spacing).",
         )
-    # half of all NIfTI volumes are stored mirrored (radiological order), which their affine states and `register` obeys
-    if image.mirrored and not (path and path.name.lower().endswith(NIFTI)):
+    # half of all NIfTI volumes are stored mirrored (radiological order), which their affine states and `register` obeys; the
+    # rows of georeferenced images go south
+    if image.mirrored and not image.grid.crs and not (path and path.name.lower().endswith(NIFTI)):
         yield Fault(
             "mirrored",
             "Its direction has a negative determinant: the pixels are stored mirrored. World coordinates account for it; "
@@ -78,14 +79,15 @@ def _geometry(image: Summary, path: Path | None) -> Iterator[Fault]:
 def pair_faults(fixed: Summary, moving: Summary) -> Iterator[Fault]:
     """What does not fit together in two images of the same dimension."""
     one, other = fixed.grid, moving.grid
+    georeferenced = any(grid is not None and grid.crs for grid in (one, other))
     if (one is None) != (other is None):
         role = "moving" if other is None else "fixed"
         yield Fault(
             "spacing_of_one",
-            f"Only the {'fixed' if other is None else 'moving'} image states pixel lengths; those of the {role} one count as 1."
-            f" Give {role}_spacing (--{role}-spacing).",
+            f"Only the {'fixed' if other is None else 'moving'} image states pixel lengths; those of the {role} one "
+            f"{'are taken to be as long' if georeferenced else 'count as 1'}. Give {role}_spacing (--{role}-spacing).",
         )
-    if fixed.mirrored != moving.mirrored and not (fixed.placed and moving.placed):
+    if fixed.mirrored != moving.mirrored and not (fixed.placed and moving.placed) and not georeferenced:
         yield Fault(
             "mirrored_one",
             f"The {'fixed' if fixed.mirrored else 'moving'} image is stored mirrored, as its direction states, and the other "

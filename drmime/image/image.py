@@ -1,5 +1,6 @@
 """`Image`: pixels on a grid, with a mask; interpolation, normalisation and batches."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,7 +25,20 @@ class Image:
     grid: Grid
     mask: Tensor | None = None  # shape: (B, 1, *grid.shape), same dtype as data
     finest: Grid | None = None  # of the finest level of the file if this is a coarser one
+    note: str = ""  # what of the file was not read, a sentence
     coarser: list["Image"] = field(default_factory=list, init=False, repr=False)  # levels cached by `Pyramid.of`
+
+    @classmethod
+    def packed(cls, channels: Tensor, grid: Grid) -> "Image":
+        """An image whose mask is the last of these channels (B, C + 1, *grid.shape), as `readable` has it: no copy is made."""
+        made = cls(channels[:, :-1], grid, channels[:, -1:])
+        made.__dict__["readable"] = channels
+        return made
+
+    @functools.cached_property
+    def readable(self) -> Tensor:
+        """The data and, if there is one, the mask as last channel: both are interpolated at once."""
+        return self.data if self.mask is None else torch.cat([self.data, self.mask], 1)
 
     @property
     def valid(self) -> Tensor:
@@ -64,8 +78,8 @@ class Image:
 
     def copies(self, count: int) -> "Image":
         """A batch that repeats this image (B = 1) `count` times without copying its data."""
-        mask = None if self.mask is None else self.mask.expand(count, *self.mask.shape[1:])
-        return Image(self.data.expand(count, *self.data.shape[1:]), self.grid, mask)
+        many = self.readable.expand(count, *self.readable.shape[1:])
+        return Image(many, self.grid) if self.mask is None else Image.packed(many, self.grid)
 
     def normalised(self, reference: "Image | None" = None) -> "Image":
         """Map each channel linearly so that its 0.1 % and 99.9 % quantiles inside the mask become 0 and 1, and clip to [0, 1].
@@ -95,30 +109,34 @@ def few_slices(shape: Sequence[int]) -> int:
     return fewest if len(shape) == 3 and fewest < SMALLEST_SIDE else 0
 
 
-def read_unit(images: Sequence[Image], unit: Tensor, in_front: Tensor) -> tuple[Tensor, Tensor]:
+def read_unit(images: Sequence[Image], unit: Tensor, in_front: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """`Image.at` on L images, at unit coordinates (L, B, N, D); points where `in_front` (L, B, N) is false are outside.
+
+    All images have a mask, or none. Numbers in `unit` that are not finite are replaced.
 
     Returns values (L, B, N, C), stored channel by channel, and inside (L, B, N).
     """
-    inside = in_front & (unit.detach().abs() <= 1).all(-1)
-    if unit.device.type != "cpu" or not unit.detach().sum().isfinite():  # a fast test for NaN; on a GPU it would synchronise
-        unit = unit.nan_to_num()  # these are outside already; torch 2.13 on the CPU crashes in the backward pass at NaN
-    values = torch.stack([_sample(image.data, places) for image, places in zip(images, unit, strict=True)])
-    for image, places, part in zip(images, unit.detach(), inside, strict=True):
-        if image.mask is not None:
-            part &= _sample(image.mask, places)[:, 0] > VALID
+    plain, masked = unit.detach(), images[0].mask is not None
+    inside = (plain.abs() <= 1).all(-1)
+    inside = inside if in_front is None else inside & in_front
+    # these are outside already; torch 2.13 on the CPU crashes in the backward pass at NaN. In place, so the gradient passes
+    plain.nan_to_num_()
+    levels, batch, count, ndim = unit.shape
+    places = unit.view(levels, batch, *[1] * (ndim - 1), count, ndim).unbind(0)
+    values = torch.stack([_sample(image.readable, there) for image, there in zip(images, places, strict=True)])
+    values = values.flatten(3)  # shape: (L, B, C, N)
+    if masked:
+        inside &= values.detach()[:, :, -1] > VALID
+        values = values[:, :, :-1]
     return values.mT, inside.to(values.dtype)
 
 
-def _sample(data: Tensor, unit: Tensor) -> Tensor:
-    """Interpolate (B, C, *shape) linearly at unit coordinates (B, N, D), edge pixels replicated. -> (B, C, N)
+def _sample(data: Tensor, grid: Tensor) -> Tensor:
+    """Interpolate (B, C, *shape) linearly at unit coordinates (B, *places, D), edge pixels replicated. -> (B, C, *places)
 
     This is the only place where `align_corners` of images is set.
     """
-    batch, count, ndim = unit.shape
-    grid = unit.view(batch, *[1] * (ndim - 1), count, ndim)
-    values = F.grid_sample(data, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return values.view(batch, data.shape[1], count)
+    return F.grid_sample(data, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def batch(images: Sequence[Image]) -> Image:

@@ -17,12 +17,13 @@ import numpy as np
 from drmime.errors import InputError, existing_file
 from drmime.geometry.grid import Grid
 from drmime.image.dicom import read_series
+from drmime.image.geotiff import open_geotiff
 from drmime.image.ome_zarr import is_zarr, open_zarr
 from drmime.image.pixels import MOST_CHANNELS, Pixels
 from drmime.image.readers import MEDICAL, PICTURES, READERS, read_picture
 from drmime.image.source import Source
-from drmime.image.tiff import TIFF, open_tiff
-from drmime.image.writers import SERIES_WRITERS, WRITERS, channels_last
+from drmime.image.tiff import TIFF
+from drmime.image.writers import SERIES_WRITERS, WRITERS, channels_last, write_geotiff
 
 TWO_FILES = (".mhd", ".nhdr", ".img", ".hdr")  # header and pixels in separate files, which cannot be written atomically
 DRAFT_PREFIX = ".part-"  # prefix of the name of a file while it is being written
@@ -33,11 +34,11 @@ STALE_SECONDS = 3600  # seconds after which a draft counts as abandoned
 def read_image(path: str | Path, labels: bool = False, whole: bool = True) -> Pixels:
     """Read an image file: pixels in array order, their axes and grid as the file states them.
 
-    Formats: NumPy (.npy), TIFF (axes and pixel lengths from OME or ImageJ metadata) and whole slides in TIFF (.svs, .ndpi, …),
-    OME-Zarr (a folder; extra `slides`), every picture that Pillow reads (rotated as EXIF states), and medical formats by
-    nibabel and SimpleITK (extra `medical`; world in LPS millimetres). With `labels` a palette image gives its indices, not its
-    colours. Any other folder is read as the one DICOM series in it. If not `whole`, a coarser level of an image with several is
-    read, as `Source.reduced`.
+    Formats: NumPy (.npy), TIFF (axes and pixel lengths from OME or ImageJ metadata), GeoTIFF (extra `geo`), whole slides in
+    TIFF (.svs, .ndpi, …), OME-Zarr (a folder; extra `slides`), every picture that Pillow reads (rotated as EXIF states), and
+    medical formats by nibabel and SimpleITK (extra `medical`; world in LPS millimetres). With `labels` a palette image gives
+    its indices, not its colours. Any other folder is read as the one DICOM series in it. If not `whole`, a coarser level of an
+    image with several is read, as `Source.reduced`.
 
     Raises:
         InputError: the file does not exist, is no image, is empty, truncated or damaged, or is larger than the memory.
@@ -83,15 +84,17 @@ def _read(path: Path, labels: bool, whole: bool) -> Pixels:
 def _source(path: Path) -> Source | None:
     if is_zarr(path):
         return open_zarr(path)
-    return open_tiff(path) if path.suffix.lower() in TIFF and path.is_file() else None
+    return open_geotiff(path) if path.suffix.lower() in TIFF and path.is_file() else None
 
 
-def write_image(path: str | Path, array: np.ndarray, grid: Grid | None = None, names: str = "") -> None:
+def write_image(
+    path: str | Path, array: np.ndarray, grid: Grid | None = None, names: str = "", nodata: float | None = None
+) -> None:
     """Write pixels in the format of the file's ending.
 
-    Medical formats and TIFF store the spacing of `grid`, medical formats also its origin and direction. `array` has the axes
-    of `grid`, and at most one more, for channels; TIFF and NumPy hold any others, NIfTI time. `names`: a letter for each axis,
-    as in `Pixels`, if they are known.
+    Medical formats and TIFF store the spacing of `grid`, medical formats also its origin and direction, TIFF its georeference.
+    `array` has the axes of `grid`, and at most one more, for channels; TIFF and NumPy hold any others, NIfTI time. `names`: a
+    letter for each axis, as in `Pixels`, if they are known. `nodata`: the value of pixels without one, which GeoTIFF states.
 
     Raises:
         InputError: an unknown ending, pixels that the format cannot hold, or a path that cannot be written.
@@ -102,6 +105,9 @@ def write_image(path: str | Path, array: np.ndarray, grid: Grid | None = None, n
         raise InputError(f"{path}: {suffix} stores header and pixels in two files. Use .mha, .nii.gz or .nrrd.")
     if suffix not in WRITERS:
         raise InputError(f"{path}: expected an image ending ({', '.join(WRITERS)}), got {suffix!r}")
+    if grid is not None and grid.crs and suffix in TIFF:
+        _write(path, array, suffix, lambda file: write_geotiff(file, array, grid, names, nodata))
+        return
     series = grid is not None and (array.ndim > grid.ndim + 1 or "T" in names)
     if grid is not None and suffix in SERIES_WRITERS and (series or (names and suffix in TIFF)):
         _write(path, array, suffix, lambda file: SERIES_WRITERS[suffix](file, array, grid, names))

@@ -24,7 +24,7 @@ CHUNK = re.compile(r"(c\.)?\d+(\.\d+)*")  # names of files with chunks
 SCALE_TOLERANCE = 0.1  # largest deviation of the pixel lengths that a level states from those that its shape says
 UNITS = {"micrometer": ("µm", 1.0), "millimeter": ("mm", 1.0), "nanometer": ("µm", 1e-3), "meter": ("mm", 1e3)}
 Placing = tuple[np.ndarray | None, np.ndarray | None]  # scale and translation along all axes; None for what is not stated
-WORDS = {"µm": "micrometer", "mm": "millimeter"}
+WORDS = {"µm": "micrometer", "mm": "millimeter", "m": "meter"}
 
 
 def is_zarr(path: Path) -> bool:

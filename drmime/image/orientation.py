@@ -29,7 +29,7 @@ LOCAL_CELLS = 64  # cells along the longest side of the coarse grid on which loc
 NEAR = 0.05  # standard deviation of the Gaussian of local moments, as a share of the longest side
 BLURRED = 3  # pixels; the same along a mask: the reach of the Gaussian whose derivatives are taken
 SIDE_PER_ERODED = 16  # pixels of the shortest side per pixel removed along a mask, so that small images keep valid pixels
-BAND_PIXELS = 2**16  # pixels of an image that are processed at once
+BAND_PIXELS = 2**17  # pixels of an image that are processed at once
 
 
 def orientation(image: Image, width: float = 1.0, noise: float = 0.5, out: Tensor | None = None) -> Image:
@@ -114,12 +114,24 @@ def turned(tensors: Tensor, jacobian: Tensor) -> Tensor:
     `jacobian` (..., 1 or N, D, D): derivative of the moving point by the fixed point; its scale does not matter. A gradient
     g of the moving image becomes jacobianᵀ g in the fixed image.
     """
-    rows = basis(jacobian.shape[-1]).flatten(1).to(jacobian)
-    on_entries = (jacobian[..., :, None, :, None] * jacobian[..., None, :, None, :]).flatten(-4, -3).flatten(-2)
-    action = (rows @ on_entries.mT @ rows.mT).to(tensors)
+    count = tensors.shape[-1]
+    entries = jacobian.flatten(-2)
+    products = (entries[..., :, None] * entries[..., None, :]).flatten(-2)
+    action = (products @ _actions(jacobian.shape[-1]).to(jacobian)).unflatten(-1, (count, count)).to(tensors)
     one = action.shape[-3] == 1  # one Jacobian for all points: a matrix product
     pulled = combined(tensors, action[..., 0, :, :]) if one else (action * tensors[..., None, :]).sum(-1)
     return pulled * (tensors[..., -1:] / pulled[..., -1:].clamp(min=1e-12))
+
+
+@functools.cache
+@torch.inference_mode(False)
+def _actions(ndim: int) -> Tensor:
+    """How the components of Jᵀ A J follow from those of A: their coefficients, for each product of two entries of J.
+
+    shape: (D⁴, m²), float64
+    """
+    parts = torch.einsum("apq,bij->ipjqab", basis(ndim), basis(ndim))  # J[i, p] * A[i, j] * J[j, q]
+    return parts.flatten(0, 3).flatten(1)
 
 
 def gaussian(data: Tensor, width: float) -> Tensor:

@@ -32,6 +32,8 @@ class Pixels:
     mask: np.ndarray | None = None  # shape: that of `array`; True is valid
     names: str = ""  # a letter for each axis, as in TIFF: T time, C channels, Z, Y, X; "" if the source states none
     finest: Grid | None = None  # of the finest level of the source if `array` is a coarser one
+    nodata: float | None = None  # the value that the source states for pixels without one
+    note: str = ""  # what of the source was not read, a sentence
 
     def __post_init__(self) -> None:
         if self.grid is not None and self.grid.shape != tuple(np.shape(self.array)[at] for at in self.space):
@@ -56,6 +58,7 @@ class Arranged:
     grid: Grid | None  # grid of the spatial axes; None if the source states none
     mask: np.ndarray | None  # shape: that of `channels`
     finest: Grid | None = None  # as in `Pixels`
+    note: str = ""  # likewise
 
 
 def arranged(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False, least: int = 1) -> Arranged:
@@ -91,7 +94,7 @@ def arranged(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False,
     _check_size(channels.shape[1:], role, least)
     grid = pixels.grid_along(kept)
     place = None if axis is None else axis - sum(at < axis for at in gone)
-    return Arranged(channels, place, grid, mask, pixels.finest)
+    return Arranged(channels, place, grid, mask, pixels.finest, pixels.note)
 
 
 def taken(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False) -> tuple[list[int], int | None]:

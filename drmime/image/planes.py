@@ -22,6 +22,7 @@ class Planes:
     grid: Grid | None  # of the spatial axes; None if the source states none
     names: str = ""  # a letter for each axis of the whole image, such as "TCYX"; "" if the source states none
     mask: np.ndarray | None = None  # shape: that of `planes`; False where the source has no value
+    nodata: float | None = None  # the value that the source states for such pixels
 
     def whole(self, planes: np.ndarray) -> np.ndarray:
         """The planes (K, *any shape) as one array, with the axes in the order of the source."""
@@ -45,10 +46,11 @@ def planes_of(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False
         one = arranged(pixels, axis, role, tensor)
         ndim = one.channels.ndim - 1
         if one.axis is None:
-            return Planes(one.channels, (), tuple(range(ndim)), one.grid, mask=one.mask)
+            return Planes(one.channels, (), tuple(range(ndim)), one.grid, mask=one.mask, nodata=pixels.nodata)
         order = (*range(1, one.axis + 1), 0, *range(one.axis + 1, ndim + 1))
         names = _names(pixels, others or [])
-        return Planes(one.channels, (len(one.channels),), order, one.grid, _in_order(names, order, ndim), one.mask)
+        names = _in_order(names, order, ndim)
+        return Planes(one.channels, (len(one.channels),), order, one.grid, names, one.mask, pixels.nodata)
     array = pixels.array
     space = [at for at in range(array.ndim) if at not in others]
     lengths = tuple(array.shape[at] for at in others)
@@ -61,7 +63,7 @@ def planes_of(pixels: Pixels, channel_axis: Any, role: str, tensor: bool = False
     sources = [*others, *kept]
     order = tuple(sources.index(at) for at in sorted(sources))
     names = _in_order(_names(pixels, others), order, len(kept))
-    return Planes(one.channels, lengths, order, one.grid, names, one.mask)
+    return Planes(one.channels, lengths, order, one.grid, names, one.mask, pixels.nodata)
 
 
 def _others(pixels: Pixels, channel_axis: Any, role: str) -> list[int] | None:

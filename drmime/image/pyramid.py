@@ -29,7 +29,8 @@ class Pyramid:
         self.levels = list(levels)
         world_from_frame = self.levels[0].grid.world_from_frame
         stacked = torch.stack([level.grid.unit_from_world @ world_from_frame for level in self.levels])
-        self.unit_from_frame = stacked[:, None].to(self.levels[0].data)
+        # from the finest level's frame to the unit coordinates of each level. shape: (L, 1, D+1, D+1), float64
+        self.unit_from_frame = stacked[:, None].to(self.levels[0].data.device)
 
     @classmethod
     def of(cls, image: Image, levels: int) -> "Pyramid":
@@ -46,13 +47,13 @@ class Pyramid:
         """The same levels with the masks of `other`, which has the same number of levels."""
         return Pyramid([replace(mine, mask=its.mask) for mine, its in zip(self.levels, other.levels, strict=True)])
 
-    def at(self, points: Tensor, valid: Tensor | None = None, levels: slice = slice(None)) -> tuple[Tensor, Tensor]:
+    def at(self, points: Tensor, levels: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """`Image.at` on several levels at once: values (L, B, N, C), inside (L, B, N).
 
-        `points` (L, B, N, D) are in the finest level's frame coordinates; points that are not `valid` (L, B, N) are outside.
+        `points` (L, B, N, D) are in the finest level's frame coordinates.
         """
-        unit, all_valid = apply(self.unit_from_frame[levels], points, is_affine=True)
-        return read_unit(self.levels[levels], unit, all_valid if valid is None else valid)
+        unit, _ = apply(self.unit_from_frame[levels].to(points), points, is_affine=True)
+        return read_unit(self.levels[levels], unit)
 
 
 def possible_levels(grid: Grid) -> int:

@@ -17,9 +17,10 @@ from PIL import Image, ImageOps
 
 from drmime.errors import InputError, package
 from drmime.geometry.grid import Grid
+from drmime.image.geotiff import read_geotiff
 from drmime.image.headers import check_dicom, check_meta, check_nrrd, fits
 from drmime.image.pixels import Pixels
-from drmime.image.tiff import TIFF, read_tiff
+from drmime.image.tiff import TIFF
 
 Reader = Callable[[Path, bool], Pixels]  # arguments: the path, and whether the file holds labels
 
@@ -178,6 +179,6 @@ MEDICAL = (*NIFTI, *ITK)
 READERS: dict[str, Reader] = {
     **dict.fromkeys(NIFTI, read_nifti),
     **dict.fromkeys(ITK, read_itk),
-    **dict.fromkeys(TIFF, read_tiff),
+    **dict.fromkeys(TIFF, read_geotiff),
     ".npy": read_npy,
 }  # files with any other ending are read by `read_picture`

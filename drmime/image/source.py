@@ -32,6 +32,9 @@ class Source:
     arrays: tuple[Any, ...]
     axes: str  # a letter for each axis: T time, C channels, S samples of a colour, Z, Y, X
     grid: Grid  # of the spatial axes of the finest level
+    masks: tuple[Any, ...] = ()  # of each level which values are valid, of the shape of the level; none if all are
+    nodata: float | None = None  # as in `Pixels`
+    note: str = ""  # likewise
 
     @property
     def space(self) -> tuple[int, ...]:
@@ -61,10 +64,11 @@ class Source:
         Raises:
             InputError: the file is damaged.
         """
-        key = [slice(None)] * len(self.axes)
-        for axis, start, length in zip(self.space, first, shape, strict=True):
-            key[axis] = slice(start, start + length)
-        return self._read(level, tuple(key)).transpose(*self.others, *self.space).reshape(-1, *shape)
+        return self._box(self.arrays, level, first, shape)
+
+    def valid(self, level: int, first: Sequence[int], shape: Sequence[int]) -> np.ndarray | None:
+        """Which values of `planes` are valid, bool, of the same shape; None if all of the image are. InputError as there."""
+        return self._box(self.masks, level, first, shape) if self.masks else None
 
     def pixels(self, level: int = 0) -> Pixels:
         """A level as a whole.
@@ -73,8 +77,9 @@ class Source:
             InputError: the file is damaged, or the level does not fit the memory.
         """
         fits(self.name, math.prod(self.arrays[level].shape) * self.dtype.itemsize)
-        grid = self.grids()[level]
-        return self._as_pixels(self._read(level, (slice(None),) * len(self.axes)), grid)
+        grid, key = self.grids()[level], (slice(None),) * len(self.axes)
+        mask = self._read(self.masks, level, key) if self.masks else None
+        return self._as_pixels(self._read(self.arrays, level, key), grid, mask)
 
     def reduced(self) -> Pixels:
         """The finest level of at most `LARGEST` pixels; if there is none, means over blocks of the coarsest, as float32.
@@ -105,17 +110,22 @@ class Source:
         shape = tuple(length // factor for length, factor in zip(grid.shape, factors, strict=True))
         rows = max(1, BAND // (factors[0] * math.prod(grid.shape[1:]) * math.prod(self.lengths)))
         out = np.empty((math.prod(self.lengths), *shape), np.float32)
+        inside = np.ones(out.shape, bool) if self.masks else None
         for start in range(0, shape[0], rows):
             count = min(rows, shape[0] - start)
             size = [factor * length for factor, length in zip(factors, (count, *shape[1:]), strict=True)]
-            band = self.planes(len(self.arrays) - 1, (factors[0] * start, *[0] * (len(shape) - 1)), size)
-            out[:, start : start + count] = block_means(band, factors, np.float32)
+            box = len(self.arrays) - 1, (factors[0] * start, *[0] * (len(shape) - 1)), size
+            out[:, start : start + count] = block_means(self.planes(*box), factors, np.float32)
+            if inside is not None:  # a pixel is valid if all that it replaces are
+                inside[:, start : start + count] = block_means(self._box(self.masks, *box), factors, np.float32) == 1
         order = np.argsort((*self.others, *self.space))
         whole = out.reshape(*self.lengths, *shape).transpose(order)
-        return self._as_pixels(whole, grid.grouped(shape, factors))
+        mask = None if inside is None else inside.reshape(*self.lengths, *shape).transpose(order)
+        return self._as_pixels(whole, grid.grouped(shape, factors), mask)
 
-    def _as_pixels(self, array: np.ndarray, grid: Grid) -> Pixels:
+    def _as_pixels(self, array: np.ndarray, grid: Grid, mask: np.ndarray | None) -> Pixels:
         """The pixels of a level; several channels of RGB each become one axis of channels, the last."""
+        mask = None if mask is None or mask.all() else mask
         letters, axes = [self.axes[at] for at in self.space], self.axes
         if {"S", "C"} <= set(axes) and min(array.shape[axes.index(name)] for name in "CS") > 1:
             array = np.moveaxis(array, (axes.index("C"), axes.index("S")), (-2, -1))
@@ -124,11 +134,18 @@ class Source:
         named = [at for at, name in enumerate(axes) if name in "SC"]
         named = [at for at in named if array.shape[at] > 1] or named
         axis = named[0] if named else "auto" if len(letters) < array.ndim else None
-        return Pixels(array, grid, tuple(axes.index(letter) for letter in letters), axis, names=axes)
+        space = tuple(axes.index(letter) for letter in letters)
+        return Pixels(array, grid, space, axis, mask, axes, None, self.nodata, self.note)
 
-    def _read(self, level: int, key: tuple[slice, ...]) -> np.ndarray:
+    def _box(self, arrays: Sequence[Any], level: int, first: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+        key = [slice(None)] * len(self.axes)
+        for axis, start, length in zip(self.space, first, shape, strict=True):
+            key[axis] = slice(start, start + length)
+        return self._read(arrays, level, tuple(key)).transpose(*self.others, *self.space).reshape(-1, *shape)
+
+    def _read(self, arrays: Sequence[Any], level: int, key: tuple[slice, ...]) -> np.ndarray:
         try:
-            return np.asarray(self.arrays[level][key])
+            return np.asarray(arrays[level][key])
         except (InputError, MemoryError):
             raise
         except Exception as error:  # decoders raise many kinds of errors on damaged data

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply
+from drmime.image.crs import crs_name
 from drmime.image.door import load
 from drmime.image.image import QUANTILES
 from drmime.image.pixels import Pixels, arranged, taken
@@ -140,6 +143,9 @@ def state(found: Summary) -> dict[str, Any]:
         "unit": (grid.unit or None) if grid else None,
         "origin": origin,
         "direction": direction,
+        "crs": (grid.crs or None) if grid else None,
+        "bounds": _bounds(grid) if grid and grid.crs else None,
+        "nodata": None if pixels.nodata is None or not math.isfinite(pixels.nodata) else pixels.nodata,
         "mirrored": found.mirrored,
     }
 
@@ -164,10 +170,14 @@ def lines(found: Summary) -> dict[str, str]:
     if told["origin"] is None:
         text["origin"] = text["direction"] = "none stated"
     else:
-        text["origin"] = f"{row(told['origin'])}{unit} (x first, LPS)"
+        world = "x first" if told["crs"] else "x first, LPS"
+        text["origin"] = f"{row(told['origin'], 10)}{unit} ({world})"
         identity = np.allclose(told["direction"], np.eye(len(told["direction"])), atol=1e-6)
         rows = "identity" if identity else "; ".join(map(row, told["direction"]))
-        text["direction"] = rows + (" (mirrored: negative determinant)" if found.mirrored else "")
+        text["direction"] = rows + (" (mirrored: negative determinant)" if found.mirrored and not told["crs"] else "")
+    if told["crs"]:
+        text["crs"] = crs_name(told["crs"])
+        text["bounds"] = f"{row(told['bounds'], 10)}{unit} (west, south, east, north)"
     return text | {"mask": f"{own}; {' and '.join(wrong) or 'no NaN or infinite values'}"}
 
 
@@ -176,6 +186,13 @@ def _axis_in_words(axis: Axis) -> str:
     return f"{axis.name if axis.role == 'space' else word[axis.role]} {axis.size}".strip()
 
 
-def row(numbers: Any) -> str:
+def _bounds(grid: Grid) -> list[float]:
+    """Lowest x and y, highest x and y of the outer corners."""
+    ends = torch.stack([torch.full((grid.ndim,), -0.5, dtype=torch.float64), grid.size - 0.5]).T
+    corners = apply(grid.world_from_index, torch.cartesian_prod(*ends), is_affine=True)[0]
+    return [*corners.amin(0).tolist(), *corners.amax(0).tolist()]
+
+
+def row(numbers: Any, digits: int = 6) -> str:
     """Numbers with commas between."""
-    return ", ".join(f"{round(value, 6) + 0.0:.6g}" for value in numbers)
+    return ", ".join(f"{round(value, digits) + 0.0:.{digits}g}" for value in numbers)

@@ -39,7 +39,7 @@ def read_tiff(path: Path, labels: bool) -> Pixels:
     Raises:
         InputError: the file is truncated or damaged, larger than the memory, or refers to planes in other files.
     """
-    with _collected_warnings() as warnings, tifffile.TiffFile(path, _multifile=False) as file:
+    with collected_warnings() as warnings, tifffile.TiffFile(path, _multifile=False) as file:
         if not file.is_ome and "<OME " in file.pages.first.description[:1000]:  # tifffile would ignore them
             raise InputError(f"{path}: expected OME metadata that are whole, got an XML document without its end")
         series = file.series[0]
@@ -75,7 +75,7 @@ def open_tiff(path: Path) -> Source | None:
     Raises:
         InputError: the file is truncated or damaged.
     """
-    with _collected_warnings() as warnings, contextlib.ExitStack() as opened:
+    with collected_warnings() as warnings, contextlib.ExitStack() as opened:
         file = opened.enter_context(tifffile.TiffFile(path, _multifile=False))
         series = file.series[0]
         axes = series.axes
@@ -136,7 +136,7 @@ def _aperio_lengths(file: Any) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _collected_warnings() -> Iterator[list[str]]:
+def collected_warnings() -> Iterator[list[str]]:
     """Collect the warnings of tifffile in a list instead of printing them."""
     logger, messages = logging.getLogger("tifffile"), list[str]()
     handler = logging.Handler()

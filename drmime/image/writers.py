@@ -9,11 +9,14 @@ import tifffile
 
 from drmime.errors import InputError, package
 from drmime.geometry.grid import Grid
+from drmime.image.geotiff import geo_tags
 from drmime.image.readers import LPS, PICTURES, read_itk, simpleitk
 
 Writer = Callable[[Path, np.ndarray, Grid], None]  # arguments: path, pixels (channels last), grid of the spatial axes
 SeriesWriter = Callable[[Path, np.ndarray, Grid, str], None]  # pixels with any axes, and their letters, "" if not known
 
+MILLIMETRES = {"µm": 1e-3, "m": 1e3}  # in other units than millimetres
+OME_UNITS = ("µm", "mm", "m")
 OME_KINDS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
 
@@ -88,9 +91,33 @@ def write_tiff(path: Path, array: np.ndarray, grid: Grid, names: str = "") -> No
     tifffile.imwrite(path, pixels, ome=ome, photometric="rgb" if colour else "minisblack", metadata=metadata)
 
 
+def write_geotiff(path: Path, array: np.ndarray, grid: Grid, names: str = "", nodata: float | None = None) -> None:
+    """Write TIFF with the georeference of `grid`, in one page, whose bands are stored as `names` has them, else last.
+
+    Raises:
+        InputError: more axes than one of bands, or rasterio is not installed.
+    """
+    pixels = array.astype(np.uint8) * 255 if array.dtype == bool else array
+    pixels = pixels if pixels.shape == grid.shape else channels_last(pixels, grid, names)
+    bands = pixels.shape[2] if pixels.ndim > 2 else 1
+    first = bands > 1 and names[:1] in ("C", "S", "Z", "T")
+    colour = pixels.dtype in (np.uint8, np.uint16) and bands in (3, 4) and (names == "YXS" or (not names and bands == 3))
+    options: dict[str, Any] = {"planarconfig": "separate" if first else "contig"} if bands > 1 else {}
+    if bands > 1:
+        options["extrasamples"] = ["unassalpha"] * (bands - 3) if colour else [0] * (bands - 1)
+    tifffile.imwrite(
+        path,
+        np.moveaxis(pixels, 2, 0) if first else pixels,
+        photometric="rgb" if colour else "minisblack",
+        metadata=None,
+        extratags=geo_tags(grid, nodata),
+        **options,
+    )
+
+
 def has_lengths(grid: Grid) -> bool:
     """Whether pixel lengths are to be stated: OME would take a length of 1 without a unit for a micrometre."""
-    return bool(grid.unit) or any(length != 1 for length in grid.spacing.tolist())
+    return grid.unit in OME_UNITS or (not grid.unit and any(length != 1 for length in grid.spacing.tolist()))
 
 
 def ome_lengths(grid: Grid) -> dict[str, Any]:
@@ -136,9 +163,9 @@ def channels_last(array: np.ndarray, grid: Grid, names: str = "") -> np.ndarray:
 
 
 def _millimetres(grid: Grid) -> np.ndarray:
-    """world_from_index of a grid; lengths in micrometres are converted to millimetres, the unit of medical formats."""
+    """world_from_index of a grid; micrometres and metres are converted to millimetres, the unit of medical formats."""
     matrix = grid.world_from_index.numpy().copy()
-    matrix[:-1] *= 1e-3 if grid.unit == "µm" else 1
+    matrix[:-1] *= MILLIMETRES.get(grid.unit, 1)
     return matrix
 
 

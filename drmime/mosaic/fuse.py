@@ -133,12 +133,17 @@ def _weights(matrix: np.ndarray, shape: Sequence[int], tile: Tile, how: str) -> 
 
 
 def mosaic_grid(placed: Iterable[tuple[Transform, Grid]]) -> Grid:
-    """The grid that holds all tiles, with the spacing of the first of them and axes along the world's."""
+    """The grid that holds all tiles, with the spacing of the first of them and axes along the world's.
+
+    They go the way that those of the first tile go: rows of georeferenced tiles go south.
+    """
     tiles = list(placed)
     spacing = tiles[0][1].spacing
     corners = torch.cat([transform.inverse()(grid.corners()) for transform, grid in tiles])
     low, high = corners.amin(0), corners.amax(0)
     size = ((high - low) / spacing - SLACK).ceil().clamp(min=1)
-    matrix = torch.diag(torch.cat([spacing, torch.ones(1, dtype=torch.float64)]))
-    matrix[:-1, -1] = low + spacing / 2
+    back = torch.diagonal(tiles[0][1].world_from_index)[:-1] < 0
+    steps = torch.where(back, -spacing, spacing)
+    matrix = torch.diag(torch.cat([steps, torch.ones(1, dtype=torch.float64)]))
+    matrix[:-1, -1] = torch.where(back, high, low) + steps / 2
     return Grid(tuple(int(length) for length in size.flip(0)), matrix, unit=tiles[0][1].unit)

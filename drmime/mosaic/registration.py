@@ -31,6 +31,7 @@ def stitch(
     channel_axis: Any = "auto",
     channel: int | None = None,
     nan: str = "error",
+    folder: str | Path | None = None,
     progress: bool = False,
 ) -> Mosaic:
     """Find where overlapping tiles of one scene, of one modality, lie in a mosaic.
@@ -55,6 +56,8 @@ def stitch(
         channel_axis: as for `register`.
         nan: "error" leaves out a tile with pixels that are not finite, and names it; "mask" leaves out these pixels.
         channel: number of the one channel to compare; None for the mean of all.
+        folder: where what was found of each pair of tiles is kept, as it is finished. A run with the same tiles, layout and
+            options goes on from there, with the same result.
         progress: shows a bar on stderr, where that is a terminal.
 
     Returns:
@@ -77,11 +80,11 @@ def stitch(
         raise InputError(f"tiles: expected a list of at least two, got {shown(tiles)}")
     known("transform of a mosaic", transform, TRANSFORMS)
     reading = {"channel_axis": channel_axis, "channel": channel, "nan": nan}
-    read = Tiles(tiles, **reading)
+    read = Tiles(tiles, **reading, keep=folder is not None)
     first = read.check()
     expected = layout_of(layout, tiles, read.grids, overlap, margin)
     generators = lie.generators(transform, first.grid.ndim)
-    measuring = Measuring(read, generators, progress)
+    measuring = Measuring(read, generators, progress, None if folder is None else Path(folder))
     found = measuring.all_pairs() if expected is None else measuring.expected(expected)
     places = placed([one.link for one in found], read.grids, len(tiles), expected, generators)
     links = [

@@ -17,6 +17,7 @@ from drmime.image.pixels import chosen
 from drmime.image.planes import Planes, planes_of
 from drmime.registry import known
 from drmime.shifts.pair import Prepared, levels_for
+from drmime.stack.kept import plain
 
 MEMORY = 2**30  # bytes of tiles that are kept in memory, and of what is computed from them, each
 SIDE = 512  # pixels of the longest side of the level at which all shifts are compared
@@ -62,15 +63,23 @@ class Tiles:
     Args:
         tiles: as `drmime.stitch` takes them.
         channel_axis, channel, nan: as for `drmime.as_image`; `channel` is the one that is compared.
+        keep: whether `check` makes `digests`.
     """
 
     def __init__(
-        self, tiles: Sequence[Any], channel_axis: Any = "auto", channel: int | None = None, nan: str = "error"
+        self,
+        tiles: Sequence[Any],
+        channel_axis: Any = "auto",
+        channel: int | None = None,
+        nan: str = "error",
+        keep: bool = False,
     ) -> None:
         self.tiles, self.channel_axis, self.channel = tiles, channel_axis, channel
         self.nan = known("nan", nan, ("error", "mask"))
         self.errors: dict[int, str] = {}  # of tiles that cannot be read
         self.grids: dict[int, Grid] = {}
+        self.keep = keep
+        self.digests: dict[int, Any] = {}  # of each tile as JSON, equal for tiles that are compared alike only
         self._read = _Memory(self._tile, lambda tile: tile.planes.planes.nbytes + tile.compared.nbytes)
         self._prepared: dict[int, _Memory] = {}
 
@@ -81,9 +90,13 @@ class Tiles:
         """A tile. InputError if it cannot be read."""
         return self._read(number)
 
+    def levels(self, side: int = SIDE) -> int:
+        """How many levels each tile has, after `check`."""
+        return levels_for((grid.shape for grid in self.grids.values()), side)
+
     def prepared(self, number: int, side: int = SIDE) -> Prepared:
-        """The levels of a tile, after `check`; all tiles have as many."""
-        count = levels_for((grid.shape for grid in self.grids.values()), side)
+        """The levels of a tile, after `check`."""
+        count = self.levels(side)
 
         def make(which: int) -> Prepared:
             tile = self.tile(which)
@@ -108,6 +121,8 @@ class Tiles:
                 self.errors[number] = str(error)
                 continue
             self.grids[number] = tile.grid
+            if self.keep:
+                self.digests[number] = plain([tile.compared, tile.mask, tile.grid.world_from_index])
             first = first or tile
             self._check_kind(number, tile, first)
         if first is None or len(self.grids) < 2:

@@ -16,6 +16,7 @@ from drmime.optimise import Stop
 from drmime.result import Registration
 from drmime.stack.consensus import Consensus, Link, consensus, part_labels, ways
 from drmime.stack.links import Pair, Pairs
+from drmime.stack.mean import mean_pose
 from drmime.stack.result import Stack
 from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import overlap
@@ -23,6 +24,11 @@ from drmime.verdict.calibration import Range
 from drmime.verdict.judge import Status, Verdict
 
 FARTHER = 3  # steps beyond `reach` over which images without a good neighbour are passed
+AGREED = "The map on which the registrations of a stack agree; the verdict is that of the best way to it."
+AT_MEAN = (
+    "The map from the mean pose of a stack, on the grid of its best connected image, on which the registrations agree; the "
+    "verdict is that of the best way from that image."
+)
 CERTAIN = Verdict(Status.ALIGNED, 1.0, Range(0.0, 0.0, 0.0), Range(0.0, 0.0, 0.0))  # of the reference with itself
 
 
@@ -75,14 +81,20 @@ class Graph:
         grids = [self.pairs.grids.get(image, self.pairs.grids[root]) for image in range(self.count)]
         return consensus(self.links, grids, root, basis)
 
-    def result(self, found: Consensus, root: int) -> Stack:
+    def result(self, found: Consensus, root: int, mean: bool = False) -> Stack:
+        """The stack whose reference is the root, or the `mean` pose on its grid. InputError if there is none."""
         linked = [pair.link is not None for pair in self.found]
         weights, misfits = np.zeros(len(linked)), np.full(len(linked), math.nan)
         weights[linked], misfits[linked] = found.weights.numpy(), found.misfits.numpy()
         good = list(itertools.compress(itertools.compress(self.found, linked), found.agrees.tolist()))
+        matrices = found.matrices
+        if mean:
+            with_place = np.isfinite(ways([pair.link for pair in good if pair.link], self.count, root)[0])
+            matrices = matrices @ mean_pose(matrices[with_place], self.pairs.grids[root])
         return Stack(
-            registrations=self._registrations(good, found, root),
+            registrations=self._registrations(good, matrices, root, mean),
             reference=root,
+            mean=mean,
             pairs=tuple(self.found),
             weights=tuple(weights.tolist()),
             misfits=tuple(misfits.tolist()),
@@ -91,7 +103,7 @@ class Graph:
             names=tuple(str(image) if isinstance(image, (str, Path)) else "" for image in self.pairs.images),
         )
 
-    def _registrations(self, good: Sequence[Pair], found: Consensus, root: int) -> tuple[Registration | None, ...]:
+    def _registrations(self, good: Sequence[Pair], matrices: Tensor, root: int, mean: bool) -> tuple[Registration | None, ...]:
         """Of each image: the registrations along the best way to it, with the map that all agree on; None without a way."""
         steps = {(pair.first, pair.second): pair.registration for pair in good}
         total, before = ways([pair.link for pair in good if pair.link], self.count, root)
@@ -101,7 +113,10 @@ class Graph:
                 last = int(before[image])
                 step = steps[last, image] if (last, image) in steps else steps[image, last].inverse()
                 way = step if last == root else step @ made[last]
-                made[image] = _placed(way, MatrixTransform(found.matrices[image]))
+                made[image] = way
+        for image, way in made.items():
+            if image != root or mean:
+                made[image] = _placed(way, MatrixTransform(matrices[image]), AT_MEAN if mean else AGREED)
         return tuple(made.get(image) for image in range(self.count))
 
     def _itself(self, root: int) -> Registration:
@@ -121,7 +136,7 @@ class Graph:
         )
 
 
-def _placed(way: Registration, transform: MatrixTransform) -> Registration:
+def _placed(way: Registration, transform: MatrixTransform, note: str) -> Registration:
     """The registration along a way, with the map that all pairs agree on; what belongs to another map is left out."""
     return replace(
         way,
@@ -133,5 +148,5 @@ def _placed(way: Registration, transform: MatrixTransform) -> Registration:
         candidates=(),
         peak_ratio=math.nan,
         blocks=None,
-        notes=("The map on which the registrations of a stack agree; the verdict is that of the best way to it.",),
+        notes=(note,),
     )

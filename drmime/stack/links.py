@@ -2,16 +2,12 @@
 
 import contextlib
 import functools
-import hashlib
-import inspect
-import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,8 +18,8 @@ from drmime.image.image import Image
 from drmime.registration import register
 from drmime.result import Registration
 from drmime.stack.consensus import Link
+from drmime.stack.kept import pair_file, plain
 from drmime.verdict.judge import Status
-from drmime.version import __version__
 
 KEPT = 8  # images in memory
 OF_IMAGES = ("channel_axis", "channel", "nan")  # options of `register` with which images are read
@@ -62,7 +58,7 @@ class Pairs:
         self.grids: dict[int, Grid] = {}
         self.errors: dict[int, str] = {}  # of images that cannot be used
         self.ndim = 0  # of all images, once one has been read
-        self._digests: dict[int, str] = {}
+        self._digests: dict[int, Any] = {}
         self._read: OrderedDict[int, Image] = OrderedDict()
 
     def image(self, number: int) -> Image:
@@ -71,7 +67,7 @@ class Pairs:
             made = as_image(self.images[number], role=f"number {number}", **self.reading)
             self.grids[number] = made.grid
             if self.folder is not None and number not in self._digests:
-                self._digests[number] = _digest(made)
+                self._digests[number] = plain([made.data, made.valid, made.grid.world_from_index])
             self._read[number] = made
             if len(self._read) > KEPT:
                 self._read.popitem(last=False)
@@ -110,26 +106,5 @@ class Pairs:
         if self.folder is None:
             return None
         options = {name: value for name, value in self.options.items() if name != "observers"}
-        said = [__version__, self._digests[first], self._digests[second], _said(options), _said(start)]
-        key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
-        return self.folder / f"{first:04d}-{second:04d}-{key}.json"
-
-
-def _digest(image: Image) -> str:
-    return json.dumps([_said(part) for part in (image.data, image.valid, image.grid.world_from_index)])
-
-
-def _said(value: Any) -> Any:
-    """An option as JSON, equal for equal options only; of a file with what it holds."""
-    if isinstance(value, (np.ndarray, Tensor)):
-        array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
-        return [str(array.dtype), list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
-    if isinstance(value, Mapping):
-        return {str(key): _said(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_said(item) for item in value]
-    if isinstance(value, (str, Path)) and Path(value).is_file():
-        return [str(value), hashlib.sha256(Path(value).read_bytes()).hexdigest()]
-    if hasattr(value, "__dict__") and not isinstance(value, type) and not inspect.isroutine(value):
-        return [type(value).__qualname__, _said(vars(value))]
-    return repr(value)  # of other objects with their address, so they are registered anew
+        known = [self._digests[first], self._digests[second], plain(options), plain(start)]
+        return pair_file(self.folder, first, second, known)

@@ -52,7 +52,10 @@ def register_stack(
         images: two or more, in order; paths, arrays or whatever `register` takes. A path is read when it is needed. Or one
             path or array with an axis of time: its frames, all channels of which move alike; it is read once.
         reference: the image that stays as it is: "auto", the best connected one; "first" and "last" in their order; or a
-            number from 0.
+            number from 0. "previous": the first one, and each image is registered with the one before it alone, as far as none
+            is ruined: the maps are products along the chain, as StackReg's; `reach` does not count. "mean": no image but the
+            mean pose: the mean of the logarithms of all maps, in world coordinates, is zero, on the grid of the best
+            connected image (`drmime.stack.mean`).
         order: of the images: "given"; or "auto" if it is not known: every pair is registered, and neighbours are those that
             have most in common (`Stack.order`).
         reach: how many neighbours on each side an image is registered with by a full search.
@@ -71,8 +74,8 @@ def register_stack(
         the `Stack`.
 
     Raises:
-        InputError: an option that cannot be used, fewer than two images, fewer than two that can be read, or a series without
-            an axis of time.
+        InputError: an option that cannot be used, fewer than two images, fewer than two that can be read, a series without an
+            axis of time, or images without a mean pose.
 
     Example:
         >>> rows, columns = np.mgrid[:64, :64]
@@ -89,14 +92,17 @@ def register_stack(
         raise InputError(f"images: expected a list of at least two images, got {shown(images)}")
     reach = whole("reach", reach, 1)
     known("order", order, ORDERS)
-    unordered = order == "auto"
+    unordered, chain, mean = order == "auto", reference == "previous", reference == "mean"
+    if chain and unordered:
+        raise InputError("reference: 'previous' is for images whose order is given, got order='auto'")
+    reach = 1 if chain else reach
     number = None if unordered and reference in ("first", "last") else _reference(reference, len(images))
     count = len(images) * (len(images) - 1) // 2 if unordered else (reach + 1) * len(images)  # of pairs, about
     made = _pairs(images, options, pairs, series, count, None if folder is None else Path(folder))
     basis = _checked(made, options, number)
     graph = Graph(made, len(images), progress)
     try:
-        graph.register(_neighbours(len(images), len(images) if unordered else reach))
+        graph.register(_neighbours(len(images), len(images) if unordered else reach, chain))
         graph.pass_over(reach)
         if unordered:
             similarities = graph.similarities()
@@ -105,11 +111,11 @@ def register_stack(
             number = {"first": linked[0], "last": linked[-1]}.get(str(reference), number)
         root = graph.best_connected() if number is None else number
         found = graph.agreed(root, basis)
-        if graph.register([] if unordered else _farther(len(images), reach), found.matrices):
+        if graph.register([] if unordered or chain else _farther(len(images), reach), found.matrices):
             found = graph.agreed(root, basis)
     except Interrupted:  # its results are those of one pair
         raise KeyboardInterrupt from None
-    return graph.result(found, root)
+    return graph.result(found, root, mean)
 
 
 def _pairs(images: Sequence[Any], options: Mapping[str, Any], how: str, series: bool, count: int, folder: Path | None) -> Pairs:
@@ -161,16 +167,16 @@ def _checked(pairs: Pairs, options: Mapping[str, Any], reference: int | None) ->
 
 
 def _reference(value: str | int, count: int) -> int | None:
-    names = {"auto": None, "first": 0, "last": count - 1}
+    names = {"auto": None, "mean": None, "first": 0, "previous": 0, "last": count - 1}
     if isinstance(value, str) and value in names:
         return names[value]
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and 0 <= value < count:
         return int(value)
-    raise InputError(f"reference: expected 'auto', 'first', 'last' or a number from 0 to {count - 1}, got {shown(value)}")
+    raise InputError(f"reference: expected {', '.join(map(repr, names))} or a number from 0 to {count - 1}, got {shown(value)}")
 
 
-def _neighbours(count: int, reach: int) -> list[tuple[int, int]]:
-    most = count - 1 if count <= ALL else reach
+def _neighbours(count: int, reach: int, chain: bool = False) -> list[tuple[int, int]]:
+    most = count - 1 if count <= ALL and not chain else reach
     return [(first, first + step) for step in range(1, most + 1) for first in range(count - step)]
 
 

@@ -1,30 +1,29 @@
 """`Stack`: the result of `register_stack`."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as imageio
 import numpy as np
 
 from drmime.errors import InputError
-from drmime.image.io import remove_numbered, write_atomically, write_image, write_table
+from drmime.image.io import remove_numbered, write_image, write_table
 from drmime.pictures import thumbnail
 from drmime.result import Registration
 from drmime.stack.consensus import AGREES
 from drmime.stack.links import Pair
+from drmime.stack.movie import SECONDS, write_movie
 
 LONGEST = 320  # pixels of one picture in a montage
 COLUMNS = 6  # of a montage, at most
-SECONDS = 0.2  # for which a movie shows an image
 COLOUR = (214, 60, 40)  # marks an image without a place
 
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """The maps from the reference to every image, and the registrations of pairs from which they follow."""
+    """The maps from the reference, an image or the mean pose, to every image, and the registrations of pairs behind them."""
 
     registrations: tuple[Registration | None, ...]  # fixed: the reference; None of an image that has no place
     reference: int
@@ -35,6 +34,7 @@ class Stack:
     errors: Mapping[int, str]  # why an image could not be read
     order: tuple[int, ...]  # of the images: as given, or as it was found
     names: tuple[str, ...]  # paths of the images, or ""
+    mean: bool = False  # whether the reference is the mean pose of all images, on the grid of the image `reference`
 
     @property
     def ruined(self) -> tuple[int, ...]:
@@ -70,10 +70,12 @@ class Stack:
         return picture
 
     def movie(self, images: Sequence[Any], path: str | Path, seconds: float = SECONDS, channel_axis: Any = "auto") -> None:
-        """An animated GIF of the images on the reference's grid in their order, without those that have no place.
+        """A movie of the images on the reference's grid in their order, without those that have no place.
+
+        `path` ends with .gif, or with .mp4 (H.264; extra `movie`). Each image is shown for some `seconds`.
 
         Raises:
-            InputError: as `warp`, or a path that does not end with .gif or cannot be written.
+            InputError: as `warp`; a path with another ending or that cannot be written, or no PyAV for MP4.
         """
         warped = self.warp(images, channel_axis=channel_axis)
         cells = [None if image is None else self.picture(image) for image in warped]
@@ -109,7 +111,8 @@ class Stack:
         write_table(Path(folder) / "order.csv", [["image", "name"], *([at, self.names[at]] for at in self.order)])
 
     def __str__(self) -> str:
-        lines = [f"{len(self.registrations)} images, reference {self.reference}, {len(self.pairs)} pairs registered"]
+        reference = f"the mean pose, on the grid of image {self.reference}" if self.mean else self.reference
+        lines = [f"{len(self.registrations)} images, reference {reference}, {len(self.pairs)} pairs registered"]
         for number, found in enumerate(self.registrations):
             agree = [
                 weight > AGREES
@@ -134,15 +137,3 @@ def in_rows(cells: Sequence[np.ndarray]) -> np.ndarray:
     across = min(COLUMNS, len(cells))
     full = [*cells, *[np.zeros_like(cells[0])] * (-len(cells) % across)]
     return np.concatenate([np.concatenate(full[at : at + across], 1) for at in range(0, len(full), across)])
-
-
-def write_movie(path: str | Path, frames: Iterable[np.ndarray], seconds: float = SECONDS) -> None:
-    """Write pictures of equal size (H, W, 3) as an animated GIF.
-
-    Raises:
-        InputError: a path that does not end with .gif or cannot be written.
-    """
-    if Path(path).suffix.lower() != ".gif":
-        raise InputError(f"movie: expected a path that ends with .gif, got {str(path)!r}")
-    every = list(frames)
-    write_atomically(Path(path), lambda draft: imageio.imwrite(draft, every, duration=1000 * seconds, loop=0), ".gif")

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from drmime.geometry.matrices import homogeneous, translation
 from drmime.image.orientation import gaussian
+from drmime.shifts.surface import correlations
 from drmime.start.propose.angle import AngleMaps
 from drmime.start.propose.poses import rotations
-from drmime.start.score import Reduced, correlation, moved, moving_edges
+from drmime.start.score import Reduced, moved, moving_edges
 from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
 
@@ -127,19 +128,14 @@ def by_intensities(small: Reduced, transform: Transform) -> Rival | None:
     """
     fixed, moving = small.grays
     canvas, shape = moved(fixed, moving, transform), fixed.grid.shape
-    here, there = (_band_pass(pixels)[0, 0] for pixels in (fixed.data, canvas.data))
-    inside = canvas.valid[0, 0]
-    reach = max(1, round(FAR * max(shape)))
-    steps = [range(-min(reach, length // 4), min(reach, length // 4) + 1) for length in shape]
-    best, at_zero, shift = 0.0, 0.0, (0,) * len(shape)
-    for step in np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, len(shape)).tolist():
-        mine = tuple(slice(max(0, -s), length - max(0, s)) for s, length in zip(step, shape, strict=True))
-        its = tuple(slice(max(0, s), length + min(0, s)) for s, length in zip(step, shape, strict=True))
-        parts = here[mine], there[its], fixed.valid[0, 0][mine] * inside[its]
-        value = float(correlation(*(part.reshape(1, -1) for part in parts)) ** 2)  # the share of the variance explained
-        at_zero = value if not any(step) else at_zero
-        if value > best:
-            best, shift = value, tuple(step)
+    here, there = ((_band_pass(image.data) * image.valid)[0, 0].numpy() for image in (fixed, canvas))
+    masks = ((image.valid[0, 0] > 0).numpy() for image in (fixed, canvas))
+    reach = [min(max(1, round(FAR * max(shape))), length // 4) for length in shape]
+    near = tuple(slice(length - 1 - far, length + far) for length, far in zip(shape, reach, strict=True))
+    explained = correlations(here, there, *masks)[0][near] ** 2  # the share of the variance explained
+    place = np.unravel_index(explained.argmax(), explained.shape)
+    best, at_zero = float(explained[place]), float(explained[tuple(reach)])
+    shift = [int(at) - far for at, far in zip(place, reach, strict=True)]
     if best < LINEAR or 1 - at_zero < BETTER * (1 - best) or max(map(abs, shift)) < 2:
         return None
     steps_back = torch.tensor(shift[::-1], dtype=torch.float64)

@@ -14,6 +14,7 @@ import tifffile
 
 from drmime.errors import InputError, package
 from drmime.image import ome_zarr
+from drmime.image.geotiff import geo_tags
 from drmime.image.io import sweep, write_atomically, write_text
 from drmime.image.source import block_means
 from drmime.image.writers import OME_KINDS, has_lengths, ome_lengths
@@ -149,13 +150,17 @@ class Draft:
             raise InputError(f"cannot write {self.path}: {error.strerror}. Choose another place.") from error
 
     def _write_tiff(self, file: Path) -> None:
-        """A pyramidal OME-TIFF, compressed without loss, of the tiles."""
+        """A pyramidal OME-TIFF, compressed without loss, of the tiles; if georeferenced, a GeoTIFF with overviews."""
         letters, lengths = self.job.axes
         colour = _is_colour(self.job)
         target, source = self.job.target, self.job.source
+        tags = geo_tags(target, source.nodata) if target.crs else None
         metadata = ome_lengths(target) if has_lengths(target) else {}
         metadata |= {"axes": "YXS" if colour else letters + "YX", "UUID": "00000000-0000-0000-0000-000000000000"}
-        with tifffile.TiffWriter(file, bigtiff=True, ome=True) as tiff:
+        bands: dict[str, Any] = {}
+        if tags is not None and lengths and not colour:
+            bands = {"planarconfig": "separate", "extrasamples": [0] * (math.prod(lengths) - 1)}
+        with tifffile.TiffWriter(file, bigtiff=True, ome=tags is None) as tiff:
             for level, grid in enumerate(self.job.levels):
                 shape = (*grid.shape, *lengths) if colour else (*lengths, *grid.shape)
                 tiff.write(
@@ -165,9 +170,11 @@ class Draft:
                     tile=(self.job.side, self.job.side),
                     photometric="rgb" if colour else "minisblack",
                     compression="zlib",
-                    subifds=len(self.job.levels) - 1 if level == 0 else None,
+                    subifds=len(self.job.levels) - 1 if level == 0 and tags is None else None,
                     subfiletype=0 if level == 0 else 1,
-                    metadata=metadata if level == 0 else None,
+                    metadata=metadata if level == 0 and tags is None else None,
+                    extratags=tags,
+                    **bands,
                 )
 
     def _tiff_tiles(self, level: int, colour: bool) -> Iterator[np.ndarray]:
@@ -230,6 +237,10 @@ def _check(path: Path, job: Job) -> None:
         if not ome_zarr.aligned_with_axes(job.target):
             raise InputError(f"{path}: OME-Zarr states no rotation, and the grid of the result is turned. Use the ending .tif.")
         return
+    if job.target.crs:
+        geo_tags(job.target)  # an error now, not at the end
+        if len(job.axes[1]) > 1:
+            raise InputError(f"{path}: GeoTIFF holds bands, got axes {job.source.axes}. Warp one of their entries by itself.")
     if job.target.ndim == 3:
         raise InputError(f"{path}: tile by tile, volumes are written as OME-Zarr (.zarr)")
     if job.source.dtype.name not in (*OME_KINDS, "bool"):

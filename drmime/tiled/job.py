@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from drmime.image.planes import planes_of
 from drmime.image.source import Source
 from drmime.registry import known
 from drmime.transform.base import Transform, from_state
+from drmime.transform.interpolate import filled
 from drmime.transform.warp import View, fill_of, in_pixels, slopes_of
 from drmime.version import __version__
 
@@ -32,7 +33,7 @@ SPREAD = 4  # standard deviations at which a Gaussian blur ends, as in scipy.ndi
 FORMAT = "drmime tiles 1"
 KINDS: dict[str, Any] = {
     **{"transform": {str: object}, "target": record.GRID, "place": record.GRID, "source": str, "contents": str},
-    **{"interpolation": str, "fill": float, "antialias": bool, "version": str, "format": str, "channel_axis": object},
+    **{"interpolation": str, "fill": str, "antialias": bool, "version": str, "format": str, "channel_axis": object},
 }
 
 
@@ -93,8 +94,16 @@ class Job:
             high = np.ceil(np.max([one.max(1) for one in needed], axis=0)).astype(int) + margin + 1
             low, high = np.maximum(low, 0), np.minimum(high, view.moving_shape)
             needed = [one - low[:, None] for one in needed]
-            for plane, values in zip(self.source.planes(level, low, high - low), out, strict=True):
-                values[inside] = view.reader(plane)(needed)
+            planes, valid = self.source.planes(level, low, high - low), self.source.valid(level, low, high - low)
+            if valid is None:
+                for plane, values in zip(planes, out, strict=True):
+                    values[inside] = view.reader(plane)(needed)
+            else:  # as `Registration.warp`
+                nearest = replace(view, interpolation="nearest", blur=[0.0] * len(shape), votes=view.votes[:0])
+                centres = [nearest.places(first, shape)[0][0][:, inside] - low[:, None]]
+                for plane, mask, values in zip(planes, valid, out, strict=True):
+                    found = view.reader(filled(plane, mask))(needed)
+                    values[inside] = np.where(nearest.reader(mask)(centres), found, fill_of(self.fill, plane.dtype))
         return out.reshape(count, *shape)
 
     @functools.cached_property
@@ -135,7 +144,7 @@ class Job:
             "source": str(Path(self.source.name).resolve()) if self.source.name else "",
             "contents": _contents(self.source),
             "interpolation": self.interpolation,
-            "fill": float(self.fill),
+            "fill": str(float(self.fill)),
             "antialias": self.antialias,
             "channel_axis": self.channel_axis,
         }
@@ -152,7 +161,7 @@ class Job:
         if _contents(source) != state["contents"]:
             raise InputError(f"{path}: expected the image {state['source']} as it was, got another one")
         target, place = record.grid(state["target"]), record.grid(state["place"])
-        fill = int(state["fill"]) if state["fill"].is_integer() else state["fill"]
+        fill = int(value) if (value := float(state["fill"])).is_integer() else value
         transform = from_state(state["transform"], target.ndim)
         options = {name: state[name] for name in ("interpolation", "antialias", "channel_axis")}
         return cls(transform, target, source, place, fill=fill, **options)
@@ -162,7 +171,7 @@ def source_of(image: Any, channel_axis: Any = "auto", labels: bool = False) -> S
     """An image to be read by regions: the levels of a slide, or any other image as a whole in memory.
 
     Raises:
-        InputError: it cannot be read, or has a mask, which would be lost.
+        InputError: it cannot be read.
     """
     if isinstance(image, (str, Path)):
         found = open_source(image)
@@ -172,8 +181,6 @@ def source_of(image: Any, channel_axis: Any = "auto", labels: bool = False) -> S
             return found
     pixels = load(image, "moving", labels)
     planes = planes_of(pixels, None if labels and not pixels.space else channel_axis, "moving", isinstance(image, Tensor))
-    if planes.mask is not None:
-        raise InputError("moving image: tile by tile, expected an image without a mask of its own")
     shape = planes.planes.shape[1:]
     name = str(image) if isinstance(image, (str, Path)) else ""
     grid = planes.grid or Grid.regular(shape)
@@ -181,14 +188,17 @@ def source_of(image: Any, channel_axis: Any = "auto", labels: bool = False) -> S
     stated = "".join(letter for letter in planes.names if letter not in "ZYX")
     letters = stated if len(stated) == len(planes.lengths) else "S" if last else "C"
     lengths = planes.lengths if len(letters) == len(planes.lengths) else (len(planes.planes),)
-    array = planes.planes.reshape(*(lengths if planes.lengths else ()), *shape)
-    return Source(name, (array,), (letters if planes.lengths else "") + "ZYX"[-len(shape) :], grid)
+    whole = (*(lengths if planes.lengths else ()), *shape)
+    axes = (letters if planes.lengths else "") + "ZYX"[-len(shape) :]
+    masks = () if planes.mask is None else (planes.mask.reshape(whole),)
+    return Source(name, (planes.planes.reshape(whole),), axes, grid, masks, planes.nodata)
 
 
 def _contents(source: Source) -> str:
     """A text that tells contents apart: of the names, sizes and times of the files, or of all values of an array."""
     if not source.name:
-        return hashlib.sha256(np.ascontiguousarray(source.arrays[0]).tobytes()).hexdigest()
+        arrays = source.arrays[0], *source.masks[:1]
+        return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
     path = Path(source.name)
     files = [path] if path.is_file() else [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
     known = sorted((str(file.relative_to(path)), (found := file.stat()).st_size, found.st_mtime_ns) for file in files)

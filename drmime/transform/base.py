@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
+from drmime.geometry.matrices import apply
 from drmime.parts import SAVED_TRANSFORMS
 from drmime.registry import known
 from drmime.saved import fields
@@ -222,6 +223,11 @@ class Model(nn.Module, ABC):
     def forward(self, points: Tensor, levels: slice) -> Places:
         """Map points (L or 1, B or 1, N, D) of the fixed frame, read on L `levels` of the pyramid; 0 is the finest."""
 
+    def mapped(self, points: Tensor, levels: slice, then: Tensor) -> Places:
+        """The map, followed by affine maps `then` (L, 1, D+1, D+1), float64, from the moving frame: points are where they lead."""
+        places = self(points, levels)
+        return places._replace(points=apply(then.to(places.points), places.points, is_affine=True)[0])
+
     @abstractmethod
     def result(self, covariance: Tensor | None = None) -> list[Transform]:
         """The transform of each pair at the current parameters.
@@ -229,17 +235,20 @@ class Model(nn.Module, ABC):
         `covariance`: of the parameters of `around`, for each pair, if it is known. shape: (B, K, K)
         """
 
-    def around(self) -> "Model | None":
-        """A model of small deviations from the current maps, which it has at zero parameters; None if there is none."""
+    def around(self, copies: int = 1) -> "Model | None":
+        """A model of small deviations from the current maps, which it has at zero parameters; None if there is none.
+
+        `copies`: consecutive maps of the model for each current one.
+        """
         return None
 
     def smoother(self) -> "list[Model]":
         """Models of smoother maps than the current ones, the first without any deformation; none for linear maps."""
         return []
 
-    def penalty(self) -> Tensor | float:
-        """Subtracted from the similarity of each pair; for maps that are not smooth. shape: (B,), or 0"""
-        return 0.0
+    def penalty(self) -> Tensor | None:
+        """Subtracted from the similarity of each pair; for maps that are not smooth. shape: (B,); None: there is none"""
+        return None
 
     def curves(self) -> Mapping[str, Tensor]:
         """Values (B,) to plot at each step, by name."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from drmime.errors import InputError, numbers, whole
 from drmime.geometry.grid import Grid
+from drmime.image.crs import check_crs
 from drmime.image.door import load
 from drmime.image.io import open_source
 from drmime.image.planes import planes_of
@@ -79,8 +80,12 @@ def lying(grid: Grid | None, shape: Sequence[int], registered: Grid) -> Grid | N
 
     It lies where its own grid says if both state their place. Else its outer edges are those of the registered image if it has
     the same shape, or states pixel lengths that make it as large. TIFF states lengths without a place.
+
+    Raises:
+        InputError: both are georeferenced, in other coordinate reference systems.
     """
     if grid is not None and grid.placed and registered.placed:
+        check_crs(registered, grid, ("the registered image", "this one"))
         return grid
     if tuple(shape) == registered.shape or (grid is not None and grid.of_same_extent(registered)):
         return registered.resized(shape)

@@ -151,8 +151,16 @@ class LieModel(Model):
         self.is_affine = not bool(self.basis[:, -1].any() or self.start[:, -1, :-1].any())
 
     def forward(self, points: Tensor, levels: slice) -> Places:
+        return self._placed(points, levels, None)
+
+    def mapped(self, points: Tensor, levels: slice, then: Tensor) -> Places:
+        return self._placed(points, levels, then)
+
+    def _placed(self, points: Tensor, levels: slice, then: Tensor | None) -> Places:
+        """`forward`, or `mapped`: matrices are multiplied before they are applied to the many points."""
         matrix = self.start_in_frames @ self.parametrisation(self._by_level(levels), self.basis)
-        places, valid = apply(matrix.to(points), points, self.is_affine)
+        whole = matrix if then is None else then @ matrix
+        places, valid = apply(whole.to(points), points, self.is_affine)
         jacobian = matrix[..., None, :-1, :-1] if self.is_affine else slopes(matrix, points.to(matrix))
         return Places(places, valid, jacobian)
 
@@ -167,9 +175,9 @@ class LieModel(Model):
             for matrix, values, spread in zip(matrices, named, known, strict=True)
         ]
 
-    def around(self) -> "LieModel":
+    def around(self, copies: int = 1) -> "LieModel":
         with torch.no_grad():
-            start = self.matrices(self.coefficients.sum(1))
+            start = self.matrices(self.coefficients.sum(1)).repeat_interleave(copies, 0)
         return LieModel(self.generators, start.cpu(), self.fixed, self.moving).to(start.device)
 
     def _modes(self, covariance: Tensor) -> Tensor | None:
