@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from drmime.mosaic.registration import stitch
     from drmime.mosaic.result import Mosaic
     from drmime.optimise import Observer, Step, Stop
-    from drmime.registration import Interrupted, register
+    from drmime.registration import IncompleteError, Interrupted, register
     from drmime.result import Registration
     from drmime.schedule import Schedule
     from drmime.stack.registration import register_stack
@@ -29,6 +29,7 @@ __all__ = [
     "Doubt",
     "Grid",
     "Image",
+    "IncompleteError",
     "InputError",
     "Interrupted",
     "Mosaic",
@@ -57,7 +58,7 @@ _HOMES = {
     "mosaic.registration": ("stitch",),
     "mosaic.result": ("Mosaic",),
     "optimise": ("Observer", "Step", "Stop"),
-    "registration": ("Interrupted", "register"),
+    "registration": ("IncompleteError", "Interrupted", "register"),
     "result": ("Registration",),
     "schedule": ("Schedule",),
     "stack.registration": ("register_stack",),

@@ -16,8 +16,7 @@ from drmime.device import Device
 from drmime.errors import InputError, shown, whole
 from drmime.geometry.grid import Grid
 from drmime.image.crs import check_crs
-from drmime.image.door import as_image
-from drmime.image.image import Image, batch
+from drmime.image.image import Image
 from drmime.image.pixels import each
 from drmime.image.pyramid import COARSEST_SIDE, possible_levels
 from drmime.learn.use import Represented
@@ -50,6 +49,7 @@ class Options:
     seed: int
     device: Device
     observers: Sequence[Watcher]
+    errors: str  # "raise" or "return"
 
 
 def options(given: Mapping[str, Any]) -> Options:
@@ -78,6 +78,7 @@ def options(given: Mapping[str, Any]) -> Options:
         seed=whole("seed", given["seed"], 0),
         device=device(given["device"]),
         observers=observers(given["observers"]),
+        errors=known("errors", given["errors"], ("raise", "return")),
     )
 
 
@@ -97,12 +98,15 @@ def stages(spec: Any) -> list[Family]:
 
 def resolved(asked: Options, given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of `register` as they were used, as values that JSON can hold; defaults are included."""
-    settings = {name: plain(value) for name, value in given.items() if name != "observers"}
-    start = {"given": asked.start.given, "propose": asked.start.propose if asked.start.refine else None}
-    start["refine"] = asked.start.refine
+    settings = {name: plain(value) for name, value in given.items() if name not in ("observers", "errors")}
     device = vars(asked.device) | {"name": str(asked.device.place)}
     settings["landmarks"] = None if asked.landmarks is None else asked.landmarks.settings()
-    return settings | {"start": plain(start), "schedule": plain(vars(asked.schedule)), "device": device}
+    return settings | {"start": used(asked.start), "schedule": plain(vars(asked.schedule)), "device": device}
+
+
+def used(start: Start) -> dict[str, Any]:
+    """The start in the settings of a result."""
+    return {"given": plain(start.given), "propose": plain(start.propose if start.refine else None), "refine": start.refine}
 
 
 def _of_this_run(kind: str, part: Part) -> Part:
@@ -136,16 +140,6 @@ def observers(specs: Any) -> Sequence[Watcher]:
         if isinstance(one, type) or not callable(one):
             raise InputError(f"observers: expected a list of {form}, got {shown(one)} in it")
     return made
-
-
-def images(data: Any, mask: Any, role: str, options: Mapping[str, Any]) -> Image:
-    """One image, or a list of them as a batch, with masks to match; `options` are those of `as_image`."""
-    if not isinstance(data, (list, tuple)):
-        return as_image(data, role=role, mask=mask, **options)
-    if not data:
-        raise InputError(f"{role}: expected at least one image, got an empty list")
-    masks = one_each(mask, len(data), role)
-    return batch([as_image(d, role=role, mask=m, **options) for d, m in zip(data, masks, strict=True)], role)
 
 
 def one_each(mask: Any, count: int, role: str) -> Sequence[Any]:

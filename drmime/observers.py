@@ -1,7 +1,8 @@
 """Observers of a run: a history of similarities, a progress bar, curves and pictures in TensorBoard.
 
 An observer receives `Run` before the first step, then each `Step`, then the `Outcome`. Steps hold tensors on the device, and
-reading one waits for the device, so most observers read only every few steps.
+reading one waits for the device, so most observers read only every few steps. If `register` is given lists, each batch is a run
+of its own, one after the other; its `Run` says which pairs it holds (`drmime.part.part_of`).
 """
 
 import sys
@@ -19,6 +20,7 @@ from drmime.geometry.grid import Grid
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid, possible_levels
 from drmime.optimise import LAST_STEPS, Observer, Outcome, Run, Step
+from drmime.part import part_of
 from drmime.pictures import blend
 from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
@@ -40,7 +42,7 @@ CURVES = {  # names of a metric's curves; those of other metrics have the name o
 
 
 class History(Observer):
-    """Keeps the similarity of every step of the last run."""
+    """Keeps the similarity of every step of the last run; of lists in several batches, of the last batch."""
 
     def __init__(self) -> None:
         self._steps: list[Tensor] = []
@@ -76,7 +78,9 @@ class Progress(Observer):
         self.bar.update(max(0, int(100 * share) - self.bar.n))
 
     def begin(self, run: Run) -> None:
-        self._open(total=run.steps, unit="step")
+        part = part_of(run)
+        which = f"pairs {part.done + 1} to {part.done + len(part.pairs)} of {part.count}" if not part.whole else None
+        self._open(total=run.steps, unit="step", desc=which)
 
     def __call__(self, step: Step) -> None:
         if not self.bar.disable and step.index % self.every == 0:
@@ -97,8 +101,9 @@ class TensorBoard(Observer):
     """Writes curves, pictures, settings and the reason why a run ended; `tensorboard --logdir FOLDER` shows them.
 
     Curves: the similarity of each level and the weighted mean, the coefficients, and the displacement of the corners of the
-    fixed image since the first step. Each pair of a batch has its own, under `pair0/`, `pair1/`, ... A folder holds one run; a
-    second run with the same folder replaces the first.
+    fixed image since the first step. Each pair of a list has its own, under `pair0/`, `pair1/`, ... A folder holds one run; a
+    second run with the same folder replaces the first. Of lists in several batches each has a folder in it, such as `batch3`,
+    with the number of its first pair.
     """
 
     def __init__(
@@ -122,7 +127,7 @@ class TensorBoard(Observer):
         self.scalars_every = whole("tensorboard scalars_every", scalars_every, 1)
 
     def begin(self, run: Run) -> None:
-        """Open the folder, delete the event files of the run before, and write the settings; nothing is done before.
+        """Open the folder, delete the event files of the call before, and write the settings; nothing is done before.
 
         Raises:
             InputError: the folder cannot be written.
@@ -130,14 +135,16 @@ class TensorBoard(Observer):
         from torch.utils.tensorboard import SummaryWriter  # on demand: its import takes a while
 
         try:
-            for old in self.folder.glob("events.out.tfevents.*"):
-                old.unlink()
-            self.writer = SummaryWriter(str(self.folder), flush_secs=10)
+            part = part_of(run)
+            folder = self.folder if part.whole else self.folder / f"batch{part.pairs[0]}"
+            for place in [folder, self.folder, *self.folder.glob("batch*")] if part.done == 0 else [folder]:
+                for old in place.glob("events.out.tfevents.*"):
+                    old.unlink()
+            self.writer = SummaryWriter(str(folder), flush_secs=10)
         except OSError as error:
             raise InputError(f"cannot write {self.folder}: {error.strerror or error}. Choose another place.") from error
         self.run, self.taken = run, 0
-        batch = len(run.fixed.data)
-        self.prefixes = [f"pair{pair}/" for pair in range(batch)] if batch > 1 else [""]
+        self.prefixes = [f"pair{pair}/" for pair in part.pairs] if part.count > 1 else [""]
         self.curve = curve_name(run.settings["metric"])
         self.corners = run.fixed.grid.corners()
         self.first: Tensor | None = None  # corners mapped at the first step. shape: (B, 2**D, D)

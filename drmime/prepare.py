@@ -13,6 +13,7 @@ from drmime import checks
 from drmime.checks import Options
 from drmime.device import DTYPES
 from drmime.geometry.grid import Grid
+from drmime.image.door import as_image
 from drmime.image.frames import without_frames
 from drmime.image.image import Image, few_slices
 from drmime.image.outliers import mended
@@ -40,10 +41,10 @@ class Images:
 
 @dataclass(frozen=True)
 class Given:
-    """Properties of the images as they were given, and notes on what was changed."""
+    """Properties of two images as they were given, and notes on what was changed."""
 
     grids: tuple[Grid, Grid]
-    masks: Mapping[str, Sequence[str | None]]  # by option and pair: SHA-256 of the mask; None if it excludes nothing
+    masks: Mapping[str, str | None]  # by option: SHA-256 of the mask; None if it excludes nothing
     notes: tuple[str, ...]  # what was changed, in sentences
 
 
@@ -56,7 +57,7 @@ def read_images(
     moving_spacing: Sequence[float] | None,
     asked: Options,
 ) -> tuple[Images, Given]:
-    """Read and prepare both images of `register`, whose arguments these are; `asked` are its other options.
+    """Read and prepare one pair of images of `register`, whose arguments these are; `asked` are its other options.
 
     Returns:
         the prepared images, and the properties of the given ones.
@@ -65,8 +66,8 @@ def read_images(
         InputError: an image, mask or spacing that cannot be used, or images that do not fit each other.
     """
     images, grids, masks, notes = [], [], {}, list[str]()
-    common = {"device": asked.device.place, "dtype": DTYPES[asked.device.dtype]}
-    for role, data, mask, spacing, options in zip(
+    common: dict[str, Any] = {"device": asked.device.place, "dtype": DTYPES[asked.device.dtype]}
+    for role, data, mask, spacing, own in zip(
         ("fixed", "moving"),
         (fixed, moving),
         (fixed_mask, moving_mask),
@@ -74,9 +75,9 @@ def read_images(
         asked.own,
         strict=True,
     ):
-        image = checks.images(data, mask, role, {**options, **common, "spacing": spacing})
+        image = as_image(data, role=role, mask=mask, spacing=spacing, **own, **common)
         grids.append(image.finest or image.grid)
-        masks[f"{role}_mask"] = [_hash(image.pair(number)) for number in range(len(image.data))]
+        masks[f"{role}_mask"] = _hash(image)
         ready = prepared(image, role)
         notes += ready.notes
         images.append(ready.finest)

@@ -1,25 +1,31 @@
 """`register`: two images in, a `Registration` out."""
 
+import copy
+import functools
 import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import torch
 from torch import Tensor
 
 from drmime import checks
+from drmime.batches import IncompleteError, Interrupted, in_batches
 from drmime.checks import Options
 from drmime.compare.base import Similarity
 from drmime.device import Device
+from drmime.errors import InputError
 from drmime.geometry.grid import Grid
-from drmime.hints import read_hints
+from drmime.hints import hints_of
 from drmime.image.image import Image
 from drmime.keywords import Keywords
 from drmime.modes import own_modes
 from drmime.optimise import LAST_STEPS, Observer, Outcome, Stop
-from drmime.prepare import Given, Images, read_images
+from drmime.pairs import Pair, read_pairs, starts, together
+from drmime.part import Part
+from drmime.prepare import Images
 from drmime.result import Registration
 from drmime.sampling import Overlap, Sampler
 from drmime.schedule import Schedule
@@ -35,19 +41,26 @@ from drmime.verdict.judge import Judgement, judged, unknown
 
 Many = list[Any] | tuple[Any, ...]
 
+__all__ = ["DEFAULTS", "IncompleteError", "Interrupted", "register"]
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during `register`; `registrations` holds the results so far, one per pair."""
 
-    def __init__(self, registrations: list[Registration]) -> None:
-        super().__init__("registration interrupted")
-        self.registrations = registrations
+Results = Registration | InputError | list[Registration] | list[Registration | InputError]
 
 
 @overload
-def register(fixed: Many, moving: Many, **options: Unpack[Keywords]) -> list[Registration]: ...
+def register(
+    fixed: Many, moving: Many, *, errors: Literal["raise"] = ..., **options: Unpack[Keywords]
+) -> list[Registration]: ...
 @overload
-def register(fixed: Any, moving: Any, **options: Unpack[Keywords]) -> Registration: ...
+def register(
+    fixed: Many, moving: Many, *, errors: Literal["return"], **options: Unpack[Keywords]
+) -> list[Registration | InputError]: ...
+@overload
+def register(fixed: Any, moving: Any, *, errors: Literal["raise"] = ..., **options: Unpack[Keywords]) -> Registration: ...
+@overload
+def register(
+    fixed: Any, moving: Any, *, errors: Literal["return"], **options: Unpack[Keywords]
+) -> Registration | InputError: ...
 @own_modes()
 def register(
     fixed: Any,
@@ -72,12 +85,14 @@ def register(
     seed: int = 0,
     device: str | torch.device | Mapping[str, Any] | Device | None = None,
     observers: Any = (),
-) -> Registration | list[Registration]:
+    errors: Literal["raise", "return"] = "raise",
+) -> Results:
     """Align `moving` to `fixed`: find the transform that maps points of the fixed image to the moving image.
 
     Images have two or three spatial dimensions, gray or with channels, of any sizes and spacings: paths, NumPy arrays, torch
     tensors, `drmime.Image`, or images of itk, SimpleITK, ANTs, nibabel, xarray, Pillow and numpy.ma, whose geometry and masks
-    are kept. Two lists of images of equal shape are registered as one batch and give a list.
+    are kept. Two lists of images, of any sizes and dimensions, give a list in their order: pairs that are alike in shapes,
+    channels, spacings and masks are registered as a batch, one batch after the other, and each pair gives what it gives alone.
 
     A part (transform, metric, sampler, start, observer) is given by its name, by a mapping with options such as
     `{"name": "mine", "hidden": 64}`, by `"module:attribute"`, or as an object.
@@ -113,13 +128,17 @@ def register(
         device: "cpu", "cuda", …; by default a GPU if torch finds one; or a mapping with any of `name`, `dtype` ("float32",
             "float64") and `threads` (`drmime.Device`).
         observers: "progress" for a bar on stderr (where that is a terminal), `{"name": "tensorboard", "folder": …}`, objects of
-            `drmime.Observer`, functions of a `drmime.Step`, or a list of these.
+            `drmime.Observer`, functions of a `drmime.Step`, or a list of these. Of lists they see each batch as a run.
+        errors: "raise": images that cannot be used are an error, before anything is computed. "return": such a pair gives its
+            `InputError` in place of a `Registration` (single images also), and the others are registered; also a pair whose
+            registration fails in any other way. Options that cannot be used are raised always.
 
     Returns:
         the `Registration` of the pair; for lists, a list of them.
 
     Raises:
-        InputError: input that cannot be used.
+        InputError: input that cannot be used; of lists, the message names the pair.
+        IncompleteError: an `InputError` for one batch of lists when others are finished; holds their results.
         Interrupted: Ctrl-C; holds the results so far, which are the best starts if the search has not ended.
 
     The method is DRMIME (Nan, Tennant, Rubin, Ray, MIDL 2020, arXiv 2001.09865).
@@ -133,37 +152,38 @@ def register(
     """
     given = {name: value for name, value in locals().items() if name not in ("fixed", "moving")}
     asked = checks.options(locals())
+    registered = functools.partial(_together, asked, checks.resolved(asked, given))
     with use_threads(asked.device.threads):
-        read, images = read_images(fixed, moving, fixed_mask, moving_mask, fixed_spacing, moving_spacing, asked)
-        count, capped = checks.levels(asked.levels, read.fixed.grid, read.moving.grid)
-        asked.schedule.weights(count)  # an error now, not after the search for starts
-        basis = asked.stages[0].basis(read.fixed.grid.ndim)
-        normalised = read.normalised(asked.metric.common_scale)
-        overlap = Overlap(normalised.fixed, normalised.moving)  # of the images with their frames
-        pair = normalised.without_frames()
-        searched, compared = _represented(read, pair, asked)
-        del read, normalised
-        begin = asked.start.on(*images.grids)
-        first = begin.matrices(pair.fixed, pair.moving)
-        many = len(fixed) if isinstance(fixed, (list, tuple)) else None
-        hints, located = read_hints(affine_mask, asked, *images.grids, many)
-        for stage in asked.stages:  # an error now, not after the search for starts
-            stage.fits()[0].model(first, pair.fixed.grid, pair.moving.grid, hints)
-        settings = checks.resolved(asked, given) | {"levels": count}
-        problem = Problem(compared.fixed, compared.moving, settings, count, overlap, hints, located)
-
-        inputs = _inputs(searched, basis, asked.seed)
-        ranked = _starts(inputs, first, begin.plan, asked)
-        matrices = torch.stack([one.candidates[0].matrix for one in ranked])
-        begun = not any(one.interrupted for one in ranked)
-        outcome = solved(problem, matrices, asked) if begun else not_begun(problem, matrices, asked)
-        seen = inputs if searched is pair else _inputs(pair, basis, asked.seed)
-        outcome, verdicts = _verdicts(seen, outcome, ranked, images.grids[1])
-    weights = asked.schedule.weights(count)[-1]
-    results = _results(outcome, weights, replace(images, notes=images.notes + capped), settings, ranked, verdicts)
-    if Stop.INTERRUPTED in outcome.stops:
-        raise Interrupted(results)
+        results = in_batches(read_pairs({"fixed": fixed, "moving": moving, **given}, asked), registered, asked.errors)
     return results if isinstance(fixed, (list, tuple)) else results[0]
+
+
+def _together(
+    asked: Options, settings: Mapping[str, Any], pairs: Sequence[Pair], part: Part, begin: bool
+) -> list[Registration]:
+    """The results of pairs of one kind. If not `begin`, after Ctrl-C, those of the given starts."""
+    asked = replace(asked, metric=copy.deepcopy(asked.metric), sampler=copy.deepcopy(asked.sampler))
+    grids, count = pairs[0].grids, pairs[0].levels
+    read = together(pairs, asked.device.place, once=part.count == 1)
+    basis = asked.stages[0].basis(read.fixed.grid.ndim)
+    normalised = read.normalised(asked.metric.common_scale)
+    overlap = Overlap(normalised.fixed, normalised.moving)  # of the images with their frames
+    pair = normalised.without_frames()
+    searched, compared = _represented(read, pair, asked)
+    del read, normalised
+    first = starts(pairs, pair)
+    hints, located = hints_of([one.held for one in pairs], asked, *grids)
+    common = {**settings, **pairs[0].settings, "levels": count}
+    problem = Problem(compared.fixed, compared.moving, common, count, overlap, hints, located, part)
+
+    inputs = _inputs(searched, basis, asked.seed)
+    ranked = _starts(inputs, first, asked.start.on(*grids).plan, asked, part) if begin else [_given(start) for start in first]
+    matrices = torch.stack([one.candidates[0].matrix for one in ranked])
+    begun = not any(one.interrupted for one in ranked)
+    outcome = solved(problem, matrices, asked) if begun else not_begun(problem, matrices, asked)
+    seen = inputs if searched is pair else _inputs(pair, basis, asked.seed)
+    outcome, verdicts = _verdicts(seen, outcome, ranked, grids[1])
+    return _results(outcome, asked.schedule.weights(count)[-1], pairs, common, ranked, verdicts)
 
 
 def _represented(read: Images, pair: Images, asked: Options) -> tuple[Images, Images]:
@@ -183,22 +203,27 @@ def _inputs(pair: Images, basis: Mapping[str, Tensor], seed: int) -> list[Inputs
     return [Inputs(*two, basis, seed) for two in zip(_singles(pair.fixed), _singles(pair.moving), strict=True)]
 
 
-def _starts(inputs: Sequence[Inputs], given: Tensor, plan: Plan, asked: Options) -> list[Ranking]:
+def _starts(inputs: Sequence[Inputs], given: Tensor, plan: Plan, asked: Options, part: Part) -> list[Ranking]:
     """The starts of each pair. After Ctrl-C: the best so far of the current pair, the given one of each later pair."""
     ranked: list[Ranking] = []
     watching = [watcher for watcher in asked.observers if isinstance(watcher, Observer)]
 
     def tell(what: str, share: float) -> None:
-        which = f"pair {len(ranked) + 1} of {len(inputs)}, " if len(inputs) > 1 else ""
+        which = f"pair {part.done + len(ranked) + 1} of {part.count}, " if part.count > 1 else ""
         for watcher in watching:
             watcher.starting(which + what, share)
 
     for one, start in zip(inputs, given, strict=True):
         if ranked and ranked[-1].interrupted:
-            ranked.append(Ranking((Candidate("given", start),), math.nan, interrupted=True))
+            ranked.append(_given(start))
         else:
             ranked.append(ranking(one, start, plan, tell))
     return ranked
+
+
+def _given(start: Tensor) -> Ranking:
+    """The given start after Ctrl-C, without a search."""
+    return Ranking((Candidate("given", start),), math.nan, interrupted=True)
 
 
 def _singles(images: Image) -> list[Image]:
@@ -227,30 +252,30 @@ def _verdicts(
 def _results(
     outcome: Outcome,
     weights: Tensor,
-    given: Given,
+    pairs: Sequence[Pair],
     settings: Mapping[str, Any],
     ranked: Sequence[Ranking],
     verdicts: Sequence[Judgement],
 ) -> list[Registration]:
     results = []
-    for number, stop in enumerate(outcome.stops):
+    for number, (pair, stop) in enumerate(zip(pairs, outcome.stops, strict=True)):
         last = outcome.history[number][-LAST_STEPS:]
         results.append(
             Registration(
                 transform=outcome.transforms[number],
-                fixed_grid=given.grids[0],
-                moving_grid=given.grids[1],
+                fixed_grid=pair.grids[0],
+                moving_grid=pair.grids[1],
                 stop=stop,
                 similarity=float((last.double() @ weights).mean()) if len(last) else math.nan,
                 overlap=float(outcome.overlap[number]),
                 history=outcome.history[number].numpy(),
                 totals=outcome.totals[number].numpy(),
-                settings=dict(settings) | {role: hashes[number] for role, hashes in given.masks.items()},
+                settings={**settings, **pair.settings},
                 verdict=verdicts[number].verdict,
                 doubts=verdicts[number].doubts,
                 blocks=verdicts[number].blocks,
                 peak_ratio=ranked[number].ratio,
-                notes=given.notes + ranked[number].notes + outcome.notes[number],
+                notes=pair.notes + ranked[number].notes + outcome.notes[number],
                 candidates=ranked[number].candidates,
             )
         )

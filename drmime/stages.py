@@ -14,7 +14,8 @@ from drmime.compare.base import Similarity
 from drmime.holdout import Blocks, supported
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
-from drmime.optimise import Observer, Outcome, Run, Step, Stop, maximise
+from drmime.optimise import Observer, Outcome, Step, Stop, maximise
+from drmime.part import Part, PartRun
 from drmime.precision import with_precision
 from drmime.sampling import Overlap
 from drmime.soft import Located, Penalty
@@ -35,6 +36,7 @@ class Problem:
     overlap: Overlap
     hints: Hints
     landmarks: Located | None
+    part: Part
 
     def model(self, family: Family, start: Tensor) -> Model:
         """The model of a family that begins at matrices (B, D+1, D+1)."""
@@ -90,9 +92,10 @@ class Solver:
         self.taken = 0  # steps, of all fits
 
     def solved(self, start: Tensor) -> Outcome:
+        problem = self.problem
         steps = [self.asked.metric.warmup + fit.schedule(self.asked.schedule).steps for fits in self.fits for fit in fits]
         for watcher in self.watching:
-            watcher.begin(Run(self.problem.fixed, self.problem.moving, self.problem.settings, sum(steps)))
+            watcher.begin(PartRun(problem.fixed, problem.moving, problem.settings, sum(steps), problem.part))
         outcome = self._stage(0, start)
         for number in range(1, len(self.fits)):
             if Stop.INTERRUPTED in outcome.stops or not any(stop.success for stop in outcome.stops):

@@ -187,7 +187,7 @@ def test_a_copy_that_its_mask_covers_whole_scores_nothing() -> None:
     fixed, seen, hidden = noise((9, 12)), noise((10, 8)), noise((10, 8))
     hidden = Image(hidden.data, hidden.grid, torch.zeros(1, 1, 10, 8))
     search = CrossMaps(4, normalised=True)
-    for a, b in zip(maps(search, fixed, batch([hidden, seen], "moving")), search.maps(seen), strict=True):
+    for a, b in zip(maps(search, fixed, batch([hidden, seen])), search.maps(seen), strict=True):
         assert torch.equal(a[1:], b)
         assert not a[0].any()
     assert not any(result.any() for result in search.maps(hidden))

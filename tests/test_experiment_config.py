@@ -11,7 +11,7 @@ import yaml
 
 from drmime.errors import InputError
 from drmime.lab import experiment
-from drmime.lab.experiment.task import run
+from drmime.lab.experiment.trial import run
 
 TRAININGS = ("comir", "general")  # read by `drmime.lab.learning`
 CONFIGS = [path for path in (Path(__file__).parents[1] / "configs").glob("*.yaml") if path.stem not in ("paper", *TRAININGS)]
@@ -104,9 +104,9 @@ def test_code_that_is_allowed_is_imported(path: Path, trap: Path) -> None:
 
 def test_a_task_runs_no_code_unless_its_experiment_may(path: Path, trap: Path) -> None:
     task = replace(experiment.load(path).tasks()[0], block={"metric": "trap:Part"})
-    assert "is code" in run(task).error
+    assert "is code" in run([task])[0].error
     assert not trap.exists()
-    assert "Similarity" in run(replace(task, code=True)).error
+    assert "Similarity" in run([replace(task, code=True)])[0].error
     assert trap.exists()
 
 

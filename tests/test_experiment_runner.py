@@ -20,7 +20,7 @@ import yaml
 from drmime.errors import InputError
 from drmime.image import io
 from drmime.lab import experiment
-from drmime.lab.experiment import rows, runner, task
+from drmime.lab.experiment import drawing, rows, runner, trial
 from drmime.lab.experiment.rows import Row
 from drmime.lab.experiment.worker import Child
 
@@ -249,9 +249,9 @@ def test_a_run_that_takes_too_long_is_a_row_though_it_has_forked(tmp_path: Path,
     first, slow = load(tmp_path, 1, {"still": {"peer": "centre"}, "slow": QUICK | {"metric": "crashing:Forking"}}).tasks()
     child = Child()
     try:
-        assert not child.run(first, 120).error  # so that it has started
+        assert not child.run([first], 120)[0].error  # so that it has started
         began = time.monotonic()
-        assert child.run(slow, 6).error == "took more than 6 seconds"
+        assert child.run([slow], 6)[0].error == "took more than 6 seconds"
     finally:
         child.close()
     assert time.monotonic() - began < 30
@@ -263,14 +263,14 @@ def test_a_child_that_died_meanwhile_is_replaced(tmp_path: Path) -> None:
     before = {*tiny.children(os.getpid())}  # of tests that ran in this process before
     child = Child()
     try:
-        assert not child.run(task, 60).error
+        assert not child.run([task], 60)[0].error
         (pid,) = {*tiny.children(os.getpid())} - before
         os.kill(pid, signal.SIGKILL)
         assert gone(pid)
-        assert not child.run(other, 60).error
+        assert not child.run([other], 60)[0].error
         child.stop()
         with pytest.raises(CancelledError):
-            child.run(other, 60)
+            child.run([other], 60)
     finally:
         child.close()
 
@@ -281,9 +281,9 @@ def test_an_answer_to_something_else_is_no_row(tmp_path: Path, answer: str, monk
     child = Child()
     try:
         with monkeypatch.context() as patch:
-            patch.setattr("drmime.lab.experiment.worker._Process.ask", lambda *_: answer)
-            assert child.run(task, 60).error
-        assert not child.run(task, 60).error
+            patch.setattr("drmime.lab.experiment.worker._Process.ask", lambda *_: [answer])
+            assert child.run([task], 60)[0].error
+        assert not child.run([task], 60)[0].error
     finally:
         child.close()
 
@@ -342,9 +342,9 @@ def test_pictures_and_curves_asked_for_later_are_made(tmp_path: Path) -> None:
 
 def test_memory_is_left_out_where_the_system_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (plan,) = load(tmp_path, 1, {"still": {"peer": "centre"}}).tasks()
-    assert "memory" in task.run(plan).scores
-    monkeypatch.setattr(task, "peak_memory", lambda: None)
-    row = task.run(plan)
+    assert "memory" in trial.run([plan])[0].scores
+    monkeypatch.setattr(trial, "peak_memory", lambda: None)
+    (row,) = trial.run([plan])
     assert not row.error
     assert "seconds" in row.scores
     assert "memory" not in row.scores
@@ -649,5 +649,5 @@ def test_a_title_shows_no_value_of_the_environment(tmp_path: Path, monkeypatch: 
 def test_a_matrix_of_a_peer_means_the_same_in_any_scale_and_sign() -> None:
     case = SimpleNamespace(fixed=np.zeros((30, 40)), ndim=2)
     for factor in (1.0, -1.0, 1e-8):
-        found = task._of_matrix(factor * np.eye(3), case)
+        found = drawing.of_matrix(factor * np.eye(3), case)
         assert found(torch.tensor([[5.0, 6.0]]).double()).tolist() == [[5, 6]]

@@ -147,9 +147,9 @@ def test_an_image_in_a_batch_has_the_frame_it_has_alone() -> None:
         Image(bright(grid), grid),
         specimen(grid, rich=True),
     ]
-    together = frame(batch(images, "fixed"))
+    together = frame(batch(images))
     assert torch.equal(together, torch.cat([frame(image) for image in images]))
-    masks = without_frames(batch(images, "fixed"), batch(images[::-1], "moving"))[0].mask
+    masks = without_frames(batch(images), batch(images[::-1]))[0].mask
     for number, (one, other) in enumerate(zip(images, images[::-1], strict=True)):
         alone = without_frames(one, other)[0].mask
         assert torch.equal(masks[number, None], torch.ones_like(one.data) if alone is None else alone)

@@ -124,7 +124,7 @@ def test_a_batch_is_read_as_each_image_alone(grid: Grid, smooth: Scene, dtype: t
     images[1] = Image(images[1].data, grid, (images[1].data > 0.5).to(dtype))
     points = torch.rand(2, 50, grid.ndim, dtype=dtype) * 2 - 1
     matrices = torch.stack([grid.world_from_frame, grid.world_from_frame @ scale_and_shift(*[grid.size / grid.size * 0.9] * 2)])
-    together = batch(images, "fixed").at(points, matrices)
+    together = batch(images).at(points, matrices)
     for number, image in enumerate(images):
         alone = image.at(points[number : number + 1], matrices[number : number + 1])
         assert torch.allclose(together[0][number], alone[0][0], rtol=0, atol=TOLERANCE[dtype])
@@ -176,18 +176,16 @@ def test_a_sparse_image_keeps_its_few_bright_pixels_when_normalised() -> None:
 def test_a_batch_keeps_masks_and_gives_images_without_one_a_full_mask() -> None:
     half = np.zeros((12, 10), bool)
     half[:6] = True
-    together = batch([door(gray()), door(gray(), mask=half)], "fixed")
+    together = batch([door(gray()), door(gray(), mask=half)])
     assert together.data.shape == (2, 1, 12, 10)
     assert together.mask.flatten(1).mean(1).tolist() == [1, 0.5]
-    assert batch([door(gray()), door(gray())], "fixed").mask is None
+    assert batch([door(gray()), door(gray())]).mask is None
 
 
-@pytest.mark.parametrize(
-    "other", [door(gray(12, 11)), door(gray(12, 10, 3)), door(gray(), spacing=(2, 1))], ids=["shape", "channels", "spacing"]
-)
-def test_a_batch_of_unlike_images_is_refused(other: Image) -> None:
-    with pytest.raises(InputError, match=r"moving images of a list .* number 1 is"):
-        batch([door(gray()), other], "moving")
+def test_a_batch_of_one_is_the_image() -> None:
+    image = door(gray())
+    assert batch([image]) is image
+    assert image.to("cpu") is image
 
 
 # ---- the door: what passes

@@ -25,12 +25,19 @@ many = register(["a.png"], ["b.png"])
 many[0].matrix
 many.matrix
 register("a.png", "b.png", level=3)
+some = register(["a.png"], ["b.png"], errors="return", levels=3)
+some[0].matrix
+either = register("a.png", "b.png", errors="return")
+either.matrix
+register(["a.png"], ["b.png"], errors="raise")[0].matrix
+register("a.png", "b.png", errors="ignore")
 """
 
 
 def test_the_keywords_are_those_of_the_signature() -> None:
     taken = inspect.signature(drmime.register).parameters
-    assert list(Keywords.__annotations__) == [name for name in taken if name not in ("fixed", "moving")]
+    own = ("fixed", "moving", "errors")  # the overloads name these
+    assert list(Keywords.__annotations__) == [name for name in taken if name not in own]
     hints = typing.get_type_hints(registration.register)
     assert all(hints[name] == hint for name, hint in typing.get_type_hints(Keywords).items())
 
@@ -47,6 +54,11 @@ def test_a_type_checker_finds_what_is_misspelt(tmp_path: Path, monkeypatch: pyte
     assert '"Registration" has no attribute "matrx"' in out
     assert '"list[Registration]" has no attribute "matrix"' in out
     assert 'keyword argument "level"' in out or "No overload variant" in out
+    lines = CODE.splitlines()
+    for text in ("some[0].matrix", "either.matrix"):
+        assert f'code.py:{lines.index(text) + 1}: error: Item "InputError" of "Registration | InputError"' in out
+    assert f"code.py:{len(lines)}: error: No overload variant" in out
+    assert f"code.py:{len(lines) - 1}:" not in out
 
 
 PUBLIC = [drmime.register, drmime.as_image, drmime.read_transform, drmime.Schedule, drmime.Start, drmime.Device]

@@ -3,6 +3,7 @@
 import functools
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,36 @@ def test_tensorboard_tells_the_pairs_of_a_batch_apart(tmp_path: Path) -> None:
         assert text(read, f"pair{pair}/stop") == result.stop.value
         assert len(read.Images(f"pair{pair}/overlay")) == 2
     assert all(tag.startswith("pair") for tag in read.Tags()["scalars"])
+
+
+def test_each_batch_of_a_list_is_a_run_with_the_numbers_of_its_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [(64, 64), (48, 64), (64, 64)]
+    pairs = [blobs(*size) for size in sizes], [blobs(*size, shift=1) for size in sizes]
+    results = run(tmp_path, images=pairs, schedule={"steps": 11})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["batch0", "batch1"]
+    for folder, numbers in {"batch0": (0, 2), "batch1": (1,)}.items():
+        read = events(tmp_path / folder)
+        assert {tag.partition("/")[0] for tag in read.Tags()["scalars"]} == {f"pair{number}" for number in numbers}
+        for number in numbers:
+            values = [event.value for event in read.Scalars(f"pair{number}/MI/level0")]
+            assert np.allclose(values, results[number].history[::10, 0])
+    run(tmp_path, schedule={"steps": 11})  # one pair in the same folder replaces the list
+    assert not list(tmp_path.glob("batch*/*"))
+    assert "MI/level0" in events(tmp_path).Tags()["scalars"]
+    run(tmp_path, images=pairs, schedule={"steps": 11})
+    assert not list(tmp_path.glob("events*"))
+
+
+def test_progress_tells_the_pairs_of_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    monkeypatch.setattr(Progress, "_open", lambda self, **options: opened.append(options.get("desc")))
+    progress, history = Progress(), History()
+    progress.bar = SimpleNamespace(disable=True, update=lambda: None, close=lambda: None)
+    monkeypatch.setattr(Progress, "end", lambda self, outcome: None)
+    pairs = [blobs(32, 32), blobs(32, 40), blobs(32, 32)]
+    results = register(pairs, pairs, metric="ncc", schedule={"steps": 12}, observers=[progress, history])
+    assert opened == ["pairs 1 to 2 of 3", "pairs 3 to 3 of 3"]
+    assert np.array_equal(np.array(history.values)[:, :, 0], results[1].history)  # of the last batch
 
 
 def test_tensorboard_lets_a_second_run_take_the_place_of_the_first(tmp_path: Path) -> None:

@@ -296,7 +296,7 @@ def test_an_image_in_a_batch_has_the_tensors_it_has_alone(plane: Grid) -> None:
     images = [photograph(busy(plane, seed), grid=plane, dtype=torch.float32).normalised() for seed in range(3)]
     images[1] = Image(images[1].data, plane, (torch.rand(1, 1, *plane.shape) > 0.01).float())
     images[2] = Image(torch.where(torch.arange(plane.shape[-1]) < 12, 0, images[2].data), plane)
-    together = batch(images, "fixed")
+    together = batch(images)
     for describe in (orientation, GradientAngle().describe):
         alone = torch.cat([describe(image).data for image in images])
         assert torch.allclose(describe(together).data, alone, atol=10 * TOLERANCE[torch.float32])

@@ -136,7 +136,7 @@ def test_a_pair_starts_in_a_batch_where_it_starts_alone(name: str, straight: Gri
         assert candidates.dtype == torch.float64
     if not all(map(len, alone)):
         with pytest.raises(InputError, match="found no start"):
-            Start(given=start).matrices(batch(fixed, "fixed"), batch(moving, "moving"))
+            Start(given=start).matrices(batch(fixed), batch(moving))
         return
-    together = Start(given=start).matrices(batch(fixed, "fixed"), batch(moving, "moving"))
+    together = Start(given=start).matrices(batch(fixed), batch(moving))
     assert torch.allclose(together, torch.stack([candidates[0] for candidates in alone]), atol=EXACT)

@@ -91,7 +91,7 @@ def test_a_batch_with_channels_is_halved_as_each_alone(dtype: torch.dtype) -> No
         photograph(scene(grid, seed), scene(grid, seed + 5), grid=grid, dtype=dtype)  # two channels
         for seed in range(3)
     ]
-    pyramids = [Pyramid.of(image, 2).levels for image in (batch(images, "fixed"), *images)]
+    pyramids = [Pyramid.of(image, 2).levels for image in (batch(images), *images)]
     for together, *alone in zip(*pyramids, strict=True):
         assert torch.equal(together.data, torch.cat([image.data for image in alone]))
 
@@ -151,7 +151,7 @@ def test_levels_are_read_together_as_each_alone(levels: slice, masked: bool, ndi
     grid = oblique(SIZES[ndim], offset=9.0)
     images = [photograph(scene(grid, seed), scene(grid, seed + 5), grid=grid, dtype=dtype) for seed in range(2)]
     mask = blocks(grid.shape, dtype).expand(2, -1, *grid.shape).clone() if masked else None
-    pyramid = Pyramid.of(Image(batch(images, "fixed").data, grid, mask), 3)
+    pyramid = Pyramid.of(Image(batch(images).data, grid, mask), 3)
     wanted = pyramid.levels[levels]
     points = 2.4 * torch.rand(len(wanted), 2, 300, ndim, dtype=torch.float64).to(dtype) - 1.2  # a part lies outside
     valid = torch.rand(len(wanted), 2, 300) < 0.9

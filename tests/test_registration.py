@@ -591,7 +591,6 @@ BAD_IMAGES: dict[str, tuple[Any, str]] = {
     "text": (np.full((9, 9), "a"), "dtype <U1"),
     "None": (None, "dtype object"),
     "empty list": ([], "empty list"),
-    "unlike list": ([GOOD, GOOD[:32]], "share shape"),
     "long list": ([GOOD, GOOD], "2 and 1|1 and 2"),
 }
 

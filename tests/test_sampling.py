@@ -269,7 +269,7 @@ def test_each_pair_of_a_batch_sees_the_points_it_would_see_alone(name: str) -> N
         mask = torch.zeros_like(data)
         mask[..., columns] = 1
         images.append(Image(data, grid, mask))
-    together = draw(begun(build("sampler", SAMPLERS, name), alone(batch(images, "fixed"))))[0]
+    together = draw(begun(build("sampler", SAMPLERS, name), alone(batch(images))))[0]
     for number, image in enumerate(images):
         assert torch.equal(together[number], draw(begun(build("sampler", SAMPLERS, name), alone(image)))[0][0])
 
@@ -295,7 +295,7 @@ def test_levels_with_as_many_points_come_together_and_others_apart(
 ) -> None:
     grid = Grid.regular((64, 64))
     image = photograph(scene(grid), grid=grid)
-    images = batch([Image(image.data, grid, torch.ones_like(image.data) if masked else None)] * 2, "fixed")
+    images = batch([Image(image.data, grid, torch.ones_like(image.data) if masked else None)] * 2)
     groups = begun(build("sampler", SAMPLERS, {"name": name, "points": points}), Pyramid.of(images, 3)).draw(1)
     assert [levels for levels, _ in groups] == ([slice(0, 3)] if together else [slice(0, 1), slice(1, 2), slice(2, 3)])
     rows = 2 if name == "edges" or (masked and name == "uniform") else 1  # of their own for pairs with something to choose
@@ -449,7 +449,7 @@ def test_overlap_of_large_images_is_told_by_few_points(ndim: int) -> None:
 
 def test_points_are_shared_by_the_pairs_of_a_batch_when_there_is_no_mask() -> None:
     grid = Grid.regular((48, 64))
-    both = batch([photograph(scene(grid, seed), grid=grid) for seed in range(2)], "fixed")
+    both = batch([photograph(scene(grid, seed), grid=grid) for seed in range(2)])
     points = draw(begun(Uniform(50), alone(both)))[0]
     matrices = torch.stack(
         [grid.world_from_frame, grid.world_from_frame @ scale_and_shift(*[torch.full((2,), 0.5).double()] * 2)]
@@ -470,9 +470,7 @@ def test_levels_are_read_together_each_under_its_own_matrices(levels: slice, ndi
     masks = torch.ones(2, 2, 1, *grid.shape, dtype=dtype)  # of fixed and moving, for each of two pairs
     masks[0, 1, ..., : grid.shape[-1] // 2] = 0
     masks[1, :, :, : grid.shape[0] // 3] = 0
-    images = [
-        batch([photograph(scene(grid, seed), grid=grid, dtype=dtype) for seed in seeds], "") for seeds in ((0, 1), (2, 3))
-    ]
+    images = [batch([photograph(scene(grid, seed), grid=grid, dtype=dtype) for seed in seeds]) for seeds in ((0, 1), (2, 3))]
     fixed, moving = (Pyramid.of(Image(image.data, grid, mask), 3) for image, mask in zip(images, masks, strict=True))
     turns = [frame @ rotation(ndim, 0.1 * number) @ translation(*[0.05 * number] * ndim) for number in range(6)]
     moving_from_frame = torch.stack(turns).view(3, 2, ndim + 1, ndim + 1)  # of all levels, whichever are read

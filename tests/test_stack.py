@@ -216,6 +216,7 @@ def test_images_of_other_sizes_and_with_masks() -> None:
         ([ruined()] * 2, {"transform": "rigid", "start": "sift"}, "not an option of a stack"),
         ([ruined()] * 2, {"transform": "rigid", "start": None}, "not an option of a stack"),
         ([ruined()] * 2, {"fixed_mask": ruined()}, "not an option of a stack"),
+        ([ruined()] * 2, {"errors": "return"}, "not an option of a stack"),
         ([ruined()] * 2, {"channel": (0, 1)}, "one value for all"),
         ([ruined(), np.random.default_rng(0).random((20, 20, 20))], {}, "two that can be read"),
     ],

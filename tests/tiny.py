@@ -66,6 +66,13 @@ class Quits(NCC):
         os._exit(3)
 
 
+class Picky(NCC):
+    def begin(self, levels, batch, channels, generator, like):
+        if like.shape[-1] == 32:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().begin(levels, batch, channels, generator, like)
+
+
 class Wrong(NCC):
     def forward(self, *values):
         raise ArithmeticError("wrong")

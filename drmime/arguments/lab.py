@@ -9,6 +9,7 @@ from drmime.arguments.values import command, setting
 def add_run(commands: Any) -> None:
     example = """\
   drmime run configs/pairs.yaml --workers 2
+  drmime run configs/pairs.yaml --batch 16
   drmime run mine.yaml --out runs/mine --set methods.drmime.levels=5 --dry-run
 
 To continue a run that was stopped, give the same command again."""
@@ -19,6 +20,13 @@ To continue a run that was stopped, give the same command again."""
     parser.add_argument("--dry-run", action="store_true", help="list what would run")
     parser.add_argument("--allow-code", action="store_true", help="import parts that CONFIG gives as 'module:attribute'")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share this machine's cores (1)")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="pairs that drmime registers together, best on a GPU (1)",
+    )
     parser.add_argument("--scheduler", default="", metavar="ADDRESS", help="a Dask scheduler whose workers run it instead")
     parser.add_argument("--retry", action="store_true", help="run again what failed before")
 

@@ -108,7 +108,8 @@ def _interrupted(error: Interrupted, folder: Path) -> Report:
 
 def options_given(args: Namespace, others: Sequence[str] = ()) -> dict[str, Any]:
     """Keyword arguments of `register`, and `others`: those of --config, overridden by flags, overridden by --set."""
-    names = [*others, *(name for name in options_of(align) if name not in ("fixed", "moving", "observers"))]
+    own = ("fixed", "moving", "observers", "errors")
+    names = [*others, *(name for name in options_of(align) if name not in own)]
     options = settings.config(args.config, names) if args.config else {}
     options |= {name: value for name, value in vars(args).items() if name in names}
     for key, value in args.set:  # last: changes one value in what a flag or the file gives

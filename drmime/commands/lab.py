@@ -17,7 +17,7 @@ def run(args: Namespace) -> Report:
     if args.out is not None:
         args.set.append(("outputs.folder", str(args.out)))
     plan = experiment.load(args.config, args.set, args.allow_code)
-    workers = whole("--workers", args.workers, 1)
+    workers, batch = whole("--workers", args.workers, 1), whole("--batch", args.batch, 1)
     folder = Path(plan.outputs.folder)
     if args.dry_run:
         tasks, state = plan.tasks(), lambda task: "done" if experiment.finished(task, args.retry) else "to do"
@@ -25,7 +25,7 @@ def run(args: Namespace) -> Report:
         return Report("\n".join([*lines, f"{len(tasks)} runs, results in {folder}"]))
     writable(folder)
     try:
-        experiment.run(plan, workers, args.scheduler, args.retry)
+        experiment.run(plan, workers, args.scheduler, args.retry, batch)
         return _run_report(folder, *write(folder))
     except KeyboardInterrupt:
         kept = "interrupted, finished rows are kept; the same command goes on from here"

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply
 
@@ -63,6 +62,15 @@ class Image:
         points = grid.index_points()[None].to(self.data).expand(count, -1, -1)
         values, inside = self.at(points, grid.world_from_index[None])
         return Image(values.mT.reshape(count, -1, *grid.shape), grid, inside.view(count, 1, *grid.shape))
+
+    def to(self, device: torch.device | str) -> "Image":
+        """The image on another device; the same object if it is there already."""
+        there = self.data.to(device)
+        return (
+            self
+            if there is self.data
+            else Image(there, self.grid, None if self.mask is None else self.mask.to(there), self.finest)
+        )
 
     def pair(self, number: int) -> "Image":
         """The image `number` of the batch, with B = 1."""
@@ -131,22 +139,10 @@ def _sample(data: Tensor, grid: Tensor) -> Tensor:
     return F.grid_sample(data, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def batch(images: Sequence[Image], role: str) -> Image:
-    """Join single images with equal grids and channels into one batch; `role` is their name in messages.
-
-    Raises:
-        InputError: shapes, spacings or channel counts differ.
-    """
+def batch(images: Sequence[Image]) -> Image:
+    """Join single images with equal grids and channels into one batch; one image alone is returned as it is."""
     first = images[0]
-    for number, image in enumerate(images):
-        if image.data.shape != first.data.shape or not torch.equal(image.grid.world_from_index, first.grid.world_from_index):
-            raise InputError(
-                f"{role} images of a list must share shape, channels and spacing: number 0 is {_describe(first)}, "
-                f"number {number} is {_describe(image)}. Register them one by one."
-            )
+    if len(images) == 1:
+        return first
     mask = None if all(image.mask is None for image in images) else torch.cat([image.valid for image in images])
     return Image(torch.cat([image.data for image in images]), first.grid, mask, first.finest)
-
-
-def _describe(image: Image) -> str:
-    return f"{image.grid.shape} with {image.data.shape[1]} channel(s) and spacing {image.grid.spacing.flip(0).tolist()}"

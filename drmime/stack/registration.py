@@ -144,6 +144,8 @@ def _checked(pairs: Pairs, options: Mapping[str, Any], reference: int | None) ->
     for name in REFUSED:
         if options.get(name) is not None:
             raise InputError(f"{name}: not an option of a stack. Give images with masks and geometry as drmime.Image.")
+    if "errors" in options:
+        raise InputError("errors: not an option of a stack, which passes over images that cannot be used and names them")
     if "start" in options and not (isinstance(options["start"], str) and options["start"] == "auto"):
         raise InputError(f"start: not an option of a stack, whose starts are searched, got {shown(options['start'])}")
     for name in OF_IMAGES:

@@ -82,6 +82,21 @@ class Start:
             return options_as("start", cls, value)
         return cls(given=value) if _is_matrix(value) else cls(propose=value)
 
+    def of_pair(self, number: int, count: int) -> "Start":
+        """This start for one of `count` pairs: if a matrix is given for each, with its own.
+
+        Raises:
+            InputError: another number of matrices.
+        """
+        if callable(self.first) or _axes(self.first) != 3:
+            return self
+        if len(self.first) != count:
+            raise InputError(f"start given: expected one matrix or one for each of {count} pairs, got {len(self.first)}")
+        own = copy.copy(self)
+        object.__setattr__(own, "given", self.given[number])
+        object.__setattr__(own, "first", self.given[number])
+        return own
+
     def on(self, fixed: Grid, moving: Grid) -> "Start":
         """This start where points are in pixels of images on these grids, whatever levels of them are compared."""
         bound = copy.copy(self)
@@ -131,6 +146,14 @@ def _is_matrix(value: Any) -> bool:
     while isinstance(value, (list, tuple)) and value:
         value = value[0]
     return isinstance(value, (np.ndarray, Tensor, int, float, np.number))
+
+
+def _axes(value: Any) -> int:
+    """The number of axes of an array, or of lists of numbers, arrays or lists."""
+    depth = 0
+    while isinstance(value, (list, tuple)) and value:
+        value, depth = value[0], depth + 1
+    return depth + getattr(value, "ndim", 0)
 
 
 def _proposers(spec: Any) -> tuple[list[tuple[str, Proposer]], bool]:

@@ -22,7 +22,7 @@ __all__ += ["example", "finished", "load", "path", "results", "run", "schema"]
 INDEX = "experiment.json"  # in a run's folder: the names of its rows, in order, and the settings of the report
 
 
-def run(experiment: Experiment, workers: int = 1, scheduler: str = "", retry: bool = False) -> list[Row]:
+def run(experiment: Experiment, workers: int = 1, scheduler: str = "", retry: bool = False, batch: int = 1) -> list[Row]:
     """Run the tasks that are not finished yet, and return the rows of all tasks.
 
     Args:
@@ -30,6 +30,7 @@ def run(experiment: Experiment, workers: int = 1, scheduler: str = "", retry: bo
         workers: processes on this machine, which share its cores.
         scheduler: the address of a Dask scheduler whose workers run the tasks instead, with one core each; "" for none.
         retry: whether to run failed tasks again.
+        batch: the largest number of pairs that a method of drmime registers together; the next ones are read meanwhile.
 
     Raises:
         InputError: rows cannot be written, or the scheduler cannot be reached or has no workers.
@@ -45,7 +46,7 @@ def run(experiment: Experiment, workers: int = 1, scheduler: str = "", retry: bo
     }
     write_text(folder / INDEX, json.dumps(index, indent=1))
     with cluster(scheduler) if scheduler else threads(workers) as (executor, count):
-        perform(tasks, executor, count, experiment.timeout, retry, experiment.hidden)
+        perform(tasks, executor, count, experiment.timeout, retry, experiment.hidden, batch)
     return results(folder).rows
 
 

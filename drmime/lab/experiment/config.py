@@ -23,7 +23,7 @@ FROM_THE_PAIR = (
     *("fixed", "moving", "fixed_mask", "moving_mask", "affine_mask", "landmarks"),
     *("fixed_spacing", "moving_spacing", "channel_axis", "channel"),
 )
-OPTIONS = tuple(name for name in options_of(register) if name not in (*FROM_THE_PAIR, "observers", "seed"))
+OPTIONS = tuple(name for name in options_of(register) if name not in (*FROM_THE_PAIR, "observers", "seed", "errors"))
 TIMEOUT = 600  # seconds, by default
 ANCHOR_PREFIX = "x-"  # prefix of top-level keys that only hold YAML anchors
 KEYS = {  # keys of a configuration and their meaning

@@ -28,6 +28,7 @@ class Row:
     matrix: list[list[float]] | None = None  # moving_from_fixed in pixels, x first
     landmarks: bool = False  # whether the pair has landmarks, also if there is no result
     scores: Mapping[str, float] = field(default_factory=dict)  # of `evaluate`; similarity, probability, expected_rtre, …
+    batch: int = 1  # number of pairs that were registered together; "seconds" are those of all divided by it
     stop: str = ""  # why the optimisation ended, a sentence
     verdict: str = ""  # aligned, doubtful or failed; "" if the method gives none
     doubts: list[str] = field(default_factory=list)  # names of `Doubt`
@@ -69,6 +70,7 @@ OTHERS = {
     **dict.fromkeys(("domain", "error", "stop", "device", "verdict"), str),
     "matrix": (None, [[float]]),
     "landmarks": bool,
+    "batch": int,
     "scores": {str: float},
     "doubts": [str],
     "notes": [str],

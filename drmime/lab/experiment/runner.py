@@ -18,13 +18,13 @@ from tqdm import tqdm
 
 from drmime.cluster import GONE
 from drmime.errors import InputError
-from drmime.lab.datasets.base import digests
+from drmime.lab.datasets.base import Pair, digests
 from drmime.lab.experiment import rows
 from drmime.lab.experiment.rows import Row
-from drmime.lab.experiment.task import Task, in_a_line
+from drmime.lab.experiment.task import Task, batched, in_a_line
 from drmime.lab.experiment.worker import Child
 
-IN_FLIGHT = 2  # submitted tasks per worker: one running and one waiting
+IN_FLIGHT = 2  # submitted batches per worker: one running and one waiting
 _thread_local = threading.local()  # the child process of each thread that runs tasks; it is reused, since imports take long
 
 
@@ -35,34 +35,43 @@ def perform(
     timeout: float,
     retry: bool = False,
     hidden: Mapping[str, str] | None = None,
+    batch: int = 1,
 ) -> None:
     """Run every task that is not `finished` and write its row.
+
+    A worker that runs a batch of several tasks reads the pairs of its next one meanwhile: the one that follows after as many as
+    there are workers. If another worker takes that, the pairs are read again.
 
     Args:
         tasks: each writes below the folder of its outputs.
         executor: where tasks run.
-        workers: returns the current number of workers; at most `IN_FLIGHT` tasks per worker are submitted at a time.
+        workers: returns the current number of workers; at most `IN_FLIGHT` batches per worker are submitted at a time.
         timeout: seconds after which a task counts as failed.
         retry: whether to run tasks again whose row holds an error.
         hidden: texts that rows must not show, and their replacements.
+        batch: the largest number of pairs that a method registers together, see `batched`.
 
     Raises:
         InputError: a row cannot be written, or the executor is closed; rows that are written stay.
         KeyboardInterrupt: likewise.
     """
     left = [task for task in tasks if not finished(task, retry)]
-    waiting, done = deque(left), len(tasks) - len(left)
-    running: dict[Future[Row], Task] = {}
+    batches = batched(left, batch)
+    waiting, done = deque(range(len(batches))), len(tasks) - len(left)
+    running: dict[Future[list[Row]], list[Task]] = {}
     with tqdm(total=len(tasks), initial=done, unit="run", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         while waiting or running:
-            room = max(1, workers()) * IN_FLIGHT - len(running) if waiting else 0
-            for _ in range(min(room, len(waiting))):
-                task = waiting.popleft()
-                running[_submitted(executor, task, timeout)] = task
+            count = max(1, workers()) if waiting else 0
+            for _ in range(min(count * IN_FLIGHT - len(running), len(waiting))):
+                number = waiting.popleft()
+                together, following = batches[number], batches[number + count : number + count + 1]
+                soon = [task.pair for task in following[0]] if following and len(together) > 1 else []
+                running[_submitted(executor, together, timeout, soon)] = together
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                task = running.pop(future)
-                rows.write(_row(task, future), path(task), hidden)
-                bar.update()
+                together = running.pop(future)
+                for task, row in zip(together, _rows(together, future), strict=True):
+                    rows.write(row, path(task), hidden)
+                    bar.update()
 
 
 def path(task: Task) -> Path:
@@ -70,11 +79,11 @@ def path(task: Task) -> Path:
     return Path(task.outputs.folder) / "rows" / f"{task.name}.json"
 
 
-def execute(task: Task, timeout: float) -> Row:
-    """Run a task in the child process of this thread."""
+def execute(tasks: Sequence[Task], timeout: float, soon: Sequence[Pair] = ()) -> list[Row]:
+    """Run tasks together in the child process of this thread, which reads the pairs `soon` meanwhile."""
     if not hasattr(_thread_local, "child"):
         _thread_local.child = Child()
-    return _thread_local.child.run(task, timeout)
+    return _thread_local.child.run(tasks, timeout, soon)
 
 
 @contextmanager
@@ -129,15 +138,15 @@ def _digest(path: str, changed: int, number: int) -> dict[str, Any]:
     return digests([path])[path]
 
 
-def _submitted(executor: Executor, task: Task, timeout: float) -> Future[Row]:
+def _submitted(executor: Executor, tasks: list[Task], timeout: float, soon: list[Pair]) -> Future[list[Row]]:
     try:
-        return executor.submit(execute, task, timeout)
+        return executor.submit(execute, tasks, timeout, soon)
     except Exception as error:  # closed executors raise different errors
         raise InputError(GONE) from error
 
 
-def _row(task: Task, future: Future[Row]) -> Row:
-    """The row of a future, or a row with the error; an error in a worker affects only one row.
+def _rows(tasks: Sequence[Task], future: Future[list[Row]]) -> list[Row]:
+    """The rows of a future, or rows with the error; an error in a worker affects only the tasks that it ran together.
 
     Raises:
         InputError: the future was cancelled, which does not mean that the task failed.
@@ -145,4 +154,6 @@ def _row(task: Task, future: Future[Row]) -> Row:
     error = CancelledError() if future.cancelled() else future.exception()
     if isinstance(error, CancelledError):
         raise InputError(GONE) from error
-    return future.result() if error is None else replace(task.unfinished(), error=in_a_line(error))
+    if error is None:
+        return future.result()
+    return [replace(task.unfinished(), error=in_a_line(error)) for task in tasks]

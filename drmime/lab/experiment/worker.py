@@ -1,7 +1,8 @@
-"""Run registrations in a child process: if code of another program crashes it, only the current row is lost.
+"""Run registrations in a child process: if code of another program crashes it, only the current rows are lost.
 
-`Child` is the parent's side. The process reads one task per line and answers with one row per line, both JSON. When its parent
-ends, it ends too: on Linux it is killed, elsewhere it exits when its input ends and its interpreter is not blocked.
+`Child` is the parent's side. The process reads tasks that are run together, one line of JSON, and answers with a row for each,
+one line each. It reads the pairs of the next tasks meanwhile. When its parent ends, it ends too: on Linux it is killed,
+elsewhere it exits when its input ends and its interpreter is not blocked.
 """
 
 import json
@@ -13,14 +14,17 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
 from typing import IO, cast
 
 from drmime.errors import InputError
+from drmime.lab.datasets.base import Pair
 from drmime.lab.experiment.rows import Row
-from drmime.lab.experiment.task import Task, run
+from drmime.lab.experiment.task import Task
+from drmime.lab.experiment.trial import run
 
 # printed text must not be read as an answer, even if printed during imports: stdout is redirected to stderr first
 START = (
@@ -38,25 +42,32 @@ class Child:
         self._process: _Process | None = None
         self._stopped = False
 
-    def run(self, task: Task, timeout: float) -> Row:
-        """The row of `task`; if the process ends or takes more than `timeout` seconds, a row with this error.
+    def run(self, tasks: Sequence[Task], timeout: float, soon: Sequence[Pair] = ()) -> list[Row]:
+        """The rows of tasks that are run together.
+
+        If the process ends, or takes more than `timeout` seconds for each task, those that have no row are run one by one; a
+        task alone then has a row with this error. `soon`: the pairs of the next call, which the process reads meanwhile.
 
         Raises:
             CancelledError: `stop` was called.
         """
         process = self._ready()
-        began = time.monotonic()
-        timer = threading.Timer(timeout, process.kill)
+        began, limit = time.monotonic(), timeout * len(tasks)
+        timer = threading.Timer(limit, process.kill)
         timer.start()
-        row = _row(process.ask(json.dumps(task.to_dict())), task)
+        question = {"tasks": [task.to_dict() for task in tasks], "soon": [pair.to_dict() for pair in soon]}
+        lines = process.ask(json.dumps(question), len(tasks))
+        rows = [_row(line, task) for line, task in zip(lines, tasks, strict=True)]
         timer.cancel()
         timer.join()  # from here on the timer has either fired or never will
-        late = time.monotonic() - began >= timeout
-        if row is not None and not late:
-            return row
+        late = time.monotonic() - began >= limit
+        if not late and None not in rows:
+            return [row for row in rows if row is not None]
         self._process = None
         end = process.end()
-        return replace(task.unfinished(), error=f"took more than {timeout:g} seconds" if late else end)
+        if len(tasks) == 1:
+            return [replace(tasks[0].unfinished(), error=f"took more than {timeout:g} seconds" if late else end)]
+        return [self.run([task], timeout)[0] if row is None else row for row, task in zip(rows, tasks, strict=True)]
 
     def _ready(self) -> "_Process":
         """A process that waits for a task: the current one, or a new one if that has ended."""
@@ -107,16 +118,19 @@ class _Process:
             else:
                 self._popen.kill()
 
-    def ask(self, question: str) -> str:
-        """Send a question and return the answer, one line; it lacks the line end if the process ended."""
+    def ask(self, question: str, count: int) -> list[str]:
+        """Send a question and return the answer, `count` lines; they lack the line end if the process ended."""
+        lines: list[str] = []
         self._output.seek(0)  # both processes share the position in this file
         self._output.truncate()
         try:
             self._to.write(question + "\n")
             self._to.flush()
-            return self._from.readline()
+            for _ in range(count):
+                lines.append(self._from.readline())
         except (OSError, UnicodeDecodeError):
-            return ""
+            pass
+        return lines + [""] * (count - len(lines))
 
     def end(self) -> str:
         """Kill the process, release its files and return how it ended, a sentence."""
@@ -149,7 +163,10 @@ def main(answers: int) -> None:
     threading.Thread(target=_listen, args=(asked, tasks), daemon=True).start()
     file = os.fdopen(answers, "w", encoding="utf-8", closefd=False)  # it stays open until the process ends
     while True:
-        file.write(run(Task.from_dict(json.loads(tasks.get()))).to_json() + "\n")
+        question = json.loads(tasks.get())
+        soon = [Pair.from_dict(pair) for pair in question["soon"]]
+        for row in run([Task.from_dict(task) for task in question["tasks"]], soon):
+            file.write(row.to_json() + "\n")
         file.flush()
 
 

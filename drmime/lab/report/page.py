@@ -16,7 +16,7 @@ from drmime.image.io import write_text
 from drmime.lab.experiment.rows import Row
 from drmime.lab.report import plots
 from drmime.lab.report.summary import measure
-from drmime.lab.report.tables import MEASURES, best, domains, ordered, printed, summary
+from drmime.lab.report.tables import MEASURES, best, domains, largest_batch, ordered, printed, summary
 
 HERE = Path(__file__).parent
 TYPES = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
@@ -122,10 +122,14 @@ def _facts(rows: Sequence[Row]) -> dict[str, str]:
     for row in rows:
         for name, version in row.versions.items():
             versions.setdefault(name, set()).add(str(version))
+    batch = largest_batch(rows)
     facts = {
         "runs": str(len(rows)),
         "failed": str(sum(bool(row.error) for row in rows)),
         "pairs": str(len({row.pair for row in rows})),
+        "seconds": f"of pairs registered together, the time of up to {batch} pairs, divided by their number"
+        if batch > 1
+        else "",
         "device": ", ".join(sorted({row.device for row in rows} - {""})),
         **{name: ", ".join(sorted(found)) for name, found in sorted(versions.items())},
     }

@@ -125,7 +125,7 @@ def write(rows: Iterable[Row], folder: Path, reference: str | None, threshold: f
     table, shares = summary(rows, reference, threshold, methods), domains(rows, threshold, methods)
     files = {
         "summary.csv": _csv(table),
-        "summary.md": _page(table, shares, _legend(table, measure(rows), reference, threshold)),
+        "summary.md": _page(table, shares, _legend(table, measure(rows), reference, threshold, largest_batch(rows))),
         "summary.tex": latex(table),
         "domains.csv": _csv(shares),
         "rows.csv": _csv(_plain(rows)),
@@ -170,26 +170,37 @@ def _text(column: Column, line: Mapping[str, Value]) -> str:
     return (column.form + more).format(**numbers).replace("inf", "∞").replace("%", " %")
 
 
-def _legend(table: Table, measured: str, reference: str | None, threshold: float) -> str:
+def _legend(table: Table, measured: str, reference: str | None, threshold: float, batch: int) -> str:
     words = {
         "aligned": f"Aligned: median rTRE of a run below {threshold:g}.",
         "silent": "Silent: not aligned, but said to be. Alarms: aligned, but said to be doubtful or failed.",
         "naed_mean": "NAED: mean ± standard deviation over runs.",
         "rtre_mean": "rTRE: of the runs' medians, the mean with a 95 % bootstrap interval.",
+        "seconds": f"Seconds: of pairs registered together, up to {batch}, the time of all divided by their number."
+        if batch > 1
+        else "",
         "compared": f"Difference, p: {MEASURES[measured]} against {_escaped(reference or '')}, pair by pair, mean over seeds.",
     }
-    return " ".join([*(text for name, text in words.items() if name in table.columns), "Bold: the best."])
+    return " ".join([*(text for name, text in words.items() if text and name in table.columns), "Bold: the best."])
+
+
+def largest_batch(rows: Iterable[Row]) -> int:
+    """The largest number of pairs that were registered together."""
+    return max((row.batch for row in rows if not row.error), default=1)
 
 
 def _plain(rows: Sequence[Row]) -> Table:
     names = {name for row in rows for name in row.scores}
     scores = (*(name for name in SCORES if name in names), *sorted(names.difference(SCORES)))
     lines: list[tuple[Value, ...]] = []
+    together = largest_batch(rows) > 1
     for row in rows:
         numbers = [row.scores.get(name) for name in scores]
         remarks = [_line(row.stop), _line("; ".join(row.notes))]
-        lines.append((row.method, row.pair, row.seed, row.domain, _line(row.error), row.verdict, *numbers, *remarks))
-    return Table(("method", "pair", "seed", "domain", "error", "verdict", *scores, "stop", "notes"), tuple(lines))
+        batch = [row.batch] if together else []
+        lines.append((row.method, row.pair, row.seed, row.domain, _line(row.error), row.verdict, *numbers, *batch, *remarks))
+    columns = (*scores, "batch") if together else scores
+    return Table(("method", "pair", "seed", "domain", "error", "verdict", *columns, "stop", "notes"), tuple(lines))
 
 
 def _csv(table: Table) -> str:
