@@ -8,6 +8,7 @@ precisely the optimum of the similarity is known, not whether it is the right op
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -99,14 +100,13 @@ def _at_once(
 ) -> Tensor:
     """`_gradients` for sets of points, each at its deviation (K,), in one call. shape: (B, len(asked), K)"""
     count, (before,) = len(asked), local.parameters()
-    copies = local.around(count)
-    assert copies is not None  # as `local` has one
+    copies = cast(Model, local.around(count))  # as `local` has one
     (parameter,) = copies.parameters()
     with torch.no_grad():
         parameter.copy_(torch.stack([one for _, one in asked]).repeat(len(before), 1).view_as(parameter))
     repeated = metric.repeated(count)
-    if isinstance(generator := getattr(repeated, "generator", None), torch.Generator):
-        repeated.generator = torch.Generator(generator.device).manual_seed(seed)
+    if isinstance(generator := getattr(repeated, "generator", None), torch.Generator):  # a copy
+        generator.manual_seed(seed)
     points = [_joined(some, len(before)) for some in zip(*(points for points, _ in asked), strict=True)]
     total = (weights[:, None] * score(points, moving, copies, repeated, count)).sum()
     found = torch.autograd.grad(total, parameter)[0].view(len(before), count, -1)

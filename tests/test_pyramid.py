@@ -154,14 +154,12 @@ def test_levels_are_read_together_as_each_alone(levels: slice, masked: bool, ndi
     pyramid = Pyramid.of(Image(batch(images).data, grid, mask), 3)
     wanted = pyramid.levels[levels]
     points = 2.4 * torch.rand(len(wanted), 2, 300, ndim, dtype=torch.float64).to(dtype) - 1.2  # a part lies outside
-    valid = torch.rand(len(wanted), 2, 300) < 0.9
-    values, inside = pyramid.at(points, valid, levels)
+    values, inside = pyramid.at(points, levels)
     assert values.shape == (len(wanted), 2, 300, 2)
     assert inside.shape == (len(wanted), 2, 300)
     assert inside.dtype == values.dtype == dtype
     for number, level in enumerate(wanted):
         alone, within = level.at(points[number], grid.world_from_frame[None])
-        within = within * valid[number]
         assert torch.equal(inside[number], within)
         assert 0 < within.mean() < 1
         seen = within > 0

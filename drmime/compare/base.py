@@ -1,6 +1,7 @@
 """`Similarity`: the interface between a metric and the optimisation loop."""
 
 import copy
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,7 @@ class Similarity(nn.Module):
         """Scores on the pyramid's `levels`: fixed (L, B, N, Cf), moving (L, B, N, Cm), weight (L, B, N) -> (L, B)"""
         return self.score(fixed.flatten(0, 1), moving.flatten(0, 1), weight.flatten(0, 1)).view(weight.shape[:2])
 
-    def repeated(self, copies: int) -> "Similarity":
+    def repeated(self, copies: int) -> Self:
         """A metric in the state of this one, which is not changed, for a batch of so many consecutive copies of each pair.
 
         Each parameter is repeated along its first axis, which is that of the pairs.

@@ -10,6 +10,7 @@ gives the same result in a batch as alone.
 import itertools
 import math
 from collections.abc import Callable
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -77,7 +78,7 @@ class MINE(Similarity):
     def begin(self, levels: int, batch: int, channels: tuple[int, int], generator: torch.Generator, like: Tensor) -> None:
         self.generator = generator
 
-        def layer(inputs: int, outputs: int, factor: float) -> list[nn.Parameter]:
+        def layer(inputs: int, outputs: int, factor: float = 1.0) -> list[nn.Parameter]:
             """He's initialisation, the same for every pair. shape: (B, outputs, inputs) and (B, outputs, 1), the bias"""
             bound = factor * math.sqrt(6 / inputs)
             weights = (torch.rand(outputs, inputs + 1, generator=generator, dtype=torch.float64) * 2 - 1) * bound
@@ -87,15 +88,14 @@ class MINE(Similarity):
 
         self.lines = components(like.ndim - 2) - 1 if self.orientation else 0
         inputs = sum(channels) - 2 * self.lines + (1 if self.orientation else 0)  # the agreement of lines instead of these
-        widths = [inputs] + [self.hidden] * self.depth + [1]
-        each = [layer(a, b, 1.0) for a, b in itertools.pairwise(widths[:-1])] + [layer(*widths[-2:], 0.1)]
+        widths = [inputs] + [self.hidden] * self.depth
+        each = [*(layer(a, b) for a, b in itertools.pairwise(widths)), layer(self.hidden, 1, factor=0.1)]
         self.layers = nn.ParameterList(itertools.chain.from_iterable(each))  # weights and bias of each layer in turn
         self.scales: list[tuple[Tensor, Tensor]] = []
         self.log_average = like.new_full((levels, batch), math.nan)
 
-    def repeated(self, copies: int) -> "MINE":
+    def repeated(self, copies: int) -> Self:
         made = super().repeated(copies)
-        assert isinstance(made, MINE)
         # begun anew: the gradient is then that of the value
         made.log_average = torch.full_like(made.log_average, math.nan).repeat_interleave(copies, 1)
         made.scales = [(mean.repeat_interleave(copies, 0), spread.repeat_interleave(copies, 0)) for mean, spread in made.scales]

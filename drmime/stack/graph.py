@@ -24,6 +24,7 @@ from drmime.verdict.calibration import Range
 from drmime.verdict.judge import Status, Verdict
 
 FARTHER = 3  # steps beyond `reach` over which images without a good neighbour are passed
+ENOUGH = 3  # pairs of an image of which one that is doubtful is not believed if the others failed
 AGREED = "The map on which the registrations of a stack agree; the verdict is that of the best way to it."
 AT_MEAN = (
     "The map from the mean pose of a stack, on the grid of its best connected image, on which the registrations agree; the "
@@ -61,7 +62,20 @@ class Graph:
 
     @property
     def links(self) -> list[Link]:
-        return [pair.link for pair in self.found if pair.link is not None]
+        return [pair.link for pair in self.found if pair.link is not None and not self._lone(pair)]
+
+    def _lone(self, pair: Pair) -> bool:
+        """Whether a pair is doubtful and the only one of one of its images, of at least `ENOUGH`, that did not fail.
+
+        Of several registrations of a ruined image one may be doubtful by chance.
+        """
+        if pair.registration.verdict.status is not Status.DOUBTFUL:
+            return False
+        for image in (pair.first, pair.second):
+            others = [one.link for one in self.found if one is not pair and image in (one.first, one.second)]
+            if len(others) + 1 >= ENOUGH and not any(others):
+                return True
+        return False
 
     def pass_over(self, reach: int) -> None:
         """Register images farther apart where no good registration connects them: what is between may be ruined."""
@@ -83,7 +97,7 @@ class Graph:
 
     def result(self, found: Consensus, root: int, mean: bool = False) -> Stack:
         """The stack whose reference is the root, or the `mean` pose on its grid. InputError if there is none."""
-        linked = [pair.link is not None for pair in self.found]
+        linked = [pair.link is not None and not self._lone(pair) for pair in self.found]
         weights, misfits = np.zeros(len(linked)), np.full(len(linked), math.nan)
         weights[linked], misfits[linked] = found.weights.numpy(), found.misfits.numpy()
         good = list(itertools.compress(itertools.compress(self.found, linked), found.agrees.tolist()))
