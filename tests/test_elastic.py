@@ -278,14 +278,16 @@ QUICK = ["affine", ONE]
 
 
 def test_a_deformation_is_found() -> None:
+    """On average over three seeds, of which one alone varies by a tenth."""
     fixed, moving, truth = bent_pair()
-    result = register(fixed, moving, transform=QUICK, start=None, levels=3)
     points = 10 + 76 * torch.rand(200, 2, dtype=torch.float64)
-    errors = (torch.as_tensor(result.to_moving(points)) - truth(points)).norm(dim=1)
-    before = (truth(points) - points).norm(dim=1)
+    before = (truth(points) - points).norm(dim=1).mean()
     linear = register(fixed, moving, start=None, levels=3)
-    after_linear = (torch.as_tensor(linear.to_moving(points)) - truth(points)).norm(dim=1)
-    assert errors.mean() < 0.3 * after_linear.mean() < 0.3 * before.mean()
+    after_linear = (torch.as_tensor(linear.to_moving(points)) - truth(points)).norm(dim=1).mean()
+    results = [register(fixed, moving, transform=QUICK, start=None, levels=3, seed=seed) for seed in range(3)]
+    errors = [(torch.as_tensor(found.to_moving(points)) - truth(points)).norm(dim=1).mean() for found in results]
+    assert sum(errors) / len(errors) < 0.3 * after_linear < 0.3 * before
+    result = results[0]
     assert isinstance(result.transform, Chain)
     assert result.folded == 0
     assert result.inverse_error < 0.1
