@@ -1,7 +1,7 @@
 """What `register` costs: by size, by batch, and in operations; in one table, and as a history by commit.
 
     python benchmarks/speed.py --sizes 512x512 1024x1024 2048x2048x3 64x64x64
-    python benchmarks/speed.py --sizes 512x512 --batches 1 4 16 --device cuda
+    python benchmarks/speed.py --sizes 512x512 --batches 1 4 16 --start none --device cuda
     python benchmarks/speed.py --sizes 512x512 1024x1024 --peers --record laptop
 
 A size is pixels in array order, and "x3" for colour; volumes are registered by rigid maps, images by affine ones. Every row
@@ -10,7 +10,8 @@ runs in a process of its own, which makes the images too: smooth random scenes, 
 `seconds` is the time of a pair, images in memory, the second one of the process; `CPU` the processor's; `unit` is the same
 divided by that of a fixed piece of work (FFT and products of matrices in NumPy), which makes machines and days comparable;
 `GiB` the peak memory of the process with its imports, of a GPU that of its allocator; `operations` what torch dispatched for a
-pair, and `waits` those of them that would wait for a GPU. Rows of a batch are of one pair of it.
+pair, and `waits` those of them that would wait for a GPU. Rows of a batch are of one pair of it. `--start none` leaves the
+search out, and the rotation of the images: what the optimisation and the verdict cost.
 
 `--record NAME` adds the rows to history/NAME.csv with date and commit. `--against NAME` compares with the last rows there:
 more than a tenth above in `unit` or in operations is marked.
@@ -20,6 +21,7 @@ import argparse
 import csv
 import datetime
 import json
+import math
 import multiprocessing
 import resource
 import subprocess
@@ -56,16 +58,20 @@ def scene(shape: Sequence[int], seed: int) -> np.ndarray:
     return (total - total.min()) / np.ptp(total)
 
 
-def pair(size: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def pair(size: str, seed: int, degrees: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Fixed, moving, points of the fixed image and where they lie in the moving one (pixels, x first)."""
     shape = tuple(map(int, size.split("x")))
     colour = len(shape) > 2 and shape[-1] == 3
     shape = shape[:-1] if colour else shape
-    fixed, angle, ndim, middle = scene(shape, seed), np.radians(DEGREES), len(shape), (np.array(shape) - 1) / 2
+    angle, ndim, middle = np.radians(degrees), len(shape), (np.array(shape) - 1) / 2
+    margin = math.ceil(0.2 * max(shape))  # so that the moving image is filled
+    wide = scene([length + 2 * margin for length in shape], seed)
+    fixed = wide[tuple(slice(margin, margin + length) for length in shape)]
     linear = np.eye(ndim)
     linear[-2:, -2:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    offset = middle - linear @ middle + 0.02 * max(shape) * np.resize([1, -0.5], ndim)
-    moving = 1 - ndimage.affine_transform(fixed, linear, offset, order=1, mode="nearest")
+    shift = 0.02 if degrees else 0.005
+    offset = middle - linear @ middle + shift * max(shape) * np.resize([1, -0.5], ndim)
+    moving = 1 - ndimage.affine_transform(wide, linear, offset + margin, output_shape=shape, order=1, mode="nearest")
     points = (0.3 + 0.4 * np.indices((2,) * ndim).reshape(ndim, -1).T) * shape
     there = (points - offset) @ np.linalg.inv(linear).T
     if colour:
@@ -87,21 +93,20 @@ def unit() -> float:
     return min(found)
 
 
-def measured(size: str, count: int, method: str, device: str, threads: int) -> dict[str, Any]:
+def measured(size: str, count: int, method: str, start: str, device: str, threads: int) -> dict[str, Any]:
     """One row of the table."""
     torch.set_num_threads(threads)
-    pairs = [pair(size, seed) for seed in range(count)]
+    pairs = [pair(size, seed, DEGREES if start == "auto" else 0) for seed in range(count)]
     fixed, moving = [one[0] for one in pairs], [one[1] for one in pairs]
     ndim = pairs[0][2].shape[1]
 
     def ours() -> list[Any]:
-        options = {"transform": "affine" if ndim == 2 else "rigid", "device": {"name": device, "threads": threads}}
+        options: dict[str, Any] = {"transform": "affine" if ndim == 2 else "rigid", "start": start}
+        options["device"] = {"name": device, "threads": threads}
         return [result.to_moving for result in register(fixed, moving, **options)]
 
     def peer() -> list[Any]:
-        start = np.eye(3)
-        start[:2, 2] = (np.array(moving[0].shape[1::-1]) - fixed[0].shape[1::-1]) / 2
-        return [METHODS[method](gray(fixed[0]), gray(moving[0]), start, threads)(0)]
+        return [METHODS[method](gray(fixed[0]), gray(moving[0]), np.eye(3), threads)(0)]
 
     run = ours if method == "drmime" else peer
     run()
@@ -112,7 +117,8 @@ def measured(size: str, count: int, method: str, device: str, threads: int) -> d
     if device.startswith("cuda"):
         memory = torch.cuda.max_memory_allocated() / 2**30
     errors = [np.linalg.norm(to(points) - there, axis=1).max() for to, (_, _, points, there) in zip(maps, pairs, strict=True)]
-    row = {"row": f"{method} {size}" + (f" batch {count}" if count > 1 else ""), "seconds": seconds, "CPU": cpu}
+    name = f"{method} {size}" + ("" if start == "auto" else f" start {start}") + (f" batch {count}" if count > 1 else "")
+    row = {"row": name, "seconds": seconds, "CPU": cpu}
     row |= {"unit": cpu / unit(), "GiB": memory, "error": float(np.median(errors)), "operations": "", "waits": ""}
     if method == "drmime":
         with Counting() as counted:
@@ -164,6 +170,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["512x512", "1024x1024"], metavar="SIZE")
     parser.add_argument("--batches", nargs="+", type=int, default=[1], metavar="N", help="pairs in one call")
     parser.add_argument("--peers", action="store_true", help=f"{' and '.join(PEERS)} beside it, for images")
+    parser.add_argument("--start", choices=("auto", "none"), default="auto")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--stages", action="store_true", help="operations by stage below the table")
@@ -175,9 +182,9 @@ def main() -> None:
         print(torch.cuda.get_device_name(), end="\n\n")
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
     for size in args.sizes:
-        tasks = [(size, count, "drmime", args.device, args.threads) for count in args.batches]
+        tasks = [(size, count, "drmime", args.start, args.device, args.threads) for count in args.batches]
         flat = len(size.removesuffix("x3").split("x")) == 2
-        tasks += [(size, 1, name, "cpu", args.threads) for name in PEERS if args.peers and flat]
+        tasks += [(size, 1, name, args.start, "cpu", args.threads) for name in PEERS if args.peers and flat]
         for task in tasks:
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 rows.append(pool.apply(measured, task))

@@ -18,8 +18,8 @@ class Device:
     Args:
         name: "cpu", "cuda", "cuda:1"; None for a GPU if torch finds one, else the CPU.
         dtype: "float32" or "float64", of images and metric; matrices are always float64.
-        threads: number of torch threads during the registration; afterwards the caller's number is restored. More than one
-            gains little.
+        threads: number of torch threads during the registration; afterwards the caller's number is restored. A second one
+            gains a quarter of the time, more of them little.
 
     Raises:
         InputError: another kind of device or dtype, or threads that are not a whole number from 1 to 1024.

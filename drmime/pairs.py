@@ -20,7 +20,7 @@ from drmime.prepare import Given, Images, read_images
 from drmime.start.plan import Start
 
 # The largest batch, which bounds the memory. With the default metric in float32 on the CPU a pair of 256 x 256 pixels adds
-# 24 MB to the peak of a run, one of 512 x 512 39 MB and one of 2048 x 2048 370 MB (`benchmarks/batches.py`): a full batch takes
+# 24 MB to the peak of a run, one of 512 x 512 39 MB and one of 2048 x 2048 370 MB (`benchmarks/speed.py --batches`): a full batch takes
 # 1.5 to 6 GB.
 MOST_PAIRS = 64
 MOST_VALUES = 2**27  # of the finest levels of both images, all channels and pairs
