@@ -20,7 +20,7 @@ class Adam:
         self.groups = [list(parameters) for parameters, _ in groups]
         self.rates = [rate for _, rate in groups]
         self._moments = [[[torch.zeros_like(one) for one in group] for group in self.groups] for _ in range(3)]
-        self._steps = [[torch.zeros(()) for _ in group] for group in self.groups]
+        self._steps = [[torch.zeros((), device=one.device) for one in group] for group in self.groups]
 
     @property
     def state(self) -> list[Tensor]:

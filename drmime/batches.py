@@ -20,7 +20,8 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C during `register`; `registrations` holds the results so far, one per pair.
 
     Pairs of finished batches have their results, those of the current batch the best so far, and those of later batches their
-    given start. With `errors="return"`, pairs that cannot be used have their `InputError`.
+    given start. Pairs that cannot be used (`errors="return"`), that failed, or that were not begun after a second Ctrl-C have
+    an `InputError`.
     """
 
     def __init__(self, registrations: list[Any]) -> None:

@@ -20,8 +20,8 @@ from drmime.prepare import Given, Images, read_images
 from drmime.start.plan import Start
 
 # The largest batch, which bounds the memory. With the default metric in float32 on the CPU a pair of 256 x 256 pixels adds
-# 24 MB to the peak of a run, one of 512 x 512 39 MB and one of 2048 x 2048 370 MB (`benchmarks/speed.py --batches`): a full batch takes
-# 1.5 to 6 GB.
+# 24 MB to the peak of a run, one of 512 x 512 39 MB and one of 2048 x 2048 370 MB: a full batch takes 1.5 to 6 GB
+# (`benchmarks/speed.py --start none --batches`).
 MOST_PAIRS = 64
 MOST_VALUES = 2**27  # of the finest levels of both images, all channels and pairs
 
@@ -42,7 +42,7 @@ class Pair:
     @property
     def kind(self) -> tuple[Any, ...]:
         """Pairs of one kind can be registered together."""
-        grids = [(grid.shape, grid.world_from_index.numpy().tobytes()) for grid in self.grids]
+        grids = [(grid.shape, grid.world_from_index.numpy().tobytes(), grid.placed, grid.unit, grid.crs) for grid in self.grids]
         images = [
             (image.data.shape, image.grid.world_from_index.numpy().tobytes(), image.mask is None)
             for image in (self.images.fixed, self.images.moving)

@@ -199,7 +199,7 @@ def _flat(
 
     `fill`: value beside the smaller slices, by default the lowest.
     """
-    channels = _finite(_load(image, channel_axis).channels)
+    channels = _shown(_load(image, channel_axis))
     lengths = [1.0] * (channels.ndim - 1) if spacing is None else spacing
     if channels.ndim == 3:
         return _square(channels, lengths)
@@ -228,13 +228,16 @@ def _registered(image: Any, channel_axis: int | str | None, grid: Grid, expected
     given = shape if found.finest is None else found.finest.shape
     if given != grid.shape:
         raise InputError(f"{expected} shape {grid.shape}, got {given}")
-    return _few_pixels(_finite(found.channels), grid if found.finest is None else grid.level(shape))
+    return _few_pixels(_shown(found), grid if found.finest is None else grid.level(shape))
 
 
-def _finite(array: np.ndarray) -> np.ndarray:
-    """The array with NaN and infinity replaced by the lowest finite value."""
-    finite = np.isfinite(array)
-    return array if finite.all() else np.where(finite, array, array[finite].min() if finite.any() else 0)
+def _shown(image: Arranged) -> np.ndarray:
+    """The channels with the lowest of their valid values where they are not finite, or no-data."""
+    valid = np.isfinite(image.channels)
+    valid = valid if image.mask is None else valid & image.mask
+    if valid.all():
+        return image.channels
+    return np.where(valid, image.channels, image.channels[valid].min() if valid.any() else 0)
 
 
 def _square(channels: np.ndarray, lengths: Sequence[float]) -> np.ndarray:

@@ -6,8 +6,10 @@ estimate (Huber 1967). S is measured over fresh points, H by differences of grad
 precisely the optimum of the similarity is known, not whether it is the right optimum.
 """
 
+import functools
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
@@ -27,7 +29,9 @@ FLATTEST = 1e-4  # of the largest curvature: a flatter direction is taken as thi
 # average over the last steps, which varies less than one set of points does. Of 90 % hold 91 %; with 0.45 89, with 0.55 93
 INFLATION = 0.5
 MOST = 16  # coefficients of a model; of more, precision is not measured
-TOGETHER = 2**16  # points of a pair at which gradients are computed in one call: more do not fit the cache of a CPU
+TOGETHER = (
+    2**16
+)  # points of a pair at which gradients are computed in one call; 2**15 to 2**17 take the same time within a third
 
 
 def with_precision(
@@ -58,13 +62,15 @@ def covariance(local: Model, fixed: Pyramid, moving: Pyramid, metric: Similarity
     grid, count = fixed.levels[0].grid, parameter[0].numel()
     step = STEP * float(grid.spacing.min() / grid.world_from_frame[0, 0])
     sampler.generator.manual_seed(0)  # the same points, whatever other pairs of a batch have used
-    draws = list(fixed_samples(fixed, sampler, DRAWS))
     sides = step * torch.eye(count, dtype=parameter.dtype, device=parameter.device)
     here = torch.zeros_like(sides[:1])
-    sets = [([points], torch.cat([here, sides, -sides])) for points in draws[:CURVED]] + [(draws[CURVED:], here)]
-    found = [_gradients(*one, seed, moving, local, metric, weights) for seed, one in enumerate(sets)]
-    noise = torch.cat([*(one[:, :1] for one in found[:CURVED]), found[CURVED]], 1)
-    rows = torch.stack([one[:, 1:].unflatten(1, (2, count)) for one in found[:CURVED]], 1)
+    draws = fixed_samples(fixed, sampler, DRAWS)  # drawn as they are needed: with all pixels they are large
+    parts = functools.partial(_gradients, moving=moving, local=local, metric=metric, weights=weights)
+    curved = [
+        parts([points], torch.cat([here, sides, -sides]), seed) for seed, points in enumerate(itertools.islice(draws, CURVED))
+    ]
+    noise = torch.cat([*(one[:, :1] for one in curved), parts(draws, here, CURVED)], 1)
+    rows = torch.stack([one[:, 1:].unflatten(1, (2, count)) for one in curved], 1)
     off = noise - noise.mean(1, keepdim=True)
     spread = off.mT @ off / (DRAWS - 1)
     curvature = -((rows[:, :, 0] - rows[:, :, 1]) / (2 * step)).mean(1)
@@ -72,7 +78,7 @@ def covariance(local: Model, fixed: Pyramid, moving: Pyramid, metric: Similarity
 
 
 def _gradients(
-    draws: Sequence[Sequence[FixedSamples]],
+    draws: Iterable[Sequence[FixedSamples]],
     deviations: Tensor,
     seed: int,
     moving: Pyramid,
@@ -84,10 +90,15 @@ def _gradients(
 
     They are computed as those of copies of each pair. `seed`: of the random partners, which are the same for all.
     """
-    asked = [(points, deviation) for points in draws for deviation in deviations]
-    together = max(1, TOGETHER // sum(some.points[:, 0, :, 0].numel() for some in draws[0]))
-    parts = [asked[at : at + together] for at in range(0, len(asked), together)]
-    return torch.cat([_at_once(part, seed, moving, local, metric, weights) for part in parts], 1)
+    found, waiting = [], list[tuple[Sequence[FixedSamples], Tensor]]()
+    for points in draws:
+        size = sum(some.points[:, 0, :, 0].numel() for some in points)
+        for deviation in deviations:
+            if waiting and (len(waiting) + 1) * size > TOGETHER:
+                found.append(_at_once(waiting, seed, moving, local, metric, weights))
+                waiting = []
+            waiting.append((points, deviation))
+    return torch.cat([*found, _at_once(waiting, seed, moving, local, metric, weights)], 1)
 
 
 def _at_once(

@@ -16,7 +16,9 @@ from problems import Scene, oblique, scene
 
 from drmime.geometry.grid import Grid
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))  # `kinds` makes images with a known answer
+ROOT = Path(__file__).resolve().parents[1]
+# `kinds` makes images with a known answer, `counting` counts operations
+sys.path += [str(ROOT / "experiments"), str(ROOT / "benchmarks")]
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SHAPES = {2: (24, 33), 3: (17, 20, 24)}

@@ -43,7 +43,7 @@ def stack(args: Namespace) -> Report:
     sweep(args.out, below=True)
     found.save(args.out / "transforms")
     axis = options.get("channel_axis", "auto")
-    warped = found.warp(paths, interpolation=args.interpolation, channel_axis=axis)
+    warped = found.warp(paths, interpolation=args.interpolation, fill=0, channel_axis=axis)
     cells, placed = list[np.ndarray](), list[bool]()
     for target, result, image in zip(targets, found.registrations, warped, strict=True):
         cells.append(found.picture(image))
@@ -54,6 +54,8 @@ def stack(args: Namespace) -> Report:
         placed.append(result is not None)
     write_image(pictures[0], in_rows([cells[number] for number in found.order]))
     write_movie(pictures[1], [cells[number] for number in found.order if placed[number]])
+    for old in {args.out / f"movie{ending}" for ending in MOVIES} - {pictures[1]}:  # of an earlier run
+        old.unlink(missing_ok=True)
     kept = "" if folder is None else "; pairs/ holds the registrations of pairs"
     text = f"{found}\nin {args.out}: aligned/, transforms/, montage.png, {pictures[1].name}{kept}"
     return _report(found, text, "images")
@@ -73,7 +75,7 @@ def _series(args: Namespace) -> Report:
     sweep(args.out, below=True)
     found.save(args.out / "transforms")
     axis = options.get("channel_axis", "auto")
-    warped = list(found.warp(list(series.frames), interpolation=args.interpolation, channel_axis=axis))
+    warped = list(found.warp(list(series.frames), interpolation=args.interpolation, fill=0, channel_axis=axis))
     whole = [
         np.zeros_like(frame.array) if image is None else image.reshape(frame.array.shape)
         for frame, image in zip(series.frames, warped, strict=True)

@@ -1,6 +1,7 @@
 """`Similarity`: the interface between a metric and the optimisation loop."""
 
 import copy
+import itertools
 from typing import Self
 
 import torch
@@ -23,6 +24,8 @@ class Similarity(nn.Module):
 
     def begin(self, levels: int, batch: int, channels: tuple[int, int], generator: torch.Generator, like: Tensor) -> None:
         """Prepare for a run: create parameters and state with dtype and device of `like`, random ones from `generator` (CPU).
+
+        Parameters and buffers have the pairs along their first axis (`repeated`).
 
         Raises:
             InputError: channels (fixed, moving) that cannot be compared one by one.
@@ -51,11 +54,11 @@ class Similarity(nn.Module):
     def repeated(self, copies: int) -> Self:
         """A metric in the state of this one, which is not changed, for a batch of so many consecutive copies of each pair.
 
-        Each parameter is repeated along its first axis, which is that of the pairs.
+        Parameters and buffers are repeated along their first axis. A metric with other state of each pair overrides this.
         """
         made = copy.deepcopy(self)
-        for parameter in made.parameters():
-            parameter.data = parameter.data.repeat_interleave(copies, 0)
+        for tensor in itertools.chain(made.parameters(), made.buffers()):
+            tensor.data = tensor.data.repeat_interleave(copies, 0)
         return made
 
     def score(self, fixed: Tensor, moving: Tensor, weight: Tensor) -> Tensor:

@@ -82,7 +82,8 @@ def read_geotiff(path: Path, labels: bool) -> Pixels:
 
 
 def open_geotiff(path: Path) -> Source | None:
-    """The levels of a GeoTIFF, its overviews; None if it has one, which is not large. Of any other TIFF as `open_tiff`.
+    """The levels of a GeoTIFF, its overviews; None if it has one, which is not large, or indices of a palette, which are not
+    averaged. Of any other TIFF as `open_tiff`.
 
     Raises:
         InputError: as `read_geotiff`.
@@ -93,7 +94,8 @@ def open_geotiff(path: Path) -> Source | None:
     if found.source is None:
         source = open_tiff(path)
         return None if source is None else replace(source, note=found.note)
-    return found.source if len(found.source.arrays) > 1 or math.prod(found.source.arrays[0].shape) >= LARGE else None
+    many = len(found.source.arrays) > 1 or math.prod(found.source.arrays[0].shape) >= LARGE
+    return found.source if many and found.colours is None else None
 
 
 def geo_tags(grid: Grid, nodata: float | None = None) -> list[tuple[int, int, int, Any, bool]]:

@@ -66,15 +66,12 @@ class Image:
     def to(self, device: torch.device | str) -> "Image":
         """The image on another device; the same object if it is there already."""
         there = self.data.to(device)
-        return (
-            self
-            if there is self.data
-            else Image(there, self.grid, None if self.mask is None else self.mask.to(there), self.finest)
-        )
+        mask = None if self.mask is None else self.mask.to(there)
+        return self if there is self.data else replace(self, data=there, mask=mask)
 
     def pair(self, number: int) -> "Image":
         """The image `number` of the batch, with B = 1."""
-        return Image(self.data[number, None], self.grid, None if self.mask is None else self.mask[number, None])
+        return replace(self, data=self.data[number, None], mask=None if self.mask is None else self.mask[number, None])
 
     def copies(self, count: int) -> "Image":
         """A batch that repeats this image (B = 1) `count` times without copying its data."""

@@ -29,7 +29,7 @@ LOCAL_CELLS = 64  # cells along the longest side of the coarse grid on which loc
 NEAR = 0.05  # standard deviation of the Gaussian of local moments, as a share of the longest side
 BLURRED = 3  # pixels; the same along a mask: the reach of the Gaussian whose derivatives are taken
 SIDE_PER_ERODED = 16  # pixels of the shortest side per pixel removed along a mask, so that small images keep valid pixels
-BAND_PIXELS = 2**17  # pixels of an image that are processed at once
+BAND_PIXELS = 2**17  # pixels of an image that are processed at once; 2**16 to 2**18 take the same time within a fifth
 
 
 def orientation(image: Image, width: float = 1.0, noise: float = 0.5, out: Tensor | None = None) -> Image:

@@ -25,6 +25,8 @@ UNITS = {  # micrometres
 }
 TIFF = (".tif", ".tiff", ".btf", ".svs", ".ndpi", ".scn", ".bif", ".qptiff")
 LARGE = 2**28  # values; a file without coarser levels is read by regions from this size on
+_lock = threading.Lock()
+_collecting: dict[Any, Any] = {}  # handlers of warnings, and whether they were passed on before
 DAMAGE_WARNINGS = (  # of tifffile, in parts
     *("invalid page offset", "invalid offset", "corrupted"),
     *("invalid value offset", "invalid tag offset"),
@@ -137,18 +139,25 @@ def _aperio_lengths(file: Any) -> dict[str, float]:
 
 @contextlib.contextmanager
 def collected_warnings() -> Iterator[list[str]]:
-    """Collect the warnings of tifffile in a list instead of printing them."""
-    logger, messages = logging.getLogger("tifffile"), list[str]()
+    """Collect the warnings that tifffile gives in this thread in a list instead of printing them."""
+    logger, messages, here = logging.getLogger("tifffile"), list[str](), threading.get_ident()
     handler = logging.Handler()
+    handler.addFilter(lambda record: record.thread == here)
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
-    before = logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
+    with _lock:
+        if not _collecting:
+            _collecting["propagate"] = logger.propagate
+        _collecting[handler] = True
+        logger.addHandler(handler)
+        logger.propagate = False
     try:
         yield messages
     finally:
-        logger.removeHandler(handler)
-        logger.propagate = before
+        with _lock:
+            logger.removeHandler(handler)
+            del _collecting[handler]
+            if len(_collecting) == 1:
+                logger.propagate = _collecting.pop("propagate")
 
 
 def _check_tiff(path: Path, file: Any, series: Any, stated: Mapping[str, Any], warnings: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ from drmime.verdict.calibration import Range
 from drmime.verdict.judge import Status, Verdict
 
 FARTHER = 3  # steps beyond `reach` over which images without a good neighbour are passed
-ENOUGH = 3  # pairs of an image of which one that is doubtful is not believed if the others failed
+ENOUGH = 3  # with at least so many pairs of an image, its only pair that did not fail is left out if it is doubtful
 AGREED = "The map on which the registrations of a stack agree; the verdict is that of the best way to it."
 AT_MEAN = (
     "The map from the mean pose of a stack, on the grid of its best connected image, on which the registrations agree; the "

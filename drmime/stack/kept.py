@@ -1,5 +1,6 @@
 """Files in which results for pairs of images are kept as they are finished, so that a run that was ended goes on from there."""
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -28,8 +29,9 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if isinstance(value, (str, Path)) and Path(value).is_file():
-        return [str(value), hashlib.sha256(Path(value).read_bytes()).hexdigest()]
+    with contextlib.suppress(OSError):  # a string too long for a path
+        if isinstance(value, (str, Path)) and Path(value).is_file():
+            return [str(value), hashlib.sha256(Path(value).read_bytes()).hexdigest()]
     if hasattr(value, "__dict__") and not isinstance(value, type) and not inspect.isroutine(value):
         return [type(value).__qualname__, plain(vars(value))]
     return repr(value)  # of other objects with their address, so that their results are made anew

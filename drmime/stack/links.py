@@ -75,13 +75,17 @@ class Pairs:
         return self._read[number]
 
     def usable(self, number: int) -> bool:
-        """Whether an image can be read and has the dimension of those before; if not, `errors` says why."""
+        """Whether an image can be read and fits those before; if not, `errors` says why."""
         try:
             if number not in self.grids and number not in self.errors:
                 made = self.image(number)
                 self.ndim = self.ndim or made.grid.ndim
                 if made.grid.ndim != self.ndim:
                     self.errors[number] = f"expected an image in {self.ndim}-D as the others, got shape {made.grid.shape}"
+                first = next(iter(self.grids.values()))
+                if bool(made.grid.crs) != bool(first.crs):  # a pair of both kinds has another world than a pair of one
+                    here, there = ("a georeference" if grid.crs else "none" for grid in (first, made.grid))
+                    self.errors[number] = f"georeference: the first image has {here}, this one {there}; give all or none one"
         except InputError as error:
             self.errors[number] = str(error)
         return number not in self.errors

@@ -63,7 +63,7 @@ class Stack:
         Raises:
             InputError: as `warp`, or a path that cannot be written.
         """
-        cells = [self.picture(image) for image in self.warp(images, channel_axis=channel_axis)]
+        cells = [self.picture(image) for image in self.warp(images, fill=0, channel_axis=channel_axis)]
         picture = in_rows([cells[number] for number in self.order])
         if path is not None:
             write_image(path, picture)
@@ -77,7 +77,7 @@ class Stack:
         Raises:
             InputError: as `warp`; a path with another ending or that cannot be written, or no PyAV for MP4.
         """
-        warped = self.warp(images, channel_axis=channel_axis)
+        warped = self.warp(images, fill=0, channel_axis=channel_axis)
         cells = [None if image is None else self.picture(image) for image in warped]
         write_movie(path, [cell for number in self.order if (cell := cells[number]) is not None], seconds)
 

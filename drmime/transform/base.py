@@ -224,7 +224,10 @@ class Model(nn.Module, ABC):
         """Map points (L or 1, B or 1, N, D) of the fixed frame, read on L `levels` of the pyramid; 0 is the finest."""
 
     def mapped(self, points: Tensor, levels: slice, then: Tensor) -> Places:
-        """The map, followed by affine maps `then` (L, 1, D+1, D+1), float64, from the moving frame."""
+        """The map, followed by affine maps `then` (L, 1, D+1, D+1), float64, from the moving frame.
+
+        The points are a new tensor, which is changed where it is not finite.
+        """
         places = self(points, levels)
         return places._replace(points=apply(then.to(places.points), places.points, is_affine=True)[0])
 
