@@ -18,7 +18,6 @@ from torch import Tensor
 from drmime.geometry.matrices import homogeneous, translation
 from drmime.image.orientation import gaussian
 from drmime.shifts.surface import correlations
-from drmime.start.propose.angle import AngleMaps
 from drmime.start.propose.poses import rotations
 from drmime.start.score import Reduced, moved, moving_edges
 from drmime.transform.base import Transform
@@ -87,9 +86,8 @@ def _level(small: Reduced, most: int) -> int:
 
 def _maps(small: Reduced, level: int, transform: Transform) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Agreement of edges and overlap at every shift from a transform, and the entry (array order) of the zero shift."""
-    fixed, canvas = small.fixed.levels[level], moving_edges(small, level, transform)
-    maps = AngleMaps()
-    maps.begin(fixed, canvas, fixed.grid.shape, LEAST_OVERLAP)
+    canvas = moving_edges(small, level, transform)
+    maps = small.maps(level, LEAST_OVERLAP)
     score, overlap = (part[0].numpy() for part in maps.maps(canvas))
     return score, overlap, [-first for first in maps.first]
 

@@ -10,7 +10,7 @@ The division is there because far from the optimum stretch and scale raise the s
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from drmime.geometry.grid import Grid, linear_part
 from drmime.geometry.matrices import apply
 from drmime.image.image import Image, read_unit
 from drmime.image.pyramid import Pyramid, possible_levels
+from drmime.start.propose.angle import AngleMaps
 from drmime.start.propose.base import pyramid, reduced
 from drmime.transform.base import Transform
 
@@ -41,6 +42,7 @@ class Reduced:
     plain: tuple[Pyramid, Pyramid]  # fixed and moving intensities, for other metrics to describe
     grays: tuple[Image, Image]  # fixed and moving means over the channels
     scales: tuple[float, ...]  # expected ratios of a moving length to a fixed one: 1 (equal world units), ratio of the sizes
+    _begun: dict[int, AngleMaps] = field(default_factory=dict, init=False, repr=False)  # by level
 
     @classmethod
     def of(cls, fixed: Image, moving: Image, scale: float) -> "Reduced":
@@ -58,6 +60,14 @@ class Reduced:
         grays = _gray(here, level), _gray(there, level)
         describe = GradientAngle().describe
         return cls(here.described(describe), there.described(describe), (here, there), grays, (1.0, sizes))
+
+    def maps(self, level: int, least_overlap: float) -> AngleMaps:
+        """Maps of the agreement of edges with moving edges on the fixed grid of a level, begun once: the fixed side is kept."""
+        if level not in self._begun:
+            fixed = self.fixed.levels[level]
+            self._begun[level] = AngleMaps()
+            self._begun[level].begin(fixed, fixed, fixed.grid.shape, least_overlap)
+        return self._begun[level]
 
     def coarsest(self, count: int) -> "Reduced":
         """The same pair with its `count` coarsest levels only, or all if it has fewer."""
@@ -126,7 +136,9 @@ def moving_edges(small: Reduced, level: int, transform: Transform) -> Image:
     places = transform(fixed.grid.world_points())
     canvas = _read_at(places, fixed, small.moving.levels[level])
     values = canvas.data.flatten(2).mT[None]  # (1, 1, N, C), as a metric takes them
-    slopes = _slopes(places, fixed.grid)[None, None].to(values)
+    affine = math.isinf(transform.detail)  # one slope for all pixels
+    slopes = transform.jacobian(fixed.grid.centre[None]) if affine else _slopes(places, fixed.grid)
+    slopes = slopes[None, None].to(values)
     found = GradientAngle().turn(values, slopes.nan_to_num(posinf=0, neginf=0))[0]
     return replace(canvas, data=torch.where(canvas.valid > 0, found.mT.reshape(canvas.data.shape), 0))
 
