@@ -14,7 +14,7 @@ import torch
 from textures import busy
 from torch import Tensor
 
-from drmime import InputError, Registration, Stack, Stop, register_stack
+from drmime import InputError, Interrupted, Registration, Stack, Stop, register_stack
 from drmime.geometry.grid import Grid
 from drmime.stack import deformed, links
 from drmime.transform.base import Chain
@@ -80,7 +80,7 @@ class Counted:
     def __call__(self, *given: Any, **options: Any) -> Any:
         self.calls += 1
         if self.calls > self.last:
-            raise KeyboardInterrupt
+            raise Interrupted([])  # Ctrl-C
         return self.own(*given, **options)
 
 
@@ -131,8 +131,9 @@ def test_an_interrupted_run_goes_on(
         counted = Counted(last)
         monkeypatch.setattr(links, "register", counted)
         if last == 4:
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(KeyboardInterrupt) as stopped:
                 register_stack(images, folder=tmp_path, **QUICK)
+            assert stopped.type is KeyboardInterrupt
         else:
             again = register_stack(images, folder=tmp_path, **QUICK)
         assert min(counted.calls, last) == done
@@ -165,6 +166,14 @@ def test_the_mean_pose_is_a_linear_map_from_the_reference(images: list[np.ndarra
     there = first.to_moving(PLACES)
     for one, other in zip(placed(found), placed(fixed), strict=True):
         assert np.allclose(one.to_moving(PLACES), other.to_moving(there), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("fit", [{**FIT, "name": "bspline"}, {"name": "polyaffine", "steps": 60}])
+def test_other_families_pass_over_a_ruined_image(images: list[np.ndarray], fit: dict[str, Any]) -> None:
+    given = [images[0], np.random.default_rng(0).random((SIDE, SIDE)), images[1]]
+    found = register_stack(given, **{**QUICK, "transform": ["translation", "rigid", fit]})
+    assert (found.ruined, found.deformed) == ((1,), (2,))
+    assert error(placed(found)[1], 1) < 0.5
 
 
 def test_files_and_pictures(stack: Stack, images: list[np.ndarray], tmp_path: Path) -> None:
