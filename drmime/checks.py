@@ -88,12 +88,17 @@ def stages(spec: Any) -> list[Family]:
     Raises:
         InputError: an unknown transform, or an order of stages that is not possible.
     """
-    specs = spec.split("+") if isinstance(spec, str) else spec if isinstance(spec, (list, tuple)) else [spec]
-    made = [build("transform", TRANSFORMS, one.strip() if isinstance(one, str) else one, Family) for one in specs]
+    made = [build("transform", TRANSFORMS, one, Family) for one in specs(spec)]
     if not made or not all(one.linear for one in made[:-1]):
         order = "linear transforms and then at most one deformation, as in 'affine+velocity'"
         raise InputError(f"transform: expected {order}, got {shown(spec)}")
     return made
+
+
+def specs(spec: Any) -> list[Any]:
+    """The specifications of single stages in one of `stages`."""
+    several = spec.split("+") if isinstance(spec, str) else spec if isinstance(spec, (list, tuple)) else [spec]
+    return [one.strip() if isinstance(one, str) else one for one in several]
 
 
 def resolved(asked: Options, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,8 +40,8 @@ verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
 learn  learn.encoder  learn.contrastive  learn.patches  learn.synthesise  learn.weights  learn.use  learn.train
 pictures  observers  record  tiled  tiled.job  tiled.draft  tiled.run
 placing  exchange  warping  deforming  result  checks  prepare  hints  pairs  batches  stages  keywords  registration
-stack  stack.consensus  stack.mean  stack.kept  stack.links  stack.frames  stack.correlation  stack.movie  stack.result
-  stack.graph  stack.order  stack.registration
+stack  stack.consensus  stack.mean  stack.kept  stack.links  stack.deformed  stack.frames  stack.correlation  stack.movie
+  stack.result  stack.graph  stack.order  stack.registration
 mosaic  mosaic.tiles  mosaic.layout  mosaic.links  mosaic.solve  mosaic.fuse  mosaic.writing  mosaic.result
   mosaic.registration  .
 lab

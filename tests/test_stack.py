@@ -211,7 +211,7 @@ def test_images_of_other_sizes_and_with_masks() -> None:
         ([ruined()] * 2, {"reach": 0}, "reach"),
         ([ruined()] * 2, {"order": "none"}, "order"),
         ([ruined()] * 2, {"time_axis": 0}, "one series alone"),
-        ([ruined()] * 2, {"transform": "affine+velocity"}, "linear transform"),
+        ([ruined()] * 2, {"transform": "velocity"}, "linear transform"),
         ([ruined()] * 2, {"transform": "projective"}, "without perspective"),
         ([ruined()] * 2, {"transform": "rigid", "start": "sift"}, "not an option of a stack"),
         ([ruined()] * 2, {"transform": "rigid", "start": None}, "not an option of a stack"),

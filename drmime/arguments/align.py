@@ -45,6 +45,7 @@ def add_register(commands: Any) -> None:
 def add_stack(commands: Any) -> None:
     example = """\
   drmime stack sections/*.tif --out out/ --transform rigid
+  drmime stack sections/*.tif --out out/ --transform rigid+velocity
   drmime stack frames/*.png --out out/ --transform translation --reference first
   drmime stack movie.tif --out out/ --transform translation --reference first --reference-channel 0"""
     parser = command(commands, "stack", "align many images, such as serial sections, or frames to one of them", example)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +15,12 @@ from tqdm import tqdm
 
 from drmime.optimise import Stop
 from drmime.result import Registration
+from drmime.stack import deformed
 from drmime.stack.consensus import Consensus, Link, consensus, part_labels, ways
 from drmime.stack.links import Pair, Pairs
 from drmime.stack.mean import mean_pose
 from drmime.stack.result import Stack
+from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
 from drmime.transform.warp import overlap
 from drmime.verdict.calibration import Range
@@ -95,18 +98,35 @@ class Graph:
         grids = [self.pairs.grids.get(image, self.pairs.grids[root]) for image in range(self.count)]
         return consensus(self.links, grids, root, basis)
 
-    def result(self, found: Consensus, root: int, mean: bool = False) -> Stack:
-        """The stack whose reference is the root, or the `mean` pose on its grid. InputError if there is none."""
+    def result(self, found: Consensus, root: int, mean: bool = False, deformation: Any = None) -> Stack:
+        """The stack whose reference is the root, or the `mean` pose on its grid. InputError if there is none.
+
+        `deformation`: of the images, after the linear maps; one stage as `register` takes it.
+        """
         linked = [pair.link is not None and not self._lone(pair) for pair in self.found]
         weights, misfits = np.zeros(len(linked)), np.full(len(linked), math.nan)
         weights[linked], misfits[linked] = found.weights.numpy(), found.misfits.numpy()
         good = list(itertools.compress(itertools.compress(self.found, linked), found.agrees.tolist()))
-        matrices = found.matrices
+        total, before = ways([pair.link for pair in good if pair.link], self.count, root)
+        outwards = [image for image in np.argsort(total, kind="stable").tolist() if math.isfinite(total[image])]
+        steps = {image: int(before[image]) for image in outwards if image != root}
+        start = torch.eye(found.matrices.shape[-1], dtype=torch.float64)
         if mean:
-            with_place = np.isfinite(ways([pair.link for pair in good if pair.link], self.count, root)[0])
-            matrices = matrices @ mean_pose(matrices[with_place], self.pairs.grids[root])
+            start = mean_pose(found.matrices[np.isfinite(total)], self.pairs.grids[root])
+        fits = [] if deformation is None else deformed.fits(self.pairs, deformation, steps, found.matrices, self.progress)
+        maps: dict[int, Transform] = {image: MatrixTransform(found.matrices[image] @ start) for image in outwards}
+        maps |= deformed.maps(fits, found.matrices, start)
+        notes: dict[int, tuple[str, ...]] = {
+            image: (AT_MEAN if mean else AGREED,) for image in outwards if image != root or mean
+        }
+        for fit in fits:
+            notes[fit.second] += (deformed.note(fit),)
+        ways_to = self._ways(good, steps, root)
+        made = {
+            image: _placed(ways_to[image], maps[image], notes[image]) if image in notes else ways_to[image] for image in maps
+        }
         return Stack(
-            registrations=self._registrations(good, matrices, root, mean),
+            registrations=tuple(made.get(image) for image in range(self.count)),
             reference=root,
             mean=mean,
             pairs=tuple(self.found),
@@ -115,23 +135,17 @@ class Graph:
             errors=dict(self.pairs.errors),
             order=self.order,
             names=tuple(str(image) if isinstance(image, (str, Path)) else "" for image in self.pairs.images),
+            deformations=tuple(fits),
         )
 
-    def _registrations(self, good: Sequence[Pair], matrices: Tensor, root: int, mean: bool) -> tuple[Registration | None, ...]:
-        """Of each image: the registrations along the best way to it, with the map that all agree on; None without a way."""
-        steps = {(pair.first, pair.second): pair.registration for pair in good}
-        total, before = ways([pair.link for pair in good if pair.link], self.count, root)
+    def _ways(self, good: Sequence[Pair], steps: Mapping[int, int], root: int) -> dict[int, Registration]:
+        """Of each image with a place the registrations along the best way to it; `steps`: the image before each, outwards."""
+        known = {(pair.first, pair.second): pair.registration for pair in good}
         made: dict[int, Registration] = {root: self._itself(root)}
-        for image in np.argsort(total, kind="stable").tolist():
-            if image != root and math.isfinite(total[image]):
-                last = int(before[image])
-                step = steps[last, image] if (last, image) in steps else steps[image, last].inverse()
-                way = step if last == root else step @ made[last]
-                made[image] = way
-        for image, way in made.items():
-            if image != root or mean:
-                made[image] = _placed(way, MatrixTransform(matrices[image]), AT_MEAN if mean else AGREED)
-        return tuple(made.get(image) for image in range(self.count))
+        for image, last in steps.items():
+            step = known[last, image] if (last, image) in known else known[image, last].inverse()
+            made[image] = step if last == root else step @ made[last]
+        return made
 
     def _itself(self, root: int) -> Registration:
         grid = self.pairs.grids[root]
@@ -150,7 +164,7 @@ class Graph:
         )
 
 
-def _placed(way: Registration, transform: MatrixTransform, note: str) -> Registration:
+def _placed(way: Registration, transform: Transform, notes: tuple[str, ...]) -> Registration:
     """The registration along a way, with the map that all pairs agree on; what belongs to another map is left out."""
     return replace(
         way,
@@ -162,5 +176,5 @@ def _placed(way: Registration, transform: MatrixTransform, note: str) -> Registr
         candidates=(),
         peak_ratio=math.nan,
         blocks=None,
-        notes=(note,),
+        notes=notes,
     )

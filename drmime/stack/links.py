@@ -94,21 +94,30 @@ class Pairs:
         """The pair, from a start near its result if one is given; None if one of the images cannot be read."""
         if not all([self.usable(first), self.usable(second)]):  # both are tried, so that `errors` is complete
             return None
-        file = self._file(first, second, start)
+        near = {} if start is None else {"start": {"given": start.numpy(), "propose": None}}
+        return self._kept(first, second, self.options, near, start)
+
+    def deformed(self, first: int, second: int, start: Tensor, deformation: Any) -> Pair:
+        """The pair, of which only a deformation is fitted, after the map `start`."""
+        given = {"start": {"given": start.numpy(), "propose": None, "refine": False}}
+        return self._kept(first, second, {**self.options, "transform": deformation}, given, start)
+
+    def _kept(
+        self, first: int, second: int, options: Mapping[str, Any], given: Mapping[str, Any], start: Tensor | None
+    ) -> Pair:
+        """The pair from its file, or registered with `options` and the start in `given` and kept there."""
+        file = self._file(first, second, options, start)
         if file is not None and file.is_file():
             with contextlib.suppress(InputError):  # a damaged file is replaced
                 return Pair(first, second, Registration.load(file))
-        options = dict(self.options)
-        if start is not None:
-            options["start"] = {"given": start.numpy(), "propose": None}
-        found = register(self.image(first), self.image(second), **options)
+        found = register(self.image(first), self.image(second), **{**options, **given})
         if file is not None:
             found.save(file)
         return Pair(first, second, found)
 
-    def _file(self, first: int, second: int, start: Tensor | None) -> Path | None:
+    def _file(self, first: int, second: int, options: Mapping[str, Any], start: Tensor | None) -> Path | None:
         if self.folder is None:
             return None
-        options = {name: value for name, value in self.options.items() if name != "observers"}
+        options = {name: value for name, value in options.items() if name != "observers"}
         known = [self._digests[first], self._digests[second], plain(options), plain(start)]
         return pair_file(self.folder, first, second, known)

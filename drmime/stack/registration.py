@@ -16,6 +16,7 @@ from drmime.modes import own_modes
 from drmime.registration import DEFAULTS, Interrupted
 from drmime.registry import known
 from drmime.stack.correlation import OPTIONS, Correlated
+from drmime.stack.deformed import check, split
 from drmime.stack.frames import frames_of
 from drmime.stack.graph import Graph
 from drmime.stack.links import OF_IMAGES, Pairs
@@ -68,7 +69,9 @@ def register_stack(
             options goes on from there.
         progress: shows a bar on stderr, where that is a terminal.
         options: of "correlation" `transform`, `channel_axis`, `channel` (the one that is compared) and `nan`; of "search" those
-            of `register` without masks, landmarks, spacings and start; the transform is linear, without perspective.
+            of `register` without masks, landmarks, spacings and start. The transform is linear, without perspective; or linear
+            with a deformation after it, as "rigid+velocity": each image is then deformed to match the one before it on its way
+            from the reference (`drmime.stack.deformed`), if there is evidence for that.
 
     Returns:
         the `Stack`.
@@ -98,8 +101,16 @@ def register_stack(
     reach = 1 if chain else reach
     number = None if unordered and reference in ("first", "last") else _reference(reference, len(images))
     count = len(images) * (len(images) - 1) // 2 if unordered else (reach + 1) * len(images)  # of pairs, about
+    linear, deformation = split(options.get("transform", DEFAULTS["transform"]))
+    if deformation is not None:
+        pairs = "search" if known("pairs", pairs, HOWS) == "auto" else pairs
+        if pairs == "correlation":
+            raise InputError("transform: expected no deformation for pairs='correlation'; pass pairs='search' (--pairs search)")
+        options = {**options, "transform": linear}
     made = _pairs(images, options, pairs, series, count, None if folder is None else Path(folder))
     basis = _checked(made, options, number)
+    if deformation is not None:
+        check(deformation, next(iter(made.grids.values())))
     graph = Graph(made, len(images), progress)
     try:
         graph.register(_neighbours(len(images), len(images) if unordered else reach, chain))
@@ -113,9 +124,9 @@ def register_stack(
         found = graph.agreed(root, basis)
         if graph.register([] if unordered or chain else _farther(len(images), reach), found.matrices):
             found = graph.agreed(root, basis)
+        return graph.result(found, root, mean, deformation)
     except Interrupted:  # its results are those of one pair
         raise KeyboardInterrupt from None
-    return graph.result(found, root, mean)
 
 
 def _pairs(images: Sequence[Any], options: Mapping[str, Any], how: str, series: bool, count: int, folder: Path | None) -> Pairs:
@@ -132,7 +143,8 @@ def _pairs(images: Sequence[Any], options: Mapping[str, Any], how: str, series: 
 
 def how_of(how: str, options: Mapping[str, Any]) -> str:
     """How the frames of one series are registered: as asked, or by correlation if it takes all options."""
-    return how if how != "auto" else "correlation" if set(options) <= set(OPTIONS) else "search"
+    several = len(checks.specs(options.get("transform", "affine"))) > 1  # stages
+    return how if how != "auto" else "correlation" if set(options) <= set(OPTIONS) and not several else "search"
 
 
 def _checked(pairs: Pairs, options: Mapping[str, Any], reference: int | None) -> Mapping[str, Tensor]:

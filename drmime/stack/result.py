@@ -13,6 +13,7 @@ from drmime.image.io import remove_numbered, write_image, write_table
 from drmime.pictures import thumbnail
 from drmime.result import Registration
 from drmime.stack.consensus import AGREES
+from drmime.stack.deformed import bent
 from drmime.stack.links import Pair
 from drmime.stack.movie import SECONDS, write_movie
 
@@ -35,11 +36,19 @@ class Stack:
     order: tuple[int, ...]  # of the images: as given, or as it was found
     names: tuple[str, ...]  # paths of the images, or ""
     mean: bool = False  # whether the reference is the mean pose of all images, on the grid of the image `reference`
+    # if deformations were asked for: of each image with a place the fit, after the linear maps, to the image before it
+    # (`first`) on its way from the reference
+    deformations: tuple[Pair, ...] = ()
 
     @property
     def ruined(self) -> tuple[int, ...]:
         """Numbers of the images that no registration connects with the reference: they have no place."""
         return tuple(number for number, found in enumerate(self.registrations) if found is None)
+
+    @property
+    def deformed(self) -> tuple[int, ...]:
+        """Numbers of the images for which there is evidence of a deformation from the image before them on their way."""
+        return tuple(sorted(fit.second for fit in self.deformations if bent(fit)))
 
     @property
     def contradicted(self) -> tuple[Pair, ...]:
@@ -124,6 +133,8 @@ class Stack:
             lines.append(f"{number:4d} {self.names[number]}: {what}; {sum(agree)} of {len(agree)} pairs agree")
         if self.order != tuple(range(len(self.order))):
             lines.append(f"order: {', '.join(map(str, self.order))}")
+        if self.deformations:
+            lines.append(f"deformed: {len(self.deformed)} of {len(self.deformations)} images")
         lines += [f"pair {pair.first}, {pair.second}: contradicted by the others" for pair in self.contradicted]
         return "\n".join(lines)
 
