@@ -13,12 +13,13 @@ import tifffile
 import torch
 from textures import busy
 
-from drmime import InputError, Registration, as_image, register, stitch
+from drmime import InputError, Registration, as_image, register, register_stack, stitch
 from drmime.cli import main
 from drmime.geometry.grid import Grid
 from drmime.image import geotiff, source, tiff
 from drmime.image.io import open_source, read_image, write_image
 from drmime.info import describe, report
+from drmime.pictures import thumbnail
 from drmime.transform.grids import grid_of
 
 rasterio = pytest.importorskip("rasterio", reason="GeoTIFF files need rasterio: pip install 'drmime[geo]'")
@@ -171,6 +172,31 @@ def test_a_palette_gives_colours_and_labels_its_indices(tmp_path: Path) -> None:
     assert np.array_equal(colours.array[scene() > 128][0], [200, 100, 0])
     assert colours.grid is not None
     assert np.array_equal(read_image(path, labels=True).array, scene() > 128)
+
+
+def test_a_palette_with_overviews_gives_colours_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", (scene() > 128).astype(np.uint8))
+    with rasterio.open(path, "r+") as data:
+        data.write_colormap(1, {0: (10, 20, 30, 255), 1: (200, 100, 0, 255)})
+        data.build_overviews([2])
+    assert open_source(path) is None  # indices are not averaged
+    assert np.array_equal(read_image(path).array[scene() > 128][0], [200, 100, 0])
+
+
+def test_no_data_does_not_darken_pictures(tmp_path: Path) -> None:
+    elevations = scene().astype(np.float32)
+    elevations[:10, :10] = -9999
+    path = write(tmp_path / "a.tif", elevations, nodata=-9999)
+    shown = thumbnail(path, 100)
+    assert (shown[:9, :9] == shown.min()).all()
+    assert shown[20:].std() > 30
+
+
+def test_a_stack_of_both_kinds_of_world_leaves_out_those_unlike_the_first(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{number}.tif", scene((2 * number, 0))) for number in range(2)]
+    found = register_stack([*paths, scene((4, 0))], **QUICK)
+    assert found.ruined == (2,)
+    assert "georeference" in found.errors[2]
 
 
 @pytest.mark.parametrize("origin", [(0.0, 0.0), (WEST, NORTH)])

@@ -8,6 +8,7 @@ from torch import Tensor
 
 import drmime
 from drmime import InputError
+from drmime.compare.moments import NCC
 from drmime.geometry.grid import Grid
 from drmime.geometry.lie import generators
 from drmime.geometry.matrices import apply
@@ -99,3 +100,23 @@ def test_ctrl_c_after_the_loop_keeps_the_result(where: str, monkeypatch: pytest.
     assert result.stop is drmime.Stop.INTERRUPTED
     assert result.verdict.status is drmime.Status.FAILED
     assert len(result.totals) == 20
+
+
+def test_state_of_each_pair_goes_with_its_copies(rng: np.random.Generator) -> None:
+    """Gradients are those of copies of each pair; buffers of a metric of one's own are repeated too."""
+
+    class Weighted(NCC):
+        def begin(self, levels: int, batch: int, channels: tuple[int, int], generator: torch.Generator, like: Tensor) -> None:
+            super().begin(levels, batch, channels, generator, like)
+            self.register_buffer("gain", like.new_ones(batch))
+
+        def score(self, fixed: Tensor, moving: Tensor, weight: Tensor) -> Tensor:
+            return super().score(fixed, moving, weight) * self.gain.repeat(len(fixed) // len(self.gain))
+
+    images = [rng.random((40, 44)).cumsum(0).cumsum(1) for _ in range(2)]
+    options = {"metric": Weighted(), "start": None, "levels": 2, "schedule": {"steps": 3}, "transform": "translation"}
+    both = drmime.register(images, images, **options)
+    for image, found in zip(images, both, strict=True):
+        alone = drmime.register(image, image, **options)
+        assert np.allclose(alone.matrix, found.matrix, atol=1e-4)
+        assert np.allclose(alone.deviation([[10, 10]]), found.deviation([[10, 10]]), rtol=1e-2)

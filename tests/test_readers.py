@@ -1,9 +1,11 @@
 """Files of other programs: axes, lengths and places are those that they state, and what is promised is there."""
 
 import gzip
+import logging
 import os
 import struct
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from drmime.geometry.grid import Grid
 from drmime.image import headers
 from drmime.image.door import as_image
 from drmime.image.io import read_image, write_image
+from drmime.image.tiff import collected_warnings
 
 VOLUME = (np.random.default_rng(0).random((9, 12, 14)) * 1000).astype(np.float32)
 PICTURE = (VOLUME[0] / 4).astype(np.uint8)
@@ -440,3 +443,26 @@ def test_nifti_with_a_singular_direction_is_refused(column: list[float], tmp_pat
     nibabel.save(image, tmp_path / "a.nii")
     with pytest.raises(InputError, match=r"a\.nii: .*(positive length|orthogonal)"):
         read_image(tmp_path / "a.nii")
+
+
+def test_two_threads_collect_their_own_warnings_and_the_logger_is_as_before() -> None:
+    logger, first, second = logging.getLogger("tifffile"), threading.Event(), threading.Event()
+    before = logger.propagate, list(logger.handlers)
+    seen = list[list[str]]()
+
+    def other() -> None:
+        with collected_warnings() as told:
+            first.set()
+            second.wait(10)
+            logger.warning("of the other thread")
+        seen.append(told)
+
+    thread = threading.Thread(target=other)
+    with collected_warnings() as told:
+        thread.start()
+        first.wait(10)
+        logger.warning("of this thread")
+    second.set()
+    thread.join()
+    assert (told, seen) == (["of this thread"], [["of the other thread"]])
+    assert (logger.propagate, logger.handlers) == before
