@@ -92,13 +92,14 @@ def combined(values: Tensor, matrix: Tensor, shift: Tensor | None = None) -> Ten
     if values.ndim == matrix.ndim == 2:
         product = matrix @ values.mT
         return (product if shift is None else product + shift).mT
-    lead = torch.broadcast_shapes(values.shape[:-2], matrix.shape[:-2])
+    # torch.broadcast_shapes would import a symbolic algebra package
+    lead = np.broadcast_shapes(values.shape[:-2], matrix.shape[:-2])
     matrix, columns = _as_list(matrix, lead), _as_list(values.mT, lead)
     product = torch.bmm(matrix, columns) if shift is None else torch.baddbmm(_as_list(shift, lead), matrix, columns)
     return product.view(*lead, *product.shape[-2:]).mT
 
 
-def _as_list(matrices: Tensor, lead: torch.Size) -> Tensor:
+def _as_list(matrices: Tensor, lead: tuple[int, ...]) -> Tensor:
     """Matrices (..., n, m), broadcast to the leading sides `lead`, as one list of them. shape: (prod(lead), n, m)"""
     matrices = matrices if matrices.shape[:-2] == lead else matrices.expand(*lead, -1, -1)
     return matrices if len(lead) == 1 else matrices.flatten(0, -3)
