@@ -9,7 +9,7 @@ precisely the optimum of the similarity is known, not whether it is the right op
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
@@ -32,6 +32,8 @@ MOST = 16  # coefficients of a model; of more, precision is not measured
 TOGETHER = (
     2**16
 )  # points of a pair at which gradients are computed in one call; 2**15 to 2**17 take the same time within a third
+
+Asked = tuple[Sequence[FixedSamples], Tensor]  # a set of points, and the deviation (K,) at which a gradient is taken over it
 
 
 def with_precision(
@@ -65,11 +67,12 @@ def covariance(local: Model, fixed: Pyramid, moving: Pyramid, metric: Similarity
     sides = step * torch.eye(count, dtype=parameter.dtype, device=parameter.device)
     here = torch.zeros_like(sides[:1])
     draws = fixed_samples(fixed, sampler, DRAWS)  # drawn as they are needed: with all pixels they are large
-    parts = functools.partial(_gradients, moving=moving, local=local, metric=metric, weights=weights)
+    at_once = functools.partial(_at_once, moving, local, metric, weights)
     curved = [
-        parts([points], torch.cat([here, sides, -sides]), seed) for seed, points in enumerate(itertools.islice(draws, CURVED))
+        _gradients([points], torch.cat([here, sides, -sides]), functools.partial(at_once, seed))
+        for seed, points in enumerate(itertools.islice(draws, CURVED))
     ]
-    noise = torch.cat([*(one[:, :1] for one in curved), parts(draws, here, CURVED)], 1)
+    noise = torch.cat([*(one[:, :1] for one in curved), _gradients(draws, here, functools.partial(at_once, CURVED))], 1)
     rows = torch.stack([one[:, 1:].unflatten(1, (2, count)) for one in curved], 1)
     off = noise - noise.mean(1, keepdim=True)
     spread = off.mT @ off / (DRAWS - 1)
@@ -78,38 +81,25 @@ def covariance(local: Model, fixed: Pyramid, moving: Pyramid, metric: Similarity
 
 
 def _gradients(
-    draws: Iterable[Sequence[FixedSamples]],
-    deviations: Tensor,
-    seed: int,
-    moving: Pyramid,
-    local: Model,
-    metric: Similarity,
-    weights: Tensor,
+    draws: Iterable[Sequence[FixedSamples]], deviations: Tensor, at_once: Callable[[Sequence[Asked]], Tensor]
 ) -> Tensor:
-    """Gradients of the similarity over each set of points, at each deviation (E, K). shape: (B, sets * E, K), float64, CPU
-
-    They are computed as those of copies of each pair. `seed`: of the random partners, which are the same for all.
-    """
-    found, waiting = [], list[tuple[Sequence[FixedSamples], Tensor]]()
+    """Gradients of the similarity over each set of points, at each deviation (E, K). shape: (B, sets * E, K), float64, CPU"""
+    found, waiting = [], list[Asked]()
     for points in draws:
         size = sum(some.points[:, 0, :, 0].numel() for some in points)
         for deviation in deviations:
             if waiting and (len(waiting) + 1) * size > TOGETHER:
-                found.append(_at_once(waiting, seed, moving, local, metric, weights))
+                found.append(at_once(waiting))
                 waiting = []
             waiting.append((points, deviation))
-    return torch.cat([*found, _at_once(waiting, seed, moving, local, metric, weights)], 1)
+    return torch.cat([*found, at_once(waiting)], 1)
 
 
-def _at_once(
-    asked: Sequence[tuple[Sequence[FixedSamples], Tensor]],
-    seed: int,
-    moving: Pyramid,
-    local: Model,
-    metric: Similarity,
-    weights: Tensor,
-) -> Tensor:
-    """`_gradients` for sets of points, each at its deviation (K,), in one call. shape: (B, len(asked), K)"""
+def _at_once(moving: Pyramid, local: Model, metric: Similarity, weights: Tensor, seed: int, asked: Sequence[Asked]) -> Tensor:
+    """Gradients for sets of points, each at its deviation, in one call: as those of copies of each pair.
+
+    `seed`: of the random partners, which are the same for all. shape: (B, len(asked), K), float64, on the CPU
+    """
     count, (before,) = len(asked), local.parameters()
     copies = cast(Model, local.around(count))  # as `local` has one
     (parameter,) = copies.parameters()

@@ -230,7 +230,7 @@ def _singles(images: Image) -> list[Image]:
     """The images of a batch one by one, on the CPU: the search for starts runs there, on reduced images."""
     if len(images.data) == 1 and images.data.device.type == "cpu":
         return [images]  # the same object, so that its cached pyramid is used by the optimisation as well
-    there = Image(images.data.cpu(), images.grid, None if images.mask is None else images.mask.cpu())
+    there = images.to("cpu")
     return [there.pair(number) for number in range(len(there.data))]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from drmime import register
+from drmime.geometry.matrices import mapped
 from drmime.points.files import read_landmarks
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -51,8 +52,7 @@ def truth(row: dict[str, str], folder: Path, shape: tuple[int, ...]) -> tuple[np
     along = np.linspace(0.1, 0.9, 5)
     points = np.stack(np.meshgrid(along * shape[1], along * shape[0]), -1).reshape(-1, 2)
     matrix = np.loadtxt(folder / row["fixed_to_moving"]) if row["fixed_to_moving"] else np.eye(3)
-    there = np.c_[points, np.ones(len(points))] @ matrix.T
-    return points, there[:, :2] / there[:, 2:]
+    return points, mapped(matrix, points)
 
 
 def errors(row: dict[str, str], folder: Path) -> list[tuple[float, float]]:

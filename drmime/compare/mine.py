@@ -227,6 +227,5 @@ BOUNDS: dict[str, Bound] = {
 
 
 def _log_mean_exp(t: Tensor, share: Tensor) -> Tensor:
-    # Finite, even where no point has a share. Such a point has weight 0 and no tiny one: arithmetic with subnormal numbers
-    # is a hundred times as slow on a CPU.
+    # finite, even where no point has a share; the weight of such a point is exactly 0
     return torch.logsumexp(t + share.log().clamp(min=NO_SHARE), -1)

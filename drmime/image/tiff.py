@@ -26,7 +26,7 @@ UNITS = {  # micrometres
 TIFF = (".tif", ".tiff", ".btf", ".svs", ".ndpi", ".scn", ".bif", ".qptiff")
 LARGE = 2**28  # values; a file without coarser levels is read by regions from this size on
 _lock = threading.Lock()
-_collecting: dict[Any, Any] = {}  # handlers of warnings, and whether they were passed on before
+_passed_on: list[bool] = []  # whether warnings were passed on before each collection that has begun
 DAMAGE_WARNINGS = (  # of tifffile, in parts
     *("invalid page offset", "invalid offset", "corrupted"),
     *("invalid value offset", "invalid tag offset"),
@@ -145,9 +145,7 @@ def collected_warnings() -> Iterator[list[str]]:
     handler.addFilter(lambda record: record.thread == here)
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     with _lock:
-        if not _collecting:
-            _collecting["propagate"] = logger.propagate
-        _collecting[handler] = True
+        _passed_on.append(logger.propagate)
         logger.addHandler(handler)
         logger.propagate = False
     try:
@@ -155,9 +153,7 @@ def collected_warnings() -> Iterator[list[str]]:
     finally:
         with _lock:
             logger.removeHandler(handler)
-            del _collecting[handler]
-            if len(_collecting) == 1:
-                logger.propagate = _collecting.pop("propagate")
+            logger.propagate = _passed_on.pop()  # that of before the first one if this is the last to end
 
 
 def _check_tiff(path: Path, file: Any, series: Any, stated: Mapping[str, Any], warnings: Sequence[str]) -> None:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -146,8 +145,8 @@ class Measuring:
 
 def keep(file: Path, found: Match | None) -> None:
     """Write what was found of a pair. InputError if it cannot be written."""
-    state = None if found is None else {name: plain_number(value) for name, value in vars(found).items()}
-    write_text(file, json.dumps({"format": FORMAT, "match": state}) + "\n")
+    state = {"format": FORMAT, "match": None if found is None else vars(found)}
+    write_text(file, json.dumps(state, default=lambda array: array.tolist()) + "\n")
 
 
 def kept_match(file: Path, ndim: int) -> Match | None:
@@ -163,11 +162,6 @@ def kept_match(file: Path, ndim: int) -> Match | None:
     if matrix.shape != (ndim + 1, ndim + 1) or places.shape != (2**ndim + 1, ndim) or not known:
         raise InputError(f"{file}: expected a match in {ndim} dimensions")
     return Match(**{**found, "matrix": matrix, "places": places})
-
-
-def plain_number(value: Any) -> Any:
-    """An array as lists; a number of NumPy as one of Python."""
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
 
 def _in_pixels(shift: np.ndarray, grid: Grid) -> np.ndarray:

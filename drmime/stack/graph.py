@@ -65,20 +65,20 @@ class Graph:
 
     @property
     def links(self) -> list[Link]:
-        return [pair.link for pair in self.found if pair.link is not None and not self._lone(pair)]
+        return [pair.link for pair in self.found if pair.link is not None and self._believed(pair)]
 
-    def _lone(self, pair: Pair) -> bool:
-        """Whether a pair is doubtful and the only one of one of its images, of at least `ENOUGH`, that did not fail.
+    def _believed(self, pair: Pair) -> bool:
+        """Whether a pair makes a link, and is not the only doubtful one of at least `ENOUGH` of an image that failed else.
 
         Of several registrations of a ruined image one may be doubtful by chance.
         """
-        if pair.registration.verdict.status is not Status.DOUBTFUL:
-            return False
+        if pair.link is None or pair.registration.verdict.status is not Status.DOUBTFUL:
+            return pair.link is not None
         for image in (pair.first, pair.second):
             others = [one.link for one in self.found if one is not pair and image in (one.first, one.second)]
             if len(others) + 1 >= ENOUGH and not any(others):
-                return True
-        return False
+                return False
+        return True
 
     def pass_over(self, reach: int) -> None:
         """Register images farther apart where no good registration connects them: what is between may be ruined."""
@@ -103,7 +103,7 @@ class Graph:
 
         `deformation`: of the images, after the linear maps; one stage as `register` takes it.
         """
-        linked = [pair.link is not None and not self._lone(pair) for pair in self.found]
+        linked = [self._believed(pair) for pair in self.found]
         weights, misfits = np.zeros(len(linked)), np.full(len(linked), math.nan)
         weights[linked], misfits[linked] = found.weights.numpy(), found.misfits.numpy()
         good = list(itertools.compress(itertools.compress(self.found, linked), found.agrees.tolist()))

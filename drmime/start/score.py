@@ -42,7 +42,8 @@ class Reduced:
     plain: tuple[Pyramid, Pyramid]  # fixed and moving intensities, for other metrics to describe
     grays: tuple[Image, Image]  # fixed and moving means over the channels
     scales: tuple[float, ...]  # expected ratios of a moving length to a fixed one: 1 (equal world units), ratio of the sizes
-    _begun: dict[int, AngleMaps] = field(default_factory=dict, init=False, repr=False)  # by level
+    # by level and least overlap
+    _begun: dict[tuple[int, float], AngleMaps] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, fixed: Image, moving: Image, scale: float) -> "Reduced":
@@ -63,11 +64,12 @@ class Reduced:
 
     def maps(self, level: int, least_overlap: float) -> AngleMaps:
         """Maps of the agreement of edges with moving edges on the fixed grid of a level, begun once: the fixed side is kept."""
-        if level not in self._begun:
+        key = level, least_overlap
+        if key not in self._begun:
             fixed = self.fixed.levels[level]
-            self._begun[level] = AngleMaps()
-            self._begun[level].begin(fixed, fixed, fixed.grid.shape, least_overlap)
-        return self._begun[level]
+            self._begun[key] = AngleMaps()
+            self._begun[key].begin(fixed, fixed, fixed.grid.shape, least_overlap)
+        return self._begun[key]
 
     def coarsest(self, count: int) -> "Reduced":
         """The same pair with its `count` coarsest levels only, or all if it has fewer."""
