@@ -14,7 +14,7 @@ from torch import Tensor
 
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply
-from drmime.image.image import Image, read_unit
+from drmime.image.image import Image, batch, read_unit
 
 KERNEL = (1 / 8, 3 / 8)  # outer and inner weights
 COARSEST_SIDE = 16  # pixels; coarser levels hold too few pixels for a metric
@@ -38,6 +38,11 @@ class Pyramid:
         while len(image.coarser) < levels - 1:
             image.coarser.append(halved(image.coarser[-1] if image.coarser else image))
         return cls([image, *image.coarser[: levels - 1]])
+
+    @classmethod
+    def joined(cls, several: Sequence["Pyramid"]) -> "Pyramid":
+        """Pyramids on equal grids as one batch."""
+        return cls([batch(levels) for levels in zip(*(one.levels for one in several), strict=True)])
 
     def described(self, describe: Callable[[Image], Image]) -> "Pyramid":
         """A pyramid with `describe` applied to each level."""

@@ -20,7 +20,7 @@ from drmime.compare.base import shares
 from drmime.compare.histogram import entropies
 from drmime.geometry.grid import Grid, linear_part
 from drmime.geometry.matrices import apply
-from drmime.image.image import Image, read_unit
+from drmime.image.image import Image, batch, read_unit
 from drmime.image.pyramid import Pyramid, possible_levels
 from drmime.start.propose.angle import AngleMaps
 from drmime.start.propose.base import pyramid, reduced
@@ -61,6 +61,17 @@ class Reduced:
         grays = _gray(here, level), _gray(there, level)
         describe = GradientAngle().describe
         return cls(here.described(describe), there.described(describe), (here, there), grays, (1.0, sizes))
+
+    @classmethod
+    def joined(cls, several: Sequence["Reduced"]) -> "Reduced":
+        """The reduced images of several pairs on equal grids as one batch; of one alone the same object."""
+        first = several[0]
+        if len(several) == 1:
+            return first
+        fixed, moving = Pyramid.joined([one.fixed for one in several]), Pyramid.joined([one.moving for one in several])
+        here, there = (Pyramid.joined([one.plain[role] for one in several]) for role in (0, 1))
+        grays = batch([one.grays[0] for one in several]), batch([one.grays[1] for one in several])
+        return cls(fixed, moving, (here, there), grays, first.scales)
 
     def maps(self, level: int, least_overlap: float) -> AngleMaps:
         """Maps of the agreement of edges with moving edges on the fixed grid of a level, begun once: the fixed side is kept."""
