@@ -15,8 +15,9 @@ STAGES = {
     "with_precision": "precision",
     "refined": "refinement of starts",
     "polished": "refinement of starts",
+    "searches": "search",
     "_proposed": "search",
-    "_starts": "choice of starts",
+    "rankings": "choice of starts",
     "maximise": "optimisation",
     "read_images": "images",
 }

@@ -19,21 +19,19 @@ from drmime.device import Device
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.hints import hints_of
-from drmime.image.image import Image
 from drmime.keywords import Keywords
 from drmime.modes import own_modes
-from drmime.optimise import LAST_STEPS, Observer, Outcome, Stop
+from drmime.optimise import LAST_STEPS, Outcome, Stop
 from drmime.pairs import Pair, read_pairs, starts, together
 from drmime.part import Part
 from drmime.prepare import Images
 from drmime.result import Registration
 from drmime.sampling import Overlap, Sampler
 from drmime.schedule import Schedule
+from drmime.searching import inputs_of, rankings, unsearched
 from drmime.stages import Problem, interrupted, not_begun, solved
 from drmime.start.inputs import Inputs
-from drmime.start.plan import Plan
-from drmime.start.ranking import Ranking, ranking
-from drmime.start.refine import Candidate
+from drmime.start.ranking import Ranking
 from drmime.threads import threads as use_threads
 from drmime.transform.base import Family
 from drmime.verdict.evidence import evidence
@@ -176,12 +174,13 @@ def _together(
     common = {**settings, **pairs[0].settings, "levels": count}
     problem = Problem(compared.fixed, compared.moving, common, count, overlap, hints, located, part)
 
-    inputs = _inputs(searched, basis, asked.seed)
-    ranked = _starts(inputs, first, asked.start.on(*grids).plan, asked, part) if begin else [_given(start) for start in first]
+    inputs = inputs_of(searched, basis, asked.seed)
+    plan = asked.start.on(*grids).plan
+    ranked = rankings(inputs, first, plan, asked.observers, part) if begin else [unsearched(start) for start in first]
     matrices = torch.stack([one.candidates[0].matrix for one in ranked])
     begun = not any(one.interrupted for one in ranked)
     outcome = solved(problem, matrices, asked) if begun else not_begun(problem, matrices, asked)
-    seen = inputs if searched is pair else _inputs(pair, basis, asked.seed)
+    seen = inputs if searched is pair else inputs_of(pair, basis, asked.seed)
     outcome, verdicts = _verdicts(seen, outcome, ranked, grids[1])
     return _results(outcome, asked.schedule.weights(count)[-1], pairs, common, ranked, verdicts)
 
@@ -197,41 +196,6 @@ def _represented(read: Images, pair: Images, asked: Options) -> tuple[Images, Im
     encoded = Images(*asked.representation(own.fixed, own.moving))
     use = asked.representation.use
     return (pair if use == "metric" else encoded), (pair if use == "search" else encoded)
-
-
-def _inputs(pair: Images, basis: Mapping[str, Tensor], seed: int) -> list[Inputs]:
-    return [Inputs(*two, basis, seed) for two in zip(_singles(pair.fixed), _singles(pair.moving), strict=True)]
-
-
-def _starts(inputs: Sequence[Inputs], given: Tensor, plan: Plan, asked: Options, part: Part) -> list[Ranking]:
-    """The starts of each pair. After Ctrl-C: the best so far of the current pair, the given one of each later pair."""
-    ranked: list[Ranking] = []
-    watching = [watcher for watcher in asked.observers if isinstance(watcher, Observer)]
-
-    def tell(what: str, share: float) -> None:
-        which = f"pair {part.done + len(ranked) + 1} of {part.count}, " if part.count > 1 else ""
-        for watcher in watching:
-            watcher.starting(which + what, share)
-
-    for one, start in zip(inputs, given, strict=True):
-        if ranked and ranked[-1].interrupted:
-            ranked.append(_given(start))
-        else:
-            ranked.append(ranking(one, start, plan, tell))
-    return ranked
-
-
-def _given(start: Tensor) -> Ranking:
-    """The given start after Ctrl-C, without a search."""
-    return Ranking((Candidate("given", start),), math.nan, interrupted=True)
-
-
-def _singles(images: Image) -> list[Image]:
-    """The images of a batch one by one, on the CPU: the search for starts runs there, on reduced images."""
-    if len(images.data) == 1 and images.data.device.type == "cpu":
-        return [images]  # the same object, so that its cached pyramid is used by the optimisation as well
-    there = images.to("cpu")
-    return [there.pair(number) for number in range(len(there.data))]
 
 
 def _verdicts(

@@ -1,14 +1,16 @@
-"""How steps, rate, warm-up and points of the optimisation trade error against time, from the starts that the search found.
+"""How steps, rate, warm-up and precision of the optimisation trade error against time, from the starts that the search found.
 
     python experiments/steps.py --file ../shared/data/pairs.csv --each 6
+    python experiments/steps.py --each 6 --settings default bfloat16
 
 The search is run once for each pair, each setting then begins at its result, with two seeds. The error is the median landmark
-error (known maps: of points inside), in 1e-4 of the moving image's diagonal.
+error (known maps: of points inside), in 1e-4 of the moving image's diagonal. "bfloat16": the precision of the network.
 """
 
 import argparse
 import csv
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "both": {"schedule": {"steps": 40, "rate": 0.001}, "metric": {"name": "mine", "warmup": 15}},
     "25 steps, rate 0.0015": {"schedule": {"steps": 25, "rate": 0.0015}, "metric": {"name": "mine", "warmup": 15}},
     "250 steps": {"schedule": {"steps": 250}},
+    "bfloat16": {"metric": {"name": "mine", "precision": "bfloat16"}},
 }
 SEEDS = (0, 1)
 GOOD = 100  # 1e-4 of the diagonal: pairs that some setting aligns
@@ -55,17 +58,17 @@ def truth(row: dict[str, str], folder: Path, shape: tuple[int, ...]) -> tuple[np
     return points, mapped(matrix, points)
 
 
-def errors(row: dict[str, str], folder: Path) -> list[tuple[float, float]]:
-    """Mean error and CPU seconds of each setting."""
+def errors(row: dict[str, str], folder: Path, settings: Sequence[str]) -> list[tuple[float, float]]:
+    """Mean error and CPU seconds of each of `settings`."""
     images = folder / row["fixed"], folder / row["moving"]
     first = register(*images, schedule={"steps": 1}).candidates[0].matrix.numpy()
     start = {"given": first, "propose": None, "refine": False}
     found = []
-    for options in SETTINGS.values():
+    for name in settings:
         some = []
         for seed in SEEDS:
             began = time.process_time()
-            result = register(*images, start=start, seed=seed, **options)
+            result = register(*images, start=start, seed=seed, **SETTINGS[name])
             seconds = time.process_time() - began
             here, there = truth(row, folder, result.fixed_grid.shape)
             error = np.median(np.linalg.norm(result.to_moving(here) - there, axis=1)) / np.hypot(*result.moving_grid.shape)
@@ -78,16 +81,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=Path("../shared/data/pairs.csv"))
     parser.add_argument("--each", type=int, default=6, help="pairs of each dataset")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
     for row in chosen(args.file, args.each):
-        rows.append(errors(row, args.file.parent))
+        rows.append(errors(row, args.file.parent, args.settings))
         print(f"{row['dataset']}/{row['pair']}", *(f"{error:.1f}" for error, _ in rows[-1]), flush=True)
     table = np.array(rows)  # shape: (pairs, settings, 2)
     good = table[..., 0].min(1) < GOOD
     print("\n| setting | aligned | error, geometric mean | CPU seconds |\n|---|---|---|---|")
-    for at, name in enumerate(SETTINGS):
+    for at, name in enumerate(args.settings):
         mean = np.exp(np.log(table[good, at, 0] + 1).mean()) - 1
         print(f"| {name} | {(table[:, at, 0] < GOOD).sum()} of {len(table)} | {mean:.1f} | {table[:, at, 1].sum():.0f} |")
 

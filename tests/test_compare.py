@@ -70,6 +70,12 @@ def test_other_bounds_of_mine_measure_it_too(bound: str, generator: torch.Genera
     assert trained(metric, 0.6, 1, generator, 300) == pytest.approx(information(0.6), abs=0.03)
 
 
+def test_mine_measures_it_with_half_of_the_digits_too(generator: torch.Generator) -> None:
+    metric = ready(PLAIN | {"precision": "bfloat16"})
+    assert trained(metric, 0.9, 1, generator) == pytest.approx(information(0.9), abs=0.05)
+    assert all(one.dtype is not torch.bfloat16 for one in metric.parameters())
+
+
 def test_jensen_shannon_stays_under_log_two_and_grows_with_dependence(generator: torch.Generator) -> None:
     values = [trained(ready(PLAIN | {"bound": "js"}), rho, 1, generator, 200) for rho in (0.3, 0.9, 0.999)]
     assert values == sorted(values)
@@ -294,6 +300,7 @@ def test_shares_sum_to_one_or_are_all_zero() -> None:
         ({"name": "jhmi", "smoothing": 0}, "metric smoothing"),
         ({"name": "mine", "orientation": 1}, "metric orientation"),
         ({"name": "mine", "local": "no"}, "metric local"),
+        ({"name": "mine", "precision": "half"}, "metric precision"),
         ({"name": "angle", "width": 0}, "metric width"),
         ({"name": "angle", "noise": math.nan}, "metric noise"),
     ],

@@ -34,12 +34,12 @@ start
   start.propose  start.propose.base  start.propose.poses  start.propose.corners  start.propose.matches
   start.propose.angle  start.propose.cross  start.propose.simple  start.propose.moments  start.propose.phase
   start.propose.landmarks  start.propose.features  start.propose.sift  start.propose.search
-  start.doubts  start.score  start.inputs  start.rivals  start.residuals  start.refine  start.looks  start.choose
-  start.plan  start.ranking
+  start.doubts  start.together  start.score  start.inputs  start.rivals  start.residuals  start.refine  start.looks
+  start.questions  start.choose  start.plan  start.ranking
 verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap
 learn  learn.encoder  learn.contrastive  learn.patches  learn.synthesise  learn.weights  learn.use  learn.train
 pictures  observers  record  tiled  tiled.job  tiled.draft  tiled.run
-placing  exchange  warping  deforming  result  checks  prepare  hints  pairs  batches  stages  keywords  registration
+placing  exchange  warping  deforming  result  checks  prepare  hints  pairs  batches  searching  stages  keywords  registration
 stack  stack.consensus  stack.mean  stack.kept  stack.links  stack.deformed  stack.frames  stack.correlation  stack.movie
   stack.result  stack.graph  stack.order  stack.registration
 mosaic  mosaic.tiles  mosaic.layout  mosaic.links  mosaic.solve  mosaic.fuse  mosaic.writing  mosaic.result

@@ -1,20 +1,21 @@
 """Which start: what is searched in which group, which start goes first, and what is said of it."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from posed import REFINED, SIDES, Case
-from problems import world_points
-from textures import about, turn
+from posed import REFINED, SIDES, Case, turn_in
+from problems import photograph, world_points
+from textures import about, busy, turn
 from torch import Tensor
 
 from drmime.geometry.grid import Grid
 from drmime.geometry.lie import GROUPS, generators
 from drmime.image.image import Image
+from drmime.start import questions
 from drmime.start import ranking as starts
 from drmime.start.choose import APART, CLEAR, apart, as_given, stands_out
 from drmime.start.doubts import Doubt
@@ -25,15 +26,37 @@ from drmime.start.plan import Plan
 from drmime.start.propose.base import Proposer, stacked
 from drmime.start.propose.search import SIZE, Search
 from drmime.start.propose.simple import Centre
-from drmime.start.ranking import ranking
+from drmime.start.ranking import Ranking, Tell, ranking
 from drmime.start.refine import QUICK_ROUNDS, Candidate, refined
 from drmime.start.rivals import Rival, peak_ratio
+from drmime.start.together import together
 from drmime.transform.linear import MatrixTransform
 
 
 def nothing(fixed: Image, moving: Image) -> Tensor:
     """A proposer that finds no start."""
     return stacked([], fixed.grid.ndim)
+
+
+def ranked(inputs: Inputs, given: Tensor, plan: Plan, tell: Tell = lambda what, share: None) -> Ranking:
+    """The ranking of one pair."""
+    (found,) = ranking([inputs], [given], plan, tell)
+    return found
+
+
+def done(procedure: Any) -> Any:
+    """The result of one procedure."""
+    (found,) = together([procedure], questions.ORDER, lambda number: None)
+    return found
+
+
+def always(value: Any) -> Any:
+    """A method that waits for nothing and returns `value`."""
+
+    async def method(*_: Any) -> Any:
+        return value
+
+    return method
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +110,7 @@ def test_a_group_that_lacks_a_shift_starts_from_the_given_start_alone(group: lis
     case = Case(ndim)
     assert not looks_for(generators(group, ndim), case.grid, case.grid)
     assert not mirrored_search(generators(group, ndim))
-    found = ranking(case.inputs(group), case.shifted(degrees=1), Plan())
+    found = ranked(case.inputs(group), case.shifted(degrees=1), Plan())
     assert [candidate.source for candidate in found.candidates] == ["given"]
     assert Doubt.ALONE not in found.doubts
 
@@ -104,7 +127,7 @@ def test_a_start_is_the_same_map_times_any_number(plane: Case, factor: float) ->
     given = torch.eye(3, dtype=torch.float64)
     near = plane.shifted(0.02, 0.01)
     one, other = (
-        ranking(plane.inputs("rigid"), given, Plan([("near", lambda fixed, moving, found=found: found[None])], search=False))
+        ranked(plane.inputs("rigid"), given, Plan([("near", lambda fixed, moving, found=found: found[None])], search=False))
         for found in (near, factor * near)
     )
     assert torch.allclose(one.candidates[0].matrix, other.candidates[0].matrix, atol=1e-9)
@@ -115,7 +138,7 @@ def test_a_start_is_the_same_map_times_any_number(plane: Case, factor: float) ->
 def test_a_ranking_holds_the_given_start_and_all_that_was_found(plane: Case) -> None:
     asked = [("centre", Centre()), ("nothing", nothing), ("near", lambda fixed, moving: plane.shifted(0.02, 0.01)[None])]
     given = torch.eye(3, dtype=torch.float64)
-    found = ranking(plane.inputs("similarity"), given, Plan(asked, search=False))
+    found = ranked(plane.inputs("similarity"), given, Plan(asked, search=False))
     assert sorted(candidate.source for candidate in found.candidates) == ["centre", "given", "near"]
     assert found.candidates[0].source == "near"
     assert plane.error(found.candidates[0]) < REFINED[2]
@@ -124,16 +147,16 @@ def test_a_ranking_holds_the_given_start_and_all_that_was_found(plane: Case) -> 
 
 def test_a_start_is_left_where_it_was_given_when_nothing_is_searched(plane: Case) -> None:
     given = plane.shifted(0.02, 0.01)
-    found = ranking(plane.inputs("similarity"), given, Plan(search=False, refine=False))
+    found = ranked(plane.inputs("similarity"), given, Plan(search=False, refine=False))
     assert len(found.candidates) == 1
     assert torch.equal(found.candidates[0].matrix, given)
-    assert found.ratio == peak_ratio(plane.inputs().reduced(given), MatrixTransform(given))
+    assert [found.ratio] == peak_ratio(plane.inputs().reduced(given), [MatrixTransform(given)])
 
 
 def test_a_search_that_suits_starts_from_anywhere() -> None:
     case = Case(2, turn(40))
     away = case.shifted(0.3, -0.2, degrees=150)
-    found = ranking(case.inputs("rigid"), away, Plan())
+    found = ranked(case.inputs("rigid"), away, Plan())
     assert found.candidates[0].source == "search"
     assert case.error(found.candidates[0]) < REFINED[2]
     assert found.doubts == {}
@@ -163,7 +186,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> dict[bool, Watched]:
 
 def test_a_quick_look_is_enough_where_it_leaves_no_doubt(looks: dict[bool, Watched]) -> None:
     case = Case(2, turn(40))
-    found = ranking(case.inputs("rigid"), case.shifted(0.3, 0), Plan())
+    found = ranked(case.inputs("rigid"), case.shifted(0.3, 0), Plan())
     assert case.error(found.candidates[0]) < REFINED[2]
     assert (looks[True].calls, looks[False].calls) == (1, 0)
 
@@ -171,7 +194,7 @@ def test_a_quick_look_is_enough_where_it_leaves_no_doubt(looks: dict[bool, Watch
 def test_what_a_quick_look_leaves_unclear_is_searched_thoroughly(looks: dict[bool, Watched]) -> None:
     case = Case(2, turn(40))
     looks[True].find = nothing  # the given start is far off, and nothing else is found
-    found = ranking(case.inputs("rigid"), case.shifted(0.3, 0), Plan())
+    found = ranked(case.inputs("rigid"), case.shifted(0.3, 0), Plan())
     assert case.error(found.candidates[0]) < REFINED[2]
     assert (looks[True].calls, looks[False].calls) == (1, 1)
 
@@ -197,12 +220,12 @@ def test_what_thorough_looks_leave_unclear_is_polished_and_nothing_else(
         looks[True].find = looks[False].find = nothing
     made: list[Candidate] = []
 
-    def polish(inputs: Inputs, best: Candidate) -> Candidate:
-        made.append(replace(best, source="polished"))
-        return made[-1]
+    def polish(inputs: Sequence[Inputs], bests: Sequence[Candidate]) -> list[Candidate]:
+        made.extend(replace(best, source="polished") for best in bests)
+        return made
 
-    monkeypatch.setattr(starts, "polished", polish)
-    found = ranking(case.inputs("rigid"), case.shifted(0.01, 0), plan)
+    monkeypatch.setattr(questions, "polished", polish)
+    found = ranked(case.inputs("rigid"), case.shifted(0.01, 0), plan)
     assert len(made) == times
     assert [one.source for one in found.candidates].count("polished") == times
     assert not made or found.candidates[0] is made[0]
@@ -229,11 +252,11 @@ def test_a_start_stands_out_where_nothing_elsewhere_is_half_as_good() -> None:
 def test_a_start_that_stopped_on_the_way_is_passed_by_those_around_it(ndim: int) -> None:
     case = Case(ndim)
     away = [("away", case.shifted(0.3, -0.2, 0.1, degrees=150))]
-    truth, *others = refined(case.inputs("rigid"), [("here", case.truth), *away])
+    ((truth, *others),) = refined([case.inputs("rigid")], [[("here", case.truth), *away]])
     off = case.shifted(degrees=4 if ndim == 2 else 8)
     stopped = Candidate("here", off, 0.7 * truth.evidence)
     looking = starts.Starts(case.inputs("rigid"), case.truth, lambda what, share: None)
-    (best, *rest), enough = looking._settle((stopped, *others))
+    (best, *rest), enough = done(looking._settle((stopped, *others)))
     assert enough
     assert case.error(best) < REFINED[ndim]
     assert [id(one) for one in rest] == [id(one) for one in others]
@@ -244,10 +267,10 @@ def test_what_stays_unclear_is_started_anew_around_its_place(ndim: int, monkeypa
     stopped = Candidate("here", case.shifted(degrees=2 if ndim == 2 else 4), 0.1)
     off = case.error(stopped)
     monkeypatch.setattr(starts, "looks", lambda *_: [Look("the given start")])
-    monkeypatch.setattr(starts.Starts, "_settle", lambda *_: ((stopped,), False))
-    monkeypatch.setattr(starts.Starts, "_mirrored", lambda *_: {})
-    monkeypatch.setattr(starts, "polished", lambda inputs, best: best)
-    found = ranking(case.inputs("rigid"), stopped.matrix, Plan())
+    monkeypatch.setattr(starts.Starts, "_settle", always(((stopped,), False)))
+    monkeypatch.setattr(starts.Starts, "_mirrored", always({}))
+    monkeypatch.setattr(questions, "polished", lambda inputs, best: best)
+    found = ranked(case.inputs("rigid"), stopped.matrix, Plan())
     assert case.error(found.candidates[0]) < min(REFINED[ndim], off / 2)
     assert found.candidates[0].evidence > 0.1
 
@@ -255,7 +278,7 @@ def test_what_stays_unclear_is_started_anew_around_its_place(ndim: int, monkeypa
 def test_a_mirrored_image_is_said_to_be() -> None:
     case = Case(2, torch.diag(torch.tensor([-1.0, 1.0], dtype=torch.float64)))
     eye = about(turn(0), case.fixed.grid.centre, case.moving.grid.centre)
-    found = ranking(case.inputs("rigid"), eye, Plan())
+    found = ranked(case.inputs("rigid"), eye, Plan())
     assert Doubt.MIRRORED in found.doubts
 
 
@@ -264,9 +287,13 @@ def looking(monkeypatch: pytest.MonkeyPatch, *finds: Any, further: bool = False)
     made = [Look(str(number), [("search", find)], further=False) for number, find in enumerate(finds)]
     made[-1] = replace(made[-1], further=further)
     monkeypatch.setattr(starts, "looks", lambda *_: made)
-    monkeypatch.setattr(starts.Starts, "_settle", lambda self, candidates: (candidates, False))
-    monkeypatch.setattr(starts.Starts, "_mirrored", lambda *_: {})
-    monkeypatch.setattr(starts, "polished", lambda inputs, best: best)
+
+    async def unsettled(self: starts.Starts, candidates: tuple[Candidate, ...]) -> tuple[tuple[Candidate, ...], bool]:
+        return candidates, False
+
+    monkeypatch.setattr(starts.Starts, "_settle", unsettled)
+    monkeypatch.setattr(starts.Starts, "_mirrored", always({}))
+    monkeypatch.setattr(questions, "polished", lambda inputs, best: best)
 
 
 def test_the_best_of_each_look_goes_on_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +301,7 @@ def test_the_best_of_each_look_goes_on_to_the_next(monkeypatch: pytest.MonkeyPat
     case = Case(2, turn(40))
     wrong, right = case.shifted(0.2, 0.1), case.shifted(0.01, 0.01)
     looking(monkeypatch, lambda *_: wrong[None], lambda *_: right[None], nothing)
-    found = ranking(case.inputs("rigid"), case.shifted(degrees=90), Plan())
+    found = ranked(case.inputs("rigid"), case.shifted(degrees=90), Plan())
     assert case.error(found.candidates[0]) < REFINED[2]
 
 
@@ -285,8 +312,8 @@ def test_further_looks_are_taken_where_edges_agree_well_but_something_speaks_aga
     case = Case(2, turn(40))
     further = Watched(nothing)
     looking(monkeypatch, lambda *_: case.truth[None], further, further=True)
-    monkeypatch.setattr(starts.Starts, "_rival", lambda *_: Rival(0.9, torch.ones(2), "edges") if doubted else None)
-    found = ranking(case.inputs("rigid"), case.shifted(degrees=90), Plan())
+    monkeypatch.setattr(starts.Starts, "_rival", always(Rival(0.9, torch.ones(2), "edges") if doubted else None))
+    found = ranked(case.inputs("rigid"), case.shifted(degrees=90), Plan())
     assert found.ratio > CLEAR
     assert further.calls == doubted
 
@@ -297,14 +324,14 @@ def test_further_looks_are_taken_where_edges_agree_well_but_something_speaks_aga
 def test_where_nothing_but_the_given_start_was_found_that_is_said_if_more_was_asked_for() -> None:
     case, none = Case(2), stacked([], 2)
     for asked, said in (([("found", lambda fixed, moving: none)], True), ([], False)):
-        found = ranking(case.inputs("rigid"), case.truth, Plan(asked, search=False))
+        found = ranked(case.inputs("rigid"), case.truth, Plan(asked, search=False))
         assert [candidate.source for candidate in found.candidates] == ["given"]
         assert (Doubt.ALONE in found.doubts) == said
 
 
 def test_rivals_are_the_evidence_of_starts_elsewhere(plane: Case) -> None:
     asked = [("near", lambda fixed, moving: plane.truth[None]), ("far", lambda fixed, moving: plane.shifted(degrees=90)[None])]
-    found = ranking(plane.inputs("similarity"), plane.truth, Plan(asked, search=False))
+    found = ranked(plane.inputs("similarity"), plane.truth, Plan(asked, search=False))
     best, *others = found.candidates
     away = [one for one in others if apart(best.matrix, one.matrix, plane.grid)]
     assert away
@@ -372,10 +399,10 @@ def test_a_further_look_is_taken_only_where_nothing_is_clear(
     both = [Look("quick", [("search", looks[True])], QUICK_ROUNDS), Look("further", [("search", further)], further=True)]
     monkeypatch.setattr(starts, "looks", lambda *_: both)
     away = case.shifted(0.3, 0)
-    ranking(case.inputs("rigid"), away, Plan())
+    ranked(case.inputs("rigid"), away, Plan())
     assert further.calls == 0
     looks[True].find = nothing
-    found = ranking(case.inputs("rigid"), away, Plan())
+    found = ranked(case.inputs("rigid"), away, Plan())
     assert further.calls == 1
     assert case.error(found.candidates[0]) < REFINED[2]
 
@@ -388,10 +415,10 @@ def test_starts_on_two_peaks_of_a_lattice_are_two_whatever_lies_halfway() -> Non
         picture = Image(pixels.view(1, 1, 96, 96), grid).normalised()
         matrices = [about(turn(0), grid.centre, grid.centre + torch.tensor([shift, 0.0])) for shift in shifts]
         inputs = Inputs(picture, picture, generators("translation", 2), 0)
-        evidence = inputs.reduced(matrices[0]).score_and_evidence(torch.stack(matrices))[1].tolist()
+        evidence = inputs.reduced(matrices[0]).score_and_evidence(torch.stack(matrices)[None])[1][0].tolist()
         made = tuple(Candidate("one", matrix, value) for matrix, value in zip(matrices, evidence, strict=True))
         looking = starts.Starts(inputs, matrices[0], lambda what, share: None)
-        return looking._distinct_peaks(made)
+        return done(looking._distinct_peaks(made))
 
     lattice = (2 * torch.pi * x / 12).cos() + (2 * torch.pi * y / 12).cos()
     assert [len(starts_on(lattice, 0.0, 12.0 * periods)) for periods in (1, 2, 3)] == [2, 2, 2]
@@ -401,18 +428,55 @@ def test_what_is_being_done_is_told_and_ctrl_c_keeps_the_best_so_far() -> None:
     case = Case(2, turn(40))
     told: list[tuple[str, float]] = []
     options = (case.inputs("rigid"), case.shifted(0.3, 0), Plan())
-    ranking(*options, lambda what, share: told.append((what, share)))
+    ranked(*options, lambda what, share: told.append((what, share)))
     assert told[0] == ("a quick search", 0.0)
     assert ("a quick search", 1.0) in told
     assert all(0 <= share <= 1 for _, share in told)
 
-    def interrupt(at: str) -> starts.Ranking:
+    def interrupt(at: str) -> Ranking:
         def tell(what: str, share: float) -> None:
             if what.startswith(at):
                 raise KeyboardInterrupt
 
-        return ranking(*options, tell)
+        return ranked(*options, tell)
 
     early = interrupt("a quick search")
     assert early.interrupted
     assert torch.equal(early.candidates[0].matrix, options[1])
+
+
+def unrelated(case: Case) -> Inputs:
+    """Two images of different scenes: all looks are taken."""
+    other = photograph(busy(case.moving.grid, seed=7, finest=0.2), grid=case.moving.grid, dtype=torch.float32).normalised()
+    return Inputs(case.fixed, other, generators("rigid", case.ndim), 0)
+
+
+def test_pairs_that_are_searched_side_by_side_have_what_each_has_alone(ndim: int) -> None:
+    """One that is clear at once, one at another angle, and one for which all looks are taken."""
+    cases = [Case(ndim, turn_in(ndim, 40)), Case(ndim, 1.3 * turn_in(ndim, 100))]
+    inputs = [*(case.inputs("similarity") for case in cases), unrelated(cases[0])]
+    given = [case.shifted(0.3, -0.2, 0.1, degrees=150) for case in (*cases, cases[0])]
+    several = ranking(inputs, given, Plan())
+    for found, one, start in zip(several, inputs, given, strict=True):
+        alone = ranked(Inputs(one.fixed, one.moving, one.generators, one.seed), start, Plan())
+        assert [each.source for each in found.candidates] == [each.source for each in alone.candidates]
+        assert found.ratio == pytest.approx(alone.ratio, rel=1e-3)
+        assert found.doubts.keys() == alone.doubts.keys()
+        assert not apart(found.candidates[0].matrix, alone.candidates[0].matrix, one.fixed.grid, 1e-3)
+    assert [case.error(found.candidates[0]) < REFINED[ndim] for case, found in zip(cases, several, strict=False)] == [
+        True,
+        True,
+    ]
+
+
+def test_ctrl_c_ends_the_search_of_all_that_are_not_finished() -> None:
+    cases = [Case(2, turn(40)), Case(2, turn(100))]
+    given = [case.shifted(0.3, 0) for case in cases]
+
+    def tell(what: str, share: float) -> None:
+        if share == 1:
+            raise KeyboardInterrupt
+
+    found = ranking([case.inputs("rigid") for case in cases], given, Plan(), tell)
+    assert [one.interrupted for one in found] == [True, True]
+    assert all(torch.equal(one.candidates[0].matrix, start) for one, start in zip(found, given, strict=True))

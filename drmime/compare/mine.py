@@ -24,6 +24,7 @@ from drmime.registry import known
 
 NO_SHARE = -1e4  # instead of the logarithm of 0; its exponential is 0
 AGREEMENT = 4.0  # scales the inner product of two trace-free tensors, at most 1/2 in 2-D, to the size of the other inputs
+PRECISIONS = {"full": None, "bfloat16": torch.bfloat16}  # of the network's products; None: that of the images
 
 
 class MINE(Similarity):
@@ -44,6 +45,7 @@ class MINE(Similarity):
         clip: float = 5.0,
         orientation: bool = True,
         local: bool = True,
+        precision: str = "full",
     ) -> None:
         """
         Args:
@@ -57,6 +59,8 @@ class MINE(Similarity):
             orientation: the network also takes edges (`drmime.image.orientation`): their strength in either image, and the
                 cosine of twice the angle between them.
             local: intensities are relative to the mean and standard deviation of their neighbourhood.
+            precision: of the network's products of matrices: "full" is that of the images, "bfloat16" takes half of the memory.
+                Coordinates, values read from images, the weights that are trained, and sums have that of the images always.
 
         Raises:
             InputError: an unknown bound, or a number out of its range.
@@ -73,6 +77,7 @@ class MINE(Similarity):
         self.clip = number("metric clip", clip, 0)
         self.orientation = switch("metric orientation", orientation)
         self.local = switch("metric local", local)
+        self.precision = known("metric precision", precision, PRECISIONS)
         self.log_average = torch.full((1, 1), math.nan)  # of mean exp T over random pairs. shape: (levels, B)
 
     def begin(self, levels: int, batch: int, channels: tuple[int, int], generator: torch.Generator, like: Tensor) -> None:
@@ -153,11 +158,12 @@ class MINE(Similarity):
 
     def _network(self, values: Tensor) -> Tensor:
         """T of the inputs of each pair of points. (B, inputs, pairs) -> (B, pairs)"""
-        weights, bias, *rest = self.layers
+        given, dtype = values.dtype, PRECISIONS[self.precision] or values.dtype
+        values, weights, bias, *rest = (part.to(dtype) for part in (values, *self.layers))
         values = torch.baddbmm(bias, weights, values)
         for weights, bias in zip(rest[::2], rest[1::2], strict=True):
             values = torch.baddbmm(bias, weights, F.relu_(values))
-        return values[:, 0]
+        return values[:, 0].to(given)
 
     def _shifts(self, count: int) -> list[int]:
         """Offsets in the list of points by which the random partners are found.

@@ -70,8 +70,10 @@ class Image:
         return self if there is self.data else replace(self, data=there, mask=mask)
 
     def pair(self, number: int) -> "Image":
-        """The image `number` of the batch, with B = 1."""
-        return replace(self, data=self.data[number, None], mask=None if self.mask is None else self.mask[number, None])
+        """The image `number` of the batch, with B = 1, and with the cached levels."""
+        one = replace(self, data=self.data[number, None], mask=None if self.mask is None else self.mask[number, None])
+        one.coarser.extend(level.pair(number) for level in self.coarser)
+        return one
 
     def copies(self, count: int) -> "Image":
         """A batch that repeats this image (B = 1) `count` times without copying its data."""

@@ -129,6 +129,7 @@ class Start:
 
     def _proposed(self, fixed: Image, moving: Image) -> Tensor:
         """The first proposal for each pair."""
+        fixed, moving = fixed.to("cpu"), moving.to("cpu")
         pairs = [(fixed.pair(number), moving.pair(number)) for number in range(len(fixed.data))]
         found = [starts_of("start given", self.first(*pair), fixed.grid.ndim) for pair in pairs]
         if not all(map(len, found)):

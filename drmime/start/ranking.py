@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from drmime.geometry.grid import linear_part, scaled
+from drmime.start import questions
 from drmime.start.choose import (
     CHANCE,
     CLEAR,
@@ -35,11 +36,10 @@ from drmime.start.looks import Look, looks, mirrored_search, spans, without_spac
 from drmime.start.plan import Plan
 from drmime.start.propose.base import Proposer
 from drmime.start.propose.search import Search
-from drmime.start.refine import ROUNDS, Candidate, Round, polished, refined
-from drmime.start.residuals import residuals
-from drmime.start.rivals import Rival, peak_ratio, rival
-from drmime.start.score import Reduced
-from drmime.transform.linear import LieModel, MatrixTransform
+from drmime.start.refine import ROUNDS, Candidate, Round
+from drmime.start.rivals import Rival
+from drmime.start.together import Ask, together
+from drmime.transform.linear import LieModel
 
 # offsets of starts around another one, by dimension: radians, logarithms of a scale, or halves of the longest side
 AROUND = {2: (0.08,), 3: (0.1,)}
@@ -67,66 +67,75 @@ class Ranking:
     interrupted: bool = False  # by Ctrl-C: `candidates` holds the best start so far
 
 
-def ranking(inputs: Inputs, given: Tensor, plan: Plan, tell: Tell = lambda what, share: None) -> Ranking:
-    """Search for the start of one pair: the given one (D+1, D+1, moving_from_fixed, world) and those that `plan` asks for.
+def ranking(
+    inputs: Sequence[Inputs], given: Sequence[Tensor], plan: Plan, tell: Tell = lambda what, share: None
+) -> list[Ranking]:
+    """Search for the starts of pairs whose images have equal grids: of each the given one (D+1, D+1, moving_from_fixed, world)
+    and those that `plan` asks for.
 
-    `tell` is called with the name of each stage and the share of it that is done. After Ctrl-C the result holds only the best
-    start so far.
+    The pairs are searched side by side (`drmime.start.together`); each has the starts that it has alone. `tell` is called with
+    the name of each stage and the share of it that is done. After Ctrl-C the result of a pair that is not finished holds only
+    the best start so far.
     """
-    starts = Starts(inputs, given, tell)
-    try:
-        return starts.ranking(plan)
-    except KeyboardInterrupt:
-        return Ranking((starts.best,), starts.ratios.get(starts.best, math.nan), interrupted=True)
+    fixed, moving = inputs[0].fixed.grid, inputs[0].moving.grid
+    taken = looks(inputs[0].generators, fixed, moving) if plan.search else []
+    mirrored = mirrored_search(inputs[0].generators)
+    searched = [Starts(*one, tell, mirrored) for one in zip(inputs, given, strict=True)]
+    return together([one.ranking(plan, taken) for one in searched], questions.ORDER, lambda number: searched[number].so_far())
 
 
 class Starts:
-    """The search for the start of one pair. `best` is the best start so far, also after an exception."""
+    """The search for the start of one pair. `best` is the best start so far."""
 
-    def __init__(self, inputs: Inputs, given: Tensor, tell: Tell) -> None:
-        self.inputs, self.given, self.tell = inputs, given, tell
+    def __init__(self, inputs: Inputs, given: Tensor, tell: Tell, mirrored: Sequence[tuple[str, Proposer]] = ()) -> None:
+        """`mirrored`: what proposes reflected starts."""
+        self.inputs, self.given, self.tell, self.mirrored = inputs, given, tell, mirrored
         self.grid = inputs.fixed.grid
         self.best = Candidate("given", given)
         self.ratios: dict[Candidate, float] = {}
         self._support: dict[Candidate, bool] = {}
 
-    def ranking(self, plan: Plan) -> Ranking:
-        """See `ranking`."""
+    def so_far(self) -> Ranking:
+        """The best start so far, after Ctrl-C."""
+        return Ranking((self.best,), self.ratios.get(self.best, math.nan), interrupted=True)
+
+    async def ranking(self, plan: Plan, taken: Sequence[Look]) -> Ranking:
+        """See `ranking`; `taken`: the looks to take, if none is enough."""
         if not plan.refine:
-            return Ranking((self.best,), self.ratio(self.best))
-        taken = looks(self.inputs.generators, self.grid, self.inputs.moving.grid) if plan.search else []
-        found, candidates, enough = self._search(plan.asked, taken or [Look("the given start")])
+            return Ranking((self.best,), await self.ratio(self.best))
+        found, candidates, enough = await self._search(plan.asked, taken or [Look("the given start")])
         best, *others = as_given(candidates, self.given, self.grid)
         if taken and not enough:
             self.tell("starts around the best one", 0.0)
-            self.best = best = stronger(best, self._refined(self._around(best, CLOSER))[0])
+            self.best = best = stronger(best, (await self._refined(self._around(best, CLOSER)))[0])
             self.tell("polishing the best start", 0.0)
-            self.best = best = polished(self.inputs, best)
+            self.best = best = await Ask(questions.polishes, questions.Polish(self.inputs, best))
         doubt = dict[Doubt, Figures]()
         if not others and (taken or plan.asked):
             doubt[Doubt.ALONE] = {}
-        if taken and not (enough and self.ratio(best) >= SURE):
-            doubt |= self._mirrored(found, best)
+        if taken and not (enough and await self.ratio(best) >= SURE):
+            doubt |= await self._mirrored(found, best)
         known = best.evidence > 0 and found[1:]
         compared = rivals([best, *others], self.grid) if known else None
-        return Ranking((best, *others), self.ratio(best), doubt, compared, self._stretch_noted(best))
+        return Ranking((best, *others), await self.ratio(best), doubt, compared, self._stretch_noted(best))
 
-    def _search(
+    async def _search(
         self, asked: Sequence[tuple[str, Proposer]], taken: Sequence[Look]
     ) -> tuple[Sequence[tuple[str, Tensor]], tuple[Candidate, ...], bool]:
         """Take looks until a start is settled: the last look's proposals, its candidates (best first), and whether it settled.
 
         Each look also refines the proposals that the user asked for and the best starts of the looks before it.
         """
-        first = [("given", self.given), *self._proposed(asked)]
+        first = [("given", self.given), *await self._proposed(asked)]
         bests: list[Candidate] = []
         found, candidates, enough = first, tuple[Candidate, ...](), False
         for look in taken:
-            if look.further and self._skips_further(candidates):
+            if look.further and await self._skips_further(candidates):
                 break
-            found = [*first, *((one.source, one.matrix) for one in bests), *self._proposed(look.proposers, look.name)]
+            proposed = await self._proposed(look.proposers, look.name)
+            found = [*first, *((one.source, one.matrix) for one in bests), *proposed]
             self.tell(f"{look.name}: refining what it found", 0.0)
-            candidates, enough = self._settle(self._refined(found, look.rounds))
+            candidates, enough = await self._settle(await self._refined(found, look.rounds))
             self.best = candidates[0]
             enough = enough and (look.further or not self._stretched(self.best))
             if enough:
@@ -135,61 +144,63 @@ class Starts:
                 bests = [one for one in bests if apart(one.matrix, self.best.matrix, self.grid)] + [self.best]
         return found, candidates, enough
 
-    def _proposed(self, proposers: Sequence[tuple[str, Proposer]], what: str = "") -> list[tuple[str, Tensor]]:
+    async def _proposed(self, proposers: Sequence[tuple[str, Proposer]], what: str = "") -> list[tuple[str, Tensor]]:
         """The proposals of each proposer, with its name; `what` is the stage's name for `tell`, by default the proposer's."""
         found: list[tuple[str, Tensor]] = []
         for name, find in proposers:
             self.tell(what or name, 0.0)
-            callback = [functools.partial(self.tell, what or name)] if isinstance(find, Search) else []
-            matrices = find(self.inputs.fixed, self.inputs.moving, *callback)
+            if isinstance(find, Search):
+                matrices = await Ask(
+                    questions.searches, questions.Searching(self.inputs, find, functools.partial(self.tell, what or name))
+                )
+            else:
+                matrices = find(*self.inputs.on_cpu)
             checked = starts_of(f"start {name}", matrices, self.grid.ndim)
             found.extend((name, scaled(matrix, self.grid)) for matrix in checked)
         return found
 
-    def _refined(self, found: Sequence[tuple[str, Tensor]], rounds: Sequence[Round] = ROUNDS) -> tuple[Candidate, ...]:
-        return refined(self.inputs, found, rounds)
+    async def _refined(self, found: Sequence[tuple[str, Tensor]], rounds: Sequence[Round] = ROUNDS) -> tuple[Candidate, ...]:
+        return await Ask(questions.refinements, questions.Proposals(self.inputs, found, rounds))
 
-    def _settle(self, candidates: tuple[Candidate, ...]) -> tuple[tuple[Candidate, ...], bool]:
+    async def _settle(self, candidates: tuple[Candidate, ...]) -> tuple[tuple[Candidate, ...], bool]:
         """The candidates without duplicates of the first one's peak, and whether the first is settled, so that no look follows.
 
         It is settled if it stands out, others were refined to its place, and it is well supported. If it alone reached its
         place, its refinement may have ended early: starts around it are refined then, and the best of all takes its place.
         """
         count = len(candidates)
-        best, *others = candidates = self._distinct_peaks(candidates)
+        best, *others = candidates = await self._distinct_peaks(candidates)
         alone = count > len(candidates) == 1
-        if not (alone or stands_out(candidates, self.grid)) or not self.ratio(best) >= CLEAR:
+        if not (alone or stands_out(candidates, self.grid)) or not await self.ratio(best) >= CLEAR:
             return candidates, False
         if count > len(candidates) or agreed(candidates, self.grid):
-            return candidates, self._supported(best)
-        around = self._refined(self._around(best, AROUND))
+            return candidates, await self._supported(best)
+        around = await self._refined(self._around(best, AROUND))
         better = stronger(best, around[0])
-        return (better, *others), agreed(around, self.grid) and self._supported(better)
+        return (better, *others), agreed(around, self.grid) and await self._supported(better)
 
-    def _skips_further(self, candidates: Sequence[Candidate]) -> bool:
+    async def _skips_further(self, candidates: Sequence[Candidate]) -> bool:
         """Whether further looks are skipped: the first candidate is well supported, without rival or suspect stretch."""
         best = candidates[0]
-        return not self._stretched(best) and elsewhere(candidates, self.grid) is None and self._supported(best)
+        return not self._stretched(best) and elsewhere(candidates, self.grid) is None and await self._supported(best)
 
-    def _supported(self, best: Candidate) -> bool:
+    async def _supported(self, best: Candidate) -> bool:
         """Whether a start is well supported: high peak ratio, no other shift fits about as well, and enough of the image's
         blocks agree best where the start puts them.
         """
         if best not in self._support:
-            clear = self.ratio(best) >= CLEAR and self._rival(best) is None
-            self._support[best] = clear and not residuals(*self._at(best)).near < SETTLED
+            clear = await self.ratio(best) >= CLEAR and await self._rival(best) is None
+            self._support[best] = clear and not await Ask(questions.in_place, self._at(best)) < SETTLED
         return self._support[best]
 
-    def ratio(self, best: Candidate) -> float:
+    async def ratio(self, best: Candidate) -> float:
         """The peak ratio of a start; computed once for each."""
         if best not in self.ratios:
-            turned = spans(self.inputs.generators, "rotation")
-            self.ratios[best] = peak_ratio(*self._at(best), turned)
+            self.ratios[best] = await Ask(questions.ratios, self._at(best))
         return self.ratios[best]
 
-    def _at(self, start: Candidate) -> tuple[Reduced, MatrixTransform]:
-        """The reduced images for a start, and the start as a transform."""
-        return self.inputs.reduced(start.matrix), MatrixTransform(start.matrix)
+    def _at(self, start: Candidate) -> questions.Place:
+        return questions.Place(self.inputs, start.matrix)
 
     def _stretched(self, best: Candidate) -> bool:
         """Whether a start of 2-D images without spacing stretches so much that unequal pixel sides are a likely cause."""
@@ -210,35 +221,35 @@ class Starts:
             "pass fixed_spacing and moving_spacing.",
         )
 
-    def _distinct_peaks(self, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+    async def _distinct_peaks(self, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
         """The candidates without those elsewhere on the peak of the first; peaks of smooth or small images are broad."""
         best, *others = candidates
         strong = [one for one in others if one.evidence > RIVAL * best.evidence and apart(best.matrix, one.matrix, self.grid)]
         if not strong:
             return candidates
         between = [torch.lerp(best.matrix, one.matrix, share) for one in strong for share in BETWEEN]
-        evidence = self.inputs.reduced(best.matrix).score_and_evidence(torch.stack(between))[1]
+        _, evidence = await Ask(questions.scores, questions.Several(self.inputs, best.matrix, torch.stack(between)))
         lowest = evidence.view(len(strong), -1).amin(1).tolist()
         joined = {one for one, least in zip(strong, lowest, strict=True) if least > JOINED * one.evidence}
         return tuple(one for one in candidates if one not in joined)
 
-    def _rival(self, best: Candidate) -> Rival | None:
+    async def _rival(self, best: Candidate) -> Rival | None:
         """Another place that a shift leads to and that fits about as well, if the group has all shifts."""
         if not spans(self.inputs.generators, "translation"):
             return None
-        return rival(*self._at(best))
+        return await Ask(questions.other_places, self._at(best))
 
-    def _mirrored(self, proper: Sequence[tuple[str, Tensor]], best: Candidate) -> Doubts:
+    async def _mirrored(self, proper: Sequence[tuple[str, Tensor]], best: Candidate) -> Doubts:
         """The doubt that the moving image is mirrored, if a reflected start fits far better than all `proper` ones."""
-        found = self._proposed(mirrored_search(self.inputs.generators), "a search of the mirrored image")
+        found = await self._proposed(self.mirrored, "a search of the mirrored image")
         if not found:
             return {}
         matrices = torch.stack([matrix for _, matrix in (*proper, *found)])
-        scores = self.inputs.reduced(best.matrix).coarsest(COARSE).score_and_evidence(matrices)[0]
-        if scores[len(proper) :].max() < scores[: len(proper)].max():
+        compared, _ = await Ask(questions.scores, questions.Several(self.inputs, best.matrix, matrices, COARSE))
+        if compared[len(proper) :].max() < compared[: len(proper)].max():
             return {}
-        other = self._refined(found)[0]
-        ratio, mirrored = self.ratio(best), self.ratio(other)
+        other = (await self._refined(found))[0]
+        ratio, mirrored = await self.ratio(best), await self.ratio(other)
         if best.evidence > CLOSE * other.evidence or not mirrored >= max(CHANCE, ratio):
             return {}
         return {Doubt.MIRRORED: {"mirrored": mirrored, "ratio": ratio}}
