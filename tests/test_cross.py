@@ -151,6 +151,26 @@ def test_a_copy_scores_in_a_batch_what_it_scores_alone(ndim: int, channels: int)
         assert torch.allclose(one_score[0], score[copy], atol=CLOSE)
 
 
+@pytest.mark.parametrize("memory", [0.05, 256])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_copy_has_the_map_with_the_fixed_image_that_is_named(ndim: int, channels: int, memory: float) -> None:
+    """Each pair has its own range of values, and levels that another one lacks."""
+    fixed, moving = (noise(shape, 3, channels, masked=True) for shape in SHAPES[ndim])
+    scale = torch.tensor([1.0, 30, 0.1]).view(3, 1, *[1] * ndim)
+    fixed = Image((scale * fixed.data).round(), fixed.grid, fixed.mask)
+    rows = torch.tensor([2, 0, 1, 2, 0])
+    copies = Image((scale * moving.data)[rows].roll(1, -1), moving.grid, moving.mask[rows])
+    reference, search = Image(scale * moving.data, moving.grid, moving.mask), CrossMaps(8, memory=memory)
+    search.begin(fixed, reference, copies.grid.shape)
+    score, overlap = search.maps(copies, rows)
+    for number, row in enumerate(rows.tolist()):
+        one_score, one_overlap = maps(CrossMaps(8), fixed.pair(row), copies.pair(number), reference.pair(row))
+        assert torch.equal(one_overlap[0], overlap[number])
+        assert torch.allclose(one_score[0], score[number], atol=CLOSE)
+    for both in zip(search.maps(reference), search.maps(reference, torch.arange(3)), strict=True):
+        assert torch.equal(*both)
+
+
 def test_levels_are_those_of_the_image_that_gives_them() -> None:
     dim = torch.linspace(0, 1, 64).view(1, 1, 8, 8)
     both = Image(torch.cat([dim, 2.5 * dim]), Grid.regular((8, 8)))

@@ -98,14 +98,14 @@ class Image:
     def limits(self) -> tuple[Tensor, Tensor]:
         """The 0.1 % and 99.9 % quantiles of each channel; minimum and maximum if these are equal. (B, C, 1, ...) each"""
         shape = (*self.data.shape[:2], *[1] * self.grid.ndim)
-        low, high = self.data.new_empty(shape), self.data.new_empty(shape)
+        found = []
         for b, c in np.ndindex(*shape[:2]):
             inside = (self.data[b, c] if self.mask is None else self.data[b, c][self.mask[b, 0] > 0]).flatten()
             values = inside[:: max(1, len(inside) // 2**20)].cpu().numpy()
-            low[b, c], high[b, c] = np.quantile(values, QUANTILES).tolist()
-            if high[b, c] <= low[b, c]:
-                low[b, c], high[b, c] = inside.min(), inside.max()
-        return low, high
+            low, high = np.quantile(values, QUANTILES).astype(values.dtype).tolist()
+            found.append((low, high) if high > low else (float(inside.min()), float(inside.max())))
+        lows, highs = torch.tensor(found, dtype=self.data.dtype).to(self.data.device).unbind(-1)
+        return lows.view(shape), highs.view(shape)
 
 
 def few_slices(shape: Sequence[int]) -> int:

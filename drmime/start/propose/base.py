@@ -52,7 +52,13 @@ def working_image(image: Image, spacing: float, axes: Tensor | None = None) -> I
 
 def pyramid(image: Image) -> Pyramid:
     """The pyramid of `image` with all levels that its size allows."""
-    return Pyramid.of(image, possible_levels(image.grid))
+    return pyramids([image])[0]
+
+
+def pyramids(images: Sequence[Image]) -> list[Pyramid]:
+    """The pyramid of each of some images on equal grids."""
+    count = possible_levels(images[0].grid)
+    return [Pyramid.of(image, count) for image in images]
 
 
 def reduced(levels: Sequence[Pyramid], spacing: float) -> Image:
@@ -138,14 +144,25 @@ def distinct(matrices: Tensor, grid: Grid, count: int, apart: float, over: Calla
 
     Two are near if the corner distance (see `corner_distances`), reduced `over` all corners, is at most `apart`.
     """
+    return distinct_each([matrices], grid, count, apart, over)[0]
+
+
+def distinct_each(
+    several: Sequence[Tensor], grid: Grid, count: int, apart: float, over: Callable[..., np.ndarray] = np.mean
+) -> list[Tensor]:
+    """`distinct` of each of some lists of matrices."""
+    matrices = torch.cat(list(several))
     places, units = (part.numpy() for part in _corners(matrices, grid))
-    kept: list[int] = []
-    rest = np.arange(len(matrices))
-    while len(rest) and len(kept) < count:
-        kept.append(int(rest[0]))
-        off = np.linalg.norm(places[rest] - places[rest[0]], axis=-1) / units[rest, None]
-        rest = rest[over(off, -1) > apart]
-    return matrices[kept]
+    found, start = [], 0
+    for some in several:
+        rest = np.arange(start, start := start + len(some))
+        kept: list[int] = []
+        while len(rest) and len(kept) < count:
+            kept.append(int(rest[0]))
+            off = np.linalg.norm(places[rest] - places[rest[0]], axis=-1) / units[rest, None]
+            rest = rest[over(off, -1) > apart]
+        found.append(matrices[kept])
+    return found
 
 
 def corner_distances(matrices: Tensor, other: Tensor, grid: Grid) -> Tensor:

@@ -64,26 +64,24 @@ class Bounds:
 
     def __init__(self, poses: Tensor) -> None:
         """poses: linear maps from the fixed world to the moving one, without their scale. shape: (R, D, D)"""
-        self.reach = torch.linalg.inv(poses).abs().numpy()  # half sides of the rotated image from half sides
+        self.reach = torch.linalg.inv(poses).abs().numpy()  # sides of the turned image from its sides
         self.stretch = (1 / torch.linalg.svdvals(poses).amin(-1)).numpy()
 
-    def shape(self, numbers: Sequence[int], scale: float, fixed: Grid, moving: Grid) -> tuple[int, ...]:
-        """The shape of a canvas with the spacing of `fixed` that holds the moving image in all poses of these numbers."""
-        sides = (self.reach[numbers] @ moving.extent.numpy() / scale).max(0)
-        longest, diagonal = float(moving.extent.max()), float(moving.extent.norm())
-        most = max(longest, CORNERS[fixed.ndim] * diagonal) / scale * self.stretch[numbers].max()
-        counts = np.minimum(sides, most) / fixed.spacing.numpy()
-        return tuple(math.ceil(round(count, 6)) for count in counts[::-1].tolist())
+    def by_shape(
+        self, numbers: Sequence[Sequence[int]], scale: float, fixed: Grid, moving: Grid
+    ) -> dict[tuple[int, ...], list[int]]:
+        """Which pairs have a canvas of one shape, by that shape; `numbers`: those of the poses of each pair.
 
-
-def by_shape(
-    bounds: Bounds, numbers: Sequence[Sequence[int]], scale: float, fixed: Grid, moving: Grid
-) -> dict[tuple[int, ...], list[int]]:
-    """Which pairs have a canvas of one shape, by that shape; `numbers`: those of the poses of each pair."""
-    found: dict[tuple[int, ...], list[int]] = {}
-    for member, some in enumerate(numbers):
-        found.setdefault(bounds.shape(some, scale, fixed, moving), []).append(member)
-    return found
+        A pair's canvas has the spacing of `fixed` and holds the moving image in all of the pair's poses.
+        """
+        spacing, extent = fixed.spacing.numpy(), moving.extent.numpy()
+        longest = max(extent.max(), CORNERS[fixed.ndim] * np.linalg.norm(extent))
+        found: dict[tuple[int, ...], list[int]] = {}
+        for member, some in enumerate(numbers):
+            sides = np.minimum((self.reach[some] @ extent).max(0), longest * self.stretch[some].max())
+            counts = (sides / scale / spacing)[::-1].tolist()
+            found.setdefault(tuple(math.ceil(round(count, 6)) for count in counts), []).append(member)
+        return found
 
 
 def best_first(several: Sequence[Peaks], count: int) -> list[Peaks]:

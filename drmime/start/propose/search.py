@@ -23,10 +23,10 @@ from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
 from drmime.registry import build
 from drmime.start.propose.angle import AngleMaps
-from drmime.start.propose.base import THIN, directions, distinct, peaks, pyramid, reduced, stacked
+from drmime.start.propose.base import THIN, directions, distinct_each, peaks, pyramids, reduced, stacked
 from drmime.start.propose.cross import CrossMaps
 from drmime.start.propose.poses import angles, mirror, nudges, planar, possible, rotations, thin_axis
-from drmime.start.propose.scoring import Bounds, Maps, Peaks, Rows, Tell, best_first, by_shape, promising
+from drmime.start.propose.scoring import Bounds, Maps, Peaks, Rows, Tell, best_first, promising
 
 SIZE = {2: 192, 3: 32}  # pixels along the fixed image's longest side
 STEP = {2: 5.625, 3: 24.0}  # degrees between rotations
@@ -112,7 +112,7 @@ class Search:
         All fixed images (B = 1) have one grid and number of channels, and all or none a mask; likewise the moving ones.
         """
         found = self.peaks(fixed, moving, tell)
-        return [distinct(one.matrix, fixed[0].grid, self.count, self.apart) for one in found]
+        return distinct_each([one.matrix for one in found], fixed[0].grid, self.count, self.apart)
 
     def peaks(self, fixed: Sequence[Image], moving: Sequence[Image], tell: Tell = lambda share: None) -> list[Peaks]:
         """The highest peaks of the best poses' maps of each pair, best first.
@@ -124,7 +124,7 @@ class Search:
         spacing = max(longest / (self.size or SIZE[here.ndim]), float(here.spacing.min()))
         every = {scale: possible(poses, scale, here, there, self.least_overlap) for scale in self._scales(here, there)}
         chosen: list[Mapping[float, Sequence[int]]] = [every] * len(fixed)
-        levels = [pyramid(image) for image in fixed], [pyramid(image) for image in moving]
+        levels = pyramids(fixed), pyramids(moving)
         coarse = 2 * spacing if here.ndim == 2 else longest / COARSE[here.ndim]
         if round(longest / coarse) >= COARSE[here.ndim] and coarse > 1.1 * spacing:
             found = self._at(*levels, coarse, poses, chosen, 1, tell)
@@ -200,7 +200,7 @@ class Search:
                 done += sum(map(len, asked))
                 continue
             there = self.maps.describe(there)
-            for shape, members in by_shape(bounds, asked, scale, here.grid, there.grid).items():
+            for shape, members in bounds.by_shape(asked, scale, here.grid, there.grid).items():
                 some = torch.tensor([number_ for member in members for number_ in asked[member]])
                 own = torch.tensor([place for place, member in enumerate(members) for _ in asked[member]])
                 numbers_ = torch.tensor([pairs[member] for member in members])
