@@ -204,6 +204,26 @@ def test_a_copy_has_the_map_it_has_alone(ndim: int) -> None:
     assert torch.equal(torch.cat([one[1] for one in alone]), overlap)
 
 
+def test_each_copy_has_the_map_with_the_fixed_image_that_is_named(ndim: int) -> None:
+    shape, canvas = SHAPES[ndim][0]
+    mask = (torch.rand(2, 1, *shape) > 0.3).double()
+    here, there = described(*directions(shape, 2), mask), described(*directions(canvas, 3))
+    maps = AngleMaps(1 if ndim == 3 else 3)
+    maps.begin(here, there, canvas)
+    rows = torch.tensor([1, 0, 1])
+    score, overlap = maps.maps(there, rows)
+    assert all(torch.equal(*both) for both in zip(maps.maps(there.pair(0), rows[:1]), (score[:1], overlap[:1]), strict=True))
+    pair = Image(there.data[:2], there.grid)
+    for both in zip(maps.maps(pair), maps.maps(pair, torch.arange(2)), strict=True):
+        assert torch.equal(*both)
+    for number, row in enumerate(rows.tolist()):
+        alone = AngleMaps(maps.degree)
+        alone.begin(here.pair(row), there, canvas)
+        one = alone.maps(there.pair(number))
+        assert torch.allclose(one[0][0], score[number], atol=1e-9)
+        assert torch.equal(one[1][0], overlap[number])
+
+
 def test_directions_at_random_score_a_standard_normal(ndim: int) -> None:
     shape = {2: (40, 44), 3: (14, 15, 16)}[ndim]
     for degree in (1, 3)[: 4 - ndim]:

@@ -17,7 +17,7 @@ from drmime.geometry.grid import Grid
 from drmime.image.door import as_image
 from drmime.image.image import Image, batch
 from drmime.start.propose import cross
-from drmime.start.propose.cross import CrossMaps, good_length, palette, quantise
+from drmime.start.propose.cross import CrossMaps, Levels, good_length, palette
 
 SHAPES = {2: ((9, 12), (11, 8)), 3: ((4, 5, 6), (5, 3, 4))}  # fixed, moving
 TEXTURES = {2: (48, 60), 3: (16, 18, 20)}
@@ -27,6 +27,11 @@ CLOSE = TOLERANCE[torch.float32]
 def noise(shape: Sequence[int], copies: int = 1, channels: int = 1, masked: bool = False) -> Image:
     data = torch.rand(copies, channels, *shape)
     return Image(data, Grid.regular(shape), (torch.rand(copies, 1, *shape) > 0.3).float() if masked else None)
+
+
+def quantise(image: Image, bins: int) -> Tensor:
+    """The levels of each image of a batch by its own range."""
+    return Levels(image, bins).of(image)
 
 
 def texture(ndim: int, channels: int = 1) -> Tensor:
@@ -63,7 +68,7 @@ def at_all_shifts(fixed: Tensor, moving: Tensor, normalised: bool) -> tuple[Tens
 
 
 def maps(search: CrossMaps, fixed: Image, moving: Image, reference: Image | None = None) -> tuple[Tensor, Tensor]:
-    """`reference`, upright, gives the levels of all copies; by default their own batch does."""
+    """`reference`, upright, gives the levels of all copies; by default each gives its own."""
     search.begin(fixed, moving if reference is None else reference, moving.grid.shape)
     return search.maps(moving)
 
@@ -146,11 +151,34 @@ def test_a_copy_scores_in_a_batch_what_it_scores_alone(ndim: int, channels: int)
         assert torch.allclose(one_score[0], score[copy], atol=CLOSE)
 
 
-def test_without_a_reference_a_batch_shares_its_levels() -> None:
+@pytest.mark.parametrize("memory", [0.05, 256])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_copy_has_the_map_with_the_fixed_image_that_is_named(ndim: int, channels: int, memory: float) -> None:
+    """Each pair has its own range of values, and levels that another one lacks."""
+    fixed, moving = (noise(shape, 3, channels, masked=True) for shape in SHAPES[ndim])
+    scale = torch.tensor([1.0, 30, 0.1]).view(3, 1, *[1] * ndim)
+    fixed = Image((scale * fixed.data).round(), fixed.grid, fixed.mask)
+    rows = torch.tensor([2, 0, 1, 2, 0])
+    copies = Image((scale * moving.data)[rows].roll(1, -1), moving.grid, moving.mask[rows])
+    reference, search = Image(scale * moving.data, moving.grid, moving.mask), CrossMaps(8, memory=memory)
+    search.begin(fixed, reference, copies.grid.shape)
+    score, overlap = search.maps(copies, rows)
+    for number, row in enumerate(rows.tolist()):
+        one_score, one_overlap = maps(CrossMaps(8), fixed.pair(row), copies.pair(number), reference.pair(row))
+        assert torch.equal(one_overlap[0], overlap[number])
+        assert torch.allclose(one_score[0], score[number], atol=CLOSE)
+    for both in zip(search.maps(reference), search.maps(reference, torch.arange(3)), strict=True):
+        assert torch.equal(*both)
+
+
+def test_levels_are_those_of_the_image_that_gives_them() -> None:
     dim = torch.linspace(0, 1, 64).view(1, 1, 8, 8)
     both = Image(torch.cat([dim, 2.5 * dim]), Grid.regular((8, 8)))
-    assert torch.equal(quantise(both, 4).amax((1, 2)), torch.tensor([1, 3]).short())
-    assert torch.equal(quantise(Image(dim, both.grid), 4, reference=both), quantise(both, 4)[:1])
+    assert torch.equal(Levels(both.pair(1), 4).of(both).amax((1, 2)), torch.tensor([1, 3]).short())
+    assert torch.equal(*quantise(both, 4))
+    swapped = Levels(both, 4).of(both, torch.tensor([1, 0]))
+    assert torch.equal(swapped[:1], Levels(both.pair(1), 4).of(both.pair(0)))
+    assert torch.equal(swapped[1:], Levels(both.pair(0), 4).of(both.pair(1)))
 
 
 def test_memory_bounds_what_is_at_work_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,10 +215,11 @@ def test_a_copy_that_its_mask_covers_whole_scores_nothing() -> None:
     fixed, seen, hidden = noise((9, 12)), noise((10, 8)), noise((10, 8))
     hidden = Image(hidden.data, hidden.grid, torch.zeros(1, 1, 10, 8))
     search = CrossMaps(4, normalised=True)
-    for a, b in zip(maps(search, fixed, batch([hidden, seen])), search.maps(seen), strict=True):
+    for a, b in zip(maps(search, fixed, batch([hidden, seen]), seen), search.maps(seen), strict=True):
         assert torch.equal(a[1:], b)
         assert not a[0].any()
     assert not any(result.any() for result in search.maps(hidden))
+    assert not any(result.any() for result in maps(search, fixed, hidden))
 
 
 def test_levels_are_of_equal_width_and_one_hot_pixel_does_not_move_them() -> None:

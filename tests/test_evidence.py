@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from counting import Counting
 from posed import Case
 from torch import Tensor
 
@@ -12,10 +13,11 @@ from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import translation
 from drmime.image.image import Image
 from drmime.start.inputs import Inputs
+from drmime.start.score import Reduced
 from drmime.transform.base import Chain
 from drmime.transform.linear import MatrixTransform
 from drmime.verdict.calibration import calibration
-from drmime.verdict.evidence import Evidence, evidence
+from drmime.verdict.evidence import Evidence, evidence, information
 from drmime.verdict.judge import UNLIKELY
 
 
@@ -90,3 +92,39 @@ def test_a_flat_image_gives_figures_that_can_be_used() -> None:
     figures = evidence(inputs, MatrixTransform(torch.eye(3)), (0.3,), 1.0).figures
     assert figures["rival"] == 0.3
     assert calibration().aligned(figures) < 0.5
+
+
+def several(ndim: int, count: int, masked: bool) -> tuple[list[Reduced], list[MatrixTransform]]:
+    """Reduced pairs on equal grids, of other intensities and masks each, and a transform of each."""
+    case = Case(ndim)
+    pairs, transforms = [], []
+    for number in range(count):
+        images = []
+        for image in (case.fixed, case.moving):
+            mask = torch.ones_like(image.data)
+            mask[:, :, : 4 + 3 * number] = 0
+            images.append(Image((image.data * (1 + number)).sin(), image.grid, mask if masked else None))
+        pairs.append(Inputs(*images, case.inputs().generators, 0).reduced(case.truth))
+        transforms.append(MatrixTransform(case.shifted(0.01 * number, 0, 0)))
+    return pairs, transforms
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+def test_information_of_a_pair_is_the_same_among_others(ndim: int, masked: bool) -> None:
+    pairs, transforms = several(ndim, 3, masked)
+    together = information(Reduced.joined(pairs), transforms)
+    alone = [information(*one)[0] for one in zip(pairs, [[transform] for transform in transforms], strict=True)]
+    assert together == pytest.approx(alone, rel=1e-4)
+    assert information(Reduced.joined(pairs[::-1]), transforms[::-1])[::-1] == pytest.approx(together, rel=1e-4)
+
+
+def test_information_of_many_pairs_takes_few_more_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drmime.start.propose.cross.CACHE", math.inf)
+    pairs, transforms = several(2, 16, masked=False)
+    counts = []
+    for count in (1, 16):
+        small = Reduced.joined(pairs[:count])
+        with Counting() as counting:
+            information(small, transforms[:count])
+        counts.append(counting.operations.total())
+    assert counts[1] - counts[0] < 15 * 120  # each canvas is read on its own

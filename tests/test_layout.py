@@ -33,7 +33,8 @@ sampling  adam  optimise  part  precision  holdout
 start
   start.propose  start.propose.base  start.propose.poses  start.propose.corners  start.propose.matches
   start.propose.angle  start.propose.cross  start.propose.simple  start.propose.moments  start.propose.phase
-  start.propose.landmarks  start.propose.features  start.propose.sift  start.propose.search
+  start.propose.landmarks  start.propose.features  start.propose.sift
+  start.propose.scoring  start.propose.search
   start.doubts  start.together  start.score  start.inputs  start.rivals  start.residuals  start.refine  start.looks
   start.questions  start.choose  start.plan  start.ranking
 verdict  verdict.evidence  verdict.calibration  verdict.judge  verdict.errormap

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from counting import Counting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import Function, oblique, photograph
@@ -19,7 +20,7 @@ from torch import Tensor
 from drmime.errors import InputError
 from drmime.geometry.grid import Grid
 from drmime.image.door import as_image
-from drmime.image.image import Image
+from drmime.image.image import Image, batch
 from drmime.start.propose.angle import AngleMaps
 from drmime.start.propose.base import corner_distances, pyramid, reduced
 from drmime.start.propose.cross import CrossMaps
@@ -111,7 +112,7 @@ def test_a_reduced_image_covers_the_same_world_in_cubes(ndim: int) -> None:
     grid = oblique(SIDES[ndim], (2.0, 0.5, 0.8)[-ndim:], offset=7.0)
     image = photograph(busy(grid), grid=grid, dtype=torch.float32)
     spacing = 1.6
-    small = reduced(pyramid(image), spacing)
+    small = reduced([pyramid(image)], spacing)
     extent = grid.extent.flip(0)
     assert torch.allclose(small.grid.spacing, torch.full((ndim,), spacing).double(), atol=1e-9)
     assert torch.allclose(small.grid.centre, grid.centre, atol=1e-9)
@@ -121,7 +122,7 @@ def test_a_reduced_image_covers_the_same_world_in_cubes(ndim: int) -> None:
 
 
 def test_a_slab_is_reduced_in_its_plane_and_keeps_its_slices() -> None:
-    small = reduced(pyramid(photograph(busy(Grid.regular((6, 96, 96))), grid=Grid.regular((6, 96, 96)))), 3.0).grid
+    small = reduced([pyramid(photograph(busy(Grid.regular((6, 96, 96))), grid=Grid.regular((6, 96, 96))))], 3.0).grid
     assert small.shape == (6, 32, 32)
     assert small.spacing.tolist() == [3, 3, 1]
 
@@ -171,7 +172,7 @@ def test_numbers_out_of_their_range_are_refused(options: dict) -> None:
 def test_an_image_is_reduced_on_its_own_device_though_matrices_are_on_the_cpu(ndim: int) -> None:
     grid = Grid.regular(SIDES[ndim])
     image = Image(torch.empty(1, 2, *grid.shape, device="meta"), grid)
-    small = reduced(pyramid(image), 2.0)
+    small = reduced([pyramid(image)], 2.0)
     assert small.data.device.type == small.mask.device.type == "meta"
 
 
@@ -179,7 +180,7 @@ def test_a_reduced_scene_is_the_scene(ndim: int) -> None:
     """As far as it is smooth: read by a camera of larger pixels."""
     grid = oblique(SIDES[ndim], (1.0, 0.7, 0.8)[-ndim:])
     scene = busy(grid, finest=0.5)
-    small = reduced(pyramid(photograph(scene, grid=grid, dtype=torch.float32)), 2.0)
+    small = reduced([pyramid(photograph(scene, grid=grid, dtype=torch.float32))], 2.0)
     known = photograph(scene, grid=small.grid, dtype=torch.float32)
     inside = (slice(None), slice(None), *[slice(2, -2)] * ndim)
     assert float((small.data - known.data)[inside].abs().mean()) < 0.06
@@ -343,7 +344,7 @@ def test_a_rotation_between_those_that_are_tried_is_refined(score: Any, ndim: in
     off = []
     for refine in (0, 2):
         search = Search(score, size=SMALL[ndim]["size"], step=step, scales=(1.0,), refine=refine)
-        found = search.peaks(fixed, moving)
+        [found] = search.peaks([fixed], [moving])
         assert (found.score.diff() <= 0).all()
         off.append(float(angle_between(found.matrix[:, :-1, :-1], pose)[: search.count].min()))
     assert off[0] > 5
@@ -390,7 +391,7 @@ def test_candidates_are_apart_best_first_no_more_than_asked_for_and_the_same_eac
     assert torch.equal(Search(size=48, scales=(1.0,), count=3)(fixed, moving), found[:3])
     for one, other in itertools.combinations(found, 2):
         assert corner_error(one, other, fixed) > 0.08
-    peaks = search.peaks(fixed, moving)
+    [peaks] = search.peaks([fixed], [moving])
     scores = dict(zip(map(tuple, peaks.matrix.flatten(1).tolist()), peaks.score.tolist(), strict=True))
     values = [scores[tuple(matrix.flatten().tolist())] for matrix in found]
     assert values == sorted(values, reverse=True)
@@ -403,9 +404,9 @@ def test_only_the_better_poses_are_searched_at_full_size(scale: float) -> None:
     scored: list[int] = []
 
     class Counted(AngleMaps):
-        def maps(self, moving: Image) -> tuple[Tensor, Tensor]:
+        def maps(self, moving: Image, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
             scored.extend([moving.grid.shape[0]] * len(moving.data))
-            return super().maps(moving)
+            return super().maps(moving, rows)
 
     fixed, moving, _ = taken(turn(137), Grid.regular((120, 140)), Grid.regular((120, 140)))
     Search(Counted(), size=140, step=10, scales=(scale,))(fixed, moving)
@@ -420,6 +421,102 @@ def test_less_overlap_is_not_looked_at() -> None:
     found = Search(size=96, scales=(1.0,), rotate=False, least_overlap=0.9)(fixed, moving)
     shifts = found[:, :-1, -1]
     assert bool((((96 - shifts.abs()).prod(1) / 96**2) > 0.85).all())
+
+
+# Several pairs
+
+
+def pairs(ndim: int, count: int, masked: bool = False) -> tuple[list[Image], list[Image]]:
+    """Scenes on equal grids, each in another pose, from none to a half turn; masks differ."""
+    shapes = [Grid.regular(SIDES[ndim]), Grid.regular([n + 4 for n in SIDES[ndim]])]
+    made = [taken(turn_in(ndim, 180 / count * number), *shapes, (3.0, -2.0, 1.0)[:ndim], number) for number in range(count)]
+    fixed, moving = [one for one, _, _ in made], [other for _, other, _ in made]
+    if masked:
+        fixed, moving = ([_hidden(image, number) for number, image in enumerate(some)] for some in (fixed, moving))
+    return fixed, moving
+
+
+def _hidden(image: Image, number: int) -> Image:
+    """The image with a mask that excludes some of its rows."""
+    mask = torch.ones_like(image.data)
+    mask[:, :, 2 + number : 8 + number] = 0
+    return Image(image.data, image.grid, mask)
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize("score", ["angle", {"name": "cross", "bins": 4}], ids=["angle", "cross"])
+def test_a_pair_has_the_candidates_among_others_that_it_has_alone(ndim: int, score: Any, masked: bool) -> None:
+    """Chunks hold poses of several pairs."""
+    fixed, moving = pairs(ndim, 3, masked)
+    step, side, refine = {2: (60.0, 36, 1), 3: (120.0, 16, 0)}[ndim]
+    looking = Search(score, size=side, step=step, scales=(1.0,), count=4, refine=refine)
+    together, backwards = looking.many(fixed, moving), looking.many(fixed[::-1], moving[::-1])
+    for number, found in enumerate(together):
+        alone = looking(fixed[number], moving[number])
+        assert len(alone) > 0
+        assert torch.allclose(found, alone, rtol=0, atol=1e-9)
+        assert torch.allclose(backwards[-1 - number], found, rtol=0, atol=1e-9)
+
+
+def test_canvases_of_several_shapes_are_scored_apart() -> None:
+    """In the second pass. A pair without structure has all poses in it."""
+    begun: list[tuple[int, tuple[int, ...]]] = []
+
+    class Watched(AngleMaps):
+        def begin(self, fixed: Image, moving: Image, shape: Sequence[int], least_overlap: float = 0.35) -> None:
+            begun.append((len(fixed.data), tuple(shape)))
+            super().begin(fixed, moving, shape, least_overlap)
+
+    grid = Grid.regular((128, 160))
+    made = [taken(turn(degrees), grid, grid, seed=number) for number, degrees in enumerate((0, 45, 0))]
+    fixed, moving = [one for one, _, _ in made], [other for _, other, _ in made]
+    plain = Image(torch.full_like(fixed[0].data, 0.4), grid)
+    looking = Search(Watched(), size=128, step=45, scales=(1.0,))
+    found = looking.many([*fixed, plain], [*moving, moving[0]])
+    assert begun[0][0] == 4
+    assert len(begun) == len({shape for _, shape in begun}) == 3
+    assert [count for count, _ in begun[1:]] == [2, 2]
+    assert [len(one) > 0 for one in found] == [True, True, True, False]
+    for one, (image, _, truth) in zip(found, made, strict=False):
+        assert corner_error(one[0], truth, image) < FOUND
+    for number in range(2):
+        assert torch.allclose(looking(fixed[number], moving[number]), found[number], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("score", ["angle", {"name": "cross", "bins": 4, "memory": 1e4}], ids=["angle", "cross"])
+def test_many_pairs_take_hardly_more_operations_than_one(score: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drmime.start.propose.search.TOGETHER", 2**40)
+    monkeypatch.setattr("drmime.start.propose.cross.CACHE", math.inf)
+    fixed, moving = pairs(2, 16)
+    looking = Search(score, size=40, step=30, scales=(1.0,))
+    looking.many(fixed, moving)  # pyramids are cached in the images
+    counts = []
+    for count in (1, 16):
+        with Counting() as counting:
+            looking.many(fixed[:count], moving[:count])
+        counts.append(counting.operations.total())
+    assert counts[1] < 1.6 * counts[0]
+
+
+def test_reduced_images_of_several_pairs_are_those_of_each(ndim: int) -> None:
+    for masked in (False, True):
+        images, _ = pairs(ndim, 3, masked)
+        several = reduced([pyramid(image) for image in images], 3.1)
+        joined = reduced([pyramid(batch(images))], 3.1)
+        for number, image in enumerate(images):
+            alone = reduced([pyramid(image)], 3.1)
+            for one in (several, joined):
+                assert torch.equal(one.grid.world_from_index, alone.grid.world_from_index)
+                assert torch.allclose(one.pair(number).data, alone.data, atol=1e-6)
+                assert torch.equal(one.pair(number).valid, alone.valid)
+
+
+def test_the_share_that_is_done_grows_to_all_of_it() -> None:
+    told: list[float] = []
+    fixed, moving = pairs(2, 3)
+    Search(size=40, step=30).many(fixed, moving, told.append)
+    assert all(one < other for one, other in itertools.pairwise(told))
+    assert told[-1] == pytest.approx(1)
 
 
 # The door

@@ -75,6 +75,11 @@ class Image:
         one.coarser.extend(level.pair(number) for level in self.coarser)
         return one
 
+    def chosen(self, numbers: Tensor) -> "Image":
+        """The images of these numbers (N,) as a batch, B = N; numbers may occur more than once. Their data are copied."""
+        several = self.readable[numbers]
+        return Image(several, self.grid) if self.mask is None else Image.packed(several, self.grid)
+
     def copies(self, count: int) -> "Image":
         """A batch that repeats this image (B = 1) `count` times without copying its data."""
         many = self.readable.expand(count, *self.readable.shape[1:])
@@ -86,20 +91,23 @@ class Image:
         Quantiles are robust to hot pixels, unlike the minimum and maximum. With a `reference` (an image with as many
         channels) its quantiles are used, so that intensities stay comparable.
         """
-        low, high = (reference or self)._range()
+        return self.between(*(reference or self).limits())
+
+    def between(self, low: Tensor, high: Tensor) -> "Image":
+        """Map each channel linearly so that `low` and `high`, (B or 1, C, 1, ...) each, become 0 and 1, and clip to [0, 1]."""
         return replace(self, data=((self.data - low) / torch.where(high > low, high - low, 1)).clamp_(0, 1))
 
-    def _range(self) -> tuple[Tensor, Tensor]:
+    def limits(self) -> tuple[Tensor, Tensor]:
         """The 0.1 % and 99.9 % quantiles of each channel; minimum and maximum if these are equal. (B, C, 1, ...) each"""
         shape = (*self.data.shape[:2], *[1] * self.grid.ndim)
-        low, high = self.data.new_empty(shape), self.data.new_empty(shape)
+        found = []
         for b, c in np.ndindex(*shape[:2]):
             inside = (self.data[b, c] if self.mask is None else self.data[b, c][self.mask[b, 0] > 0]).flatten()
             values = inside[:: max(1, len(inside) // 2**20)].cpu().numpy()
-            low[b, c], high[b, c] = np.quantile(values, QUANTILES).tolist()
-            if high[b, c] <= low[b, c]:
-                low[b, c], high[b, c] = inside.min(), inside.max()
-        return low, high
+            low, high = np.quantile(values, QUANTILES).astype(values.dtype).tolist()
+            found.append((low, high) if high > low else (float(inside.min()), float(inside.max())))
+        lows, highs = torch.tensor(found, dtype=self.data.dtype).to(self.data.device).unbind(-1)
+        return lows.view(shape), highs.view(shape)
 
 
 def few_slices(shape: Sequence[int]) -> int:

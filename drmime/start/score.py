@@ -53,7 +53,7 @@ class Reduced:
         """
         finest = [float(image.grid.spacing.min()) for image in (fixed, moving)]
         spacing = max(float(fixed.grid.extent.max()) / SIDE[fixed.grid.ndim], finest[0], finest[1] / scale)
-        small = [reduced(pyramid(image), length) for image, length in ((fixed, spacing), (moving, spacing * scale))]
+        small = [reduced([pyramid(image)], length) for image, length in ((fixed, spacing), (moving, spacing * scale))]
         count = min(LEVELS, *(possible_levels(image.grid) for image in small))
         here, there = (Pyramid.of(image, count) for image in small)
         level = min(1, count - 1)

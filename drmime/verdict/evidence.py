@@ -27,7 +27,7 @@ from torch import Tensor
 
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply, homogeneous
-from drmime.image.image import Image
+from drmime.image.image import Image, batch
 from drmime.start.inputs import Inputs
 from drmime.start.looks import spans
 from drmime.start.propose.cross import CrossMaps
@@ -87,7 +87,7 @@ def evidence(inputs: Inputs, transform: Transform, rivals: Sequence[float] | Non
         "residual": float(smooth.median()) / fine.diagonal if len(smooth) else math.nan,
         "displaced": fine.mean_shift / fine.diagonal,
         "peak_ratio": peak_ratio(small, transform, spans(inputs.generators, "rotation")),
-        "information": information(small, transform),
+        "information": information(small, [transform])[0],
         "rival": math.nan if rivals is None else max(rivals, default=0.0),
         "shifted": shifted.share if shifted else 0.0,
         "overlap": overlap,
@@ -96,19 +96,29 @@ def evidence(inputs: Inputs, transform: Transform, rivals: Sequence[float] | Non
     return Evidence(figures, _blocks(small.fixed.levels[0].grid, fine, transform, linear), shifted)
 
 
-def information(small: Reduced, transform: Transform) -> float:
-    """Mutual information of intensities at a transform, in standard deviations over the shifts elsewhere; NaN without any."""
-    fixed, canvas = _shrunk(small.grays[0]), _shrunk(moved(*small.grays, transform))
+def information(small: Reduced, transforms: Sequence[Transform]) -> list[float]:
+    """Mutual information of intensities of each pair at its transform, in standard deviations over the shifts elsewhere.
+
+    NaN for a pair without any.
+    """
+    pairs = [(small.grays[0].pair(number), small.grays[1].pair(number)) for number in range(len(transforms))]
+    canvases = [moved(*pair, transform) for pair, transform in zip(pairs, transforms, strict=True)]
+    fixed, canvas = _shrunk(small.grays[0]), _shrunk(batch(canvases))
     maps = CrossMaps(BINS)
     maps.begin(fixed, canvas, canvas.grid.shape)
-    values, overlap = (part[0].double().numpy() for part in maps.maps(canvas))
-    zero = [-first for first in maps.first]
+    scores, overlaps = (part.double().cpu().numpy() for part in maps.maps(canvas))
+    zero, apart = [-first for first in maps.first], max(2, round(APART * max(fixed.grid.shape)))
+    return [_deviations(*maps_, zero, apart) for maps_ in zip(scores, overlaps, strict=True)]
+
+
+def _deviations(score: np.ndarray, overlap: np.ndarray, zero: Sequence[int], apart: int) -> float:
+    """The score at shifts around `zero`, in standard deviations over the shifts more than `apart` pixels from it."""
     elsewhere = overlap >= COVERED * overlap.max()
-    elsewhere[around(zero, max(2, round(APART * max(fixed.grid.shape))))] = False
-    others = values[elsewhere]
+    elsewhere[around(zero, apart)] = False
+    others = score[elsewhere]
     if not len(others) or (spread := others.std()) <= 0:
         return math.nan
-    return float((values[around(zero, 1)].max() - np.median(others)) / spread)
+    return float((score[around(zero, 1)].max() - np.median(others)) / spread)
 
 
 def _shifted(small: Reduced, transform: Transform) -> Rival | None:
@@ -125,7 +135,7 @@ def _linear(transform: Transform, fixed: Grid) -> Tensor:
 
 
 def _shrunk(image: Image) -> Image:
-    """The image averaged in blocks of two pixels along each axis until it has at most `PIXELS`; geometry is dropped."""
+    """The images averaged in blocks of two pixels along each axis until they have at most `PIXELS`; geometry is dropped."""
     data, mask = image.data, image.valid
     pool = F.avg_pool2d if image.grid.ndim == 2 else F.avg_pool3d
     while math.prod(data.shape[2:]) > PIXELS[image.grid.ndim]:

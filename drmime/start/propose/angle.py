@@ -49,7 +49,7 @@ class AngleMaps:
         return turned(moving, jacobian)
 
     def begin(self, fixed: Image, moving: Image, shape: Sequence[int], least_overlap: float = 0.35) -> None:
-        """Transform the fixed image, B = 1, for later calls of `maps` with moving images on canvases of `shape`.
+        """Transform the fixed images for later calls of `maps` with moving images on canvases of `shape`.
 
         Shifts with less overlap than `least_overlap` (of the smaller image) may alias: the FFT is long enough for half the
         moving canvas beside the fixed image, for the part of it that this overlap leaves outside, and for the whole canvas.
@@ -70,10 +70,14 @@ class AngleMaps:
             padded.roll([-first for first in self.first], axes), dim=axes
         )  # so maps start at `first`
 
-    def maps(self, moving: Image) -> tuple[Tensor, Tensor]:
-        """Rotated moving images (P, m, *shape) -> score and overlap in pixels at shifts from `first` on, (P, *lengths) each."""
+    def maps(self, moving: Image, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Rotated moving images (P, m, *shape) -> score and overlap in pixels at shifts from `first` on, (P, *lengths) each.
+
+        `rows`: the number of the fixed image of each moving one, (P,); None: one fixed image for all, or one each, in order.
+        """
         axes = tuple(range(2, moving.grid.ndim + 2))
-        product = torch.fft.rfftn(self._parts(moving), self.lengths, axes).conj_physical_().mul_(self.spectra)
+        spectra = self.spectra if rows is None else self.spectra[rows]
+        product = torch.fft.rfftn(self._parts(moving), self.lengths, axes).conj_physical_().mul_(spectra)
         product[:, -3] += product[:, :-3].sum(1)
         total, variance, overlap = torch.fft.irfftn(product[:, -3:], self.lengths, axes).unbind(1)
         variance *= sum(c * c for c in self.weights) / self._components(moving)

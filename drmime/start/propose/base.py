@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from drmime.geometry.grid import Grid, border, linear_part, unravel
 from drmime.geometry.matrices import apply, homogeneous, translation
-from drmime.image.image import Image
+from drmime.image.image import Image, batch
 from drmime.image.pyramid import Pyramid, possible_levels
 
 Proposer = Callable[[Image, Image], Tensor]  # fixed and moving, B = 1, to matrices (K, D+1, D+1), the best first
@@ -51,23 +52,29 @@ def working_image(image: Image, spacing: float, axes: Tensor | None = None) -> I
 
 def pyramid(image: Image) -> Pyramid:
     """The pyramid of `image` with all levels that its size allows."""
-    return Pyramid.of(image, possible_levels(image.grid))
+    return pyramids([image])[0]
 
 
-def reduced(levels: Pyramid, spacing: float) -> Image:
-    """The image of a pyramid, B = 1, on a grid with pixels of world length `spacing`, with its axes, over it (to half a pixel).
+def pyramids(images: Sequence[Image]) -> list[Pyramid]:
+    """The pyramid of each of some images on equal grids."""
+    count = possible_levels(images[0].grid)
+    return [Pyramid.of(image, count) for image in images]
 
-    Along an axis that would have fewer than `THIN` pixels they are shorter, down to those of the image.
+
+def reduced(levels: Sequence[Pyramid], spacing: float) -> Image:
+    """The images of pyramids on equal grids, on a grid with pixels of world length `spacing`, as one batch.
+
+    The grid has the axes of the images and covers them to half a pixel. Along an axis that would have fewer than `THIN` pixels
+    they are shorter, down to those of the images.
     """
-    image = levels.levels[0]
-    shorter = torch.maximum(image.grid.extent / THIN, image.grid.spacing).clamp(max=spacing)
-    lengths = torch.where(image.grid.extent < THIN * spacing, shorter, spacing)
-    level = image
-    for level in levels.levels[::-1]:
-        if bool((level.grid.spacing <= 1.01 * torch.maximum(lengths, image.grid.spacing)).all()):
-            break
-    shape = tuple(max(1, round(count)) for count in (image.grid.extent / lengths).flip(0).tolist())
-    made = level.on(concentric(image.grid, directions(image.grid), shape, lengths))
+    grid = levels[0].levels[0].grid
+    shorter = torch.maximum(grid.extent / THIN, grid.spacing).clamp(max=spacing)
+    lengths = torch.where(grid.extent < THIN * spacing, shorter, spacing)
+    longest = 1.01 * torch.maximum(lengths, grid.spacing)
+    fine = [number for number, level in enumerate(levels[0].levels) if bool((level.grid.spacing <= longest).all())]
+    level = batch([one.levels[max(fine, default=0)] for one in levels])  # the coarsest that is fine enough
+    shape = tuple(max(1, round(count)) for count in (grid.extent / lengths).flip(0).tolist())
+    made = level.on(concentric(grid, directions(grid), shape, lengths))
     return replace(made, data=made.data * made.valid)
 
 
@@ -132,16 +139,30 @@ def stacked(matrices: Sequence[Tensor], ndim: int) -> Tensor:
     return torch.stack([torch.eye(ndim + 1, dtype=torch.float64), *matrices])[1:]
 
 
-def distinct(matrices: Tensor, grid: Grid, count: int, apart: float, over: Callable[..., Tensor] = torch.mean) -> Tensor:
+def distinct(matrices: Tensor, grid: Grid, count: int, apart: float, over: Callable[..., np.ndarray] = np.mean) -> Tensor:
     """The first `count` of matrices (K, D+1, D+1), best first, without those near a better one.
 
     Two are near if the corner distance (see `corner_distances`), reduced `over` all corners, is at most `apart`.
     """
-    kept: list[Tensor] = []
-    while len(matrices) and len(kept) < count:
-        kept.append(matrices[0])
-        matrices = matrices[over(corner_distances(matrices, kept[-1], grid), -1) > apart]
-    return stacked(kept, grid.ndim)
+    return distinct_each([matrices], grid, count, apart, over)[0]
+
+
+def distinct_each(
+    several: Sequence[Tensor], grid: Grid, count: int, apart: float, over: Callable[..., np.ndarray] = np.mean
+) -> list[Tensor]:
+    """`distinct` of each of some lists of matrices."""
+    matrices = torch.cat(list(several))
+    places, units = (part.numpy() for part in _corners(matrices, grid))
+    found, start = [], 0
+    for some in several:
+        rest = np.arange(start, start := start + len(some))
+        kept: list[int] = []
+        while len(rest) and len(kept) < count:
+            kept.append(int(rest[0]))
+            off = np.linalg.norm(places[rest] - places[rest[0]], axis=-1) / units[rest, None]
+            rest = rest[over(off, -1) > apart]
+        found.append(matrices[kept])
+    return found
 
 
 def corner_distances(matrices: Tensor, other: Tensor, grid: Grid) -> Tensor:
@@ -149,10 +170,14 @@ def corner_distances(matrices: Tensor, other: Tensor, grid: Grid) -> Tensor:
 
     The unit is the diagonal of `grid`, times the scale of each matrix at the centre of `grid`.
     """
-    corners = grid.corners()
-    between = (apply(matrices, corners)[0] - apply(other, corners)[0]).norm(dim=-1)
+    places, units = _corners(matrices, grid)
+    return (places - apply(other, grid.corners())[0]).norm(dim=-1) / units[..., None]
+
+
+def _corners(matrices: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Where matrices (..., D+1, D+1) take the corners of `grid`, (..., 2**D, D), and the diagonal in their scale, (...)."""
     scale = linear_part(matrices, grid).det().abs() ** (1 / grid.ndim)
-    return between / (scale * grid.extent.norm())[..., None]
+    return apply(matrices, grid.corners())[0], scale * grid.extent.norm()
 
 
 def mass_of(image: Image) -> Tensor:

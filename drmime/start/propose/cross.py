@@ -2,18 +2,18 @@
 
 The number of pixels with level a of the fixed image and level b of the moving one is, over all shifts, one correlation of two
 indicator images. So bins^2 products of spectra give the exact joint histogram at every shift, and the marginals within the
-overlap (Öfverstedt, Lindblad and Sladoje 2022, doi 10.1016/j.patrec.2022.05.022). Any dimension; masks; a batch of
-moving images, such as rotated copies of one.
+overlap (Öfverstedt, Lindblad and Sladoje 2022, doi 10.1016/j.patrec.2022.05.022). Any dimension; masks; batches of
+fixed images and of moving ones, such as rotated copies of one.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from drmime.errors import number, switch, whole
-from drmime.geometry.grid import Grid
 from drmime.image.image import Image
 from drmime.start.propose.poses import good_length
 
@@ -21,13 +21,15 @@ SINGLE = 2**19  # pixels; up to here counts of a float32 FFT are off by less tha
 CACHE = 16  # MiB processed at once on a CPU; more does not fit its cache and was up to half slower
 PALETTE_PIXELS = 2**13  # pixels from which the palette is made: enough for some tens of colours
 PALETTE_ROUNDS = 20  # of k-means
+DISTANT = 1e3  # of a colour that is nearest to no pixel; values are from 0 to 1
 
 
 class CrossMaps:
-    """Mutual information of quantised images at every shift; one fixed image, any number of moving ones of one shape."""
+    """Mutual information of quantised images at every shift; fixed images of one shape, moving ones of one shape."""
 
-    _fixed: Tensor  # spectra of the indicators of the fixed image's levels. shape: (levels, *frequencies)
-    _mask: Tensor  # spectrum of the fixed image's mask. shape: frequencies
+    _fixed: Tensor  # spectra of the indicators of the levels of B fixed images. shape: (B, levels, *frequencies)
+    _mask: Tensor  # spectra of their masks. shape: (B, *frequencies)
+    _moving: "Levels"  # of the moving images, not rotated
 
     def __init__(self, bins: int = 16, normalised: bool = False, memory: float = 256) -> None:
         """
@@ -50,48 +52,58 @@ class CrossMaps:
         return moving
 
     def begin(self, fixed: Image, moving: Image, shape: Sequence[int], least_overlap: float = 0.35) -> None:
-        """Transform the fixed image, B = 1, for rotated copies of `moving` on canvases of `shape`.
+        """Transform the fixed images for rotated copies of the `moving` ones on canvases of `shape`.
 
-        `moving` (1, C, ...), not rotated, defines the levels of all copies, so that scores do not depend on the batch.
+        `moving` (B, C, ...), not rotated, define the levels of all copies, so that scores do not depend on the batch.
         """
-        moving_shape, self._reference = shape, moving
+        moving_shape, self._moving = shape, Levels(moving, self.bins)
         shape = fixed.grid.shape
         self.first = [1 - length for length in moving_shape]
         self._full = tuple(f + m - 1 for f, m in zip(shape, moving_shape, strict=True))
         self._padded = tuple(good_length(n) for n in self._full)  # no shift wraps around
         pixels = math.sqrt(math.prod(shape) * math.prod(moving_shape))
         self._dtype = torch.float32 if pixels <= SINGLE else torch.float64
-        levels = quantise(fixed, self.bins)[0]
-        present = levels[levels >= 0].unique().view(-1, *[1] * len(shape))
-        self._fixed = self._spectra(levels == present)
+        levels = Levels(fixed, self.bins).of(fixed)
+        # levels that one of the images lacks add nothing to its sums
+        present = torch.tensor(_present(levels), dtype=levels.dtype).to(levels.device).view(-1, *[1] * len(shape))
+        self._fixed = self._spectra(levels[:, None] == present)
         self._mask = self._spectra(levels >= 0)
 
-    def maps(self, moving: Image) -> tuple[Tensor, Tensor]:
+    def maps(self, moving: Image, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Score and number of overlapping pixels at every shift. (P, C, *moving_shape) -> (P, *full), (P, *full)
 
         `full` is fixed + moving - 1 along each axis; at entry i the moving pixel j lies on the fixed pixel
         j + i - (moving - 1). Where nothing overlaps both are 0.
+        `rows`: the number of the fixed image of each moving one, (P,); None: one fixed image for all, or one each, in order.
         """
-        levels = quantise(moving, self.bins, self._reference)
+        levels = self._moving.of(moving, rows)
         levels = levels.flip([*range(1, levels.ndim)])  # turns a correlation into a convolution that starts at entry 0
-        rotations, together = self._chunks(moving.data.device)
-        parts = [self._score(part, together) for part in levels.split(rotations)]
+        rotations, together = self._chunks(moving.data.device, rows is not None)
+        parts = []
+        for start in range(0, len(levels), rotations):
+            part = slice(start, start + rotations)
+            fixed = rows[part] if rows is not None else part if len(self._mask) > 1 else slice(None)
+            parts.append(self._score(self._fixed[fixed], self._mask[fixed], levels[part], together))
         crop = (slice(None), *[slice(n) for n in self._full])
         score, overlap = (torch.cat([part[i][crop] for part in parts]) for i in (0, 1))
         return score.to(moving.data.dtype), overlap.to(moving.data.dtype)
 
-    def _score(self, levels: Tensor, together: int) -> tuple[Tensor, Tensor]:
-        """Score and overlap, `together` fixed levels at a time. (R, *moving_shape) -> (R, *padded), (R, *padded)"""
-        overlap = self._counts(self._mask * self._spectra(levels >= 0)).abs_()  # 0 rather than -0
+    def _score(self, fixed: Tensor, mask: Tensor, levels: Tensor, together: int) -> tuple[Tensor, Tensor]:
+        """Score and overlap, `together` fixed levels at a time. (R, *moving_shape) -> (R, *padded), (R, *padded)
+
+        `fixed` (R or 1, levels, *frequencies) and `mask` (R or 1, *frequencies): spectra of the fixed images.
+        """
+        overlap = self._counts(mask * self._spectra(levels >= 0)).abs_()  # 0 rather than -0
         total = overlap.clamp(min=1)
-        fixed_shares = overlap.new_zeros(len(levels), len(self._fixed), *self._padded)
+        count = fixed.shape[1]
+        fixed_shares = overlap.new_zeros(len(levels), count, *self._padded)
         fixed_entropy, moving_entropy, joint_entropy = (torch.zeros_like(overlap) for _ in range(3))
-        for level in levels[levels >= 0].unique():
+        for level in _present(levels):
             spectra = self._spectra(levels == level)[:, None]
             moving_share = torch.zeros_like(overlap)
-            for start in range(0, len(self._fixed), together):
+            for start in range(0, count, together):
                 part = slice(start, start + together)
-                shares = self._counts(self._fixed[part] * spectra).div_(total[:, None])
+                shares = self._counts(fixed[:, part] * spectra).div_(total[:, None])
                 fixed_shares[:, part] += shares
                 moving_share += shares.sum(1)
                 joint_entropy += _entropy(shares).sum(1)
@@ -111,37 +123,65 @@ class CrossMaps:
     def _counts(self, spectra: Tensor) -> Tensor:
         return torch.fft.irfftn(spectra, s=self._padded).round_()
 
-    def _chunks(self, device: torch.device) -> tuple[int, int]:
+    def _chunks(self, device: torch.device, gathered: bool) -> tuple[int, int]:
         """How many moving images, and how many fixed levels, are taken at once to stay within `memory` MiB.
 
         Each moving image takes bins + 6 maps, and each pair of levels in progress 4. At least one moving image and one pair are
-        processed at a time, whatever the limit; the spectra of the fixed image (bins maps) are not counted.
+        processed at a time, whatever the limit. The spectra of the fixed images (bins maps each) are counted only if they are
+        `gathered`, one for each moving image.
         """
         limit = min(self.memory, CACHE) if device.type == "cpu" else self.memory
         maps = int(limit * 2**20 / (self._dtype.itemsize * math.prod(self._padded)))
-        levels = len(self._fixed)
-        return max(1, maps // (5 * levels + 6)), min(levels, max(1, (maps - levels - 6) // 4))
+        levels = self._fixed.shape[1]
+        return max(1, maps // ((6 if gathered else 5) * levels + 6)), min(levels, max(1, (maps - levels - 6) // 4))
 
 
-def quantise(image: Image, bins: int, reference: Image | None = None) -> Tensor:
-    """Level of each pixel, 0 to bins - 1, and -1 where the mask is 0. (P, C, *shape) -> (P, *shape), int16
+class Levels:
+    """Levels, 0 to bins - 1, of the values of B images, each of its own, by which their rotated copies are quantised as well.
 
-    One channel: bins of equal width over the robust range of `reference`, by default the whole batch. More: the nearest
-    of `bins` colours, by `palette`.
+    One channel: bins of equal width over the robust range of the image. More: the nearest of `bins` colours, by `palette`.
     """
-    batch, channels, *shape = image.data.shape
-    if image.mask is not None and not image.mask.any():
-        return torch.full((batch, *shape), -1, dtype=torch.int16, device=image.data.device)
-    source = _as_one(reference or image)
-    values = _as_one(image).normalised(source).data.view(channels, batch, -1)
-    if channels == 1:
-        levels = (values[0] * bins).clamp(max=bins - 1)
-    else:
-        known = source.normalised().data[0].flatten(1)
-        colours = palette((known if source.mask is None else known[:, source.mask.flatten() > 0]).T, bins)
-        levels = torch.stack([torch.cdist(pixels.T, colours).argmin(1) for pixels in values.unbind(1)])
-    levels = levels.view(batch, *shape).short()
-    return levels if image.mask is None else torch.where(image.mask[:, 0] > 0, levels, -1)
+
+    def __init__(self, image: Image, bins: int) -> None:
+        self.bins = bins
+        known = image.to("cpu")
+        if known.mask is not None:  # an image that its mask covers whole has any levels
+            inside = known.mask.flatten(1).any(1).view(-1, *[1] * (known.mask.ndim - 1))
+            known = replace(known, mask=torch.where(inside, known.mask, 1))
+        low, high = known.limits()
+        self._low, self._high = low.to(image.data), high.to(image.data)
+        self._colours = None  # shape: (B, K, C); palettes with fewer colours are filled up with distant ones
+        if image.data.shape[1] > 1:
+            several = [
+                self._palette(values, mask) for values, mask in zip(known.between(low, high).data, known.valid, strict=True)
+            ]
+            padded = torch.nn.utils.rnn.pad_sequence(several, batch_first=True, padding_value=DISTANT)
+            self._colours = padded.to(image.data)
+
+    def _palette(self, values: Tensor, mask: Tensor) -> Tensor:
+        """The colours of an image (C, *shape) inside its mask (1, *shape). shape: (K, C)"""
+        return palette(values.flatten(1)[:, mask.flatten() > 0].T, self.bins)
+
+    def of(self, image: Image, rows: Tensor | None = None) -> Tensor:
+        """Level of each pixel, and -1 where the mask is 0. (P, C, *shape) -> (P, *shape), int16
+
+        `rows`: by the levels of which image each is quantised, (P,); None: those of one image for all, or one each, in order.
+        """
+        low, high = (limit if rows is None else limit[rows] for limit in (self._low, self._high))
+        values = image.between(low, high).data
+        if self._colours is None:
+            levels = (values[:, 0] * self.bins).clamp(max=self.bins - 1)
+        else:
+            colours = self._colours if rows is None else self._colours[rows]
+            pixels = values.flatten(2).mT
+            levels = torch.cdist(pixels, colours.expand(len(pixels), -1, -1)).argmin(-1).view(-1, *image.grid.shape)
+        levels = levels.short()
+        return levels if image.mask is None else torch.where(image.mask[:, 0] > 0, levels, -1)
+
+
+def _present(levels: Tensor) -> list[int]:
+    """The levels that occur in a tensor of levels, without -1, in order."""
+    return [level for level in levels.unique().tolist() if level >= 0]
 
 
 def palette(pixels: Tensor, count: int) -> Tensor:
@@ -173,13 +213,6 @@ def _means(pixels: Tensor, group: Tensor, colours: Tensor) -> Tensor:
     member = torch.nn.functional.one_hot(group, len(colours)).to(pixels)
     size = member.sum(0)[:, None]
     return torch.where(size > 0, member.T @ pixels / size.clamp(min=1), colours)
-
-
-def _as_one(image: Image) -> Image:
-    """The batch side by side as one image, to share one range. (P, C, H, ...) -> (1, C, P * H, ...)"""
-    data = image.data.transpose(0, 1).flatten(1, 2)[None]
-    mask = None if image.mask is None else image.mask.transpose(0, 1).flatten(1, 2)[None]
-    return Image(data, Grid.regular(data.shape[2:]), mask)
 
 
 def _entropy(share: Tensor) -> Tensor:

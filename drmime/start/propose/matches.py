@@ -7,6 +7,7 @@ random); the best are refined by least squares over the matches that agree.
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -89,7 +90,7 @@ class Matched:
         first = sorted(self.hypotheses(fixed, moving, axes, tolerance), key=lambda one: -one.support)[: 4 * self.count]
         maps = sorted((_refined(one, tolerance) for one in first), key=lambda pair: -pair[0])
         matrices = [_in_world(map_, fixed, moving, axes) for support, map_ in maps if support >= self.least]
-        return distinct(stacked(matrices, 2), fixed.grid, self.count, APART, torch.amax)
+        return distinct(stacked(matrices, 2), fixed.grid, self.count, APART, np.amax)
 
     def hypotheses(self, fixed: Image, moving: Image, axes: Tensor, tolerance: float) -> list[Hypothesis]:
         """Similarities between places in world units from the images' centres, along the columns of `axes`."""

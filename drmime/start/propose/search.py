@@ -3,13 +3,15 @@
 Both images are reduced to some hundred pixels. For each pose (rotation, scale, perhaps a reflection) the moving image is
 resampled on a canvas in that pose, and a map of scores gives its agreement with the fixed image at every shift. The highest
 peaks of all maps, distinct from each other, are the candidates.
+
+Poses of several pairs are scored together if their canvases have one shape. Each pair has the candidates that it has alone.
 """
 
 import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,9 +23,10 @@ from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
 from drmime.registry import build
 from drmime.start.propose.angle import AngleMaps
-from drmime.start.propose.base import THIN, directions, distinct, peaks, pyramid, reduced, stacked
+from drmime.start.propose.base import THIN, directions, distinct_each, peaks, pyramids, reduced, stacked
 from drmime.start.propose.cross import CrossMaps
 from drmime.start.propose.poses import angles, mirror, nudges, planar, possible, rotations, thin_axis
+from drmime.start.propose.scoring import Bounds, Maps, Peaks, Rows, Tell, best_first, promising
 
 SIZE = {2: 192, 3: 32}  # pixels along the fixed image's longest side
 STEP = {2: 5.625, 3: 24.0}  # degrees between rotations
@@ -31,47 +34,14 @@ SCALES = (0.64, 0.8, 1.0, 1.25, 1.56)  # tried at each rotation
 PEAKS = 3  # most peaks of each pose's map
 COARSE = {2: 64, 3: 20}  # pixels along the fixed image's longest side in a first pass over all poses; none if smaller
 BETTER = {2: 0.12, 3: 0.05}  # share of the poses that are scored again at full size
-TOGETHER = 2**18  # pixels of canvases processed at once; more do not fit a processor's cache
-CORNERS = {2: 1.0, 3: 0.81}  # share of the moving diagonal that the canvas holds; a rotated cube loses 1 % of its volume
+TOGETHER = 2**18  # pixels of canvases processed at once on a CPU; more do not fit its cache
+TOGETHER_ELSEWHERE = 2**25  # on other devices
 ALIKE = 1.1  # ratio of sizes up to which images are taken to have the same scale
 LARGEST = 2.5  # longest moving side by longest fixed side, above which both images get fewer pixels
 FEWEST = 16  # pixels along the fixed image's longest side, below which a scale is not tried
 
 
-class Maps(Protocol):
-    """A score map over all shifts: the methods that `Search` needs."""
-
-    first: list[int]  # the shift, in pixels and array order, of a map's first entry
-
-    def describe(self, image: Image) -> Image:
-        """The image's channels that are compared, such as orientation tensors."""
-
-    def turn(self, moving: Tensor, jacobian: Tensor) -> Tensor:
-        """See `drmime.compare.Similarity.turn`."""
-
-    def begin(self, fixed: Image, moving: Image, shape: Sequence[int], least_overlap: float) -> None:
-        """Prepare for `maps`. Both images are described, B = 1, the moving one not rotated; canvases will have `shape`.
-
-        Maps must be valid at shifts where at least the share `least_overlap` of the smaller image lies on the other one.
-        """
-
-    def maps(self, moving: Image) -> tuple[Tensor, Tensor]:
-        """Score and overlap in pixels at every shift, for canvases (P, C, *shape). shape: (P, *shifts) each"""
-
-
 SCORES: dict[str, Callable[..., Maps]] = {"angle": AngleMaps, "cross": CrossMaps}
-
-
-Tell = Callable[[float], None]  # called with the share of a pass that is done
-
-
-class Peaks(NamedTuple):
-    """Peaks of the score maps."""
-
-    score: Tensor  # shape: (N,)
-    matrix: Tensor  # shape: (N, D+1, D+1), moving_from_fixed, world
-    scale: Tensor  # shape: (N,)
-    pose: Tensor  # shape: (N,), number of the pose
 
 
 class Search:
@@ -134,39 +104,50 @@ class Search:
 
         K is 0 if no map has a peak, as on images without structure. `tell` is called with the share of a pass that is done.
         """
-        return distinct(self.peaks(fixed, moving, tell).matrix, fixed.grid, self.count, self.apart)
+        return self.many([fixed], [moving], tell)[0]
 
-    def peaks(self, fixed: Image, moving: Image, tell: Tell = lambda share: None) -> Peaks:
-        """The highest peaks of the best poses' maps, best first.
+    def many(self, fixed: Sequence[Image], moving: Sequence[Image], tell: Tell = lambda share: None) -> list[Tensor]:
+        """The candidates of several pairs, each as `search(fixed, moving)` gives them for one. shape: (K, D+1, D+1) each
+
+        All fixed images (B = 1) have one grid and number of channels, and all or none a mask; likewise the moving ones.
+        """
+        found = self.peaks(fixed, moving, tell)
+        return distinct_each([one.matrix for one in found], fixed[0].grid, self.count, self.apart)
+
+    def peaks(self, fixed: Sequence[Image], moving: Sequence[Image], tell: Tell = lambda share: None) -> list[Peaks]:
+        """The highest peaks of the best poses' maps of each pair, best first.
 
         Every pose is scored at fewer pixels first, which costs a fraction; the better ones are scored again at full size.
         """
-        ndim = fixed.grid.ndim
-        poses = self._poses(fixed.grid, moving.grid)
-        longest = float(fixed.grid.extent.max())
-        spacing = max(longest / (self.size or SIZE[ndim]), float(fixed.grid.spacing.min()))
-        chosen = {
-            scale: possible(poses, scale, fixed.grid, moving.grid, self.least_overlap)
-            for scale in self._scales(fixed.grid, moving.grid)
-        }
-        here, there = pyramid(fixed), pyramid(moving)
-        coarse = 2 * spacing if ndim == 2 else longest / COARSE[ndim]
-        if round(longest / coarse) >= COARSE[ndim] and coarse > 1.1 * spacing:
-            found = self._at(here, there, coarse, poses, chosen, 1, tell)
-            seen = found.scale.tolist()  # a thin image may be too small for the first pass
-            chosen = _promising(found, BETTER[ndim]) | {
-                scale: numbers_ for scale, numbers_ in chosen.items() if scale not in seen
-            }
-        found = self._at(here, there, spacing, poses, chosen, PEAKS, tell)
+        here, there = fixed[0].grid, moving[0].grid
+        poses, longest = self._poses(here, there), float(here.extent.max())
+        spacing = max(longest / (self.size or SIZE[here.ndim]), float(here.spacing.min()))
+        every = {scale: possible(poses, scale, here, there, self.least_overlap) for scale in self._scales(here, there)}
+        chosen: list[Mapping[float, Sequence[int]]] = [every] * len(fixed)
+        levels = pyramids(fixed), pyramids(moving)
+        coarse = 2 * spacing if here.ndim == 2 else longest / COARSE[here.ndim]
+        if round(longest / coarse) >= COARSE[here.ndim] and coarse > 1.1 * spacing:
+            found = self._at(*levels, coarse, poses, chosen, 1, tell)
+            chosen = [promising(one, BETTER[here.ndim], every) for one in found]
+        found = self._at(*levels, spacing, poses, chosen, PEAKS, tell)
         for halving in range(1, 1 + (self.refine if self.rotate else 0)):
-            near = nudges(ndim, math.radians(self.step or STEP[ndim]) / 2**halving)
-            chosen, first = {}, len(poses)
-            for scale in found.scale[: self.count].tolist():
-                chosen.setdefault(scale, []).extend(range(first, first + len(near)))
-                first += len(near)
-            poses = torch.cat([poses, (poses[found.pose[: self.count], None] @ near).flatten(0, 1)])
-            found = _sorted([found, self._at(here, there, spacing, poses, chosen, 1, tell)])
+            near = nudges(here.ndim, math.radians(self.step or STEP[here.ndim]) / 2**halving)
+            best = [one.pose[: self.count] for one in found]
+            chosen = self._next(found, len(poses), len(near))
+            poses = torch.cat([poses, (poses[torch.cat(best), None] @ near).flatten(0, 1)])
+            found = best_first([*found, *self._at(*levels, spacing, poses, chosen, 1, tell)], len(found))
         return found
+
+    def _next(self, found: Sequence[Peaks], first: int, each: int) -> list[Mapping[float, Sequence[int]]]:
+        """Numbers of poses, from `first` on, by scale for each pair: `each` for one of its best peaks after the other."""
+        numbers_ = itertools.count(first)
+        chosen: list[Mapping[float, Sequence[int]]] = []
+        for one in found:
+            own: dict[float, list[int]] = {}
+            for scale in one.scale[: self.count].tolist():
+                own.setdefault(scale, []).extend(itertools.islice(numbers_, each))
+            chosen.append(own)
+        return chosen
 
     def _poses(self, fixed: Grid, moving: Grid) -> Tensor:
         """Linear maps from the fixed world to the moving one, without their scale. shape: (R, D, D), float64"""
@@ -190,37 +171,45 @@ class Search:
 
     def _at(
         self,
-        fixed: Pyramid,
-        moving: Pyramid,
+        fixed: Sequence[Pyramid],
+        moving: Sequence[Pyramid],
         spacing: float,
         poses: Tensor,
-        chosen: Mapping[float, Sequence[int]],
+        chosen: Sequence[Mapping[float, Sequence[int]]],
         count: int,
         tell: Tell,
-    ) -> Peaks:
-        """At most `count` peaks of each chosen pose (`chosen`: numbers of poses by scale), best first.
+    ) -> list[Peaks]:
+        """For each pair at most `count` peaks of each of its chosen poses (`chosen`: numbers by scale), best first.
 
-        Working pixels have world length `spacing`, or longer if the moving image is far larger than the fixed one.
+        Working pixels have world length `spacing`, or longer if the moving images are far larger than the fixed ones.
         """
-        sides = [float(levels.levels[0].grid.extent.max()) for levels in (fixed, moving)]
-        finest = float(fixed.levels[0].grid.spacing.min()) / spacing
-        ratios = {scale: sides[1] / (scale * sides[0]) for scale in chosen}
-        longer = {scale: max(1.0, ratio / LARGEST) * max(finest, min(1.0, ratio * LARGEST)) for scale, ratio in ratios.items()}
+        scales = sorted({scale for own in chosen for scale, numbers_ in own.items() if numbers_})
+        longer = _longer(fixed[0].levels[0].grid, moving[0].levels[0].grid, spacing, scales)
         described = {factor: self.maps.describe(reduced(fixed, spacing * factor)) for factor in set(longer.values())}
-        found: list[Peaks] = []
-        done, total = 0, sum(map(len, chosen.values()))
-        for scale, numbers_ in chosen.items():
-            length = spacing * longer[scale]
-            here, there = described[longer[scale]], reduced(moving, length * scale)
-            wide = sorted((there.grid.extent / (length * scale)).tolist())[there.grid.ndim - 2]  # in 3-D the middle one
-            if numbers_ and wide >= THIN and max(here.grid.shape) >= FEWEST:
-                for past, peaks_ in self._at_scale(here, self.maps.describe(there), scale, poses[numbers_], count):
-                    found.append(peaks_._replace(pose=torch.tensor(numbers_)[peaks_.pose]))
+        bounds, ndim = Bounds(poses), poses.shape[-1]
+        nothing = torch.zeros(0, dtype=torch.float64)
+        found = [Peaks(torch.zeros(0), stacked([], ndim), nothing, nothing.long(), nothing.long())]
+        done, total = 0, sum(len(numbers_) for own in chosen for numbers_ in own.values())
+        for scale in scales:
+            pairs = [pair for pair, own in enumerate(chosen) if own.get(scale)]
+            asked = [chosen[pair][scale] for pair in pairs]
+            length = spacing * longer[scale] * scale
+            here, there = described[longer[scale]], reduced([moving[pair] for pair in pairs], length)
+            wide = sorted((there.grid.extent / length).tolist())[ndim - 2]  # in 3-D the middle one
+            if wide < THIN or max(here.grid.shape) < FEWEST:
+                done += sum(map(len, asked))
+                continue
+            there = self.maps.describe(there)
+            for shape, members in bounds.by_shape(asked, scale, here.grid, there.grid).items():
+                some = torch.tensor([number_ for member in members for number_ in asked[member]])
+                own = torch.tensor([place for place, member in enumerate(members) for _ in asked[member]])
+                numbers_ = torch.tensor([pairs[member] for member in members])
+                images = _those(here, numbers_), _those(there, torch.tensor(members))
+                for past, peaks_ in self._at_scale(*images, shape, Rows(scale, scale * poses[some], some, own), count):
+                    found.append(peaks_._replace(pair=numbers_[peaks_.pair]))
                     tell((done + past) / total)
-            done += len(numbers_)
-        ndim = len(poses[0])
-        nothing = Peaks(torch.zeros(0), stacked([], ndim), torch.zeros(0, dtype=torch.float64), torch.zeros(0).long())
-        return _sorted([nothing, *found])
+                done += len(some)
+        return best_first(found, len(fixed))
 
     def _scales(self, fixed: Grid, moving: Grid) -> list[float]:
         """All scales to try. A single scale is relative to the world, whose scale is known then."""
@@ -228,65 +217,53 @@ class Search:
         bases = [1.0] if len(self.scales) == 1 or 1 / ALIKE < ratio < ALIKE else [1.0, ratio]
         return sorted({float(f"{base * scale:.5g}") for base, scale in itertools.product(bases, self.scales)})
 
-    def _at_scale(self, here: Image, there: Image, scale: float, poses: Tensor, count: int) -> Iterator[tuple[int, Peaks]]:
-        """Yield, chunk by chunk, how many poses at one scale are done and the chunk's peaks.
+    def _at_scale(
+        self, here: Image, there: Image, shape: tuple[int, ...], rows: Rows, count: int
+    ) -> Iterator[tuple[int, Peaks]]:
+        """Yield, chunk by chunk, how many of some poses at one scale are done and the chunk's peaks.
 
-        `here` and `there`: the fixed and the moving image, reduced and described.
+        `here` and `there`: the fixed and the moving images, reduced and described. `shape`: of the canvas.
         """
-        ndim = here.grid.ndim
-        # the canvas holds the moving image at every rotation
-        sides = (torch.linalg.inv(poses).abs() @ there.grid.extent / scale).amax(0)
-        longest, diagonal = float(there.grid.extent.max()), float(there.grid.extent.norm())
-        stretch = float(1 / torch.linalg.svdvals(poses).amin())
-        sides = sides.clamp(max=max(longest, CORNERS[ndim] * diagonal) / scale * stretch)
-        shape = tuple(math.ceil(round(count, 6)) for count in (sides / here.grid.spacing).flip(0).tolist())
+        ndim, device = here.grid.ndim, here.data.device
         maps = copy.copy(self.maps)  # it keeps the fixed spectra: a copy, since two threads may use one search
         maps.begin(here, there, shape, self.least_overlap)
-        axes, first = directions(here.grid), torch.tensor(maps.first)
-        apart = max(3, round(0.04 * max(here.grid.shape)))
+        first, apart = torch.tensor(maps.first), max(3, round(0.04 * max(here.grid.shape)))
         canvas = Grid.regular(shape, here.grid.spacing.flip(0).tolist())
-        middle = translation(-canvas.centre)
-        together = max(1, TOGETHER // math.prod(shape))
-        for start, some in zip(range(0, len(poses), together), poses.split(together), strict=True):
-            linear = scale * some  # moving world by fixed world
-            from_canvas = homogeneous(linear @ axes, there.grid.centre) @ middle
-            score, overlap = maps.maps(self._read(there, canvas, from_canvas, linear))
-            enough = self.least_overlap * self._least(here, overlap)
+        from_canvas = homogeneous(rows.linear @ directions(here.grid), there.grid.centre) @ translation(-canvas.centre)
+        points, most = canvas.world_points().to(there.data), here.valid.flatten(1).sum(1)
+        together = max(1, (TOGETHER if device.type == "cpu" else TOGETHER_ELSEWHERE) // math.prod(shape))
+        for start in range(0, len(rows.pose), together):
+            some = slice(start, start + together)
+            pair = rows.pair[some].to(device) if len(here.data) > 1 else None
+            source = there.copies(len(from_canvas[some])) if pair is None else there.chosen(pair)
+            score, overlap = maps.maps(self._read(source, canvas, points, from_canvas[some], rows.linear[some]), pair)
+            # the largest overlap of each pose, at most the fixed image's valid pixels
+            enough = self.least_overlap * overlap.flatten(1).amax(1).minimum(most if pair is None else most[pair])
             score = torch.where(overlap >= enough.view(-1, *[1] * ndim).clamp(min=1), score, -math.inf)
-            pose, places, heights = peaks(score, count, apart)
+            row, places, heights = peaks(score, count, apart)
             shifts = -(places + first).flip(-1).double()
-            back = homogeneous(torch.eye(ndim).double().expand(len(pose), -1, -1), shifts)
-            matrices = from_canvas[pose] @ canvas.world_from_index @ back @ here.grid.index_from_world
-            yield (
-                start + len(some),
-                Peaks(heights, matrices, torch.full((len(pose),), scale, dtype=torch.float64), start + pose),
-            )
+            back = homogeneous(torch.eye(ndim).double().expand(len(row), -1, -1), shifts)
+            row += start
+            matrices = from_canvas[row] @ canvas.world_from_index @ back @ here.grid.index_from_world
+            scales = torch.full((len(row),), rows.scale, dtype=torch.float64)
+            done = min(start + together, len(rows.pose))
+            yield done, Peaks(heights, matrices, scales, rows.pose[row], rows.pair[row])
 
-    def _read(self, there: Image, canvas: Grid, from_canvas: Tensor, linear: Tensor) -> Image:
-        """The described moving image resampled on the canvas in some poses. -> (P, C, *canvas.shape)"""
+    def _read(self, source: Image, canvas: Grid, points: Tensor, from_canvas: Tensor, linear: Tensor) -> Image:
+        """Described moving images (B = P) read at the canvas's `points` (N, D), in one pose each. -> (P, C, *canvas.shape)"""
         count, shape = len(linear), canvas.shape
-        points = canvas.world_points().to(there.data)
-        values, inside = there.copies(count).at(points.expand(count, -1, -1), from_canvas)
+        values, inside = source.at(points.expand(count, -1, -1), from_canvas)
         values = self.maps.turn(values, linear[:, None]) * inside[..., None]
         return Image(values.transpose(1, 2).reshape(count, -1, *shape), canvas, inside.view(count, 1, *shape))
 
-    def _least(self, here: Image, overlap: Tensor) -> Tensor:
-        """The largest overlap of each pose, at most the fixed image's valid pixels. shape: (P,)"""
-        whole_fixed = float(here.mask.sum()) if here.mask is not None else math.prod(here.grid.shape)
-        return overlap.flatten(1).amax(1).clamp(max=whole_fixed)
+
+def _longer(fixed: Grid, moving: Grid, spacing: float, scales: Sequence[float]) -> dict[float, float]:
+    """By which factor working pixels are longer than `spacing` at each scale: the larger image has a limited number of them."""
+    finest = float(fixed.spacing.min()) / spacing
+    ratios = {scale: float(moving.extent.max()) / (scale * float(fixed.extent.max())) for scale in scales}
+    return {scale: max(1.0, ratio / LARGEST) * max(finest, min(1.0, ratio * LARGEST)) for scale, ratio in ratios.items()}
 
 
-def _sorted(peaks_: Sequence[Peaks]) -> Peaks:
-    """Several `Peaks` as one, best first."""
-    joined = Peaks(*(torch.cat(parts) for parts in zip(*peaks_, strict=True)))
-    order = joined.score.argsort(descending=True, stable=True)
-    return Peaks(*(part[order] for part in joined))
-
-
-def _promising(found: Peaks, share: float) -> dict[float, list[int]]:
-    """The better `share` of the poses, as numbers by scale; `found` holds one peak of each pose."""
-    chosen: dict[float, list[int]] = {}
-    best = slice(max(1, math.ceil(share * len(found.score))))
-    for scale, pose in zip(found.scale[best].tolist(), found.pose[best].tolist(), strict=True):
-        chosen.setdefault(scale, []).append(pose)
-    return chosen
+def _those(image: Image, numbers_: Tensor) -> Image:
+    """The images of these numbers, distinct and in order; the same object if they are all."""
+    return image if len(numbers_) == len(image.data) else image.chosen(numbers_.to(image.data.device))
