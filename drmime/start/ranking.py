@@ -177,19 +177,19 @@ class Starts:
         """
         if best not in self._support:
             clear = self.ratio(best) >= CLEAR and self._rival(best) is None
-            self._support[best] = clear and not residuals(*self._at(best)).near < SETTLED
+            self._support[best] = clear and not residuals(*self._at(best))[0].near < SETTLED
         return self._support[best]
 
     def ratio(self, best: Candidate) -> float:
         """The peak ratio of a start; computed once for each."""
         if best not in self.ratios:
             turned = spans(self.inputs.generators, "rotation")
-            self.ratios[best] = peak_ratio(*self._at(best), turned)
+            [self.ratios[best]] = peak_ratio(*self._at(best), turned)
         return self.ratios[best]
 
-    def _at(self, start: Candidate) -> tuple[Reduced, MatrixTransform]:
-        """The reduced images for a start, and the start as a transform."""
-        return self.inputs.reduced(start.matrix), MatrixTransform(start.matrix)
+    def _at(self, start: Candidate) -> tuple[Reduced, list[MatrixTransform]]:
+        """The reduced images for a start, and the start as the transform of one pair."""
+        return self.inputs.reduced(start.matrix), [MatrixTransform(start.matrix)]
 
     def _stretched(self, best: Candidate) -> bool:
         """Whether a start of 2-D images without spacing stretches so much that unequal pixel sides are a likely cause."""
@@ -226,7 +226,8 @@ class Starts:
         """Another place that a shift leads to and that fits about as well, if the group has all shifts."""
         if not spans(self.inputs.generators, "translation"):
             return None
-        return rival(*self._at(best))
+        [found] = rival(*self._at(best))
+        return found
 
     def _mirrored(self, proper: Sequence[tuple[str, Tensor]], best: Candidate) -> Doubts:
         """The doubt that the moving image is mirrored, if a reflected start fits far better than all `proper` ones."""

@@ -75,10 +75,11 @@ def evidence(inputs: Inputs, transform: Transform, rivals: Sequence[float] | Non
     """
     linear = _linear(transform, inputs.fixed.grid)
     small = inputs.reduced(homogeneous(linear, torch.zeros(len(linear), dtype=linear.dtype)))
-    fine = residuals(small, transform)
-    coarse = residuals(small, transform, min(1, len(small.fixed.levels) - 1))
+    [fine] = residuals(small, [transform])
+    [coarse] = residuals(small, [transform], min(1, len(small.fixed.levels) - 1))
     smooth = fine.smooth().norm(dim=-1)
     shifted = _shifted(small, transform) if spans(inputs.generators, "translation") else None
+    [ratio] = peak_ratio(small, [transform], spans(inputs.generators, "rotation"))
     figures = {
         "in_place": fine.weighted,
         "in_place_coarse": coarse.weighted,
@@ -86,7 +87,7 @@ def evidence(inputs: Inputs, transform: Transform, rivals: Sequence[float] | Non
         "agreeing": float(fine.in_place.sum()),
         "residual": float(smooth.median()) / fine.diagonal if len(smooth) else math.nan,
         "displaced": fine.mean_shift / fine.diagonal,
-        "peak_ratio": peak_ratio(small, transform, spans(inputs.generators, "rotation")),
+        "peak_ratio": ratio,
         "information": information(small, transform),
         "rival": math.nan if rivals is None else max(rivals, default=0.0),
         "shifted": shifted.share if shifted else 0.0,
@@ -98,7 +99,7 @@ def evidence(inputs: Inputs, transform: Transform, rivals: Sequence[float] | Non
 
 def information(small: Reduced, transform: Transform) -> float:
     """Mutual information of intensities at a transform, in standard deviations over the shifts elsewhere; NaN without any."""
-    fixed, canvas = _shrunk(small.grays[0]), _shrunk(moved(*small.grays, transform))
+    fixed, canvas = _shrunk(small.grays[0]), _shrunk(moved(*small.grays, [transform]))
     maps = CrossMaps(BINS)
     maps.begin(fixed, canvas, canvas.grid.shape)
     values, overlap = (part[0].double().numpy() for part in maps.maps(canvas))
@@ -113,7 +114,7 @@ def information(small: Reduced, transform: Transform) -> float:
 
 def _shifted(small: Reduced, transform: Transform) -> Rival | None:
     """The other shift with the largest share of the score, by edges or by intensities."""
-    found = [one for one in (by_edges(small, transform), by_intensities(small, transform)) if one is not None]
+    found = [one for one in (*by_edges(small, [transform]), *by_intensities(small, [transform])) if one is not None]
     return max(found, key=lambda one: one.share, default=None)
 
 
