@@ -146,7 +146,8 @@ def _scores(blocks: Tensor, windows: Tensor) -> Tensor:
     agreement = _correlated(edges, others)
     strengths = (part.square().sum(1, keepdim=True) for part in (edges, others))
     chance = _correlated(*strengths) / edges.shape[1]
-    covered = _correlated(pixels, mask) >= COVERED * pixels.flatten(1).sum(1).view(-1, *[1] * (blocks.ndim - 2))
+    count = pixels.flatten(1).sum(1).view(-1, *[1] * (blocks.ndim - 2))
+    covered = _correlated(pixels, mask).round() >= COVERED * count  # whole numbers: an FFT of other blocks rounds otherwise
     return torch.where(covered, agreement / (chance + 1e-3).sqrt(), -math.inf)
 
 

@@ -116,8 +116,8 @@ def by_edges(small: Reduced, transforms: Sequence[Transform]) -> list[Rival | No
     """The highest other peak of each pair's agreement of edges, if it has at least `RIVAL_SHARE` of the chosen one's score."""
     level = _level(small, PIXELS)
     score, overlap, zero = _maps(small, level, transforms)
-    score = score.masked_fill_(overlap < LEAST_OVERLAP * _largest(overlap), 0).cpu()
-    return [_other_peak(one.numpy(), zero, small.fixed.levels[level].grid) for one in score]
+    scores = score.masked_fill_(overlap < LEAST_OVERLAP * _largest(overlap), 0).cpu().numpy()
+    return [_other_peak(one, zero, small.fixed.levels[level].grid) for one in scores]
 
 
 def _other_peak(score: np.ndarray, zero: Sequence[int], grid: Grid) -> Rival | None:

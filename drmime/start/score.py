@@ -153,8 +153,8 @@ def moving_edges(small: Reduced, level: int, transforms: Sequence[Transform]) ->
     places = _places(transforms, fixed)
     canvas = _read_at(places, fixed, small.moving.levels[level])
     values = canvas.data.flatten(2).mT[None]  # (1, B, N, C), as a metric takes them
-    affine = all(math.isinf(transform.detail) for transform in transforms)  # one slope for all pixels of a pair
-    slopes = _central_slopes(transforms, fixed.grid) if affine else _slopes(places, fixed.grid)
+    slopes = _affine_slopes(transforms, fixed.grid)
+    slopes = _slopes(places, fixed.grid) if slopes is None else slopes
     found = GradientAngle().turn(values, slopes[None].to(values).nan_to_num(posinf=0, neginf=0))[0]
     return replace(canvas, data=torch.where(canvas.valid > 0, found.mT.reshape(canvas.data.shape), 0))
 
@@ -197,11 +197,13 @@ def _read_at(places: Tensor, fixed: Image, moving: Image) -> Image:
     return Image(data, fixed.grid, mask if fixed.mask is None else mask * fixed.mask)
 
 
-def _central_slopes(transforms: Sequence[Transform], grid: Grid) -> Tensor:
-    """The derivatives of affine maps. shape: (B, 1, D, D)"""
+def _affine_slopes(transforms: Sequence[Transform], grid: Grid) -> Tensor | None:
+    """The derivatives of affine maps, one for all pixels of a pair: (B, 1, D, D); None if one of the maps is not affine."""
     matrices = _matrices(transforms)
     if matrices is not None:
-        return linear_part(matrices, grid)[:, None]
+        return None if bool(matrices[:, -1, :-1].any()) else linear_part(matrices, grid)[:, None]
+    if not all(math.isinf(transform.detail) for transform in transforms):
+        return None
     return torch.stack([transform.jacobian(grid.centre[None]) for transform in transforms])
 
 
