@@ -203,11 +203,18 @@ def _verdicts(
 ) -> tuple[Outcome, list[Judgement]]:
     """The outcome, and the verdict on each pair; after Ctrl-C, now or before, no pair has one."""
     found = [unknown(one.doubts) for one in ranked]
+    if Stop.INTERRUPTED in outcome.stops:
+        return outcome, found
+    good = [number for number, stop in enumerate(outcome.stops) if stop.success]
     try:
-        for number, one in enumerate(inputs if Stop.INTERRUPTED not in outcome.stops else ()):
-            if outcome.stops[number].success:
-                seen = evidence(one, outcome.transforms[number], ranked[number].rivals, float(outcome.overlap[number]))
-                found[number] = judged(seen, ranked[number].doubts, moving)
+        seen = evidence(
+            [inputs[number] for number in good],
+            [outcome.transforms[number] for number in good],
+            [ranked[number].rivals for number in good],
+            [float(outcome.overlap[number]) for number in good],
+        )
+        for number, one in zip(good, seen, strict=True):
+            found[number] = judged(one, ranked[number].doubts, moving)
     except KeyboardInterrupt:
         return interrupted(outcome), [unknown(one.doubts) for one in ranked]
     return outcome, found

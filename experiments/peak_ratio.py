@@ -79,7 +79,7 @@ def starts(pair: Pair) -> list[Start]:
             small = inputs.reduced(one.matrix)
             score = float(small.score_and_evidence(one.matrix[None])[0])
             error = float(np.median(off)) / math.hypot(*images[1].shape[:2])
-            ratio = peak_ratio(small, MatrixTransform(one.matrix))
+            [ratio] = peak_ratio(small, [MatrixTransform(one.matrix)])
             found.append(Start(pair.name, size, rank, error, score, 0.0 if math.isnan(ratio) else ratio))
     return found
 

@@ -5,16 +5,22 @@ from dataclasses import replace
 
 import pytest
 import torch
+from alike import bent, pairs
+from counting import Counting
 from posed import Case
 from torch import Tensor
 
 from drmime.geometry.matrices import translation
+from drmime.start import residuals as module
 from drmime.start.residuals import BLOCKS, CLARITY, FEWEST, NEAR, REACH, Residuals, _correlated, _cut, residuals
+from drmime.start.score import Reduced
+from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
 
 
 def of(case: Case, matrix: Tensor) -> Residuals:
-    return residuals(case.inputs().reduced(matrix), MatrixTransform(matrix))
+    [found] = residuals(case.inputs().reduced(matrix), [MatrixTransform(matrix)])
+    return found
 
 
 def test_all_blocks_agree_where_the_truth_puts_them_and_few_where_a_turn_by_a_right_angle_does(ndim: int) -> None:
@@ -31,7 +37,7 @@ def test_a_small_shift_is_measured(ndim: int) -> None:
     pixels = max(2, math.floor(0.6 * REACH * math.hypot(*grid.shape)))
     step = torch.zeros(ndim, dtype=torch.float64)
     step[0] = pixels * grid.spacing[0]  # x is the last axis of an array
-    found = residuals(small, MatrixTransform(case.truth @ translation(step)))
+    [found] = residuals(small, [MatrixTransform(case.truth @ translation(step))])
     expected = torch.tensor([0.0] * (ndim - 1) + [-pixels])
     assert found.near < 0.1
     assert float(((found.shifts - expected).norm(dim=-1) < 1.5).double().mean()) > 0.7
@@ -83,9 +89,11 @@ def test_without_overlap_there_are_no_blocks(ndim: int) -> None:
 @pytest.mark.parametrize("side", [3, 4])
 def test_blocks_cover_the_image_and_correlate_as_sums_of_products(ndim: int, side: int) -> None:
     shape = (7, 6, 5)[:ndim]
-    data = torch.rand(1, 2, *shape, generator=torch.Generator().manual_seed(side), dtype=torch.float64)
+    data = torch.rand(3, 2, *shape, generator=torch.Generator().manual_seed(side), dtype=torch.float64)
     blocks, windows = _cut(data, side, 0), _cut(data, side, 2)
-    assert len(blocks) == math.prod(math.ceil(length / side) for length in shape)
+    assert blocks.shape[: ndim + 1] == (3, *(math.ceil(length / side) for length in shape))
+    assert torch.equal(_cut(data[1:2], side, 2)[0], windows[1])
+    blocks, windows = blocks.flatten(0, ndim), windows.flatten(0, ndim)
     assert torch.equal(windows[(slice(None), slice(None), *[slice(2, 2 + side)] * ndim)], blocks)
     assert float(blocks.sum()) == pytest.approx(float(data.sum()))
     sums = _correlated(blocks, windows)
@@ -97,3 +105,57 @@ def test_blocks_cover_the_image_and_correlate_as_sums_of_products(ndim: int, sid
 
 def test_dimensions_have_their_numbers() -> None:
     assert set(BLOCKS) == {2, 3}
+
+
+# Several pairs at once
+
+
+def same(found: Residuals, alone: Residuals) -> bool:
+    """To rounding in float32: a clarity is about 5, a shift at most 10 pixels."""
+    assert (found.side, found.reach, found.diagonal) == (alone.side, alone.reach, alone.diagonal)
+    assert torch.equal(found.centres, alone.centres)
+    return all(
+        torch.allclose(a, b, rtol=0, atol=1e-3) for a, b in ((found.shifts, alone.shifts), (found.clarity, alone.clarity))
+    )
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("level", [0, 1])
+def test_each_pair_of_a_batch_has_the_shifts_that_it_has_alone(ndim: int, masked: bool, level: int) -> None:
+    several, transforms = pairs(ndim, 4, masked)
+    level = min(level, len(several[0].fixed.levels) - 1)
+    alone = [residuals(one, [transform], level)[0] for one, transform in zip(several, transforms, strict=True)]
+    assert len(alone[0].shifts) > 3
+    assert len(alone[3].shifts) == 0
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
+        found = residuals(Reduced.joined([several[at] for at in order]), [transforms[at] for at in order], level)
+        assert all(same(one, alone[at]) for one, at in zip(found, order, strict=True))
+
+
+def test_deformations_stand_beside_matrices(ndim: int) -> None:
+    several, matrices = (some[:2] for some in pairs(ndim, 4))
+    transforms: list[Transform] = [matrices[0] @ bent(ndim, 1), matrices[1]]
+    found = residuals(Reduced.joined(several), transforms)
+    for one, small, transform in zip(found, several, transforms, strict=True):
+        assert same(one, residuals(small, [transform])[0])
+
+
+def test_the_number_of_windows_that_are_correlated_at_once_changes_nothing(ndim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    several, transforms = pairs(ndim, 4)
+    small = Reduced.joined(several)
+    whole = residuals(small, transforms)
+    for values in (1e5, 1):  # a few blocks, one block
+        monkeypatch.setattr(module, "VALUES", int(values))
+        assert all(same(one, other) for one, other in zip(residuals(small, transforms), whole, strict=True))
+
+
+def test_many_pairs_take_about_as_many_operations_as_one(ndim: int) -> None:
+    several, transforms = pairs(ndim, 16)
+    counts = []
+    for count in (1, 16):
+        small = Reduced.joined(several[:count])
+        with Counting() as counted:
+            residuals(small, transforms[:count])
+        counts.append(counted)
+    assert counts[1].operations.total() < 1.1 * counts[0].operations.total()
+    assert counts[1].waits.total() == counts[0].waits.total()

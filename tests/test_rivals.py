@@ -5,14 +5,17 @@ import functools
 import numpy as np
 import pytest
 import torch
+from alike import bent, pairs
+from counting import Counting
 from scipy import ndimage
 
 import drmime
 from drmime import Doubt
 from drmime.geometry.matrices import translation
 from drmime.image.door import as_image
-from drmime.start.rivals import Rival, by_edges, by_intensities, peak_ratio, rival
+from drmime.start.rivals import LEAST_OVERLAP, Rival, by_edges, by_intensities, peak_ratio, rival
 from drmime.start.score import Reduced
+from drmime.transform.base import Transform
 from drmime.transform.linear import MatrixTransform
 
 skimage_data = pytest.importorskip("skimage.data", reason="scikit-image brings the pictures")
@@ -47,7 +50,8 @@ def static() -> tuple[np.ndarray, np.ndarray]:
 
 def found(fixed: np.ndarray, moving: np.ndarray, x: float = 0.0, y: float = 0.0) -> Rival | None:
     images = [as_image(pixels, role="fixed").normalised() for pixels in (fixed, moving)]
-    return rival(Reduced.of(*images, 1.0), MatrixTransform(translation(torch.tensor([x, y], dtype=torch.float64))))
+    [other] = rival(Reduced.of(*images, 1.0), [MatrixTransform(translation(torch.tensor([x, y], dtype=torch.float64)))])
+    return other
 
 
 def test_one_answer_has_no_rival() -> None:
@@ -85,15 +89,15 @@ def test_a_camera_s_own_pattern_is_contradicted_by_the_scene() -> None:
 def test_intensities_are_heard_beside_edges() -> None:
     images = [as_image(pixels, role="fixed").normalised() for pixels in static()]
     small, eye = Reduced.of(*images, 1.0), MatrixTransform(torch.eye(3))
-    other = by_intensities(small, eye)
+    [other] = by_intensities(small, [eye])
     assert other is not None
     assert 1 < other.share <= 10
-    assert by_edges(small, eye) is None
+    assert by_edges(small, [eye]) == [None]
 
 
 def test_shifts_are_in_the_world_of_the_fixed_image() -> None:
     images = [as_image(pixels, role="fixed", spacing=(0.5, 0.5)).normalised() for pixels in (camera(), band())]
-    other = rival(Reduced.of(*images, 1.0), MatrixTransform(torch.eye(3, dtype=torch.float64)))
+    [other] = rival(Reduced.of(*images, 1.0), [MatrixTransform(torch.eye(3, dtype=torch.float64))])
     assert other is not None
     assert other.shift.tolist() == pytest.approx([6, 0], abs=1)
 
@@ -109,7 +113,8 @@ def test_a_volume_of_one_answer_has_no_rival_and_a_periodic_one_has(rng: np.rand
 
 def found_3d(pixels: np.ndarray) -> Rival | None:
     image = as_image(pixels.astype(np.float32), role="fixed").normalised()
-    return rival(Reduced.of(image, image, 1.0), MatrixTransform(torch.eye(4, dtype=torch.float64)))
+    [other] = rival(Reduced.of(image, image, 1.0), [MatrixTransform(torch.eye(4, dtype=torch.float64))])
+    return other
 
 
 @pytest.mark.parametrize("kind", ["band", "static", "lattice 10", "lattice 24"])
@@ -135,7 +140,8 @@ def ratio(fixed: np.ndarray, moving: np.ndarray, x: float = 0.0) -> float:
     images = [as_image(pixels, role="fixed", channel_axis=None).normalised() for pixels in (fixed, moving)]
     matrix = torch.eye(fixed.ndim + 1, dtype=torch.float64)
     matrix[0, -1] = x
-    return peak_ratio(Reduced.of(*images, 1.0), MatrixTransform(matrix))
+    [found] = peak_ratio(Reduced.of(*images, 1.0), [MatrixTransform(matrix)])
+    return found
 
 
 def test_the_right_place_stands_above_all_wrong_ones_and_a_wrong_one_does_not() -> None:
@@ -173,5 +179,86 @@ def test_turned_places_count_where_the_group_turns() -> None:
     sectors = np.cos(6 * np.arctan2(rows, columns)) * np.exp(-((np.hypot(rows, columns) - 36) ** 2) / 300)
     image = as_image(sectors).normalised()
     small, eye = Reduced.of(image, image, 1.0), MatrixTransform(torch.eye(3, dtype=torch.float64))
-    assert peak_ratio(small, eye) == pytest.approx(1, abs=0.1)
-    assert peak_ratio(small, eye, turned=False) > 1.4
+    assert peak_ratio(small, [eye]) == pytest.approx([1], abs=0.1)
+    assert peak_ratio(small, [eye], turned=False)[0] > 1.4
+
+
+# Several pairs at once
+
+
+def same(found: Rival | None, alone: Rival | None) -> bool:
+    if found is None or alone is None:
+        return found is alone
+    return (
+        found.by == alone.by and torch.equal(found.shift, alone.shift) and found.share == pytest.approx(alone.share, rel=1e-4)
+    )
+
+
+def test_each_picture_of_a_batch_has_the_rivals_and_the_ratio_that_it_has_alone() -> None:
+    """With rivals by edges, by intensities and none; and images without edges."""
+    waves = lattice((0, 0), 16, 0), lattice((0, 0), 16, 1)
+    flat = np.zeros((256, 256))
+    flat[:128] = 1
+    shown = [static(), (camera(), 255 - camera()), waves, (camera(), band()), (flat, flat)]
+    several = [Reduced.of(*(as_image(pixels, role="fixed").normalised() for pixels in two), 1.0) for two in shown]
+    eye = torch.eye(3, dtype=torch.float64)
+    away = translation(torch.tensor([2000.0, 0], dtype=torch.float64))
+    transforms = [MatrixTransform(matrix) for matrix in (eye, eye, eye, eye, away)]
+    kinds = [one and one.by for one in check(several, transforms)]
+    assert kinds == ["intensities", None, "edges", "edges", None]
+
+
+def check(several: list[Reduced], transforms: list[Transform]) -> list[Rival | None]:
+    """Assert that batches of these pairs in two orders give what each pair gives alone; the rivals of each."""
+    alone = [(one, [transform]) for one, transform in zip(several, transforms, strict=True)]
+    singles = {function: [function(*one)[0] for one in alone] for function in (rival, by_edges, by_intensities)}
+    ratios = [peak_ratio(*one)[0] for one in alone]
+    last = len(several) - 1
+    for order in (range(last + 1), [last, *range(last)]):
+        small, maps = Reduced.joined([several[at] for at in order]), [transforms[at] for at in order]
+        for function, found in singles.items():
+            assert all(same(one, found[at]) for one, at in zip(function(small, maps), order, strict=True)), function
+        assert peak_ratio(small, maps) == pytest.approx([ratios[at] for at in order], rel=1e-4, nan_ok=True)
+    return singles[rival]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_each_pair_of_a_batch_has_the_rivals_and_the_ratio_that_it_has_alone(ndim: int, masked: bool) -> None:
+    several, transforms = pairs(ndim, 4, masked)
+    check(several, list(transforms))
+
+
+def test_deformations_stand_beside_matrices() -> None:
+    several, matrices = (some[:2] for some in pairs(2, 4))
+    check(several, [matrices[0] @ bent(2, 1), matrices[1]])
+
+
+def test_volumes_of_a_batch_have_their_own_rivals(rng: np.random.Generator) -> None:
+    plain = ndimage.gaussian_filter(rng.standard_normal((32, 40, 48)), 2)
+    periodic = np.tile(ndimage.gaussian_filter(rng.standard_normal((32, 40, 12)), 1.5, mode="wrap"), 4)
+    images = [
+        as_image(pixels.astype(np.float32), role="fixed").normalised() for pixels in (plain, periodic, plain[::-1].copy())
+    ]
+    eye = MatrixTransform(torch.eye(4, dtype=torch.float64))
+    found = check([Reduced.of(image, image, 1.0) for image in images], [eye, eye, eye])
+    assert [one is None for one in found] == [True, False, True]
+
+
+def test_many_pairs_take_few_more_operations_than_one() -> None:
+    """Those on matrices are counted for each pair."""
+    several, transforms = pairs(2, 16)
+    for function, share in ((by_edges, 1.1), (by_intensities, 1.1), (peak_ratio, 1.25)):
+        counts = []
+        for count in (1, 16):
+            small = Reduced.joined(several[:count])
+            small.maps(0, LEAST_OVERLAP)  # the fixed side, which the first call of a pair computes
+            with Counting() as counted:
+                function(small, transforms[:count])
+            counts.append(counted)
+        assert counts[1].operations.total() < share * counts[0].operations.total()
+        assert counts[1].waits.total() == counts[0].waits.total()
+
+
+def test_the_fixed_side_of_a_pair_is_transformed_once() -> None:
+    [small], _ = pairs(2, 1)
+    assert small.maps(0, LEAST_OVERLAP) is small.maps(0, LEAST_OVERLAP)

@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from alike import bent, pairs
 from problems import oblique, photograph
 from textures import about, busy, inverted, turn
-from tolerances import EXACT
+from tolerances import EXACT, TOLERANCE
 from torch import Tensor
 
 from drmime.geometry.grid import Grid
 from drmime.image.image import Image
-from drmime.start.score import NMI_FLOOR, Reduced, _slopes, correlation, distortion, nmi
+from drmime.start.score import NMI_FLOOR, Reduced, _slopes, correlation, distortion, moved, moving_edges, nmi
+from drmime.transform.base import Chain, Transform
 from drmime.transform.lattice import Lattice
 from drmime.transform.lattice_transform import VelocityTransform
 from drmime.transform.linear import MatrixTransform
@@ -151,7 +153,7 @@ def test_slopes_of_an_affine_map_are_its_matrix_at_every_pixel(ndim: int) -> Non
     matrix[:-1] += 0.2 * torch.randn(ndim, ndim + 1, dtype=torch.float64)
     grid = oblique((9, 12, 10)[:ndim])
     transform = MatrixTransform(matrix)
-    found = _slopes(transform(grid.world_points()), grid)
+    [found] = _slopes(transform(grid.world_points())[None], grid)
     assert torch.allclose(found, transform.jacobian(grid.world_points()).expand_as(found), rtol=0, atol=1e3 * EXACT)
 
 
@@ -160,5 +162,48 @@ def test_slopes_of_a_deformation_are_near_its_own() -> None:
     lattice = Lattice.over(grid, 0.4)
     transform = VelocityTransform(0.02 * torch.randn(2, *lattice.shape, dtype=torch.float64), lattice, grid.world_from_frame)
     exact = transform.jacobian(grid.world_points())
-    off = (_slopes(transform(grid.world_points()), grid) - exact).norm(dim=(1, 2)).mean()
+    off = (_slopes(transform(grid.world_points())[None], grid)[0] - exact).norm(dim=(1, 2)).mean()
     assert off < 0.1 * (exact - torch.eye(2)).norm(dim=(1, 2)).mean()
+
+
+# Warped moving images of several pairs at once
+
+
+def same(found: Image, alone: Image) -> bool:
+    assert found.mask is not None
+    assert alone.mask is not None
+    return torch.equal(found.mask, alone.mask) and torch.allclose(found.data, alone.data, rtol=0, atol=TOLERANCE[torch.float32])
+
+
+def projective(ndim: int) -> MatrixTransform:
+    matrix = torch.eye(ndim + 1, dtype=torch.float64)
+    matrix[-1, 0] = -0.012  # the horizon crosses the image
+    return MatrixTransform(matrix)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("kind", ["matrices", "affine chains", "projective", "all kinds"])
+def test_moving_images_are_read_together_as_they_are_alone(ndim: int, masked: bool, kind: str) -> None:
+    several, matrices = pairs(ndim, 4, masked)
+    transforms: list[Transform] = [*matrices]
+    if kind == "affine chains":
+        transforms = [Chain([one]) for one in matrices]
+    if kind in ("projective", "all kinds"):
+        transforms[1] = projective(ndim)
+    if kind == "all kinds":
+        transforms[2] = bent(ndim, 0)
+    small = Reduced.joined(several)
+    edges, grays = moving_edges(small, 0, transforms), moved(*small.grays, transforms)
+    for number, (one, transform) in enumerate(zip(several, transforms, strict=True)):
+        assert same(edges.pair(number), moving_edges(one, 0, [transform]))
+        assert same(grays.pair(number), moved(*one.grays, [transform]))
+
+
+def test_matrices_are_read_as_any_other_transform(ndim: int) -> None:
+    """In a chain, which is called with every pixel; the shifts put pixels on the moving image's border."""
+    several, matrices = (some[:3] for some in pairs(ndim, 4))
+    off = torch.diag(torch.ones(ndim + 1, dtype=torch.float64))
+    off[:-1, -1] = 0.5
+    transforms = [matrices[1], projective(ndim), MatrixTransform(off)]
+    small = Reduced.joined(several)
+    assert same(moving_edges(small, 0, transforms), moving_edges(small, 0, [Chain([one]) for one in transforms]))

@@ -178,4 +178,4 @@ def overlaid(pair: Pair, modalities: tuple[str, str] = ("fixed", "moving")) -> O
         for role, image in zip(("fixed", "moving"), case.images, strict=True)
     )
     transform = in_world(MatrixTransform(torch.as_tensor(np.array(case.truth))), fixed.grid, moving.grid)
-    return Overlaid([fixed, moved(fixed, moving, transform)], modalities, pair.name)
+    return Overlaid([fixed, moved(fixed, moving, [transform])], modalities, pair.name)

@@ -6,13 +6,14 @@ only sums over the image, so this is independent evidence (`experiments/README.m
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drmime.geometry.grid import Grid, unravel
+from drmime.geometry.grid import unravel
 from drmime.image.image import Image
 from drmime.start.score import Reduced, moving_edges
 from drmime.transform.base import Transform
@@ -30,6 +31,7 @@ CLARITY = (2.0, 3.0)
 LEAST_WEIGHT = 0.05  # of a block that is less clear
 MISSING = 3.0  # weight of blocks out of place that is added, so that few blocks are no strong evidence; 1 to 3 separate alike
 ROUNDS = 20  # of the fit of an affine map to the shifts
+VALUES = 2**26  # most values of windows that are correlated at once, which takes about eight times their memory
 RIDGE = 1e-3  # added to the mean squares of coordinates (shares of the diagonal): few blocks fit a shift only
 
 
@@ -88,37 +90,70 @@ class Residuals:
         return fitted * self.diagonal
 
 
-def residuals(small: Reduced, transform: Transform, level: int = 0) -> Residuals:
-    """The residual shifts under a transform on a level of a reduced pair."""
+def residuals(small: Reduced, transforms: Sequence[Transform], level: int = 0) -> list[Residuals]:
+    """The residual shifts of each of B pairs under its transform, on a level of the reduced pairs."""
     fixed = small.fixed.levels[level]
-    canvas = moving_edges(small, level, transform)
+    here, there = _masked(fixed), _masked(moving_edges(small, level, transforms))
     shape, ndim = fixed.grid.shape, fixed.grid.ndim
     diagonal = math.hypot(*shape)
     reach, side = max(2, round(REACH * diagonal)), math.ceil(max(max(shape) / BLOCKS[ndim], SMALLEST ** (1 / ndim)))
-    here, there = _masked(fixed), _masked(canvas)
     blocks, windows = _cut(here, side, 0), _cut(there, side, reach)
+    chosen = _chosen(blocks, _cut(there[:, -1:], side, 0)).cpu()
+    pairs, numbers = chosen.nonzero(as_tuple=True)  # in the order of the pairs
     counts = [-(-length // side) for length in shape]
-    centres = (Grid.regular(counts).index_points().flip(-1) * side + (side - 1) / 2).float()
-    strength = blocks[:, :-1].square().sum(1, keepdim=True)
-    pixels, shown = blocks[:, -1:], _cut(there[:, -1:], side, 0)
-    full = side**ndim
-    energy = strength.flatten(1).sum(1)
-    chosen = (pixels.flatten(1).sum(1) >= COVERED * full) & ((pixels * shown).flatten(1).sum(1) >= COVERED * full)
-    chosen &= energy >= CLEAR * energy.mean()
-    blocks, windows, strength, pixels, centres = (part[chosen] for part in (blocks, windows, strength, pixels, centres))
-    if not len(blocks):
-        return Residuals(torch.zeros(0, ndim), diagonal, centres, torch.zeros(0), side, reach)
-    agreement = _correlated(blocks[:, :-1], windows[:, :-1])
-    chance = _correlated(strength, windows[:, :-1].square().sum(1, keepdim=True)) / (here.shape[1] - 1)
-    covered = _correlated(pixels, windows[:, -1:]) >= COVERED * pixels.flatten(1).sum(1).view(-1, *[1] * ndim)
-    score = torch.where(covered, agreement / (chance + 1e-3).sqrt(), -math.inf)
-    best = unravel(score.flatten(1).argmax(1), score.shape[1:])
-    return Residuals((best - reach).float() + _between(score, best), diagonal, centres, _clarity(score.flatten(1)), side, reach)
+    places = unravel(numbers, counts)
+    found = _best_shifts(blocks, windows, [pairs, *places.unbind(1)]).cpu()
+    centres = (places * side + (side - 1) / 2).float()
+    each = chosen.sum(1).tolist()
+    parts = (part.split(each) for part in (found[:, :-1], centres, found[:, -1]))
+    return [Residuals(shifts, diagonal, middles, clear, side, reach) for shifts, middles, clear in zip(*parts, strict=True)]
+
+
+def _chosen(blocks: Tensor, shown: Tensor) -> Tensor:
+    """The blocks that are compared: those with enough valid pixels in both images and enough edge energy. shape: (B, N), bool
+
+    `blocks`: as of `_cut`, the mask as last channel. `shown`: the mask of the moving image, cut into the same blocks.
+    """
+    ndim = blocks.ndim // 2 - 1
+    edges, mask = blocks.flatten(1, ndim).split([blocks.shape[ndim + 1] - 1, 1], 2)
+    least = COVERED * math.prod(mask.shape[3:])
+    energy = edges.square().flatten(2).sum(2)
+    enough = (mask.flatten(2).sum(2) >= least) & ((mask * shown.flatten(1, ndim)).flatten(2).sum(2) >= least)
+    return enough & (energy >= CLEAR * energy.mean(1, keepdim=True))
+
+
+def _best_shifts(blocks: Tensor, windows: Tensor, chosen: Sequence[Tensor]) -> Tensor:
+    """The shift at which each block agrees best with its window, pixels, and how clearly. shape: (M, D + 1)
+
+    `blocks`, `windows`: as of `_cut`. `chosen`: the pairs and places of M blocks among them, (M,) each.
+    """
+    rows = [part.to(blocks.device) for part in chosen]
+    ndim = len(rows) - 1
+    at_once = max(1, VALUES // math.prod(windows.shape[ndim + 1 :]))
+    found = [blocks.new_zeros(0, ndim + 1)]
+    for first in range(0, len(rows[0]), at_once):
+        some = tuple(part[first : first + at_once] for part in rows)
+        scores = _scores(blocks[some], windows[some])
+        best = unravel(scores.flatten(1).argmax(1), scores.shape[1:])
+        shifts = best - scores.shape[1] // 2 + _between(scores, best)  # no shift is in the middle
+        found.append(torch.cat([shifts, _clarity(scores.flatten(1))[:, None]], 1))
+    return torch.cat(found)
+
+
+def _scores(blocks: Tensor, windows: Tensor) -> Tensor:
+    """Agreement of blocks with windows by the root of what chance gives, at each shift; -inf with few pixels. (M, *shifts)"""
+    edges, others, pixels, mask = blocks[:, :-1], windows[:, :-1], blocks[:, -1:], windows[:, -1:]
+    agreement = _correlated(edges, others)
+    strengths = (part.square().sum(1, keepdim=True) for part in (edges, others))
+    chance = _correlated(*strengths) / edges.shape[1]
+    count = pixels.flatten(1).sum(1).view(-1, *[1] * (blocks.ndim - 2))
+    covered = _correlated(pixels, mask).round() >= COVERED * count  # whole numbers: an FFT of other blocks rounds otherwise
+    return torch.where(covered, agreement / (chance + 1e-3).sqrt(), -math.inf)
 
 
 def _between(scores: Tensor, best: Tensor) -> Tensor:
     """The maximum of the parabola through the best entry and its neighbours, along each axis. shape: (N, D), in -0.5 … 0.5"""
-    rows, offsets = torch.arange(len(best)), []
+    rows, offsets = torch.arange(len(best), device=best.device), []
     for axis, length in enumerate(scores.shape[1:]):
         step = torch.zeros_like(best)
         step[:, axis] = 1
@@ -140,18 +175,20 @@ def _clarity(scores: Tensor) -> Tensor:
 
 
 def _masked(edges: Image) -> Tensor:
-    """Orientation tensors without their strength, 0 outside the mask, and the mask as last channel. shape: (1, C, *shape)"""
+    """Orientation tensors without their strength, 0 outside the mask, and the mask as last channel. shape: (B, C, *shape)"""
     return torch.cat([edges.data[:, :-1] * edges.valid, edges.valid], 1)
 
 
 def _cut(data: Tensor, side: int, margin: int) -> Tensor:
-    """Blocks of `side` pixels that cover (1, C, *shape), each with a margin, 0 outside the image. shape: (N, C, *sides)"""
+    """Blocks of `side` pixels that cover (B, C, *shape), each with a margin, 0 outside the image. (B, *counts, C, *sides)
+
+    A view of the padded images: pixels in several margins are not copied.
+    """
     shape = data.shape[2:]
-    ends = [end for length in reversed(shape) for end in (margin, -length % side + margin)]
-    parts = F.pad(data, ends)[0]
-    for axis in range(1, len(shape) + 1):
+    parts = F.pad(data, [end for length in reversed(shape) for end in (margin, -length % side + margin)])
+    for axis in range(2, len(shape) + 2):
         parts = parts.unfold(axis, side + 2 * margin, side)
-    return parts.flatten(1, len(shape)).transpose(0, 1)
+    return parts.movedim(1, len(shape) + 1)
 
 
 def _correlated(blocks: Tensor, windows: Tensor) -> Tensor:

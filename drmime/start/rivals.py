@@ -15,6 +15,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import homogeneous, translation
 from drmime.image.orientation import gaussian
 from drmime.shifts.surface import correlations
@@ -49,13 +50,16 @@ class Rival:
     by: str  # "edges" or "intensities"
 
 
-def rival(small: Reduced, transform: Transform) -> Rival | None:
-    """The best other place, reached by a shift of the fixed points before `transform`; None if there is none."""
-    return by_edges(small, transform) or by_intensities(small, transform)
+def rival(small: Reduced, transforms: Sequence[Transform]) -> list[Rival | None]:
+    """The best other place of each pair, reached by a shift of the fixed points before its transform; None if there is none."""
+    found = by_edges(small, transforms)
+    if all(found):
+        return found
+    return [one or other for one, other in zip(found, by_intensities(small, transforms), strict=True)]
 
 
-def peak_ratio(small: Reduced, transform: Transform, turned: bool = True) -> float:
-    """Agreement of edges at a transform, divided by that at the best other place.
+def peak_ratio(small: Reduced, transforms: Sequence[Transform], turned: bool = True) -> list[float]:
+    """Agreement of edges at the transform of each pair, divided by that at the best other place.
 
     Other places are shifts of at least `APART`, and rotations with any shift if `turned`. They show which agreement is due to
     chance for this pair, so the ratio means the same for images of any size. Such a ratio is known from the correlation of
@@ -63,19 +67,18 @@ def peak_ratio(small: Reduced, transform: Transform, turned: bool = True) -> flo
     """
     level = _level(small, RATIO_PIXELS[small.fixed.levels[0].grid.ndim])
     grid = small.fixed.levels[level].grid
-    score, overlap, zero = _maps(small, level, transform)
-    least, reach = COVERED * overlap.max(), max(PEAK, round(APART * max(grid.shape)))
-    peak = score[around(zero, PEAK)].max()
-    others = np.where(overlap >= least, score, -np.inf)
-    others[around(zero, reach)] = -np.inf
-    best = others.max()
+    score, overlap, zero = _maps(small, level, transforms)
+    least, reach = COVERED * _largest(overlap), max(PEAK, round(APART * max(grid.shape)))
+    peak = _largest(_around(score, zero, PEAK))
+    others = score.masked_fill_(overlap < least, -math.inf)
+    _around(others, zero, reach).fill_(-math.inf)
+    best = _largest(others)
     for rotation in rotations(grid.ndim, TURNS[grid.ndim])[1:] if turned else ():  # the first is the identity
         about = MatrixTransform(homogeneous(rotation, grid.centre) @ translation(-grid.centre))
-        score, overlap, _ = _maps(small, level, transform @ about)
-        best = max(best, score[overlap >= least].max(initial=-np.inf))
-    if peak <= 0:
-        return 0.0
-    return float(peak / best) if best > 0 else math.nan
+        score, overlap, _ = _maps(small, level, [transform @ about for transform in transforms])
+        best = torch.maximum(best, _largest(score.masked_fill_(overlap < least, -math.inf)))
+    pairs = torch.stack([peak, best]).flatten(1).mT.tolist()
+    return [0.0 if own <= 0 else own / other if other > 0 else math.nan for own, other in pairs]
 
 
 def _level(small: Reduced, most: int) -> int:
@@ -84,12 +87,19 @@ def _level(small: Reduced, most: int) -> int:
     return next((number for number, size in enumerate(sizes) if size <= most), len(sizes) - 1)
 
 
-def _maps(small: Reduced, level: int, transform: Transform) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Agreement of edges and overlap at every shift from a transform, and the entry (array order) of the zero shift."""
-    canvas = moving_edges(small, level, transform)
+def _maps(small: Reduced, level: int, transforms: Sequence[Transform]) -> tuple[Tensor, Tensor, list[int]]:
+    """Agreement of edges and overlap at every shift from the transforms, and the entry (array order) of the zero shift.
+
+    Both are new tensors (B, *lengths).
+    """
     maps = small.maps(level, LEAST_OVERLAP)
-    score, overlap = (part[0].numpy() for part in maps.maps(canvas))
+    score, overlap = maps.maps(moving_edges(small, level, transforms))
     return score, overlap, [-first for first in maps.first]
+
+
+def _largest(maps: Tensor) -> Tensor:
+    """The largest entry of each map (B, *lengths), which can be compared with it. shape: (B, 1, …)"""
+    return maps.amax(tuple(range(1, maps.ndim)), keepdim=True)
 
 
 def around(place: Sequence[int], reach: int) -> tuple[slice, ...]:
@@ -97,12 +107,21 @@ def around(place: Sequence[int], reach: int) -> tuple[slice, ...]:
     return tuple(slice(max(0, at - reach), at + reach + 1) for at in place)
 
 
-def by_edges(small: Reduced, transform: Transform) -> Rival | None:
-    """The highest other peak of the agreement of edges, if it has at least `RIVAL_SHARE` of the chosen one's score."""
+def _around(maps: Tensor, place: Sequence[int], reach: int) -> Tensor:
+    """That part of each map (B, *lengths), a view."""
+    return maps[(slice(None), *around(place, reach))]
+
+
+def by_edges(small: Reduced, transforms: Sequence[Transform]) -> list[Rival | None]:
+    """The highest other peak of each pair's agreement of edges, if it has at least `RIVAL_SHARE` of the chosen one's score."""
     level = _level(small, PIXELS)
-    grid = small.fixed.levels[level].grid
-    score, overlap, zero = _maps(small, level, transform)
-    score = np.where(overlap >= LEAST_OVERLAP * overlap.max(), score, 0)
+    score, overlap, zero = _maps(small, level, transforms)
+    scores = score.masked_fill_(overlap < LEAST_OVERLAP * _largest(overlap), 0).cpu().numpy()
+    return [_other_peak(one, zero, small.fixed.levels[level].grid) for one in scores]
+
+
+def _other_peak(score: np.ndarray, zero: Sequence[int], grid: Grid) -> Rival | None:
+    """`by_edges` of one pair: its scores at all shifts, 0 where the overlap is too small, and the entry of the zero shift."""
     near = around(zero, PEAK)
     peak = score[near].max()
     if peak <= 0:
@@ -119,28 +138,35 @@ def by_edges(small: Reduced, transform: Transform) -> Rival | None:
     return Rival(float(others.max() / peak), -grid.world_from_index[:-1, :-1] @ steps, "edges")
 
 
-def by_intensities(small: Reduced, transform: Transform) -> Rival | None:
-    """A shift at which images of one modality correlate far better.
+def by_intensities(small: Reduced, transforms: Sequence[Transform]) -> list[Rival | None]:
+    """A shift of each pair at which images of one modality correlate far better.
 
     There the scene agrees, while edges agree at the chosen place if a fixed pattern of the camera dominates them.
     """
     fixed, moving = small.grays
-    canvas, shape = moved(fixed, moving, transform), fixed.grid.shape
-    here, there = ((_band_pass(image.data) * image.valid)[0, 0].numpy() for image in (fixed, canvas))
-    masks = ((image.valid[0, 0] > 0).numpy() for image in (fixed, canvas))
+    canvas = moved(fixed, moving, transforms)
+    masks = torch.cat([fixed.valid, canvas.valid], 1)
+    scenes = _band_pass(torch.cat([fixed.data, canvas.data], 1)) * masks
+    pairs = zip(scenes.cpu().numpy(), (masks > 0).cpu().numpy(), strict=True)
+    return [_other_correlation(both, seen, fixed.grid) for both, seen in pairs]
+
+
+def _other_correlation(scenes: np.ndarray, masks: np.ndarray, grid: Grid) -> Rival | None:
+    """`by_intensities` of one pair: both images on the fixed grid, band-passed, and their masks. shape: (2, *shape) each"""
+    shape = grid.shape
     reach = [min(max(1, round(FAR * max(shape))), length // 4) for length in shape]
     near = tuple(slice(length - 1 - far, length + far) for length, far in zip(shape, reach, strict=True))
-    explained = correlations(here, there, *masks)[0][near] ** 2  # the share of the variance explained
+    explained = correlations(*scenes, *masks)[0][near] ** 2  # the share of the variance explained
     place = np.unravel_index(explained.argmax(), explained.shape)
     best, at_zero = float(explained[place]), float(explained[tuple(reach)])
     shift = [int(at) - far for at, far in zip(place, reach, strict=True)]
     if best < LINEAR or 1 - at_zero < BETTER * (1 - best) or max(map(abs, shift)) < 2:
         return None
     steps_back = torch.tensor(shift[::-1], dtype=torch.float64)
-    return Rival(best / max(at_zero, best / MOST), fixed.grid.world_from_index[:-1, :-1] @ steps_back, "intensities")
+    return Rival(best / max(at_zero, best / MOST), grid.world_from_index[:-1, :-1] @ steps_back, "intensities")
 
 
 def _band_pass(pixels: Tensor) -> Tensor:
-    """An image (1, 1, *shape) smoothed by the finer Gaussian of `BAND`, less that smoothed by the coarser one."""
+    """Images (B, C, *shape) smoothed by the finer Gaussian of `BAND`, less that smoothed by the coarser one."""
     fine, coarse = (gaussian(pixels, share * max(pixels.shape[2:])) for share in BAND)
     return fine - coarse

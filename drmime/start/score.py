@@ -25,6 +25,7 @@ from drmime.image.pyramid import Pyramid, possible_levels
 from drmime.start.propose.angle import AngleMaps
 from drmime.start.propose.base import pyramid, reduced
 from drmime.transform.base import Transform
+from drmime.transform.linear import MatrixTransform
 
 SIDE = {2: 256, 3: 64}  # pixels along the fixed image's longest side, by dimension
 LEVELS = 3  # pyramid levels of a reduced pair
@@ -143,40 +144,78 @@ def _gray(levels: Pyramid, number: int) -> Image:
     return Image(level.data.mean(1, keepdim=True), level.grid, level.mask)
 
 
-def moving_edges(small: Reduced, level: int, transform: Transform) -> Image:
-    """Orientation tensors of the moving image at a level, warped onto the fixed grid; 0 outside either image or its mask."""
+def moving_edges(small: Reduced, level: int, transforms: Sequence[Transform]) -> Image:
+    """Orientation tensors of the moving images at a level, warped onto the fixed grid; 0 outside either image or its mask.
+
+    `transforms`: one for each of the B pairs.
+    """
     fixed = small.fixed.levels[level]
-    places = transform(fixed.grid.world_points())
+    places = _places(transforms, fixed)
     canvas = _read_at(places, fixed, small.moving.levels[level])
-    values = canvas.data.flatten(2).mT[None]  # (1, 1, N, C), as a metric takes them
-    affine = math.isinf(transform.detail)  # one slope for all pixels
-    slopes = transform.jacobian(fixed.grid.centre[None]) if affine else _slopes(places, fixed.grid)
-    slopes = slopes[None, None].to(values)
-    found = GradientAngle().turn(values, slopes.nan_to_num(posinf=0, neginf=0))[0]
+    values = canvas.data.flatten(2).mT[None]  # (1, B, N, C), as a metric takes them
+    slopes = _affine_slopes(transforms, fixed.grid)
+    slopes = _slopes(places, fixed.grid) if slopes is None else slopes
+    found = GradientAngle().turn(values, slopes[None].to(values).nan_to_num(posinf=0, neginf=0))[0]
     return replace(canvas, data=torch.where(canvas.valid > 0, found.mT.reshape(canvas.data.shape), 0))
 
 
-def moved(fixed: Image, moving: Image, transform: Transform) -> Image:
-    """The moving image (B = 1) read at the fixed image's pixels under a transform; its mask is 0 outside either or its mask."""
-    return _read_at(transform(fixed.grid.world_points()), fixed, moving)
+def moved(fixed: Image, moving: Image, transforms: Sequence[Transform]) -> Image:
+    """The moving images read at the fixed images' pixels, each by its transform; the mask is 0 outside either or its mask."""
+    return _read_at(_places(transforms, fixed), fixed, moving)
+
+
+def _places(transforms: Sequence[Transform], fixed: Image) -> Tensor:
+    """Where each transform maps the pixels of the fixed image, on its device; NaN without an image. (B, N, D), float64"""
+    device, grid = fixed.data.device, fixed.grid
+    matrices = _matrices(transforms)
+    if matrices is None:
+        points = grid.world_points()
+        return _joined([transform(points) for transform in transforms]).to(device)
+    # float64, so that places on the border of an image are inside it whatever the number of pairs
+    world_from_index = (matrices @ grid.world_from_index).to(device)
+    places, in_front = apply(world_from_index, grid.index_points()[None].to(device))
+    return torch.where(in_front[..., None], places, math.nan)
+
+
+def _matrices(transforms: Sequence[Transform]) -> Tensor | None:
+    """The matrices of transforms, (B, D+1, D+1) float64 on the CPU; None if one of them is not a matrix."""
+    found = [transform.matrix for transform in transforms if isinstance(transform, MatrixTransform)]
+    return _joined(found) if len(found) == len(transforms) else None
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors of equal shape as one batch; a single one is not copied."""
+    return parts[0][None] if len(parts) == 1 else torch.stack(list(parts))
 
 
 def _read_at(places: Tensor, fixed: Image, moving: Image) -> Image:
-    """The moving image at places (N, D) in its world, one for each pixel of the fixed image."""
-    unit, _ = apply(moving.grid.unit_from_world, places, is_affine=True)
-    values, inside = read_unit([moving], unit[None, None].to(moving.data), places.isfinite().all(-1)[None, None])
-    data, mask = (part.reshape(1, -1, *fixed.grid.shape) for part in (values[0].mT, inside[0, 0]))
+    """The moving images at places (B, N, D) in their world, one for each pixel of the fixed images."""
+    count = len(places)
+    unit, _ = apply(moving.grid.unit_from_world.to(places.device), places, is_affine=True)
+    values, inside = read_unit([moving], unit[None].to(moving.data), places.isfinite().all(-1)[None])
+    data, mask = (part.reshape(count, -1, *fixed.grid.shape) for part in (values[0].mT, inside[0]))
     return Image(data, fixed.grid, mask if fixed.mask is None else mask * fixed.mask)
 
 
-def _slopes(places: Tensor, grid: Grid) -> Tensor:
-    """The derivative of a map at the pixels of a grid, from the differences of their places (N, D). shape: (N, D, D)
+def _affine_slopes(transforms: Sequence[Transform], grid: Grid) -> Tensor | None:
+    """The derivatives of affine maps, one for all pixels of a pair: (B, 1, D, D); None if one of the maps is not affine."""
+    matrices = _matrices(transforms)
+    if matrices is not None:
+        return None if bool(matrices[:, -1, :-1].any()) else linear_part(matrices, grid)[:, None]
+    if not all(math.isinf(transform.detail) for transform in transforms):
+        return None
+    return torch.stack([transform.jacobian(grid.centre[None]) for transform in transforms])
 
-    Some tens of times faster than the exact one of a deformation, and exact for affine maps.
+
+def _slopes(places: Tensor, grid: Grid) -> Tensor:
+    """The derivatives of maps at the pixels of a grid, from the differences of their places (B, N, D). shape: (B, N, D, D)
+
+    Some tens of times faster than the exact ones of a deformation, and exact for affine maps.
     """
-    along = torch.gradient(places.view(*grid.shape, grid.ndim), dim=list(range(grid.ndim)))
+    axes = list(range(1, grid.ndim + 1))
+    along = torch.gradient(places.view(-1, *grid.shape, grid.ndim), dim=axes)
     per_pixel = torch.stack(along[::-1], -1)  # x first
-    return per_pixel.flatten(0, -3) @ torch.linalg.inv(grid.world_from_index[:-1, :-1])
+    return per_pixel.flatten(1, -3) @ torch.linalg.inv(grid.world_from_index[:-1, :-1]).to(places.device)
 
 
 def paired_values(fixed: Image, moving: Image, matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:

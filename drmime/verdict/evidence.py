@@ -27,8 +27,8 @@ from torch import Tensor
 
 from drmime.geometry.grid import Grid
 from drmime.geometry.matrices import apply, homogeneous
-from drmime.image.image import Image, batch
-from drmime.start.inputs import Inputs
+from drmime.image.image import Image
+from drmime.start.inputs import Inputs, at_scales
 from drmime.start.looks import spans
 from drmime.start.propose.cross import CrossMaps
 from drmime.start.residuals import Residuals, residuals
@@ -67,33 +67,77 @@ class Evidence:
     shifted: Rival | None = None  # another shift that fits about as well
 
 
-def evidence(inputs: Inputs, transform: Transform, rivals: Sequence[float] | None, overlap: float) -> Evidence:
-    """The evidence on a transform of one pair.
+class Result(NamedTuple):
+    """The result of one pair, of which evidence is wanted."""
 
-    `rivals`: evidence of the starts elsewhere, divided by that of the one used; None if no other start was compared.
-    `overlap`: as in `Registration`.
+    inputs: Inputs
+    transform: Transform
+    rivals: Sequence[float] | None  # evidence of starts elsewhere by that of the one used; None if no other was compared
+    overlap: float  # as in `Registration`
+    linear: Tensor  # `linear_at_centre` of the transform
+
+    @property
+    def matrix(self) -> Tensor:
+        """A map of the scale at which the reduced images are compared. shape: (D+1, D+1)"""
+        return homogeneous(self.linear, self.linear.new_zeros(len(self.linear)))
+
+
+def evidence(
+    inputs: Sequence[Inputs],
+    transforms: Sequence[Transform],
+    rivals: Sequence[Sequence[float] | None],
+    overlaps: Sequence[float],
+) -> list[Evidence]:
+    """The evidence on the transforms of several pairs.
+
+    `rivals`: of each pair the evidence of the starts elsewhere, divided by that of the one used; None if no other start was
+    compared. `overlaps`: as in `Registration`.
     """
-    linear = _linear(transform, inputs.fixed.grid)
-    small = inputs.reduced(homogeneous(linear, torch.zeros(len(linear), dtype=linear.dtype)))
-    fine = residuals(small, transform)
-    coarse = residuals(small, transform, min(1, len(small.fixed.levels) - 1))
+    linear = [linear_at_centre(transform, one.fixed.grid) for one, transform in zip(inputs, transforms, strict=True)]
+    return at_scales([Result(*one) for one in zip(inputs, transforms, rivals, overlaps, linear, strict=True)], _evidence)
+
+
+def _evidence(small: Reduced, results: Sequence[Result]) -> list[Evidence]:
+    """`evidence` of pairs at one scale."""
+    transforms, generators = [one.transform for one in results], results[0].inputs.generators
+    fine = residuals(small, transforms)
+    coarse = residuals(small, transforms, min(1, len(small.fixed.levels) - 1))
+    shifted = _shifted(small, transforms) if spans(generators, "translation") else [None] * len(results)
+    ratios = peak_ratio(small, transforms, spans(generators, "rotation"))
+    dependence = information(small, transforms)
+    of_each = zip(results, fine, coarse, ratios, dependence, shifted, strict=True)
+    grid = small.fixed.levels[0].grid
+    return [
+        Evidence(_figures(*figures, other, small.scales), _blocks(grid, figures[1], figures[0].transform, figures[0].linear), other)
+        for *figures, other in of_each
+    ]
+
+
+def _figures(
+    result: Result,
+    fine: Residuals,
+    coarse: Residuals,
+    ratio: float,
+    dependence: float,
+    shifted: Rival | None,
+    scales: Sequence[float],
+) -> dict[str, float]:
+    """The figures of one pair, by name."""
     smooth = fine.smooth().norm(dim=-1)
-    shifted = _shifted(small, transform) if spans(inputs.generators, "translation") else None
-    figures = {
+    return {
         "in_place": fine.weighted,
         "in_place_coarse": coarse.weighted,
         "blocks": float(len(smooth)),
         "agreeing": float(fine.in_place.sum()),
         "residual": float(smooth.median()) / fine.diagonal if len(smooth) else math.nan,
         "displaced": fine.mean_shift / fine.diagonal,
-        "peak_ratio": peak_ratio(small, transform, spans(inputs.generators, "rotation")),
-        "information": information(small, [transform])[0],
-        "rival": math.nan if rivals is None else max(rivals, default=0.0),
+        "peak_ratio": ratio,
+        "information": dependence,
+        "rival": math.nan if result.rivals is None else max(result.rivals, default=0.0),
         "shifted": shifted.share if shifted else 0.0,
-        "overlap": overlap,
-        "distortion": float(distortion(linear[None], small.scales)),
+        "overlap": result.overlap,
+        "distortion": float(distortion(result.linear[None], scales)),
     }
-    return Evidence(figures, _blocks(small.fixed.levels[0].grid, fine, transform, linear), shifted)
 
 
 def information(small: Reduced, transforms: Sequence[Transform]) -> list[float]:
@@ -101,9 +145,7 @@ def information(small: Reduced, transforms: Sequence[Transform]) -> list[float]:
 
     NaN for a pair without any.
     """
-    pairs = [(small.grays[0].pair(number), small.grays[1].pair(number)) for number in range(len(transforms))]
-    canvases = [moved(*pair, transform) for pair, transform in zip(pairs, transforms, strict=True)]
-    fixed, canvas = _shrunk(small.grays[0]), _shrunk(batch(canvases))
+    fixed, canvas = _shrunk(small.grays[0]), _shrunk(moved(*small.grays, transforms))
     maps = CrossMaps(BINS)
     maps.begin(fixed, canvas, canvas.grid.shape)
     scores, overlaps = (part.double().cpu().numpy() for part in maps.maps(canvas))
@@ -121,13 +163,13 @@ def _deviations(score: np.ndarray, overlap: np.ndarray, zero: Sequence[int], apa
     return float((score[around(zero, 1)].max() - np.median(others)) / spread)
 
 
-def _shifted(small: Reduced, transform: Transform) -> Rival | None:
-    """The other shift with the largest share of the score, by edges or by intensities."""
-    found = [one for one in (by_edges(small, transform), by_intensities(small, transform)) if one is not None]
-    return max(found, key=lambda one: one.share, default=None)
+def _shifted(small: Reduced, transforms: Sequence[Transform]) -> list[Rival | None]:
+    """Of each pair the other shift with the largest share of the score, by edges or by intensities."""
+    both = zip(by_edges(small, transforms), by_intensities(small, transforms), strict=True)
+    return [max((one for one in two if one is not None), key=lambda one: one.share, default=None) for two in both]
 
 
-def _linear(transform: Transform, fixed: Grid) -> Tensor:
+def linear_at_centre(transform: Transform, fixed: Grid) -> Tensor:
     """The linear part of a transform at the fixed image's centre. shape: (D, D)"""
     linear = transform.jacobian(fixed.centre[None])[0]
     usable = bool(linear.isfinite().all()) and abs(float(linear.det())) > 0
