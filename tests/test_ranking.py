@@ -1,7 +1,7 @@
 """Which start: what is searched in which group, which start goes first, and what is said of it."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -197,9 +197,9 @@ def test_what_thorough_looks_leave_unclear_is_polished_and_nothing_else(
         looks[True].find = looks[False].find = nothing
     made: list[Candidate] = []
 
-    def polish(inputs: Inputs, best: Candidate) -> Candidate:
-        made.append(replace(best, source="polished"))
-        return made[-1]
+    def polish(inputs: Sequence[Inputs], best: Sequence[Candidate]) -> list[Candidate]:
+        made.append(replace(best[0], source="polished"))
+        return made[-1:]
 
     monkeypatch.setattr(starts, "polished", polish)
     found = ranking(case.inputs("rigid"), case.shifted(0.01, 0), plan)
@@ -229,7 +229,7 @@ def test_a_start_stands_out_where_nothing_elsewhere_is_half_as_good() -> None:
 def test_a_start_that_stopped_on_the_way_is_passed_by_those_around_it(ndim: int) -> None:
     case = Case(ndim)
     away = [("away", case.shifted(0.3, -0.2, 0.1, degrees=150))]
-    truth, *others = refined(case.inputs("rigid"), [("here", case.truth), *away])
+    truth, *others = refined([case.inputs("rigid")], [[("here", case.truth), *away]])[0]
     off = case.shifted(degrees=4 if ndim == 2 else 8)
     stopped = Candidate("here", off, 0.7 * truth.evidence)
     looking = starts.Starts(case.inputs("rigid"), case.truth, lambda what, share: None)
@@ -388,7 +388,7 @@ def test_starts_on_two_peaks_of_a_lattice_are_two_whatever_lies_halfway() -> Non
         picture = Image(pixels.view(1, 1, 96, 96), grid).normalised()
         matrices = [about(turn(0), grid.centre, grid.centre + torch.tensor([shift, 0.0])) for shift in shifts]
         inputs = Inputs(picture, picture, generators("translation", 2), 0)
-        evidence = inputs.reduced(matrices[0]).score_and_evidence(torch.stack(matrices))[1].tolist()
+        evidence = inputs.reduced(matrices[0]).score_and_evidence(torch.stack(matrices)[None])[1][0].tolist()
         made = tuple(Candidate("one", matrix, value) for matrix, value in zip(matrices, evidence, strict=True))
         looking = starts.Starts(inputs, matrices[0], lambda what, share: None)
         return looking._distinct_peaks(made)

@@ -47,7 +47,9 @@ def static() -> tuple[np.ndarray, np.ndarray]:
 
 def found(fixed: np.ndarray, moving: np.ndarray, x: float = 0.0, y: float = 0.0) -> Rival | None:
     images = [as_image(pixels, role="fixed").normalised() for pixels in (fixed, moving)]
-    return rival(Reduced.of(*images, 1.0), MatrixTransform(translation(torch.tensor([x, y], dtype=torch.float64))))
+    return rival(
+        Reduced.of([images[0]], [images[1]], 1.0), MatrixTransform(translation(torch.tensor([x, y], dtype=torch.float64)))
+    )
 
 
 def test_one_answer_has_no_rival() -> None:
@@ -84,7 +86,7 @@ def test_a_camera_s_own_pattern_is_contradicted_by_the_scene() -> None:
 
 def test_intensities_are_heard_beside_edges() -> None:
     images = [as_image(pixels, role="fixed").normalised() for pixels in static()]
-    small, eye = Reduced.of(*images, 1.0), MatrixTransform(torch.eye(3))
+    small, eye = Reduced.of([images[0]], [images[1]], 1.0), MatrixTransform(torch.eye(3))
     other = by_intensities(small, eye)
     assert other is not None
     assert 1 < other.share <= 10
@@ -93,7 +95,7 @@ def test_intensities_are_heard_beside_edges() -> None:
 
 def test_shifts_are_in_the_world_of_the_fixed_image() -> None:
     images = [as_image(pixels, role="fixed", spacing=(0.5, 0.5)).normalised() for pixels in (camera(), band())]
-    other = rival(Reduced.of(*images, 1.0), MatrixTransform(torch.eye(3, dtype=torch.float64)))
+    other = rival(Reduced.of([images[0]], [images[1]], 1.0), MatrixTransform(torch.eye(3, dtype=torch.float64)))
     assert other is not None
     assert other.shift.tolist() == pytest.approx([6, 0], abs=1)
 
@@ -109,7 +111,7 @@ def test_a_volume_of_one_answer_has_no_rival_and_a_periodic_one_has(rng: np.rand
 
 def found_3d(pixels: np.ndarray) -> Rival | None:
     image = as_image(pixels.astype(np.float32), role="fixed").normalised()
-    return rival(Reduced.of(image, image, 1.0), MatrixTransform(torch.eye(4, dtype=torch.float64)))
+    return rival(Reduced.of([image], [image], 1.0), MatrixTransform(torch.eye(4, dtype=torch.float64)))
 
 
 @pytest.mark.parametrize("kind", ["band", "static", "lattice 10", "lattice 24"])
@@ -135,7 +137,7 @@ def ratio(fixed: np.ndarray, moving: np.ndarray, x: float = 0.0) -> float:
     images = [as_image(pixels, role="fixed", channel_axis=None).normalised() for pixels in (fixed, moving)]
     matrix = torch.eye(fixed.ndim + 1, dtype=torch.float64)
     matrix[0, -1] = x
-    return peak_ratio(Reduced.of(*images, 1.0), MatrixTransform(matrix))
+    return peak_ratio(Reduced.of([images[0]], [images[1]], 1.0), MatrixTransform(matrix))
 
 
 def test_the_right_place_stands_above_all_wrong_ones_and_a_wrong_one_does_not() -> None:
@@ -172,6 +174,6 @@ def test_turned_places_count_where_the_group_turns() -> None:
     rows, columns = np.mgrid[-64:64, -64:64] + 0.5
     sectors = np.cos(6 * np.arctan2(rows, columns)) * np.exp(-((np.hypot(rows, columns) - 36) ** 2) / 300)
     image = as_image(sectors).normalised()
-    small, eye = Reduced.of(image, image, 1.0), MatrixTransform(torch.eye(3, dtype=torch.float64))
+    small, eye = Reduced.of([image], [image], 1.0), MatrixTransform(torch.eye(3, dtype=torch.float64))
     assert peak_ratio(small, eye) == pytest.approx(1, abs=0.1)
     assert peak_ratio(small, eye, turned=False) > 1.4

@@ -111,7 +111,7 @@ def test_a_reduced_image_covers_the_same_world_in_cubes(ndim: int) -> None:
     grid = oblique(SIDES[ndim], (2.0, 0.5, 0.8)[-ndim:], offset=7.0)
     image = photograph(busy(grid), grid=grid, dtype=torch.float32)
     spacing = 1.6
-    small = reduced(pyramid(image), spacing)
+    small = reduced([pyramid(image)], spacing)
     extent = grid.extent.flip(0)
     assert torch.allclose(small.grid.spacing, torch.full((ndim,), spacing).double(), atol=1e-9)
     assert torch.allclose(small.grid.centre, grid.centre, atol=1e-9)
@@ -121,7 +121,7 @@ def test_a_reduced_image_covers_the_same_world_in_cubes(ndim: int) -> None:
 
 
 def test_a_slab_is_reduced_in_its_plane_and_keeps_its_slices() -> None:
-    small = reduced(pyramid(photograph(busy(Grid.regular((6, 96, 96))), grid=Grid.regular((6, 96, 96)))), 3.0).grid
+    small = reduced([pyramid(photograph(busy(Grid.regular((6, 96, 96))), grid=Grid.regular((6, 96, 96))))], 3.0).grid
     assert small.shape == (6, 32, 32)
     assert small.spacing.tolist() == [3, 3, 1]
 
@@ -171,7 +171,7 @@ def test_numbers_out_of_their_range_are_refused(options: dict) -> None:
 def test_an_image_is_reduced_on_its_own_device_though_matrices_are_on_the_cpu(ndim: int) -> None:
     grid = Grid.regular(SIDES[ndim])
     image = Image(torch.empty(1, 2, *grid.shape, device="meta"), grid)
-    small = reduced(pyramid(image), 2.0)
+    small = reduced([pyramid(image)], 2.0)
     assert small.data.device.type == small.mask.device.type == "meta"
 
 
@@ -179,7 +179,7 @@ def test_a_reduced_scene_is_the_scene(ndim: int) -> None:
     """As far as it is smooth: read by a camera of larger pixels."""
     grid = oblique(SIDES[ndim], (1.0, 0.7, 0.8)[-ndim:])
     scene = busy(grid, finest=0.5)
-    small = reduced(pyramid(photograph(scene, grid=grid, dtype=torch.float32)), 2.0)
+    small = reduced([pyramid(photograph(scene, grid=grid, dtype=torch.float32))], 2.0)
     known = photograph(scene, grid=small.grid, dtype=torch.float32)
     inside = (slice(None), slice(None), *[slice(2, -2)] * ndim)
     assert float((small.data - known.data)[inside].abs().mean()) < 0.06

@@ -101,7 +101,7 @@ class Starts:
             self.tell("starts around the best one", 0.0)
             self.best = best = stronger(best, self._refined(self._around(best, CLOSER))[0])
             self.tell("polishing the best start", 0.0)
-            self.best = best = polished(self.inputs, best)
+            [self.best] = [best] = polished([self.inputs], [best])
         doubt = dict[Doubt, Figures]()
         if not others and (taken or plan.asked):
             doubt[Doubt.ALONE] = {}
@@ -147,7 +147,8 @@ class Starts:
         return found
 
     def _refined(self, found: Sequence[tuple[str, Tensor]], rounds: Sequence[Round] = ROUNDS) -> tuple[Candidate, ...]:
-        return refined(self.inputs, found, rounds)
+        [candidates] = refined([self.inputs], [found], rounds)
+        return candidates
 
     def _settle(self, candidates: tuple[Candidate, ...]) -> tuple[tuple[Candidate, ...], bool]:
         """The candidates without duplicates of the first one's peak, and whether the first is settled, so that no look follows.
@@ -217,7 +218,7 @@ class Starts:
         if not strong:
             return candidates
         between = [torch.lerp(best.matrix, one.matrix, share) for one in strong for share in BETWEEN]
-        evidence = self.inputs.reduced(best.matrix).score_and_evidence(torch.stack(between))[1]
+        evidence = self.inputs.reduced(best.matrix).score_and_evidence(torch.stack(between)[None])[1]
         lowest = evidence.view(len(strong), -1).amin(1).tolist()
         joined = {one for one, least in zip(strong, lowest, strict=True) if least > JOINED * one.evidence}
         return tuple(one for one in candidates if one not in joined)
@@ -234,7 +235,7 @@ class Starts:
         if not found:
             return {}
         matrices = torch.stack([matrix for _, matrix in (*proper, *found)])
-        scores = self.inputs.reduced(best.matrix).coarsest(COARSE).score_and_evidence(matrices)[0]
+        scores = self.inputs.reduced(best.matrix).coarsest(COARSE).score_and_evidence(matrices[None])[0][0]
         if scores[len(proper) :].max() < scores[: len(proper)].max():
             return {}
         other = self._refined(found)[0]

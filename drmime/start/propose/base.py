@@ -9,7 +9,7 @@ from torch import Tensor
 
 from drmime.geometry.grid import Grid, border, linear_part, unravel
 from drmime.geometry.matrices import apply, homogeneous, translation
-from drmime.image.image import Image
+from drmime.image.image import Image, batch
 from drmime.image.pyramid import Pyramid, possible_levels
 
 Proposer = Callable[[Image, Image], Tensor]  # fixed and moving, B = 1, to matrices (K, D+1, D+1), the best first
@@ -54,18 +54,19 @@ def pyramid(image: Image) -> Pyramid:
     return Pyramid.of(image, possible_levels(image.grid))
 
 
-def reduced(levels: Pyramid, spacing: float) -> Image:
-    """The image of a pyramid, B = 1, on a grid with pixels of world length `spacing`, with its axes, over it (to half a pixel).
+def reduced(levels: Sequence[Pyramid], spacing: float) -> Image:
+    """The images of pyramids on equal grids, as one batch on a grid with pixels of world length `spacing`.
 
-    Along an axis that would have fewer than `THIN` pixels they are shorter, down to those of the image.
+    The new grid has their axes and covers them (to half a pixel). Along an axis that would have fewer than `THIN` pixels they
+    are shorter, down to those of the image.
     """
-    image = levels.levels[0]
+    image = levels[0].levels[0]
     shorter = torch.maximum(image.grid.extent / THIN, image.grid.spacing).clamp(max=spacing)
     lengths = torch.where(image.grid.extent < THIN * spacing, shorter, spacing)
-    level = image
-    for level in levels.levels[::-1]:
-        if bool((level.grid.spacing <= 1.01 * torch.maximum(lengths, image.grid.spacing)).all()):
-            break
+    largest = 1.01 * torch.maximum(lengths, image.grid.spacing)
+    fine = [bool((level.grid.spacing <= largest).all()) for level in levels[0].levels]
+    number = max(number for number, enough in enumerate(fine) if enough)  # the coarsest of these
+    level = batch([one.levels[number] for one in levels])  # only the level that is read is joined
     shape = tuple(max(1, round(count)) for count in (image.grid.extent / lengths).flip(0).tolist())
     made = level.on(concentric(image.grid, directions(image.grid), shape, lengths))
     return replace(made, data=made.data * made.valid)

@@ -206,12 +206,12 @@ class Search:
         finest = float(fixed.levels[0].grid.spacing.min()) / spacing
         ratios = {scale: sides[1] / (scale * sides[0]) for scale in chosen}
         longer = {scale: max(1.0, ratio / LARGEST) * max(finest, min(1.0, ratio * LARGEST)) for scale, ratio in ratios.items()}
-        described = {factor: self.maps.describe(reduced(fixed, spacing * factor)) for factor in set(longer.values())}
+        described = {factor: self.maps.describe(reduced([fixed], spacing * factor)) for factor in set(longer.values())}
         found: list[Peaks] = []
         done, total = 0, sum(map(len, chosen.values()))
         for scale, numbers_ in chosen.items():
             length = spacing * longer[scale]
-            here, there = described[longer[scale]], reduced(moving, length * scale)
+            here, there = described[longer[scale]], reduced([moving], length * scale)
             wide = sorted((there.grid.extent / (length * scale)).tolist())[there.grid.ndim - 2]  # in 3-D the middle one
             if numbers_ and wide >= THIN and max(here.grid.shape) >= FEWEST:
                 for past, peaks_ in self._at_scale(here, self.maps.describe(there), scale, poses[numbers_], count):
