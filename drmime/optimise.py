@@ -110,6 +110,7 @@ def maximise(
     observe: Callable[[Step], None],
     used: Callable[[Tensor], Tensor] | None = None,
     penalty: Callable[[Model], Tensor] | None = None,
+    copies: int = 1,
 ) -> Outcome:
     """Maximise the similarity of all levels, weighted by the schedule, less the model's penalty.
 
@@ -122,6 +123,7 @@ def maximise(
         observe: called after each step.
         used: which points of the fixed frame (..., D) are used, if not all.
         penalty: of the map, such as that of landmarks. -> (B,)
+        copies: of each pair: so many consecutive transforms of the model, and so many results, are of one pair of images.
 
     Returns:
         The outcome. Its transforms are running averages of the parameters, taken where the running average of the similarity
@@ -137,7 +139,7 @@ def maximise(
         steps = metric.warmup + schedule.steps
         for index, points in enumerate(fixed_samples(fixed, sampler, steps, used)):
             model.requires_grad_(index >= metric.warmup)
-            similarity = score(points, moving, model, metric)
+            similarity = score([some.repeated(copies) for some in points], moving, model, metric, copies)
             stage = stage_of(index - metric.warmup, schedule.steps, stages)
             total = (weights[stage] * similarity).sum(0)
             for term in (model.penalty(), penalty(model) if penalty else None):

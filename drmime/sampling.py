@@ -187,6 +187,14 @@ class FixedSamples(NamedTuple):
     values: Tensor  # shape: (L, B or 1, N, Cf)
     inside: Tensor  # shape: (L, B or 1, N), 1 where the fixed image has a valid pixel
 
+    def repeated(self, copies: int) -> "FixedSamples":
+        """The samples for a batch of so many consecutive copies of each pair; what is the same for all pairs is not copied."""
+        parts = self.points.mT, self.values.mT, self.inside
+        if copies == 1 or all(part.shape[1] == 1 for part in parts):
+            return self
+        points, values, inside = (part if part.shape[1] == 1 else part.repeat_interleave(copies, 1) for part in parts)
+        return FixedSamples(self.levels, points.mT, values.mT, inside)
+
 
 def fixed_samples(
     fixed: Pyramid, sampler: Sampler, steps: int, used: Callable[[Tensor], Tensor] | None = None
@@ -222,12 +230,11 @@ def read(
     have a valid pixel.
     """
     unit, valid, jacobian = model.mapped(here.points, here.levels, moving.unit_from_frame[here.levels])
-    if copies > 1:  # one list of points for each image
-        unit = unit.unflatten(1, (-1, copies)).flatten(2, 3)
-        valid = valid.unflatten(1, (-1, copies)).flatten(2, 3)
+    if copies > 1:  # several lists of points for each image
+        unit, valid = unit.unflatten(1, (-1, copies)), valid.unflatten(1, (-1, copies))
     values, in_moving = read_unit(moving.levels[here.levels], unit, valid)
     if copies > 1:
-        values, in_moving = (part.unflatten(2, (copies, -1)).flatten(1, 2) for part in (values, in_moving))
+        values, in_moving = values.mT.flatten(1, 2).mT, in_moving.flatten(1, 2)
     weight = here.inside * in_moving
     return here.values.expand(-1, weight.shape[1], -1, -1), metric.turn(values, jacobian), weight
 
@@ -247,19 +254,24 @@ class Overlap:
 
     @torch.no_grad()
     def __call__(self, model: Model) -> Tensor:
-        """The overlap under each pair's transform. shape: (B,), float64"""
+        """The overlap under each transform, of which each pair can have several, one after the other. shape: (B,), float64"""
         there = model(self.points[None, None], slice(0, 1))
         places, _ = apply(self.index_from_frame, there.points[0], is_affine=True)
-        both = self.inside & there.valid[0] & _at_nearest(self.moving, places)
-        return both.double().sum(-1) / self.inside.double().sum(-1).clamp(min=1)
+        inside = self.inside if len(self.inside) == 1 else self.inside.repeat_interleave(len(places) // len(self.inside), 0)
+        both = inside & there.valid[0] & _at_nearest(self.moving, places)
+        return both.double().sum(-1) / inside.double().sum(-1).clamp(min=1)
 
 
 def _at_nearest(image: Image, places: Tensor) -> Tensor:
-    """Whether index coordinates (B or 1, P, D) lie on a pixel inside the mask. shape: (B or 1, P)"""
+    """Whether index coordinates (B or 1, P, D) lie on a pixel inside the mask. shape: (B or 1, P)
+
+    Of a multiple of B lists of coordinates, consecutive ones are of one image.
+    """
     size = image.grid.size.to(places.device)
     inside = ((places >= -0.5 - EDGE) & (places <= size - 0.5 + EDGE)).all(-1)
     if image.mask is None:
         return inside
     pixels = places.nan_to_num().round().clamp(min=0).minimum(size - 1).long().flip(-1)
-    rows = torch.arange(len(image.mask), device=image.mask.device)[:, None]
+    rows = torch.arange(len(image.mask), device=image.mask.device)
+    rows = rows.repeat_interleave(max(1, len(pixels) // len(rows)))[:, None]
     return inside & (image.mask[:, 0][(rows, *pixels.unbind(-1))] > 0.5)

@@ -10,15 +10,11 @@ from drmime.image.image import Image
 from drmime.optimise import Observer
 from drmime.part import Part
 from drmime.prepare import Images
-from drmime.start.inputs import Inputs
+from drmime.start.inputs import Inputs, side_by_side
 from drmime.start.plan import Plan
 from drmime.start.propose.base import pyramid
 from drmime.start.ranking import Ranking, ranking
 from drmime.start.refine import Candidate
-
-# Pairs that are searched side by side, by type of device; of others all of a batch. On a CPU several are no faster than one
-# after the other, and take more memory.
-SIDE_BY_SIDE = {"cpu": 1}
 
 
 def inputs_of(pairs: Images, basis: Mapping[str, Tensor], seed: int) -> list[Inputs]:
@@ -30,7 +26,7 @@ def rankings(inputs: Sequence[Inputs], given: Tensor, plan: Plan, observers: Seq
     """The starts of each pair. After Ctrl-C: the best so far of pairs whose search has begun, the given ones of the others."""
     found: list[Ranking] = []
     watching = [watcher for watcher in observers if isinstance(watcher, Observer)]
-    size = SIDE_BY_SIDE.get(inputs[0].fixed.data.device.type, len(inputs))
+    size = side_by_side(inputs)
     for first in range(0, len(inputs), size):
         some = slice(first, first + size)
         if found and found[-1].interrupted:

@@ -73,11 +73,11 @@ def starts(pair: Pair) -> list[Start]:
         proposed = [("given", Centre()(ready.fixed, ready.moving)[0])]
         for name, find in look.proposers:
             proposed += [(name, scaled(matrix, ready.fixed.grid)) for matrix in find(ready.fixed, ready.moving)]
-        for rank, one in enumerate(refined(inputs, proposed, look.rounds)[:STARTS]):
+        for rank, one in enumerate(refined([inputs], [proposed], look.rounds)[0][:STARTS]):
             here, there = (size * (points + 0.5) - 0.5 for points in (case.fixed_points, case.moving_points))
             off = np.linalg.norm(mapped(one.matrix, here) - there, axis=1)
             small = inputs.reduced(one.matrix)
-            score = float(small.score_and_evidence(one.matrix[None])[0])
+            score = float(small.score_and_evidence(one.matrix[None, None])[0])
             error = float(np.median(off)) / math.hypot(*images[1].shape[:2])
             [ratio] = peak_ratio(small, [MatrixTransform(one.matrix)])
             found.append(Start(pair.name, size, rank, error, score, 0.0 if math.isnan(ratio) else ratio))

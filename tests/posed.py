@@ -50,7 +50,7 @@ class Case:
         return Inputs(self.fixed, self.moving, generators(group, self.ndim), seed)
 
     def refined(self, group: str = "similarity", seed: int = 0) -> tuple[Candidate, ...]:
-        return refined(self.inputs(group, seed), self.starts())
+        return refined([self.inputs(group, seed)], [self.starts()])[0]
 
     def error(self, candidate: Candidate) -> float:
         return corner_error(candidate.matrix, self.truth, self.fixed)

@@ -51,7 +51,7 @@ def test_every_start_comes_back_and_the_best_is_first(plane: Case, kept: tuple[C
     assert sorted(candidate.source for candidate in found) == ["near", "wrong", "wrong", "wrong"]
     assert found[0].evidence == max(candidate.evidence for candidate in found)
     many = [*plane.starts(), *(("more", plane.shifted(0.1 * k, 0, degrees=50 * k)) for k in range(3, 8))]
-    found = refined(plane.inputs("rigid"), many)
+    [found] = refined([plane.inputs("rigid")], [many])
     assert len(found) == len(many)
     assert found[0].source == "near"
     assert found[0].evidence == max(candidate.evidence for candidate in found)
@@ -70,14 +70,14 @@ def test_the_same_seed_climbs_alike_and_another_otherwise(plane: Case, kept: tup
 def test_what_is_proposed_is_left_as_it_was(plane: Case) -> None:
     starts = plane.starts()
     before = [matrix.clone() for _, matrix in starts]
-    refined(plane.inputs("rigid"), starts)
+    refined([plane.inputs("rigid")], [starts])
     assert all(torch.equal(matrix, other) for (_, matrix), other in zip(starts, before, strict=True))
 
 
 @pytest.mark.parametrize("group", ["translation", "rigid", "similarity", "projective"])
 def test_a_start_is_moved_by_its_group_alone_and_perspective_is_left_out(group: str, plane: Case) -> None:
     start = plane.shifted(0.03, -0.02)
-    found = refined(plane.inputs(group), [("one", start)])[0].matrix
+    found = refined([plane.inputs(group)], [[("one", start)]])[0][0].matrix
     change = torch.linalg.inv(start) @ found
     linear_part = change[:-1, :-1]
     assert torch.allclose(found[-1], torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64), atol=1e-12)
@@ -95,10 +95,10 @@ def test_a_start_is_moved_by_its_group_alone_and_perspective_is_left_out(group: 
 def test_the_best_is_polished_within_its_group(group: str, ndim: int) -> None:
     case = Case(ndim)
     best = Candidate("near", case.shifted(0.015, -0.01, 0.01, degrees=1), 0.1)
-    found = polished(case.inputs(group), best)
+    [found] = polished([case.inputs(group)], [best])
     assert case.error(found) < 0.4 * case.error(best)
     assert found.source == "near"
-    evidence = case.inputs(group).reduced(best.matrix).score_and_evidence(found.matrix[None])[1]
+    evidence = case.inputs(group).reduced(best.matrix).score_and_evidence(found.matrix[None, None])[1]
     assert found.evidence == pytest.approx(float(evidence), rel=0.05)
     change = torch.linalg.inv(best.matrix) @ found.matrix
     assert torch.allclose(change[-1], torch.eye(ndim + 1, dtype=torch.float64)[-1], atol=1e-12)
@@ -108,8 +108,8 @@ def test_the_best_is_polished_within_its_group(group: str, ndim: int) -> None:
 
 def test_a_start_that_polishing_makes_worse_stays(plane: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     best = plane.refined()[0]
-    monkeypatch.setattr(refine, "_optimised", lambda *_: plane.shifted(0.2, 0.1)[None])
-    assert polished(plane.inputs("rigid"), best) is best
+    monkeypatch.setattr(refine, "_optimised", lambda *_: plane.shifted(0.2, 0.1)[None, None])
+    assert polished([plane.inputs("rigid")], [best])[0] is best
 
 
 def test_a_mask_too_thin_for_coarse_pixels_is_no_crash() -> None:
@@ -118,11 +118,11 @@ def test_a_mask_too_thin_for_coarse_pixels_is_no_crash() -> None:
     column = torch.zeros_like(image.data)
     column[..., 150] = 1
     best = Candidate("one", torch.eye(3, dtype=torch.float64), 1.0)
-    assert polished(Inputs(Image(image.data, grid, column), image, generators("rigid", 2), 0), best) is best
+    assert polished([Inputs(Image(image.data, grid, column), image, generators("rigid", 2), 0)], [best])[0] is best
 
 
 def test_perspective_alone_is_all_there_is(plane: Case) -> None:
-    found = refined(plane.inputs(["perspective"]), [("one", plane.truth)])
+    [found] = refined([plane.inputs(["perspective"])], [[("one", plane.truth)]])
     assert bool(found[0].matrix.isfinite().all())
 
 
@@ -132,14 +132,14 @@ def test_odd_shapes_are_no_crash(shape: tuple[int, ...]) -> None:
     image = photograph(busy(grid), grid=grid, dtype=torch.float32).normalised()
     eye = torch.eye(grid.ndim + 1, dtype=torch.float64)
     inputs = Inputs(image, image, generators("rigid", grid.ndim), 0)
-    found = refined(inputs, [("one", eye), ("other", eye)])
-    found = (*found, polished(inputs, found[0]))
+    [found] = refined([inputs], [[("one", eye), ("other", eye)]])
+    found = (*found, *polished([inputs], [found[0]]))
     assert all(bool(candidate.matrix.isfinite().all()) for candidate in found)
 
 
 def test_a_start_without_overlap_is_last_and_no_crash(plane: Case) -> None:
     starts = [("away", plane.shifted(3.0, 3.0)), ("near", plane.shifted(0.02, 0.01))]
-    found = refined(plane.inputs("rigid"), starts)
+    [found] = refined([plane.inputs("rigid")], [starts])
     assert [candidate.source for candidate in found] == ["near", "away"]
     assert found[1].evidence == 0
 
@@ -147,7 +147,7 @@ def test_a_start_without_overlap_is_last_and_no_crash(plane: Case) -> None:
 def test_the_evidence_for_one_transform_is_highest_at_the_truth(plane: Case) -> None:
     small = plane.inputs().reduced(plane.truth)
     others = [plane.shifted(0.05, 0), plane.shifted(degrees=5), plane.shifted(0, -0.05), plane.shifted(0.2, 0.2)]
-    best, *rest = small.score_and_evidence(torch.stack([plane.truth, *others]))[1].tolist()
+    best, *rest = small.score_and_evidence(torch.stack([plane.truth, *others])[None])[1][0].tolist()
     assert max(rest) < 0.9 * best
 
 
@@ -182,9 +182,8 @@ def test_a_ramp_has_one_direction_and_any_shift_is_as_good() -> None:
     grid = Grid.regular((64, 64))
     image = photograph(linear([0.01, 0.005]), grid=grid, dtype=torch.float32).normalised()
     matrices = torch.stack([about(turn(0), grid.centre, grid.centre + shift) for shift in (0.0, 4.0)])
-    first, second = (
-        Inputs(image, image, generators("rigid", 2), 0).reduced(matrices[0]).score_and_evidence(matrices)[0].tolist()
-    )
+    small = Inputs(image, image, generators("rigid", 2), 0).reduced(matrices[0])
+    first, second = small.score_and_evidence(matrices[None])[0][0].tolist()
     assert first > 20  # standard deviations
     assert second > 0.7 * first
 
@@ -192,17 +191,24 @@ def test_a_ramp_has_one_direction_and_any_shift_is_as_good() -> None:
 # Scales
 
 
+SCALES = [1.0, 0.7, 1.3, 4.0, 0.2, 5.0], [0.45, 0.69]  # of the starts of two pairs, the given one first in each
+
+
 def test_starts_of_far_different_scales_are_refined_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each group at pixels that suit it, the first that was found with all that have about its scale."""
-    asked: list[list[float]] = []
+    """Each group at pixels that suit it; groups of several pairs at the same pixels together."""
+    asked: list[list[list[float]]] = []
+    scales: list[float] = []
 
-    def together(inputs: Inputs, found: list[tuple[str, Tensor]], *_: Any) -> list[Candidate]:
-        asked.append([float(matrix[0, 0]) for _, matrix in found])
-        return [Candidate(source, matrix, float(matrix[0, 0])) for source, matrix in found]
+    def together(inputs: list[Inputs], groups: list[list[tuple[str, Tensor]]], scale: float, _: Any) -> list[list[Candidate]]:
+        asked.append([[float(matrix[0, 0]) for _, matrix in found] for found in groups])
+        scales.append(scale)
+        return [[Candidate(source, matrix, float(matrix[0, 0])) for source, matrix in found] for found in groups]
 
-    monkeypatch.setattr(refine, "_refined_group", together)
+    monkeypatch.setattr(refine, "_refined_groups", together)
     plane = Case(2)
-    scales = [torch.diag(torch.tensor([s, s, 1.0], dtype=torch.float64)) for s in (1.0, 0.7, 1.3, 4.0, 0.2, 5.0)]
-    candidates = refined(plane.inputs("affine"), [("search", matrix) for matrix in scales])
-    assert asked == [[1.0, 0.7, 1.3], [4.0, 5.0], [0.2]]
-    assert [candidate.evidence for candidate in candidates] == [5.0, 4.0, 1.3, 1.0, 0.7, 0.2]
+    starts = [[("search", torch.diag(torch.tensor([s, s, 1.0], dtype=torch.float64))) for s in some] for some in SCALES]
+    found = refined([plane.inputs("affine")] * 2, starts)
+    assert asked == [[[1.0, 0.7, 1.3], [0.45, 0.69]], [[4.0, 5.0]], [[0.2]]]
+    assert scales == pytest.approx([1.1**-4, 1.1**17, 1.1**-17])
+    expected = [[5.0, 4.0, 1.3, 1.0, 0.7, 0.2], [0.69, 0.45]]
+    assert [[candidate.evidence for candidate in some] for some in found] == expected

@@ -50,7 +50,9 @@ def static() -> tuple[np.ndarray, np.ndarray]:
 
 def found(fixed: np.ndarray, moving: np.ndarray, x: float = 0.0, y: float = 0.0) -> Rival | None:
     images = [as_image(pixels, role="fixed").normalised() for pixels in (fixed, moving)]
-    [other] = rival(Reduced.of(*images, 1.0), [MatrixTransform(translation(torch.tensor([x, y], dtype=torch.float64)))])
+    [other] = rival(
+        Reduced.of(*([one] for one in images), 1.0), [MatrixTransform(translation(torch.tensor([x, y], dtype=torch.float64)))]
+    )
     return other
 
 
@@ -88,7 +90,7 @@ def test_a_camera_s_own_pattern_is_contradicted_by_the_scene() -> None:
 
 def test_intensities_are_heard_beside_edges() -> None:
     images = [as_image(pixels, role="fixed").normalised() for pixels in static()]
-    small, eye = Reduced.of(*images, 1.0), MatrixTransform(torch.eye(3))
+    small, eye = Reduced.of(*([one] for one in images), 1.0), MatrixTransform(torch.eye(3))
     [other] = by_intensities(small, [eye])
     assert other is not None
     assert 1 < other.share <= 10
@@ -97,7 +99,7 @@ def test_intensities_are_heard_beside_edges() -> None:
 
 def test_shifts_are_in_the_world_of_the_fixed_image() -> None:
     images = [as_image(pixels, role="fixed", spacing=(0.5, 0.5)).normalised() for pixels in (camera(), band())]
-    [other] = rival(Reduced.of(*images, 1.0), [MatrixTransform(torch.eye(3, dtype=torch.float64))])
+    [other] = rival(Reduced.of(*([one] for one in images), 1.0), [MatrixTransform(torch.eye(3, dtype=torch.float64))])
     assert other is not None
     assert other.shift.tolist() == pytest.approx([6, 0], abs=1)
 
@@ -113,7 +115,7 @@ def test_a_volume_of_one_answer_has_no_rival_and_a_periodic_one_has(rng: np.rand
 
 def found_3d(pixels: np.ndarray) -> Rival | None:
     image = as_image(pixels.astype(np.float32), role="fixed").normalised()
-    [other] = rival(Reduced.of(image, image, 1.0), [MatrixTransform(torch.eye(4, dtype=torch.float64))])
+    [other] = rival(Reduced.of([image], [image], 1.0), [MatrixTransform(torch.eye(4, dtype=torch.float64))])
     return other
 
 
@@ -140,7 +142,7 @@ def ratio(fixed: np.ndarray, moving: np.ndarray, x: float = 0.0) -> float:
     images = [as_image(pixels, role="fixed", channel_axis=None).normalised() for pixels in (fixed, moving)]
     matrix = torch.eye(fixed.ndim + 1, dtype=torch.float64)
     matrix[0, -1] = x
-    [found] = peak_ratio(Reduced.of(*images, 1.0), [MatrixTransform(matrix)])
+    [found] = peak_ratio(Reduced.of(*([one] for one in images), 1.0), [MatrixTransform(matrix)])
     return found
 
 
@@ -178,7 +180,7 @@ def test_turned_places_count_where_the_group_turns() -> None:
     rows, columns = np.mgrid[-64:64, -64:64] + 0.5
     sectors = np.cos(6 * np.arctan2(rows, columns)) * np.exp(-((np.hypot(rows, columns) - 36) ** 2) / 300)
     image = as_image(sectors).normalised()
-    small, eye = Reduced.of(image, image, 1.0), MatrixTransform(torch.eye(3, dtype=torch.float64))
+    small, eye = Reduced.of([image], [image], 1.0), MatrixTransform(torch.eye(3, dtype=torch.float64))
     assert peak_ratio(small, [eye]) == pytest.approx([1], abs=0.1)
     assert peak_ratio(small, [eye], turned=False)[0] > 1.4
 
@@ -200,7 +202,7 @@ def test_each_picture_of_a_batch_has_the_rivals_and_the_ratio_that_it_has_alone(
     flat = np.zeros((256, 256))
     flat[:128] = 1
     shown = [static(), (camera(), 255 - camera()), waves, (camera(), band()), (flat, flat)]
-    several = [Reduced.of(*(as_image(pixels, role="fixed").normalised() for pixels in two), 1.0) for two in shown]
+    several = [Reduced.of(*([as_image(pixels, role="fixed").normalised()] for pixels in two), 1.0) for two in shown]
     eye = torch.eye(3, dtype=torch.float64)
     away = translation(torch.tensor([2000.0, 0], dtype=torch.float64))
     transforms = [MatrixTransform(matrix) for matrix in (eye, eye, eye, eye, away)]
@@ -240,7 +242,7 @@ def test_volumes_of_a_batch_have_their_own_rivals(rng: np.random.Generator) -> N
         as_image(pixels.astype(np.float32), role="fixed").normalised() for pixels in (plain, periodic, plain[::-1].copy())
     ]
     eye = MatrixTransform(torch.eye(4, dtype=torch.float64))
-    found = check([Reduced.of(image, image, 1.0) for image in images], [eye, eye, eye])
+    found = check([Reduced.of([image], [image], 1.0) for image in images], [eye, eye, eye])
     assert [one is None for one in found] == [True, False, True]
 
 

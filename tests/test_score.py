@@ -85,7 +85,7 @@ def test_intensities_decide_where_edges_lie_alike() -> None:
     fixed = tiles()
     moving = Image(1 - fixed.data, fixed.grid)
     matrices = torch.stack([about(turn(degrees), fixed.grid.centre, fixed.grid.centre) for degrees in (0, 90, 180, 270)])
-    score, evidence = Reduced.of(fixed, moving, 1).score_and_evidence(matrices)
+    score, evidence = (part[0] for part in Reduced.of([fixed], [moving], 1).score_and_evidence(matrices[None]))
     assert float(score[1:].min()) > 0.5 * float(score[0])
     assert float(evidence[1:].max()) < 0.2 * float(evidence[0])
 
@@ -95,10 +95,10 @@ def test_edges_decide_where_intensities_say_nothing(ndim: int) -> None:
     scene = busy(grid, finest=0.2)
     fixed, moving = (photograph(what, grid=grid, dtype=torch.float32).normalised() for what in (scene, inverted(scene)))
     flat = Image(torch.zeros_like(fixed.data), grid)
-    small = Reduced.of(fixed, moving, 1)
+    small = Reduced.of([fixed], [moving], 1)
     small = replace(small, grays=(flat, flat))
     starts = torch.stack([torch.eye(ndim + 1, dtype=torch.float64), shift(ndim, 9.0), shift(ndim, 1000.0)])
-    score, evidence = small.score_and_evidence(starts)
+    score, evidence = (part[0] for part in small.score_and_evidence(starts[None]))
     assert evidence.argmax() == 0
     assert float(evidence[0]) >= NMI_FLOOR * float(score[0])
     assert float(score[2]) == float(evidence[2]) == 0
@@ -115,12 +115,12 @@ def test_starts_are_judged_together_as_they_are_alone(ndim: int) -> None:
     mask = torch.ones(1, 1, *grid.shape)
     mask[..., :10] = 0
     fixed = photograph(busy(grid), grid=grid, dtype=torch.float32).normalised()
-    small = Reduced.of(Image(fixed.data, grid, mask), fixed, 1)
+    small = Reduced.of([Image(fixed.data, grid, mask)], [fixed], 1)
     starts = torch.stack([shift(ndim, length) for length in (0.0, 3.0, -8.0)])
-    together = small.score_and_evidence(starts)
+    together = small.score_and_evidence(starts[None])
     for number, start in enumerate(starts):
-        for all_, one in zip(together, small.score_and_evidence(start[None]), strict=True):
-            assert torch.allclose(all_[number], one[0], rtol=1e-5)
+        for all_, one in zip(together, small.score_and_evidence(start[None, None]), strict=True):
+            assert torch.allclose(all_[0, number], one[0, 0], rtol=1e-5)
     assert together[1].argmax() == 0
 
 
@@ -129,17 +129,17 @@ def test_what_speaks_for_a_start_does_not_depend_on_where_the_origin_is() -> Non
     image = tiles()
     tilted = torch.eye(3, dtype=torch.float64)
     tilted[2, 0] = 3e-4
-    known = Reduced.of(image, image, 1).score_and_evidence(tilted[None])
+    known = Reduced.of([image], [image], 1).score_and_evidence(tilted[None, None])
     for length in (1e3, -1e3):
         there, back = shift(2, length), shift(2, -length)
         elsewhere = Image(image.data, Grid(image.grid.shape, there @ image.grid.world_from_index))
-        found = Reduced.of(elsewhere, elsewhere, 1).score_and_evidence((there @ tilted @ back)[None])
+        found = Reduced.of([elsewhere], [elsewhere], 1).score_and_evidence((there @ tilted @ back)[None, None])
         assert torch.allclose(torch.stack(found), torch.stack(known), rtol=1e-3)
 
 
 def test_levels_are_counted_from_the_coarsest() -> None:
     image = tiles()
-    small = Reduced.of(image, image, 1)
+    small = Reduced.of([image], [image], 1)
     shapes = [level.grid.shape for level in small.fixed.levels]
     assert len(shapes) == 3
     assert [level.grid.shape for level in small.coarsest(2).moving.levels] == shapes[1:]

@@ -200,7 +200,12 @@ def linear_part(matrix: Tensor, grid: Grid) -> Tensor:
 
 def scale_of(matrix: Tensor, fixed: Grid) -> float:
     """Mean scale factor from fixed to moving world lengths at the centre of `fixed`, under a map (D+1, D+1)."""
-    return float(linear_part(matrix, fixed).det().abs().clamp(min=1e-90)) ** (1 / fixed.ndim)
+    return scales_of(matrix[None], fixed)[0]
+
+
+def scales_of(matrices: Tensor, fixed: Grid) -> list[float]:
+    """`scale_of` for several maps (K, D+1, D+1)."""
+    return [area ** (1 / fixed.ndim) for area in linear_part(matrices, fixed).det().abs().clamp(min=1e-90).tolist()]
 
 
 def scaled(matrix: Tensor, grid: Grid) -> Tensor:

@@ -119,7 +119,8 @@ def few_slices(shape: Sequence[int]) -> int:
 def read_unit(images: Sequence[Image], unit: Tensor, in_front: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """`Image.at` on L images, at unit coordinates (L, B, N, D); points where `in_front` (L, B, N) is false are outside.
 
-    All images have a mask, or none. Numbers in `unit` that are not finite are replaced.
+    Instead of N there can be K, N: K lists of points in each image. All images have a mask, or none. Numbers in `unit` that are
+    not finite are replaced.
 
     Returns values (L, B, N, C), stored channel by channel, and inside (L, B, N).
     """
@@ -128,14 +129,14 @@ def read_unit(images: Sequence[Image], unit: Tensor, in_front: Tensor | None = N
     inside = inside if in_front is None else inside & in_front
     # these are outside already; torch 2.13 on the CPU crashes in the backward pass at NaN. In place, so the gradient passes
     plain.nan_to_num_()
-    levels, batch, count, ndim = unit.shape
-    places = unit.view(levels, batch, *[1] * (ndim - 1), count, ndim).unbind(0)
+    levels, batch, *counts, ndim = unit.shape
+    places = unit.view(levels, batch, *[1] * (ndim - len(counts)), *counts, ndim).unbind(0)
     values = torch.stack([_sample(image.readable, there) for image, there in zip(images, places, strict=True)])
-    values = values.flatten(3)  # shape: (L, B, C, N)
+    values = values.view(levels, batch, -1, *counts)  # shape: (L, B, C, N)
     if masked:
         inside &= values.detach()[:, :, -1] > VALID
         values = values[:, :, :-1]
-    return values.mT, inside.to(values.dtype)
+    return values.movedim(2, -1), inside.to(values.dtype)
 
 
 def _sample(data: Tensor, grid: Tensor) -> Tensor:

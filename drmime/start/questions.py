@@ -12,7 +12,7 @@ from torch import Tensor
 from drmime.start.inputs import Inputs, at_scales
 from drmime.start.looks import spans
 from drmime.start.propose.search import Search
-from drmime.start.refine import Candidate, Round, polished, refined
+from drmime.start.refine import Candidate, Polish, Round, polished, refined
 from drmime.start.residuals import residuals
 from drmime.start.rivals import Rival, peak_ratio, rival
 from drmime.start.score import Reduced
@@ -44,13 +44,6 @@ class Proposals(NamedTuple):
     inputs: Inputs
     found: Sequence[tuple[str, Tensor]]
     rounds: Sequence[Round]
-
-
-class Polish(NamedTuple):
-    """A start of a pair to polish."""
-
-    inputs: Inputs
-    best: Candidate
 
 
 class Searching(NamedTuple):

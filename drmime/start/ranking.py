@@ -36,7 +36,7 @@ from drmime.start.looks import Look, looks, mirrored_search, spans, without_spac
 from drmime.start.plan import Plan
 from drmime.start.propose.base import Proposer
 from drmime.start.propose.search import Search
-from drmime.start.refine import ROUNDS, Candidate, Round
+from drmime.start.refine import ROUNDS, Candidate, Polish, Round
 from drmime.start.rivals import Rival
 from drmime.start.together import Ask, together
 from drmime.transform.linear import LieModel
@@ -109,7 +109,7 @@ class Starts:
             self.tell("starts around the best one", 0.0)
             self.best = best = stronger(best, (await self._refined(self._around(best, CLOSER)))[0])
             self.tell("polishing the best start", 0.0)
-            self.best = best = await Ask(questions.polishes, questions.Polish(self.inputs, best))
+            self.best = best = await Ask(questions.polishes, Polish(self.inputs, best))
         doubt = dict[Doubt, Figures]()
         if not others and (taken or plan.asked):
             doubt[Doubt.ALONE] = {}

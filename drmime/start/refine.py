@@ -10,6 +10,7 @@ after the start is chosen (`experiments/README.md` has the figures).
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,12 +18,14 @@ from torch import Tensor
 from drmime.compare.angle import GradientAngle
 from drmime.compare.base import Similarity
 from drmime.compare.mine import MINE
-from drmime.geometry.grid import scale_of, unravel
+from drmime.geometry.grid import Grid, scales_of, unravel
 from drmime.image.pyramid import Pyramid
 from drmime.optimise import Stop, maximise
 from drmime.sampling import Overlap, Sampler, Uniform
 from drmime.schedule import Schedule
-from drmime.start.inputs import Inputs
+from drmime.start.inputs import Inputs, at_scales, nearest_class, reduced_together
+from drmime.start.score import Reduced
+from drmime.start.together import in_groups, places_of
 from drmime.transform.linear import LieModel, matrix_of
 
 
@@ -62,52 +65,124 @@ class Candidate:
     evidence: float = math.nan  # by which the starts of one pair are ranked (`drmime.start.score`)
 
 
-def refined(inputs: Inputs, proposals: Sequence[tuple[str, Tensor]], rounds: Sequence[Round] = ROUNDS) -> tuple[Candidate, ...]:
-    """All starts proposed for one pair, refined, by decreasing evidence; candidates that enter more rounds are refined more.
+class Polish(NamedTuple):
+    """A start of a pair to polish."""
 
-    `proposals`: sources and matrices (D+1, D+1), moving_from_fixed, world. Perspective is not refined here. Starts whose
-    scales differ by more than about `SPREAD` are refined in separate groups, since the pixel size depends on the scale.
+    inputs: Inputs
+    best: Candidate
+
+    @property
+    def matrix(self) -> Tensor:
+        return self.best.matrix
+
+
+def refined(
+    inputs: Sequence[Inputs], proposals: Sequence[Sequence[tuple[str, Tensor]]], rounds: Sequence[Round] = ROUNDS
+) -> list[tuple[Candidate, ...]]:
+    """All starts proposed for each pair, refined, by decreasing evidence; candidates that enter more rounds are refined more.
+
+    The pairs have equal grids, generators and seeds; the result for each is the same as alone. `proposals`: for each pair,
+    sources and matrices (D+1, D+1), moving_from_fixed, world. Perspective is not refined here. Starts of one pair whose scales
+    differ by more than about `SPREAD` are refined in separate groups, since the pixel size depends on the scale.
     """
-    scales = [scale_of(matrix, inputs.fixed.grid) for _, matrix in proposals]
-    first = scales[min(1, len(scales) - 1)]  # of the first proposal after the given start
-    groups: dict[int, list[tuple[str, Tensor]]] = {}
-    for scale, one in zip(scales, proposals, strict=True):
-        groups.setdefault(round(math.log(scale / first, SPREAD)), []).append(one)
-    found = [candidate for some in groups.values() for candidate in _refined_group(inputs, some, rounds)]
-    return tuple(sorted(found, key=lambda candidate: -candidate.evidence))
+    groups = [
+        (number, scale, [some[place] for place in places])
+        for number, (some, pair) in enumerate(zip(proposals, inputs, strict=True))
+        for scale, places in _by_scale(torch.stack([matrix for _, matrix in some]), pair.fixed.grid)
+    ]
+
+    def together(alike: Sequence[tuple[int, float, Sequence[tuple[str, Tensor]]]]) -> list[list[Candidate]]:
+        return _refined_groups([inputs[number] for number, *_ in alike], [some for *_, some in alike], alike[0][1], rounds)
+
+    found: list[list[Candidate]] = [[] for _ in inputs]
+    for (number, *_), candidates in zip(groups, in_groups(groups, lambda group: group[1], together), strict=True):
+        found[number].extend(candidates)
+    return [tuple(sorted(some, key=lambda candidate: -candidate.evidence)) for some in found]
 
 
-def _refined_group(inputs: Inputs, proposals: Sequence[tuple[str, Tensor]], rounds: Sequence[Round]) -> list[Candidate]:
-    """Starts of about one scale, refined as one batch; the result is in the order of `proposals`."""
-    random = torch.Generator().manual_seed(inputs.seed)
-    matrices = torch.stack([matrix for _, matrix in proposals])
-    small = inputs.reduced(matrices[min(1, len(matrices) - 1)])
-    order, first = torch.arange(len(proposals)), small.coarsest(rounds[0].levels)
+def _by_scale(matrices: Tensor, fixed: Grid) -> list[tuple[float, list[int]]]:
+    """The starts (K, D+1, D+1) of one pair in groups of about one scale: the `scale_class` of each, and numbers of starts."""
+    scales = scales_of(matrices, fixed)
+    second = min(1, len(scales) - 1)  # the first proposal after the given start
+    groups = places_of([round(math.log(scale / scales[second], SPREAD)) for scale in scales]).values()
+    return [(nearest_class(scales[some[min(1, len(some) - 1)]]), some) for some in groups]
+
+
+def _refined_groups(
+    inputs: Sequence[Inputs], groups: Sequence[Sequence[tuple[str, Tensor]]], scale: float, rounds: Sequence[Round]
+) -> list[list[Candidate]]:
+    """Groups of starts, each of one pair, refined as one batch on images of one `scale_class`; in the order of `groups`.
+
+    Groups of fewer starts than the largest are filled up with copies of one of their starts, which are dropped at the end.
+    """
+    counts = torch.tensor([len(group) for group in groups])
+    most, number = int(counts.max()), torch.arange(len(groups))[:, None]
+    filled = [torch.stack([matrix for _, matrix in (*group, *[group[0]] * (most - len(group)))]) for group in groups]
+    matrices, order = torch.stack(filled), torch.arange(most).expand(len(groups), -1)
+    small = reduced_together(inputs, scale)
+    first = small.coarsest(rounds[0].levels)
     for one in rounds:
-        values, ranks = first.score_and_evidence(matrices[order])[1].sort(descending=True, stable=True)
-        order = order[ranks][: max(1, min(one.keep, int((values > one.least * values[0]).sum())))]
-        part, allowed = small.coarsest(one.levels), inputs.affine if one.stretch else inputs.similarity
-        plan = Schedule(one.steps, RATE, tolerance=NEVER)
-        parts = GradientAngle(), Strength(one.points), plan
-        matrices[order] = _optimised(part.fixed, part.moving, matrices[order], allowed, *parts, random)
+        order, counts = _kept(first.score_and_evidence(matrices[number, order])[1].cpu(), order, counts, one)
+        part, allowed = small.coarsest(one.levels), inputs[0].affine if one.stretch else inputs[0].similarity
+        parts = GradientAngle(), Strength(one.points), Schedule(one.steps, RATE, tolerance=NEVER)
+        # begun anew in each round: how many numbers a round has drawn depends on whether other pairs have stopped
+        random = torch.Generator().manual_seed(inputs[0].seed)
+        better = _optimised(part.fixed, part.moving, matrices[number, order], allowed, *parts, random)
+        real = torch.arange(order.shape[1]) < counts[:, None]
+        matrices[number.expand_as(order)[real], order[real]] = better[real]
     evidence = small.score_and_evidence(matrices)[1].tolist()  # of all on one level, so that the values are comparable
-    return [Candidate(source, *rest) for (source, _), *rest in zip(proposals, matrices, evidence, strict=True)]
+    return [
+        [Candidate(source, *rest) for (source, _), *rest in zip(group, some, values[: len(group)], strict=False)]
+        for group, some, values in zip(groups, matrices, evidence, strict=True)
+    ]
 
 
-def polished(inputs: Inputs, best: Candidate) -> Candidate:
-    """`best` refined by MINE, on intensities and edges; `best` itself if its refinement has far less evidence.
+def _kept(evidence: Tensor, order: Tensor, counts: Tensor, one: Round) -> tuple[Tensor, Tensor]:
+    """The candidates that enter a round, by decreasing evidence, and their numbers for each group.
 
-    The agreement of edges has its maximum beside the right pose if one image has edges that the other lacks: both sides of a
-    road on a map, bone beside skin.
+    `evidence` (G, K) is that of the candidates `order` (G, K), of which the first `counts` (G,) are no copies. The result's
+    rows are filled up with the best candidate. shape: (G, K') and (G,)
     """
-    metric, small = MINE(), inputs.reduced(best.matrix)
+    column = torch.arange(order.shape[1])
+    values, ranks = evidence.where(column < counts[:, None], -math.inf).sort(descending=True, stable=True)
+    counts = (values > one.least * values[:, :1]).sum(1).clamp(1, one.keep)
+    order = order.gather(1, ranks)
+    return torch.where(column < counts[:, None], order, order[:, :1])[:, : int(counts.max())], counts
+
+
+def polished(inputs: Sequence[Inputs], best: Sequence[Candidate]) -> list[Candidate]:
+    """The `best` candidate of each pair refined by MINE, on intensities and edges; itself if it then has far less evidence.
+
+    The pairs have equal grids, generators and seeds; the result for each is the same as alone. The agreement of edges has its
+    maximum beside the right pose if one image has edges that the other lacks: both sides of a road on a map, bone beside skin.
+    """
+    return at_scales([Polish(*one) for one in zip(inputs, best, strict=True)], _polished)
+
+
+def _polished(small: Reduced, some: Sequence[Polish]) -> list[Candidate]:
+    """`polished` for pairs on images of one `scale_class`, as one batch."""
+    metric, inputs, best = MINE(), some[0].inputs, [one.best for one in some]
     here, there = (levels.described(metric.describe) for levels in small.plain)
-    if any(level.mask is not None and not level.mask.any() for level in here.levels):  # a thin mask can vanish on coarse levels
+    vanished = _vanished(here)  # these are run with the others, and their results are dropped
+    if all(vanished):
         return best
     parts = metric, Uniform(), POLISH, torch.Generator().manual_seed(inputs.seed)
-    matrix = _optimised(here, there, best.matrix[None], inputs.affine, *parts)[0]
-    before, after = small.score_and_evidence(torch.stack([best.matrix, matrix]))[1].tolist()
-    return best if after < WORSE * before else Candidate(best.source, matrix, after)
+    starts = torch.stack([one.matrix for one in best])[:, None]
+    both = torch.cat([starts, _optimised(here, there, starts, inputs.affine, *parts)], 1)
+    evidence = small.score_and_evidence(both)[1].tolist()
+    return [
+        one if gone or after < WORSE * before else Candidate(one.source, matrix, after)
+        for one, gone, matrix, (before, after) in zip(best, vanished, both[:, 1], evidence, strict=True)
+    ]
+
+
+def _vanished(levels: Pyramid) -> list[bool]:
+    """Whether the mask of each pair has vanished on a level, as a thin one can on coarse levels."""
+    masks = [level.mask.flatten(1) for level in levels.levels if level.mask is not None]
+    if not masks:
+        return [False] * len(levels.levels[0].data)
+    empty: list[bool] = torch.stack([~mask.any(1) for mask in masks]).any(0).tolist()
+    return empty
 
 
 def _optimised(
@@ -120,17 +195,20 @@ def _optimised(
     schedule: Schedule,
     random: torch.Generator,
 ) -> Tensor:
-    """Starts (K, D+1, D+1) after the schedule's steps of maximising a metric, as one batch, on pyramids that it described."""
-    count, levels, like = len(starts), len(fixed.levels), fixed.levels[0].data
-    model = LieModel(generators, starts, fixed.levels[0].grid, moving.levels[0].grid)
+    """Starts (B, K, D+1, D+1) after the schedule's steps of maximising a metric, as one batch, on pyramids that it described.
+
+    Each of the B pairs has K starts, which share its images.
+    """
+    levels, like = len(fixed.levels), fixed.levels[0].data
+    pairs, copies = starts.shape[:2]
+    model = LieModel(generators, starts.flatten(0, 1), fixed.levels[0].grid, moving.levels[0].grid).to(like.device)
     sampler.begin(fixed, random)
-    metric.begin(levels, count, (like.shape[1], moving.levels[0].data.shape[1]), random, like)
-    copies = Pyramid([level.copies(count) for level in moving.levels])
-    overlap = Overlap(fixed.levels[0], copies.levels[0])
-    outcome = maximise(fixed, copies, model, metric, sampler, schedule, overlap, lambda step: None)
+    metric.begin(levels, pairs * copies, (like.shape[1], moving.levels[0].data.shape[1]), random, like)
+    overlap = Overlap(fixed.levels[0], moving.levels[0])
+    outcome = maximise(fixed, moving, model, metric, sampler, schedule, overlap, lambda step: None, copies=copies)
     if Stop.INTERRUPTED in outcome.stops:
         raise KeyboardInterrupt
-    return torch.stack([matrix_of(transform) for transform in outcome.transforms])
+    return torch.stack([matrix_of(transform) for transform in outcome.transforms]).view_as(starts)
 
 
 class Strength(Sampler):
@@ -141,10 +219,12 @@ class Strength(Sampler):
         self.cumulative = []
         for level in fixed.levels:
             strength = level.data[:, -1].flatten(1).double().cpu() + 1e-9
-            self.cumulative.append(strength.cumsum(1) / strength.sum(1, keepdim=True))
+            total = strength.cumsum(1)
+            self.cumulative.append(total / total[:, -1:])
 
     def index(self, level: int, steps: int) -> Tensor:
         grid, cumulative = self.grids[level], self.cumulative[level]
         draws = self.spread(self.count(grid), grid.ndim + 1, steps)
-        chosen = torch.searchsorted(cumulative, draws[..., 0].contiguous()).clamp(max=cumulative.shape[1] - 1)
+        heights = draws[..., 0].expand(len(cumulative), -1).contiguous()
+        chosen = torch.searchsorted(cumulative, heights).clamp(max=cumulative.shape[1] - 1)
         return unravel(chosen, grid.shape).flip(-1) + draws[..., 1:] - 0.5

@@ -31,12 +31,16 @@ SIDE = {2: 256, 3: 64}  # pixels along the fixed image's longest side, by dimens
 LEVELS = 3  # pyramid levels of a reduced pair
 BINS = 16  # of the joint histogram of intensities, along each axis
 NMI_FLOOR = 0.02  # added to the NMI of intensities: where they are independent, the other factors decide
+TOGETHER = 2**23  # points of all pairs and transforms at which images are read in one call, to limit the memory
 STRENGTH = 2.0  # weight of the correlation of edge strengths; from 1 to 3 the counts are the same
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """Two images at a few coarse levels, as orientation tensors of their edges; and their gray values at the second level."""
+    """Pairs of images at a few coarse levels, as orientation tensors of their edges; and their gray values at the second level.
+
+    The pairs of a batch have equal grids.
+    """
 
     fixed: Pyramid  # orientation tensors
     moving: Pyramid
@@ -47,18 +51,20 @@ class Reduced:
     _begun: dict[tuple[int, float], AngleMaps] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def of(cls, fixed: Image, moving: Image, scale: float) -> "Reduced":
-        """Reduce two images (B = 1) to at most `LEVELS` levels with pixels of corresponding size.
+    def of(cls, fixed: Sequence[Image], moving: Sequence[Image], scale: float) -> "Reduced":
+        """Reduce pairs of images (B = 1 each) on equal grids to at most `LEVELS` levels with pixels of corresponding size.
 
-        `scale`: world length in the moving image that corresponds to length 1 in the fixed image.
+        `scale`: world length in the moving images that corresponds to length 1 in the fixed images.
         """
-        finest = [float(image.grid.spacing.min()) for image in (fixed, moving)]
-        spacing = max(float(fixed.grid.extent.max()) / SIDE[fixed.grid.ndim], finest[0], finest[1] / scale)
-        small = [reduced([pyramid(image)], length) for image, length in ((fixed, spacing), (moving, spacing * scale))]
+        first, second = fixed[0].grid, moving[0].grid
+        finest = [float(grid.spacing.min()) for grid in (first, second)]
+        spacing = max(float(first.extent.max()) / SIDE[first.ndim], finest[0], finest[1] / scale)
+        asked = (fixed, spacing), (moving, spacing * scale)
+        small = [reduced([pyramid(image) for image in images], length) for images, length in asked]
         count = min(LEVELS, *(possible_levels(image.grid) for image in small))
         here, there = (Pyramid.of(image, count) for image in small)
         level = min(1, count - 1)
-        sizes = float((moving.grid.extent.prod() / fixed.grid.extent.prod()) ** (1 / fixed.grid.ndim))
+        sizes = float((second.extent.prod() / first.extent.prod()) ** (1 / first.ndim))
         grays = _gray(here, level), _gray(there, level)
         describe = GradientAngle().describe
         return cls(here.described(describe), there.described(describe), (here, there), grays, (1.0, sizes))
@@ -74,6 +80,20 @@ class Reduced:
         grays = batch([one.grays[0] for one in several]), batch([one.grays[1] for one in several])
         return cls(fixed, moving, (here, there), grays, first.scales)
 
+    def pair(self, number: int) -> "Reduced":
+        """The reduced images of one pair of the batch; they share their memory with the batch."""
+        return self if len(self.fixed.levels[0].data) == 1 else self._some(slice(number, number + 1))
+
+    def _some(self, chosen: slice) -> "Reduced":
+        """Some pairs of the batch, in the memory of the batch."""
+
+        def of(levels: Pyramid) -> Pyramid:
+            return Pyramid([_chosen(level, chosen) for level in levels.levels])
+
+        here, there = self.plain
+        grays = _chosen(self.grays[0], chosen), _chosen(self.grays[1], chosen)
+        return Reduced(of(self.fixed), of(self.moving), (of(here), of(there)), grays, self.scales)
+
     def maps(self, level: int, least_overlap: float) -> AngleMaps:
         """Maps of the agreement of edges with moving edges on the fixed grid of a level, begun once: the fixed side is kept."""
         key = level, least_overlap
@@ -84,21 +104,27 @@ class Reduced:
         return self._begun[key]
 
     def coarsest(self, count: int) -> "Reduced":
-        """The same pair with its `count` coarsest levels only, or all if it has fewer."""
+        """The same pairs with their `count` coarsest levels only, or all if they have fewer."""
         chosen = slice(-min(count, len(self.fixed.levels)), None)
         fixed, moving = (Pyramid(levels.levels[chosen]) for levels in (self.fixed, self.moving))
         return replace(self, fixed=fixed, moving=moving)
 
     def score_and_evidence(self, matrices: Tensor) -> tuple[Tensor, Tensor]:
-        """Score and evidence of transforms (K, D+1, D+1), moving_from_fixed, over every pixel of the finest level.
+        """Score and evidence of transforms (B, K, D+1, D+1), moving_from_fixed, over every pixel of the finest level.
 
-        Returns the score, agreement of edge directions in standard deviations for independent pixels, and the evidence, which
-        has no unit and is comparable between starts of one pair only. shape: (K,) each
+        Each of the B pairs has K transforms. Returns the score, agreement of edge directions in standard deviations for
+        independent pixels, and the evidence, which has no unit and is comparable between starts of one pair only.
+        shape: (B, K) each, on the device of the images
         """
+        most = max(1, TOGETHER // (matrices.shape[1] * math.prod(self.fixed.levels[0].grid.shape)))
+        if most < len(matrices):
+            parts = [slice(start, start + most) for start in range(0, len(matrices), most)]
+            scores, evidences = zip(*(self._some(part).score_and_evidence(matrices[part]) for part in parts), strict=True)
+            return torch.cat(scores), torch.cat(evidences)
         metric = GradientAngle()
         known, found, weight = paired_values(self.fixed.levels[0], self.moving.levels[0], matrices)
         linear = linear_part(matrices, self.fixed.levels[0].grid)
-        found = metric.turn(found, linear[:, None])
+        found = metric.turn(found, linear[:, :, None])
         score = metric.score(known, found, weight) * math.sqrt(weight.shape[-1])
         strengths = correlation(known[..., -1], found[..., -1], weight)
         first, second, weight = paired_values(*self.grays, matrices)
@@ -109,18 +135,18 @@ class Reduced:
 
 
 def distortion(linear: Tensor, scales: Sequence[float]) -> Tensor:
-    """How far linear maps (K, D, D) are from a rotation times one of `scales`, as a factor; 1 for such a map. shape: (K,)
+    """How far linear maps (..., D, D) are from a rotation times one of `scales`, as a factor; 1 for such a map. shape: (...)
 
     It is the larger of two ratios: largest to smallest singular value, and mean scale to the nearest of `scales` (or inverse).
     """
     stretches = torch.linalg.svdvals(linear)
     scale = stretches.log().mean(-1, keepdim=True)
     off = (scale - torch.tensor(scales).to(scale).log()).abs().amin(-1).exp()
-    return torch.maximum(stretches[:, 0] / stretches[:, -1], off)
+    return torch.maximum(stretches[..., 0] / stretches[..., -1], off)
 
 
 def correlation(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
-    """Weighted correlation coefficients of values (K, N) with weights (K, N); 0 if one side is constant. shape: (K,)"""
+    """Weighted correlation coefficients of values (..., N) with weights (..., N); 0 if one side is constant. shape: (...)"""
     share = shares(weight)
     first, second = (values - (share * values).sum(-1, keepdim=True) for values in (first, second))
     sizes = [(share * values.square()).sum(-1) for values in (first, second)]
@@ -128,12 +154,12 @@ def correlation(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
 
 
 def nmi(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
-    """Mutual information of intensities (K, N) in [0, 1], divided by the geometric mean of their entropies. shape: (K,)
+    """Mutual information of intensities (..., N) in [0, 1], divided by the geometric mean of their entropies. shape: (...)
 
-    `weight`: (K, N). The result is between 0 and 1.
+    `weight`: (..., N), of the full shape; the intensities can be broadcast to it. The result is between 0 and 1.
     """
     rows, columns = ((values.clamp(0, 1) * (BINS - 1)).round().long() for values in (first, second))
-    joint = weight.new_zeros(len(weight), BINS * BINS).scatter_add_(1, rows * BINS + columns, weight)
+    joint = weight.new_zeros(*weight.shape[:-1], BINS * BINS).scatter_add_(-1, rows * BINS + columns, weight)
     joint = shares(joint)
     one, other, both = entropies(joint.unflatten(-1, (BINS, BINS)))
     return (one + other - both).clamp(min=0) / (one * other).sqrt().clamp(min=1e-3)
@@ -142,6 +168,11 @@ def nmi(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
 def _gray(levels: Pyramid, number: int) -> Image:
     level = levels.levels[number]
     return Image(level.data.mean(1, keepdim=True), level.grid, level.mask)
+
+
+def _chosen(image: Image, chosen: slice) -> Image:
+    """Some images of a batch, in its memory."""
+    return Image(image.data[chosen], image.grid) if image.mask is None else Image.packed(image.readable[chosen], image.grid)
 
 
 def moving_edges(small: Reduced, level: int, transforms: Sequence[Transform]) -> Image:
@@ -219,12 +250,13 @@ def _slopes(places: Tensor, grid: Grid) -> Tensor:
 
 
 def paired_values(fixed: Image, moving: Image, matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Values of both images at every fixed pixel, for each moving_from_fixed matrix (K, D+1, D+1).
+    """Values of both images of each pair at every fixed pixel, for each of its moving_from_fixed matrices (B, K, D+1, D+1).
 
-    Returns fixed values (K, N, C), moving values (K, N, C), and weights (K, N): 0 outside either image or its mask.
+    Returns fixed values (B, 1, N, C), the same for all K, moving values (B, K, N, C), and weights (B, K, N): 0 outside either
+    image or its mask.
     """
-    count = len(matrices)
-    points = fixed.grid.index_points()[None].to(fixed.data).expand(count, -1, -1)
-    values, inside = moving.copies(count).at(points, matrices @ fixed.grid.world_from_index)
-    known = fixed.data.flatten(2).transpose(1, 2).expand(count, -1, -1)
-    return known, values, inside if fixed.mask is None else inside * fixed.mask.flatten(1)
+    points = fixed.grid.index_points().to(fixed.data)
+    unit_from_index = moving.grid.unit_from_world @ (matrices @ fixed.grid.world_from_index)
+    values, inside = read_unit([moving], *(part[None] for part in apply(unit_from_index.to(points), points)))
+    known = fixed.data.flatten(2).mT[:, None]
+    return known, values[0], inside[0] if fixed.mask is None else inside[0] * fixed.mask.flatten(1)[:, None]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
+Value = TypeVar("Value", bound=Hashable)
 Result = TypeVar("Result")
 Compute = Callable[[Sequence[Any]], Sequence[Any]]  # subjects of several pairs to one answer each
 Procedure = Coroutine["Ask", Any, Result]
@@ -62,13 +63,18 @@ def in_groups(
     items: Sequence[Item], key: Callable[[Item], Hashable], compute: Callable[[Sequence[Item]], Sequence[Result]]
 ) -> list[Result]:
     """The answers of `compute` on each item; it is called once for all items with one `key`."""
-    groups: dict[Hashable, list[int]] = {}
-    for number, item in enumerate(items):
-        groups.setdefault(key(item), []).append(number)
     found: dict[int, Result] = {}
-    for numbers in groups.values():
-        found |= zip(numbers, compute([items[number] for number in numbers]), strict=True)
-    return [found[number] for number in range(len(items))]
+    for places in places_of([key(item) for item in items]).values():
+        found |= zip(places, compute([items[place] for place in places]), strict=True)
+    return [found[place] for place in range(len(items))]
+
+
+def places_of(values: Sequence[Value]) -> dict[Value, list[int]]:
+    """The places of each value, in the order of their first ones."""
+    places: dict[Value, list[int]] = {}
+    for place, value in enumerate(values):
+        places.setdefault(value, []).append(place)
+    return places
 
 
 def _answers(waiting: Mapping[int, Ask], order: Sequence[Compute]) -> dict[int, Any]:

@@ -104,25 +104,24 @@ def _evidence(small: Reduced, results: Sequence[Result]) -> list[Evidence]:
     coarse = residuals(small, transforms, min(1, len(small.fixed.levels) - 1))
     shifted = _shifted(small, transforms) if spans(generators, "translation") else [None] * len(results)
     ratios = peak_ratio(small, transforms, spans(generators, "rotation"))
-    dependence = information(small, transforms)
-    of_each = zip(results, fine, coarse, ratios, dependence, shifted, strict=True)
-    grid = small.fixed.levels[0].grid
-    return [
-        Evidence(_figures(*figures, other, small.scales), _blocks(grid, figures[1], figures[0].transform, figures[0].linear), other)
-        for *figures, other in of_each
-    ]
+    known = information(small, transforms)
+    grid, found = small.fixed.levels[0].grid, []
+    for number, result in enumerate(results):
+        rival, blocks = shifted[number], _blocks(grid, fine[number], result.transform, result.linear)
+        figures = {
+            "peak_ratio": ratios[number],
+            "information": known[number],
+            "rival": math.nan if result.rivals is None else max(result.rivals, default=0.0),
+            "shifted": rival.share if rival else 0.0,
+            "overlap": result.overlap,
+            "distortion": float(distortion(result.linear[None], small.scales)),
+        }
+        found.append(Evidence({**_of_blocks(fine[number], coarse[number]), **figures}, blocks, rival))
+    return found
 
 
-def _figures(
-    result: Result,
-    fine: Residuals,
-    coarse: Residuals,
-    ratio: float,
-    dependence: float,
-    shifted: Rival | None,
-    scales: Sequence[float],
-) -> dict[str, float]:
-    """The figures of one pair, by name."""
+def _of_blocks(fine: Residuals, coarse: Residuals) -> dict[str, float]:
+    """The figures that the shifts of blocks give, by name."""
     smooth = fine.smooth().norm(dim=-1)
     return {
         "in_place": fine.weighted,
@@ -131,12 +130,6 @@ def _figures(
         "agreeing": float(fine.in_place.sum()),
         "residual": float(smooth.median()) / fine.diagonal if len(smooth) else math.nan,
         "displaced": fine.mean_shift / fine.diagonal,
-        "peak_ratio": ratio,
-        "information": dependence,
-        "rival": math.nan if result.rivals is None else max(result.rivals, default=0.0),
-        "shifted": shifted.share if shifted else 0.0,
-        "overlap": result.overlap,
-        "distortion": float(distortion(result.linear[None], scales)),
     }
 
 
