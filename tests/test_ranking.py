@@ -127,7 +127,7 @@ def test_a_start_is_left_where_it_was_given_when_nothing_is_searched(plane: Case
     found = ranking(plane.inputs("similarity"), given, Plan(search=False, refine=False))
     assert len(found.candidates) == 1
     assert torch.equal(found.candidates[0].matrix, given)
-    assert found.ratio == peak_ratio(plane.inputs().reduced(given), MatrixTransform(given))
+    assert [found.ratio] == peak_ratio(plane.inputs().reduced(given), [MatrixTransform(given)])
 
 
 def test_a_search_that_suits_starts_from_anywhere() -> None:
