@@ -1,22 +1,26 @@
 """From many starts to one: the right one among wrong ones, and how far it is brought."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from counting import Counting
 from posed import OFF, REFINED, Case
 from problems import linear, photograph
-from textures import about, busy, corner_error, turn
+from textures import about, busy, corner_error, inverted, turn
 from torch import Tensor
 
 from drmime.geometry.grid import Grid
 from drmime.geometry.lie import generators
+from drmime.geometry.matrices import translation
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
+from drmime.sampling import Uniform
 from drmime.start import refine
 from drmime.start.choose import elsewhere
-from drmime.start.inputs import Inputs
-from drmime.start.refine import Candidate, polished, refined
+from drmime.start.inputs import Inputs, scale_class
+from drmime.start.refine import ROUNDS, Candidate, polished, refined
 
 
 @pytest.fixture(scope="module")
@@ -212,3 +216,129 @@ def test_starts_of_far_different_scales_are_refined_apart(monkeypatch: pytest.Mo
     assert scales == pytest.approx([1.1**-4, 1.1**17, 1.1**-17])
     expected = [[5.0, 4.0, 1.3, 1.0, 0.7, 0.2], [0.69, 0.45]]
     assert [[candidate.evidence for candidate in some] for some in found] == expected
+
+
+def test_the_scale_of_reduced_images_depends_on_the_start_alone(plane: Case) -> None:
+    scales = 1.0, 1.03, 0.96, 1.07, 2.0, 1e-3
+    starts = [torch.diag(torch.tensor([s, s, 1.0], dtype=torch.float64)) for s in scales]
+    classes = [scale_class(start, plane.grid) for start in starts]
+    assert classes[:3] == [1.0] * 3
+    assert classes[3] == 1.1
+    assert all(1.1**-0.5 <= found / scale <= 1.1**0.5 for found, scale in zip(classes, scales, strict=True))
+    orders = [starts[:4], starts[3::-1]]
+    made = [[plane_inputs.reduced(start) for start in some] for some in orders for plane_inputs in [plane.inputs()]]
+    assert made[0][0] is made[0][1] is made[0][2] is not made[0][3]
+    spacings = [[float(small.moving.levels[0].grid.spacing[0]) for small in some] for some in made]
+    assert spacings[0] == spacings[1][::-1]
+    inputs = plane.inputs()
+    assert not inputs.known(1.0)
+    inputs.keep(1.0, made[0][0])
+    assert inputs.known(1.0)
+    assert inputs.reduced(starts[1]) is made[0][0]
+
+
+# Batches
+
+
+def batch(ndim: int, masked: bool = False, count: int = 3) -> list[Inputs]:
+    """Pairs of scenes and their negatives on equal grids; masks differ from pair to pair."""
+    grid = Grid.regular((64, 72) if ndim == 2 else (24, 26, 28))
+    made = []
+    for seed in range(count):
+        scene = busy(grid, finest=0.2 if ndim == 2 else 0.3, seed=seed)
+        images = [photograph(side, grid=grid, dtype=torch.float32).normalised() for side in (scene, inverted(scene))]
+        masks = [torch.ones_like(images[0].data) for _ in images]
+        masks[0][..., : 4 + 3 * seed] = 0
+        masks[1][..., : 6 + seed, :] = 0
+        images = [Image(image.data, grid, mask) if masked else image for image, mask in zip(images, masks, strict=True)]
+        made.append(Inputs(images[0], images[1], generators("affine", ndim), 0))
+    return made
+
+
+def fresh(inputs: Inputs) -> Inputs:
+    return Inputs(inputs.fixed, inputs.moving, inputs.generators, inputs.seed)
+
+
+def scattered(ndim: int, count: int, away: float = 0.0) -> list[tuple[str, Tensor]]:
+    """Shifts by up to some pixels, all of them farther by `away`."""
+    random = torch.Generator().manual_seed(count)
+    shifts = 6 * torch.rand(count, ndim, dtype=torch.float64, generator=random) - 3 + away
+    return [(f"{number}", translation(shift)) for number, shift in enumerate(shifts)]
+
+
+def near(found: Candidate, expected: Candidate, fixed: Image) -> bool:
+    same_evidence = found.evidence == pytest.approx(expected.evidence, rel=1e-2, abs=1e-6)
+    return found.source == expected.source and same_evidence and corner_error(found.matrix, expected.matrix, fixed) < 1e-3
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_pairs_are_refined_together_as_alone(masked: bool, ndim: int) -> None:
+    """Different numbers of starts, of which different numbers survive; one pair has a start that does not overlap only."""
+    inputs = batch(ndim, masked, 4)
+    starts = [scattered(ndim, 5), scattered(ndim, 1), scattered(ndim, 2, away=1e4), scattered(ndim, 3)]
+    rounds = [replace(one, steps=10, points=256) for one in ROUNDS]
+    alone = [refined([fresh(one)], [some], rounds)[0] for one, some in zip(inputs, starts, strict=True)]
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
+        together = refined([fresh(inputs[number]) for number in order], [starts[number] for number in order], rounds)
+        for number, found in zip(order, together, strict=True):
+            assert len(found) == len(alone[number])
+            for one, other in zip(found, alone[number], strict=True):
+                assert near(one, other, inputs[number].fixed)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_pairs_are_polished_together_as_alone(masked: bool, ndim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pair at another scale, and one that polishing makes worse."""
+    monkeypatch.setattr(refine, "POLISH", replace(refine.POLISH, steps=20))
+    inputs = batch(ndim, masked)
+    best = [Candidate(*scattered(ndim, 1)[0], 1.0) for _ in inputs]
+    centre = inputs[0].fixed.grid.centre
+    best[1] = Candidate("larger", about(1.2 * torch.eye(ndim, dtype=torch.float64), centre, centre), 1.0)
+    alone = [polished([fresh(one)], [start])[0] for one, start in zip(inputs, best, strict=True)]
+    for order in ([0, 1, 2], [2, 0, 1]):
+        together = polished([fresh(inputs[number]) for number in order], [best[number] for number in order])
+        for number, found in zip(order, together, strict=True):
+            assert near(found, alone[number], inputs[number].fixed)
+
+
+def test_a_vanished_mask_of_one_pair_does_not_keep_others_from_being_polished(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refine, "POLISH", replace(refine.POLISH, steps=20))
+    inputs = batch(2, masked=True, count=2)
+    best = [Candidate("one", translation(torch.tensor([1.0, 0.5], dtype=torch.float64)), 1.0)] * 2
+    alone = polished([fresh(inputs[0])], [best[0]])[0]
+    monkeypatch.setattr(refine, "_vanished", lambda levels: [False, True])
+    found = polished(inputs, best)
+    assert near(found[0], alone, inputs[0].fixed)
+    assert found[0] is not best[0]
+    assert found[1] is best[1]
+
+
+def test_an_interrupt_is_passed_on(plane: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("drmime.optimise.score", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        plane.refined()
+    with pytest.raises(KeyboardInterrupt):
+        polished([plane.inputs()], [Candidate("one", plane.truth, 1.0)])
+
+
+def test_many_pairs_take_about_as_many_operations_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refine, "POLISH", replace(refine.POLISH, steps=20))
+    monkeypatch.setattr(refine, "Uniform", lambda: Uniform(64))
+    monkeypatch.setattr("drmime.start.score.TOGETHER", 2**30)
+    rounds = [replace(one, steps=20, points=64) for one in ROUNDS]
+    counts = []
+    for count in (1, 16):
+        inputs, starts = batch(2, masked=True, count=count), [scattered(2, 4)] * count
+        best = [Candidate("one", some[0][1], 1.0) for some in starts]
+        for one in inputs:
+            one.reduced(torch.eye(3, dtype=torch.float64))
+        with Counting() as refining:
+            refined(inputs, starts, rounds)
+        with Counting() as polishing:
+            polished(inputs, best)
+        counts.append((refining.operations.total(), polishing.operations.total()))
+    assert counts[1][0] < 1.5 * counts[0][0]
+    assert counts[1][1] < 1.3 * counts[0][1]

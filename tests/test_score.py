@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from alike import bent, pairs
+from counting import Counting
 from problems import oblique, photograph
 from textures import about, busy, inverted, turn
 from tolerances import EXACT, TOLERANCE
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from drmime.geometry.grid import Grid
 from drmime.image.image import Image
+from drmime.start import score as scores
 from drmime.start.score import NMI_FLOOR, Reduced, _slopes, correlation, distortion, moved, moving_edges, nmi
 from drmime.transform.base import Chain, Transform
 from drmime.transform.lattice import Lattice
@@ -122,6 +124,73 @@ def test_starts_are_judged_together_as_they_are_alone(ndim: int) -> None:
         for all_, one in zip(together, small.score_and_evidence(start[None, None]), strict=True):
             assert torch.allclose(all_[0, number], one[0, 0], rtol=1e-5)
     assert together[1].argmax() == 0
+
+
+def several(ndim: int, masked: bool, count: int = 3) -> tuple[list[Image], list[Image]]:
+    """Pairs of scenes and their negatives on equal grids, the moving ones coarser; masks differ from pair to pair."""
+    grid = Grid.regular((60, 70) if ndim == 2 else (24, 28, 26))
+    coarser = Grid.regular([n - 4 for n in grid.shape], [1.1] * ndim)
+    sides = list[list[Image]]()
+    for number, each in enumerate((grid, coarser)):
+        sides.append([])
+        for seed in range(count):
+            scene = busy(grid, finest=0.2, seed=seed)
+            image = photograph(inverted(scene) if number else scene, grid=each, dtype=torch.float32).normalised()
+            mask = torch.ones_like(image.data)
+            mask[..., : 3 + 2 * seed + number] = 0
+            sides[-1].append(replace(image, mask=mask) if masked else image)
+    return sides[0], sides[1]
+
+
+def alike(one: Reduced, other: Reduced) -> None:
+    """Assert that two have the same values on the same grids."""
+    sides = [[*small.fixed.levels, *small.moving.levels, *small.grays] for small in (one, other)]
+    sides = [[*images, *one.plain[0].levels, *one.plain[1].levels] for images in sides]
+    for first, second in zip(*sides, strict=True):
+        assert torch.equal(first.grid.world_from_index, second.grid.world_from_index)
+        assert torch.allclose(first.data, second.data, atol=1e-6)
+        assert torch.equal(first.valid, second.valid)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_pairs_of_a_batch_are_reduced_and_judged_as_alone(masked: bool, ndim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixed, moving = several(ndim, masked)
+    small = Reduced.of(fixed, moving, 1.05)
+    singles = [Reduced.of([one], [other], 1.05) for one, other in zip(fixed, moving, strict=True)]
+    lengths = torch.tensor([[0.0, 3.0, -8.0, 1000.0], [1.0, 2.0, 30.0, 0.0], [-5.0, 0.0, 0.5, 2.0]])
+    matrices = torch.stack([torch.stack([shift(ndim, float(length)) for length in row]) for row in lengths])
+    together = small.score_and_evidence(matrices)
+    reverse = Reduced.of(fixed[::-1], moving[::-1], 1.05).score_and_evidence(matrices.flip(0))
+    assert together[1].shape == (3, 4)
+    for number, single in enumerate(singles):
+        alike(small.pair(number), single)
+        for found, same, alone in zip(together, reverse, single.score_and_evidence(matrices[number, None]), strict=True):
+            assert torch.allclose(found[number], alone[0], rtol=1e-4, atol=1e-5)
+            assert torch.allclose(same[-1 - number], alone[0], rtol=1e-4, atol=1e-5)
+    alike(Reduced.joined(singles), small)
+    monkeypatch.setattr(scores, "TOGETHER", 1)  # one pair after the other
+    for found, other in zip(together, small.coarsest(9).score_and_evidence(matrices), strict=True):
+        assert torch.allclose(found, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_pair_shares_the_memory_of_its_batch_and_a_single_pair_is_itself() -> None:
+    small = Reduced.of(*several(2, masked=True), 1)
+    first, second = small.fixed.levels[1], small.pair(1).fixed.levels[1]
+    assert first.readable[1].data_ptr() == second.readable.data_ptr()
+    single = small.pair(2)
+    assert single.pair(0) is single
+    assert Reduced.joined([single]) is single
+
+
+def test_many_pairs_take_about_as_many_operations_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "TOGETHER", 2**30)
+    counts = []
+    for count in (1, 16):
+        small = Reduced.of(*several(2, masked=True, count=count), 1)
+        with Counting() as counting:
+            small.score_and_evidence(torch.eye(3, dtype=torch.float64).expand(count, 5, 3, 3))
+        counts.append(counting.operations.total())
+    assert counts[1] <= counts[0] + 10
 
 
 def test_what_speaks_for_a_start_does_not_depend_on_where_the_origin_is() -> None:
