@@ -171,7 +171,8 @@ def measured(result: drmime.Registration, item: Item, case: Case) -> drmime.Regi
     inputs = Inputs(pair.fixed, pair.moving, asked.transform.basis(case.ndim), 0)
     compared = rivals(result.candidates, pair.fixed.grid) if item.search else None
     known = {doubt: figures for doubt, figures in result.doubts.items() if doubt in (Doubt.MIRRORED, Doubt.ALONE)}
-    found = judged(evidence(inputs, result.transform, compared, result.overlap), known, result.moving_grid)
+    [seen] = evidence([inputs], [result.transform], [compared], [result.overlap])
+    found = judged(seen, known, result.moving_grid)
     return replace(result, verdict=found.verdict, doubts=found.doubts, blocks=found.blocks)
 
 

@@ -36,7 +36,7 @@ def _pair(ndim: int, seed: int, masked: bool) -> tuple[Reduced, Tensor]:
     images += [photograph(inverted(scene), grid=grid, scene_from_world=back, dtype=torch.float32).normalised()]
     if masked:
         images = [Image(image.data, grid, _mask(grid, 2 * seed + role)) for role, image in enumerate(images)]
-    return Reduced.of(images[0], images[1], 1), truth
+    return Reduced.of([images[0]], [images[1]], 1), truth
 
 
 def _mask(grid: Grid, width: int) -> Tensor:

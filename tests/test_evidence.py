@@ -1,6 +1,7 @@
 """The figures of the evidence tell a right transform from wrong ones, whatever the images' world is."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -14,15 +15,21 @@ from drmime.geometry.matrices import translation
 from drmime.image.image import Image
 from drmime.start.inputs import Inputs
 from drmime.start.score import Reduced
-from drmime.transform.base import Chain
+from drmime.transform.base import Chain, Transform
 from drmime.transform.linear import MatrixTransform
 from drmime.verdict.calibration import calibration
 from drmime.verdict.evidence import Evidence, evidence, information
 from drmime.verdict.judge import UNLIKELY
 
 
+def of_one(inputs: Inputs, transform: Transform, rivals: Sequence[float] = (), overlap: float = 0.9) -> Evidence:
+    """The evidence on one pair."""
+    (found,) = evidence([inputs], [transform], [rivals], [overlap])
+    return found
+
+
 def of(case: Case, matrix: Tensor, **inputs: object) -> Evidence:
-    return evidence(case.inputs(**inputs), MatrixTransform(matrix), (), 0.9)
+    return of_one(case.inputs(**inputs), MatrixTransform(matrix))
 
 
 def test_every_figure_is_better_at_the_truth_than_where_a_wrong_transform_leads(ndim: int) -> None:
@@ -55,8 +62,8 @@ def test_errors_of_blocks_are_those_of_the_transform(ndim: int) -> None:
 def test_a_chain_of_transforms_has_the_evidence_of_their_product(ndim: int) -> None:
     case = Case(ndim)
     parts = case.shifted(0.01, 0, 0), torch.linalg.inv(case.truth) @ case.truth
-    product = evidence(case.inputs(), MatrixTransform(parts[0] @ parts[1]), (), 0.9)
-    chained = evidence(case.inputs(), Chain([MatrixTransform(part) for part in parts]), (), 0.9)
+    product = of_one(case.inputs(), MatrixTransform(parts[0] @ parts[1]))
+    chained = of_one(case.inputs(), Chain([MatrixTransform(part) for part in parts]))
     for name, value in product.figures.items():
         assert chained.figures[name] == pytest.approx(value, rel=0.02, abs=1e-3), name
 
@@ -70,7 +77,7 @@ def test_figures_do_not_depend_on_the_units(ndim: int) -> None:
     inputs = Inputs(*small, case.inputs().generators, 0)
     matrix = case.shifted(0.01, 0, 0)
     plain = of(case, matrix).figures
-    other = evidence(inputs, MatrixTransform(scale @ matrix @ torch.linalg.inv(scale)), (), 0.9).figures
+    other = of_one(inputs, MatrixTransform(scale @ matrix @ torch.linalg.inv(scale))).figures
     for name, value in plain.items():
         assert other[name] == pytest.approx(value, rel=0.02, abs=2e-3), name
 
@@ -89,7 +96,7 @@ def test_a_flat_image_gives_figures_that_can_be_used() -> None:
     grid = Grid.regular((40, 50))
     flat = Image(torch.zeros(1, 1, 40, 50), grid)
     inputs = Inputs(flat, flat, Case(2).inputs().generators, 0)
-    figures = evidence(inputs, MatrixTransform(torch.eye(3)), (0.3,), 1.0).figures
+    figures = of_one(inputs, MatrixTransform(torch.eye(3)), (0.3,), 1.0).figures
     assert figures["rival"] == 0.3
     assert calibration().aligned(figures) < 0.5
 
