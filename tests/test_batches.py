@@ -17,6 +17,7 @@ import drmime
 from drmime import IncompleteError, InputError, Interrupted, Observer, Registration, Stop, batches, pairs, registration
 from drmime.compare.moments import NCC
 from drmime.part import Part, PartRun
+from drmime.start import inputs
 
 register = functools.partial(drmime.register, device={"name": "cpu", "dtype": "float64"})
 QUICK: dict[str, Any] = {"start": None, "metric": "ncc", "schedule": {"steps": 5}, "levels": 2}
@@ -112,9 +113,18 @@ def test_batches_are_bounded_and_change_no_result(most: dict, monkeypatch: pytes
     assert all(alike(*both) for both in zip(found, whole, strict=True))
 
 
-def test_searched_starts_are_those_of_each_pair() -> None:
-    rows = [pair(48, 64), pair(40, 48, seed=3), pair(48, 64, seed=5, shift=-3)]
-    options = QUICK | {"start": "auto", "transform": "translation"}
+SEARCHED = [pair(48, 64), pair(40, 48, seed=3), pair(48, 64, seed=5, shift=-3)]
+
+
+@pytest.fixture(params=[{"cpu": 1}, {}, {"cpu": 2}], ids=["one by one", "all", "two at once"])
+def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many pairs are searched and judged side by side."""
+    monkeypatch.setattr(inputs, "SIDE_BY_SIDE", request.param)
+
+
+@pytest.mark.parametrize("transform", ["translation", "rigid", "rigid+velocity"])
+def test_searched_starts_are_those_of_each_pair(transform: str, at_once: None) -> None:
+    rows, options = SEARCHED, QUICK | {"start": "auto", "transform": transform}
     for one, row in zip(register(*columns(rows), **options), rows, strict=True):
         alone = register(*row, **options)
         assert [start.source for start in one.candidates] == [start.source for start in alone.candidates]
@@ -135,6 +145,19 @@ def test_a_metric_that_learns_begins_anew_in_each_batch() -> None:
 def test_lists_on_a_gpu_give_what_they_give_on_the_cpu() -> None:
     found = register(*columns(mixed()), **QUICK | {"device": {"name": "cuda", "dtype": "float64"}})
     assert all(np.allclose(one.matrix, other.matrix, atol=NEAR) for one, other in zip(found, together(), strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+def test_pairs_that_are_searched_on_a_gpu_give_what_they_give_on_the_cpu() -> None:
+    options = QUICK | {"start": "auto", "transform": "rigid"}
+    found, known = (
+        register(*columns(SEARCHED), **options | {"device": {"name": name, "dtype": "float64"}}) for name in ("cuda", "cpu")
+    )
+    for one, other in zip(found, known, strict=True):
+        assert np.allclose(one.matrix, other.matrix, atol=NEAR)
+        assert one.peak_ratio == pytest.approx(other.peak_ratio, rel=1e-3)
+        assert one.verdict.status is other.verdict.status
 
 
 # ---- what belongs to a pair
@@ -356,7 +379,9 @@ def test_each_batch_is_a_run_and_says_which_pairs_it_holds() -> None:
     assert parts[-1].whole
 
 
-def test_the_search_counts_pairs_over_all_batches() -> None:
+@pytest.mark.parametrize("several", [False, True])
+def test_the_search_counts_pairs_over_all_batches(several: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "SIDE_BY_SIDE", {} if several else {"cpu": 1})
     said: list[str] = []
 
     class Listener(Observer):
@@ -365,7 +390,8 @@ def test_the_search_counts_pairs_over_all_batches() -> None:
 
     rows = [pair(32, 40), pair(24, 32), pair(32, 40, seed=1)]
     register(*columns(rows), observers=[Listener()], **QUICK | {"start": "mass"})
-    assert list(dict.fromkeys(said)) == ["pair 1 of 3", "pair 2 of 3", "pair 3 of 3"]
+    each = ["pairs 1 to 2 of 3", "pair 3 of 3"] if several else ["pair 1 of 3", "pair 2 of 3", "pair 3 of 3"]
+    assert list(dict.fromkeys(said)) == each
 
 
 @pytest.mark.parametrize("at", ["begin", "step"])

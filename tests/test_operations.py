@@ -3,15 +3,19 @@
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from counting import Counting
 from textures import busy, inverted
 
 from drmime import register
 from drmime.geometry.grid import Grid
+from drmime.start import inputs
+from drmime.start.propose import search
 
 SIDE = 128
-MOST = 90_000  # operations for a pair of which the first look is clear
+MOST = 80_000  # operations for a pair of which the first look is clear
+SIXTEEN = 7_500  # for each of sixteen such pairs, where as many are computed at once as on a GPU
 
 
 def pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -32,6 +36,17 @@ def counted(count: int, **options: Any) -> Counting:
 
 def test_one_pair_takes_at_most_so_many_operations() -> None:
     assert counted(1).operations.total() < MOST
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits of what is computed at once that are for other devices than a CPU."""
+    monkeypatch.setattr(inputs, "SIDE_BY_SIDE", {})
+    monkeypatch.setattr(search, "TOGETHER", search.TOGETHER_ELSEWHERE)
+
+
+def test_each_of_sixteen_pairs_takes_a_tenth_of_the_operations_of_one(as_on_a_gpu: None) -> None:
+    assert counted(16).operations.total() < 16 * SIXTEEN
 
 
 def test_the_loop_waits_for_the_device_once_in_ten_steps() -> None:

@@ -40,7 +40,7 @@ def test_the_right_start_is_ranked_first_and_refined(ndim: int) -> None:
     found = case.refined()
     assert found[0].source == "near"
     assert case.error(found[0]) < REFINED[ndim]
-    assert elsewhere(found, case.grid) is None
+    assert not elsewhere(found, case.grid)
 
 
 def test_an_affine_start_is_refined() -> None:

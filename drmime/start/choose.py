@@ -43,27 +43,33 @@ def stronger(one: Candidate, other: Candidate) -> Candidate:
 
 def stands_out(candidates: Sequence[Candidate], fixed: Grid) -> bool:
     """Whether the first candidate has far more evidence than any elsewhere; False if there is only one candidate."""
-    return len(candidates) > 1 and elsewhere(candidates, fixed, RIVAL) is None
+    return len(candidates) > 1 and not elsewhere(candidates, fixed, RIVAL)
 
 
 def agreed(candidates: Sequence[Candidate], fixed: Grid) -> bool:
     """Whether another candidate with enough evidence was refined to the same place as the first."""
-    best, *others = candidates
-    strong = (other for other in others if other.evidence > SAME_EVIDENCE * best.evidence)
-    return any(not apart(best.matrix, other.matrix, fixed, SAME_PLACE) for other in strong)
+    least = SAME_EVIDENCE * candidates[0].evidence
+    return any(one.evidence > least and away <= SAME_PLACE for one, away in _others(candidates, fixed))
 
 
-def elsewhere(candidates: Sequence[Candidate], fixed: Grid, share: float = CLOSE) -> Candidate | None:
-    """The best candidate elsewhere that has more than `share` of the first one's evidence; None if there is none."""
-    best, *others = candidates
-    strong = (other for other in others if other.evidence > share * best.evidence)
-    return next((other for other in strong if apart(best.matrix, other.matrix, fixed)), None)
+def elsewhere(candidates: Sequence[Candidate], fixed: Grid, share: float = CLOSE) -> list[Candidate]:
+    """The candidates elsewhere that have more than `share` of the first one's evidence, best first."""
+    least = share * candidates[0].evidence
+    return [one for one, away in _others(candidates, fixed) if one.evidence > least and away > APART]
 
 
 def rivals(candidates: Sequence[Candidate], fixed: Grid) -> tuple[float, ...]:
     """The evidence of the candidates elsewhere, divided by that of the first one, which must be above 0."""
+    return tuple(one.evidence / candidates[0].evidence for one, away in _others(candidates, fixed) if away > APART)
+
+
+def _others(candidates: Sequence[Candidate], fixed: Grid) -> list[tuple[Candidate, float]]:
+    """The candidates after the first, with the distances of `apart` from it."""
     best, *others = candidates
-    return tuple(one.evidence / best.evidence for one in others if apart(best.matrix, one.matrix, fixed))
+    if not others:
+        return []
+    away = corner_distances(best.matrix, torch.stack([one.matrix for one in others]), fixed).mean(-1)
+    return list(zip(others, away.tolist(), strict=True))
 
 
 def apart(one: Tensor, other: Tensor, fixed: Grid, share: float = APART) -> bool:

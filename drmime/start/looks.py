@@ -1,8 +1,10 @@
 """The looks (stages of the search for a start): a quick and a thorough one, and further ones if no start is settled by then."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -135,7 +137,13 @@ def without_spacing(fixed: Grid, moving: Grid) -> bool:
 
 def spans(generators: Mapping[str, Tensor], block: str) -> bool:
     """Whether the generators of a group span those of a block of `lie.GROUPS`, such as "rotation"."""
-    own = torch.stack(list(generators.values()))
-    both = torch.cat([own, torch.stack(list(lie.generators([block], own.shape[-1] - 1).values()))])
-    first, second = (torch.linalg.matrix_rank(matrices.flatten(1)) for matrices in (own, both))
-    return bool(first == second)
+    own = torch.stack(list(generators.values())).numpy()
+    return _spans(own.tobytes(), own.shape[-1], block)
+
+
+@functools.lru_cache(maxsize=256)
+def _spans(own: bytes, side: int, block: str) -> bool:
+    """`spans` for the entries of the generators; asked for each pair several times."""
+    wanted = torch.stack(list(lie.generators([block], side - 1).values())).flatten(1).numpy()
+    rows = np.frombuffer(own).reshape(-1, side * side)
+    return bool(np.linalg.matrix_rank(rows) == np.linalg.matrix_rank(np.concatenate([rows, wanted])))

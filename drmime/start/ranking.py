@@ -156,7 +156,7 @@ class Starts:
             else:
                 matrices = find(*self.inputs.on_cpu)
             checked = starts_of(f"start {name}", matrices, self.grid.ndim)
-            found.extend((name, scaled(matrix, self.grid)) for matrix in checked)
+            found.extend((name, matrix) for matrix in scaled(checked, self.grid))
         return found
 
     async def _refined(self, found: Sequence[tuple[str, Tensor]], rounds: Sequence[Round] = ROUNDS) -> tuple[Candidate, ...]:
@@ -182,7 +182,7 @@ class Starts:
     async def _skips_further(self, candidates: Sequence[Candidate]) -> bool:
         """Whether further looks are skipped: the first candidate is well supported, without rival or suspect stretch."""
         best = candidates[0]
-        return not self._stretched(best) and elsewhere(candidates, self.grid) is None and await self._supported(best)
+        return not self._stretched(best) and not elsewhere(candidates, self.grid) and await self._supported(best)
 
     async def _supported(self, best: Candidate) -> bool:
         """Whether a start is well supported: high peak ratio, no other shift fits about as well, and enough of the image's
@@ -223,8 +223,7 @@ class Starts:
 
     async def _distinct_peaks(self, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
         """The candidates without those elsewhere on the peak of the first; peaks of smooth or small images are broad."""
-        best, *others = candidates
-        strong = [one for one in others if one.evidence > RIVAL * best.evidence and apart(best.matrix, one.matrix, self.grid)]
+        best, strong = candidates[0], elsewhere(candidates, self.grid, RIVAL)
         if not strong:
             return candidates
         between = [torch.lerp(best.matrix, one.matrix, share) for one in strong for share in BETWEEN]

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -76,18 +77,16 @@ class Residuals:
 
     def smooth(self) -> Tensor:
         """Shifts (N, D) of the blocks by the affine map that fits most of them: reweighted least squares, begun at no shift."""
-        if not len(self.shifts):
-            return self.shifts.double()
-        points = F.pad(self.centres / self.diagonal, (0, 1), value=1.0).double()
-        shifts, weights = (self.shifts / self.diagonal).double(), self.weights.double()
-        ridge = torch.diag(torch.tensor([RIDGE] * self.shifts.shape[1] + [1e-9], dtype=torch.float64))
-        fitted = torch.zeros_like(shifts)
-        for _ in range(ROUNDS):
-            off = (shifts - fitted).norm(dim=-1, keepdim=True) / NEAR
-            share = weights[:, None] / (1 + off.square()).square()
+        points = np.pad(self.centres.double().numpy() / self.diagonal, [(0, 0), (0, 1)], constant_values=1.0)
+        shifts, weights = self.shifts.double().numpy() / self.diagonal, self.weights.double().numpy()[:, None]
+        ridge = np.diag([RIDGE] * shifts.shape[1] + [1e-9])
+        fitted = np.zeros_like(shifts)
+        for _ in range(ROUNDS if len(shifts) else 0):
+            off = np.linalg.norm(shifts - fitted, axis=-1, keepdims=True) / NEAR
+            share = weights / (1 + off**2) ** 2
             inner = points.T @ (share * points) + share.sum() * ridge
-            fitted = points @ torch.linalg.solve(inner, points.T @ (share * shifts))
-        return fitted * self.diagonal
+            fitted = points @ np.linalg.solve(inner, points.T @ (share * shifts))
+        return torch.as_tensor(fitted * self.diagonal)
 
 
 def residuals(small: Reduced, transforms: Sequence[Transform], level: int = 0) -> list[Residuals]:
