@@ -29,7 +29,7 @@ def rankings(inputs: Sequence[Inputs], given: Tensor, plan: Plan, observers: Seq
     size = side_by_side(inputs)
     for first in range(0, len(inputs), size):
         some = slice(first, first + size)
-        if found and found[-1].interrupted:
+        if any(one.interrupted for one in found):
             found += map(unsearched, given[some])
             continue
         which = _which(part, first, len(inputs[some]))

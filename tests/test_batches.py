@@ -14,10 +14,23 @@ from hypothesis import strategies as st
 from tolerances import TOLERANCE
 
 import drmime
-from drmime import IncompleteError, InputError, Interrupted, Observer, Registration, Stop, batches, pairs, registration
+from drmime import (
+    IncompleteError,
+    InputError,
+    Interrupted,
+    Observer,
+    Registration,
+    Stop,
+    batches,
+    pairs,
+    registration,
+    searching,
+)
 from drmime.compare.moments import NCC
 from drmime.part import Part, PartRun
 from drmime.start import inputs
+from drmime.start.ranking import Ranking
+from drmime.start.refine import Candidate
 
 register = functools.partial(drmime.register, device={"name": "cpu", "dtype": "float64"})
 QUICK: dict[str, Any] = {"start": None, "metric": "ncc", "schedule": {"steps": 5}, "levels": 2}
@@ -116,10 +129,10 @@ def test_batches_are_bounded_and_change_no_result(most: dict, monkeypatch: pytes
 SEARCHED = [pair(48, 64), pair(40, 48, seed=3), pair(48, 64, seed=5, shift=-3)]
 
 
-@pytest.fixture(params=[{"cpu": 1}, {}, {"cpu": 2}], ids=["one by one", "all", "two at once"])
+@pytest.fixture(params=[{"cpu": 1}, {}, {"cpu": 2**17}], ids=["one by one", "all", "two at once"])
 def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """How many pairs are searched and judged side by side."""
-    monkeypatch.setattr(inputs, "SIDE_BY_SIDE", request.param)
+    monkeypatch.setattr(inputs, "AT_ONCE", request.param)
 
 
 @pytest.mark.parametrize("transform", ["translation", "rigid", "rigid+velocity"])
@@ -381,7 +394,7 @@ def test_each_batch_is_a_run_and_says_which_pairs_it_holds() -> None:
 
 @pytest.mark.parametrize("several", [False, True])
 def test_the_search_counts_pairs_over_all_batches(several: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "SIDE_BY_SIDE", {} if several else {"cpu": 1})
+    monkeypatch.setattr(inputs, "AT_ONCE", {} if several else {"cpu": 1})
     said: list[str] = []
 
     class Listener(Observer):
@@ -392,6 +405,23 @@ def test_the_search_counts_pairs_over_all_batches(several: bool, monkeypatch: py
     register(*columns(rows), observers=[Listener()], **QUICK | {"start": "mass"})
     each = ["pairs 1 to 2 of 3", "pair 3 of 3"] if several else ["pair 1 of 3", "pair 2 of 3", "pair 3 of 3"]
     assert list(dict.fromkeys(said)) == each
+
+
+def test_after_ctrl_c_no_later_pair_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the last of the pairs that were searched together was finished."""
+    asked: list[int] = []
+
+    def half(some: Sequence[Any], given: Sequence[Any], *_: Any) -> list[Ranking]:
+        asked.append(len(some))
+        return [Ranking((Candidate("given", start),), 1.0, interrupted=at == 0) for at, start in enumerate(given)]
+
+    monkeypatch.setattr(searching, "ranking", half)
+    monkeypatch.setattr(inputs, "AT_ONCE", {"cpu": 2**17})
+    rows = [pair(32, 40, seed=seed) for seed in range(5)] + [pair(24, 32)]
+    with pytest.raises(Interrupted) as caught:
+        register(*columns(rows), **QUICK)
+    assert asked == [2]
+    assert [one.stop for one in caught.value.registrations] == [Stop.INTERRUPTED] * 6
 
 
 @pytest.mark.parametrize("at", ["begin", "step"])

@@ -41,11 +41,11 @@ def test_one_pair_takes_at_most_so_many_operations() -> None:
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits of what is computed at once that are for other devices than a CPU."""
-    monkeypatch.setattr(inputs, "SIDE_BY_SIDE", {})
+    monkeypatch.setattr(inputs, "AT_ONCE", {})
     monkeypatch.setattr(search, "TOGETHER", search.TOGETHER_ELSEWHERE)
 
 
-def test_each_of_sixteen_pairs_takes_a_tenth_of_the_operations_of_one(as_on_a_gpu: None) -> None:
+def test_each_of_sixteen_pairs_takes_at_most_so_many_operations(as_on_a_gpu: None) -> None:
     assert counted(16).operations.total() < 16 * SIXTEEN
 
 

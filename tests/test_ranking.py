@@ -452,10 +452,10 @@ def unrelated(case: Case) -> Inputs:
 
 
 def test_pairs_that_are_searched_side_by_side_have_what_each_has_alone(ndim: int) -> None:
-    """One that is clear at once, one at another angle, and one for which all looks are taken."""
+    """One that is clear at once, one at another angle; and, in the plane, one for which all looks are taken."""
     cases = [Case(ndim, turn_in(ndim, 40)), Case(ndim, 1.3 * turn_in(ndim, 100))]
-    inputs = [*(case.inputs("similarity") for case in cases), unrelated(cases[0])]
-    given = [case.shifted(0.3, -0.2, 0.1, degrees=150) for case in (*cases, cases[0])]
+    inputs = [*(case.inputs("similarity") for case in cases), *([unrelated(cases[0])] if ndim == 2 else [])]
+    given = [case.shifted(0.3, -0.2, 0.1, degrees=150) for case in (*cases, cases[0])][: len(inputs)]
     several = ranking(inputs, given, Plan())
     alone = [
         ranked(Inputs(one.fixed, one.moving, one.generators, one.seed), start, Plan())
@@ -468,7 +468,41 @@ def test_pairs_that_are_searched_side_by_side_have_what_each_has_alone(ndim: int
         assert case.error(found.candidates[0]) < REFINED[ndim]
         assert found.doubts == other.doubts == {}
     # where nothing is right, refinement ends at one of many weak optima, which rounding decides
-    assert max(several[2].ratio, alone[2].ratio) < CLEAR
+    assert all(weak.ratio < several[0].ratio for weak in (*several[2:], *alone[2:]))
+
+
+@pytest.mark.parametrize("group", ["rigid", "projective"])
+def test_masks_and_channels_are_of_each_pair(group: str) -> None:
+    """Two pairs of colour images with masks of their own; each as alone."""
+    cases = [Case(2, turn(40)), Case(2, turn(100))]
+    inputs = []
+    for case, side in zip(cases, (12, 30), strict=True):
+        mask = torch.ones_like(case.fixed.data)
+        mask[..., :side] = 0
+        colours = torch.cat([case.fixed.data, case.fixed.data.square(), 1 - case.fixed.data], 1)
+        inputs.append(Inputs(Image(colours, case.grid, mask), case.moving, generators(group, 2), 0))
+    given = [case.shifted(0.02, 0.01) for case in cases]
+    plan = Plan([("search", Search(size=64, step=20, scales=(1.0,)))], search=False)
+    several = ranking(inputs, given, plan)
+    for one, start, found in zip(inputs, given, several, strict=True):
+        alone = ranked(one, start, plan)
+        assert [each.source for each in found.candidates] == [each.source for each in alone.candidates]
+        assert not apart(found.candidates[0].matrix, alone.candidates[0].matrix, one.fixed.grid, 1e-4)
+        assert found.candidates[0].evidence == pytest.approx(alone.candidates[0].evidence, rel=1e-3)
+        assert found.ratio == pytest.approx(alone.ratio, rel=1e-3)
+
+
+def test_a_search_of_a_class_of_its_own_is_called_as_it_is(plane: Case) -> None:
+    class Known(Search):
+        def __call__(self, fixed: Image, moving: Image, tell: Any = None) -> Tensor:
+            tell(0.5)
+            return plane.shifted(0.02, 0.01)[None]
+
+    told: list[tuple[str, float]] = []
+    plan = Plan([("known", Known())], search=False)
+    found = ranked(plane.inputs("similarity"), plane.shifted(degrees=90), plan, lambda what, share: told.append((what, share)))
+    assert found.candidates[0].source == "known"
+    assert ("known", 0.5) in told
 
 
 def test_ctrl_c_ends_the_search_of_all_that_are_not_finished() -> None:

@@ -413,6 +413,15 @@ def test_only_the_better_poses_are_searched_at_full_size(scale: float) -> None:
     assert [scored.count(side) for side in sorted(set(scored))] == [36, 5]
 
 
+def test_maps_that_do_not_know_rows_are_refused() -> None:
+    class Alone(AngleMaps):
+        def maps(self, moving: Image) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+            return super().maps(moving)
+
+    with pytest.raises(InputError, match="rows"):
+        Search(Alone())
+
+
 def test_less_overlap_is_not_looked_at() -> None:
     """A scene shifted by half its side is found where half may be off, and not where a tenth may be."""
     fixed, moving, truth = taken(turn(0), Grid.regular((96, 96)), Grid.regular((96, 96)), (40, 0))

@@ -81,6 +81,15 @@ def test_ctrl_c_within_a_procedure_ends_the_others_too() -> None:
     assert all_of(nothing(1), raises(2), both(3)) == [1, "so far 1", "so far 2"]
 
 
+def test_ctrl_c_after_all_have_ended_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*_: Any) -> dict[int, Any]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("drmime.start.together._answers", late)
+    with pytest.raises(KeyboardInterrupt):
+        all_of(nothing(1), nothing(2))
+
+
 def test_an_error_is_raised_and_the_others_are_closed() -> None:
     ended: list[str] = []
 

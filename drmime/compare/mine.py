@@ -59,8 +59,9 @@ class MINE(Similarity):
             orientation: the network also takes edges (`drmime.image.orientation`): their strength in either image, and the
                 cosine of twice the angle between them.
             local: intensities are relative to the mean and standard deviation of their neighbourhood.
-            precision: of the network's products of matrices: "full" is that of the images, "bfloat16" takes half of the memory.
-                Coordinates, values read from images, the weights that are trained, and sums have that of the images always.
+            precision: of the network's products of matrices: "full" is that of the images, "bfloat16" stores the products
+                in half of the memory. Coordinates, values read from images, weights between steps, and sums over points have
+                that of the images always.
 
         Raises:
             InputError: an unknown bound, or a number out of its range.

@@ -137,7 +137,7 @@ def _actions(ndim: int) -> Tensor:
 def gaussian(data: Tensor, width: float) -> Tensor:
     """Blur (B, C, *shape) along every axis by a Gaussian of standard deviation `width` pixels, edge pixels replicated."""
     reach = math.ceil(3 * width)
-    bell = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=data.dtype, device=data.device) / width) ** 2)
+    bell = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=data.dtype) / width) ** 2)
     taps: list[float] = (bell / bell.sum()).tolist()
     for axis in range(2, data.ndim):  # sums of shifted copies: conv1d on many short rows takes twenty times the memory
         length = data.shape[axis]

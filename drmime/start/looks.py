@@ -137,7 +137,7 @@ def without_spacing(fixed: Grid, moving: Grid) -> bool:
 
 def spans(generators: Mapping[str, Tensor], block: str) -> bool:
     """Whether the generators of a group span those of a block of `lie.GROUPS`, such as "rotation"."""
-    own = torch.stack(list(generators.values())).numpy()
+    own = torch.stack(list(generators.values())).double().numpy()
     return _spans(own.tobytes(), own.shape[-1], block)
 
 

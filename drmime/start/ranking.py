@@ -149,12 +149,11 @@ class Starts:
         found: list[tuple[str, Tensor]] = []
         for name, find in proposers:
             self.tell(what or name, 0.0)
-            if isinstance(find, Search):
-                matrices = await Ask(
-                    questions.searches, questions.Searching(self.inputs, find, functools.partial(self.tell, what or name))
-                )
+            tell = functools.partial(self.tell, what or name)
+            if type(find) is Search:  # a class of its own may do something else
+                matrices = await Ask(questions.searches, questions.Searching(self.inputs, find, tell))
             else:
-                matrices = find(*self.inputs.on_cpu)
+                matrices = find(*self.inputs.on_cpu, *([tell] if isinstance(find, Search) else []))
             checked = starts_of(f"start {name}", matrices, self.grid.ndim)
             found.extend((name, matrix) for matrix in scaled(checked, self.grid))
         return found

@@ -19,6 +19,7 @@ from drmime.compare.angle import GradientAngle
 from drmime.compare.base import Similarity
 from drmime.compare.mine import MINE
 from drmime.geometry.grid import Grid, scales_of, unravel
+from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
 from drmime.optimise import Stop, maximise
 from drmime.sampling import Overlap, Sampler, Uniform
@@ -213,6 +214,9 @@ def _optimised(
 
 class Strength(Sampler):
     """Draws pixels with probability proportional to edge strength, the last component of the fixed orientation tensors."""
+
+    def choose(self, level: Image) -> Tensor | None:
+        return None  # strength is 0 outside the mask
 
     def begin(self, fixed: Pyramid, generator: torch.Generator) -> None:
         super().begin(fixed, generator)

@@ -53,9 +53,12 @@ class Rival:
 def rival(small: Reduced, transforms: Sequence[Transform]) -> list[Rival | None]:
     """The best other place of each pair, reached by a shift of the fixed points before its transform; None if there is none."""
     found = by_edges(small, transforms)
-    if all(found):
-        return found
-    return [one or other for one, other in zip(found, by_intensities(small, transforms), strict=True)]
+    missing = [number for number, one in enumerate(found) if one is None]
+    if missing:
+        some = Reduced.joined([small.pair(number) for number in missing])
+        for number, one in zip(missing, by_intensities(some, [transforms[number] for number in missing]), strict=True):
+            found[number] = one
+    return found
 
 
 def peak_ratio(small: Reduced, transforms: Sequence[Transform], turned: bool = True) -> list[float]:

@@ -37,6 +37,7 @@ def together(
     After Ctrl-C the procedures that have not ended are closed; `so_far` gives the results of these, by their numbers.
 
     Raises:
+        KeyboardInterrupt: Ctrl-C after all have ended.
         Exception: what a function or a procedure raises.
     """
     waiting: dict[int, Ask] = {}
@@ -52,7 +53,8 @@ def together(
                     results[number] = ended.value
             answers = _answers(waiting, order)
     except KeyboardInterrupt:
-        pass
+        if len(results) == len(procedures):  # none can say that it was interrupted
+            raise
     finally:
         for procedure in procedures:
             procedure.close()

@@ -159,7 +159,8 @@ def distinct_each(
         kept: list[int] = []
         while len(rest) and len(kept) < count:
             kept.append(int(rest[0]))
-            off = np.linalg.norm(places[rest] - places[rest[0]], axis=-1) / units[rest, None]
+            with np.errstate(divide="ignore", invalid="ignore"):  # at a singular matrix the unit is 0
+                off = np.linalg.norm(places[rest] - places[rest[0]], axis=-1) / units[rest, None]
             rest = rest[over(off, -1) > apart]
         found.append(matrices[kept])
     return found

@@ -145,7 +145,7 @@ class Levels:
     def __init__(self, image: Image, bins: int) -> None:
         self.bins = bins
         known = image.to("cpu")
-        if known.mask is not None:  # an image that its mask covers whole has any levels
+        if known.mask is not None:  # an image without valid pixels: any levels will do
             inside = known.mask.flatten(1).any(1).view(-1, *[1] * (known.mask.ndim - 1))
             known = replace(known, mask=torch.where(inside, known.mask, 1))
         low, high = known.limits()

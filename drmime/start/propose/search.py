@@ -8,6 +8,7 @@ Poses of several pairs are scored together if their canvases have one shape. Eac
 """
 
 import copy
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -87,6 +88,8 @@ class Search:
         self.maps: Maps = build("score", SCORES, score)
         if not all(callable(getattr(self.maps, method, None)) for method in ("describe", "turn", "begin", "maps")):
             raise InputError(f"score: expected one of {', '.join(SCORES)} or an object like them, got {score!r}")
+        if "rows" not in inspect.signature(self.maps.maps).parameters:
+            raise InputError(f"score: expected a method maps(moving, rows), got one of {score!r} without rows")
         self.size = size if size is None else whole("size", size, 16, 1024)
         self.step = step if step is None else number("step", step, 0.1, 360)
         self.scales = [float(s) for s in numbers("scales", scales, "positive numbers").ravel()]
