@@ -135,7 +135,7 @@ def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(inputs, "AT_ONCE", request.param)
 
 
-@pytest.mark.parametrize("transform", ["translation", "rigid", "rigid+velocity"])
+@pytest.mark.parametrize("transform", ["translation", "rigid"])
 def test_searched_starts_are_those_of_each_pair(transform: str, at_once: None) -> None:
     rows, options = SEARCHED, QUICK | {"start": "auto", "transform": transform}
     for one, row in zip(register(*columns(rows), **options), rows, strict=True):
