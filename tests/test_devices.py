@@ -1,4 +1,4 @@
-"""The search and the verdict keep the tensors of a device apart from those of the CPU; on a device that the CPU simulates."""
+"""Search, optimisation and verdict keep tensors of a device apart from those of the CPU; on a device that the CPU simulates."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +9,21 @@ from elsewhere import DEVICE, Elsewhere, Watch, mixed
 from posed import Case, turn_in
 from torch import Tensor
 
-from drmime.image.image import Image
+from drmime import checks, precision
+from drmime.compare.mine import MINE
+from drmime.geometry.matrices import translation
+from drmime.image.image import Image, batch
+from drmime.part import Part
+from drmime.registration import DEFAULTS
+from drmime.sampling import Overlap
+from drmime.stages import Problem, solved
 from drmime.start.inputs import Inputs
 from drmime.start.plan import Plan
 from drmime.start.propose.search import Search
 from drmime.start.ranking import ranking
-from drmime.transform.linear import MatrixTransform
+from drmime.start.refine import Candidate, polished
+from drmime.transform.base import NO_HINTS
+from drmime.transform.linear import LieTransform, MatrixTransform
 from drmime.verdict.evidence import evidence
 
 
@@ -73,3 +82,39 @@ def test_search_refinement_and_verdict_mix_no_devices(
 
 def _put(image: Image, elsewhere: Callable[[Tensor], Tensor]) -> Image:
     return Image(elsewhere(image.data), image.grid, None if image.mask is None else elsewhere(image.mask))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"metric": "nmi", "transform": "projective"},
+        {"metric": "angle", "transform": "rigid"},
+        {"metric": "mine", "sampler": "edges", "transform": "affine"},
+        {"metric": {"name": "mine", "precision": "bfloat16"}, "transform": "rigid"},
+    ],
+    ids=str,
+)
+def test_optimisation_and_precision_mix_no_devices(
+    options: dict[str, Any], elsewhere: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = checks.options({**DEFAULTS, "schedule": {"steps": 12}, **options})
+    learns = isinstance(asked.metric, MINE)
+    if learns:  # `Similarity.repeated` sets the data of parameters, which a simulated tensor cannot
+        monkeypatch.setattr(precision, "MOST", 0)
+    two = pairs(2, masked=True)
+    with Watch():
+        fixed, moving = (_put(batch([pair[at] for pair in two]), elsewhere) for at in (0, 1))
+        problem = Problem(fixed, moving, {}, 2, Overlap(fixed, moving), NO_HINTS, None, Part((0, 1), 0, 2))
+        start = translation(moving.grid.centre - fixed.grid.centre)
+        found = solved(problem, torch.stack([start, start]), asked)
+    assert not mixed
+    assert [stop.success for stop in found.stops] == [True, True]
+    assert learns or all(isinstance(one, LieTransform) and one.modes is not None for one in found.transforms)
+
+
+def test_a_polished_start_mixes_no_devices(elsewhere: Callable[[Tensor], Tensor]) -> None:
+    case = Case(2)
+    with Watch():
+        inputs = Inputs(_put(case.fixed, elsewhere), _put(case.moving, elsewhere), case.inputs("rigid").generators, 0)
+        polished([inputs], [Candidate("near", case.shifted(0.01, 0.01), 1.0)])
+    assert not mixed
