@@ -372,10 +372,11 @@ class StopsAt(Observer):
             raise KeyboardInterrupt
 
 
-def test_ctrl_c_while_starts_are_searched_for_keeps_the_best_of_them(tmp_path: Path) -> None:
+def test_ctrl_c_while_starts_are_searched_for_keeps_the_best_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a batch those that were found, the one that was searched for, and the given starts of the others."""
     from drmime import Interrupted
 
+    monkeypatch.setattr("drmime.start.inputs.AT_ONCE", {"cpu": 1})
     fixed, moving, truth, grid = problem("rigid", 2)
     options = {"transform": "rigid", "start": {"given": "identity", "propose": "auto"}, "device": "cpu"}
     with pytest.raises(Interrupted) as caught:

@@ -231,9 +231,8 @@ def test_the_scale_of_reduced_images_depends_on_the_start_alone(plane: Case) -> 
     spacings = [[float(small.moving.levels[0].grid.spacing[0]) for small in some] for some in made]
     assert spacings[0] == spacings[1][::-1]
     inputs = plane.inputs()
-    assert not inputs.known(1.0)
-    inputs.keep(1.0, made[0][0])
-    assert inputs.known(1.0)
+    assert not inputs.kept
+    inputs.kept[1.0] = made[0][0]
     assert inputs.reduced(starts[1]) is made[0][0]
 
 
@@ -328,6 +327,7 @@ def test_many_pairs_take_about_as_many_operations_as_one(monkeypatch: pytest.Mon
     monkeypatch.setattr(refine, "POLISH", replace(refine.POLISH, steps=20))
     monkeypatch.setattr(refine, "Uniform", lambda: Uniform(64))
     monkeypatch.setattr("drmime.start.score.TOGETHER", 2**30)
+    monkeypatch.setattr("drmime.start.inputs.AT_ONCE", {})
     rounds = [replace(one, steps=20, points=64) for one in ROUNDS]
     counts = []
     for count in (1, 16):

@@ -121,13 +121,11 @@ def _refined_groups(
     filled = [torch.stack([matrix for _, matrix in (*group, *[group[0]] * (most - len(group)))]) for group in groups]
     matrices, order = torch.stack(filled), torch.arange(most).expand(len(groups), -1)
     small = reduced_together(inputs, scale)
-    first = small.coarsest(rounds[0].levels)
+    first, random = small.coarsest(rounds[0].levels), torch.Generator().manual_seed(inputs[0].seed)
     for one in rounds:
         order, counts = _kept(first.score_and_evidence(matrices[number, order])[1].cpu(), order, counts, one)
         part, allowed = small.coarsest(one.levels), inputs[0].affine if one.stretch else inputs[0].similarity
         parts = GradientAngle(), Strength(one.points), Schedule(one.steps, RATE, tolerance=NEVER)
-        # begun anew in each round: how many numbers a round has drawn depends on whether other pairs have stopped
-        random = torch.Generator().manual_seed(inputs[0].seed)
         better = _optimised(part.fixed, part.moving, matrices[number, order], allowed, *parts, random)
         real = torch.arange(order.shape[1]) < counts[:, None]
         matrices[number.expand_as(order)[real], order[real]] = better[real]
