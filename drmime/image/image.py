@@ -75,8 +75,11 @@ class Image:
         one.coarser.extend(level.pair(number) for level in self.coarser)
         return one
 
-    def chosen(self, numbers: Tensor) -> "Image":
-        """The images of these numbers (N,) as a batch, B = N; numbers may occur more than once. Their data are copied."""
+    def chosen(self, numbers: Tensor | slice) -> "Image":
+        """The images of these numbers as a batch, without cached levels: of a slice in the memory of this batch, else copied.
+
+        `numbers`: a slice, or a tensor (N,), in which a number may occur more than once.
+        """
         several = self.readable[numbers]
         return Image(several, self.grid) if self.mask is None else Image.packed(several, self.grid)
 

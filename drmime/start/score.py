@@ -88,10 +88,10 @@ class Reduced:
         """Some pairs of the batch, in the memory of the batch."""
 
         def of(levels: Pyramid) -> Pyramid:
-            return Pyramid([_chosen(level, chosen) for level in levels.levels])
+            return Pyramid([level.chosen(chosen) for level in levels.levels])
 
         here, there = self.plain
-        grays = _chosen(self.grays[0], chosen), _chosen(self.grays[1], chosen)
+        grays = self.grays[0].chosen(chosen), self.grays[1].chosen(chosen)
         return Reduced(of(self.fixed), of(self.moving), (of(here), of(there)), grays, self.scales)
 
     def maps(self, level: int, least_overlap: float) -> AngleMaps:
@@ -168,11 +168,6 @@ def nmi(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
 def _gray(levels: Pyramid, number: int) -> Image:
     level = levels.levels[number]
     return Image(level.data.mean(1, keepdim=True), level.grid, level.mask)
-
-
-def _chosen(image: Image, chosen: slice) -> Image:
-    """Some images of a batch, in its memory."""
-    return Image(image.data[chosen], image.grid) if image.mask is None else Image.packed(image.readable[chosen], image.grid)
 
 
 def moving_edges(small: Reduced, level: int, transforms: Sequence[Transform]) -> Image:
