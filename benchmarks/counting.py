@@ -23,7 +23,7 @@ STAGES = {
 }
 OTHER = "other"
 WAITS = ("cpu", "numpy", "tolist", "item", "nonzero", "__bool__", "__float__", "__int__", "__index__")  # methods of tensors
-ON_CPU = "_shifts"  # a function whose tensors are on the CPU in any case
+ON_CPU = "_shifted"  # a function whose tensors are on the CPU in any case
 WAITING = ("nonzero", "masked_select")  # operations; and reading and writing by flags
 
 

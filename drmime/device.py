@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from drmime.errors import InputError, whole
+from drmime.errors import InputError, switch, whole
 from drmime.registry import known
 
 KINDS = ("cpu", "cuda")  # other kinds lack float64, which matrices need
@@ -20,9 +20,11 @@ class Device:
         dtype: "float32" or "float64", of images and metric; matrices are always float64.
         threads: number of torch threads during the registration; afterwards the caller's number is restored. A second one
             gains a quarter of the time, more of them little.
+        graphs: repeat the operations of a step as a CUDA graph, which saves the time of asking for each of them; on CUDA only.
 
     Raises:
-        InputError: another kind of device or dtype, or threads that are not a whole number from 1 to 1024.
+        InputError: another kind of device or dtype, threads that are not a whole number from 1 to 1024, or `graphs` that are
+            not true or false.
 
     Example:
         >>> Device("cpu", threads=2).place
@@ -32,24 +34,30 @@ class Device:
     name: str | None = None
     dtype: str = "float32"
     threads: int = 1
+    graphs: bool = False
 
     def __post_init__(self) -> None:
         if self.name is not None and str(self.name).partition(":")[0] not in KINDS:
             raise self._absent()
         known("dtype", self.dtype, DTYPES)
         object.__setattr__(self, "threads", whole("device threads", self.threads, 1, 1024))
+        switch("device graphs", self.graphs)
 
     @property
     def place(self) -> torch.device:
         """The `torch.device`.
 
         Raises:
-            InputError: it is not available.
+            InputError: it is not available, or cannot record `graphs`.
         """
-        if self.name is None:
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        place = torch.device("cuda" if torch.cuda.is_available() else "cpu") if self.name is None else self._present()
+        if self.graphs and place.type != "cuda":
+            raise InputError(f"device graphs: expected a CUDA device, got {str(place)!r}. Leave the option away.")
+        return place
+
+    def _present(self) -> torch.device:
         try:
-            place = torch.device(self.name)
+            place = torch.device(self.name)  # type: ignore[arg-type]
             torch.empty(0, device=place)
             return place
         except (RuntimeError, AssertionError, TypeError, ImportError) as error:

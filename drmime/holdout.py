@@ -139,6 +139,7 @@ class HeldOut:
                 for at, which in enumerate(left_out):
                     if isinstance(generator, torch.Generator):
                         generator.manual_seed(0)  # the same random partners each time
+                    self.metric.draw({some.levels.start: weight.shape[-1]})
                     kept = weight if which is None else weight * (group != which)
                     similarity = self.metric(here, there, kept, some.levels)
                     rows[at] = rows[at] + (self.weights[some.levels, None] * similarity).sum(0)

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from drmime.adam import Adam
 from drmime.compare.base import Similarity
+from drmime.evaluation import Evaluation
 from drmime.geometry.matrices import apply
 from drmime.image.image import Image
 from drmime.image.pyramid import Pyramid
-from drmime.sampling import FixedSamples, Overlap, Sampler, fixed_samples, read
+from drmime.sampling import Overlap, Sampler, fixed_samples
 from drmime.schedule import Schedule, cosine, stage_of
 from drmime.transform.base import Model, Transform
 
@@ -111,6 +112,7 @@ def maximise(
     used: Callable[[Tensor], Tensor] | None = None,
     penalty: Callable[[Model], Tensor] | None = None,
     copies: int = 1,
+    graphs: bool = False,
 ) -> Outcome:
     """Maximise the similarity of all levels, weighted by the schedule, less the model's penalty.
 
@@ -124,28 +126,23 @@ def maximise(
         used: which points of the fixed frame (..., D) are used, if not all.
         penalty: of the map, such as that of landmarks. -> (B,)
         copies: of each pair: so many consecutive transforms of the model, and so many results, are of one pair of images.
+        graphs: repeat the operations of a step as a CUDA graph (`drmime.repeated`).
 
     Returns:
         The outcome. Its transforms are running averages of the parameters, taken where the running average of the similarity
         was highest in the last stage and the second half of the steps, since the similarity of a single step is noisy. After
         Ctrl-C it is the outcome so far, with `Stop.INTERRUPTED`.
     """
-    parameters = list(metric.parameters())
-    optimiser = Adam([(list(model.parameters()), schedule.rate), (parameters, metric.rate)])
+    optimiser = Adam([(list(model.parameters()), schedule.rate), (list(metric.parameters()), metric.rate)])
+    evaluate = Evaluation(moving, model, metric, penalty, copies, graphs)
     weights = schedule.weights(len(fixed.levels))[..., None].to(fixed.levels[0].data).unbind(0)  # of each stage, (levels, 1)
     stages, levels = len(weights), len(fixed.levels)
     tracker = Tracker(model, fixed.levels[0], moving.levels[0], schedule, metric.warmup, levels, overlap)
     try:
         steps = metric.warmup + schedule.steps
         for index, points in enumerate(fixed_samples(fixed, sampler, steps, used)):
-            model.requires_grad_(index >= metric.warmup)
-            similarity = score([some.repeated(copies) for some in points], moving, model, metric, copies)
             stage = stage_of(index - metric.warmup, schedule.steps, stages)
-            total = (weights[stage] * similarity).sum(0)
-            for term in (model.penalty(), penalty(model) if penalty else None):
-                total = total if term is None else total - term
-            total.sum().neg().backward()  # a gradient of its own here would import a symbolic algebra package
-            similarity, total = similarity.detach(), total.detach()
+            similarity, total = evaluate(points, weights[stage], moves=index >= metric.warmup)
             done = tracker.update(index, similarity, total, stage, stages)
             observe(Step(index, similarity, total, model))
             if done:
@@ -156,18 +153,6 @@ def maximise(
         return tracker.outcome(Stop.STEPS)
     except KeyboardInterrupt:
         return tracker.outcome(Stop.INTERRUPTED)
-
-
-def score(points: Sequence[FixedSamples], moving: Pyramid, model: Model, metric: Similarity, copies: int = 1) -> Tensor:
-    """Similarity at the points of a step. shape: (levels, B)
-
-    `copies`: of each moving image, so that one batch can have several sets of points or maps of one pair.
-    """
-    scores = []
-    for some in points:
-        here, there, weight = read(some, moving, model, metric, copies)
-        scores.append(metric(here, there, weight, some.levels))
-    return scores[0] if len(scores) == 1 else torch.cat(scores)
 
 
 class Tracker:

@@ -175,12 +175,13 @@ def _together(
     problem = Problem(compared.fixed, compared.moving, common, count, overlap, hints, located, part)
 
     plan = asked.start.on(*grids).plan
-    inputs = inputs_of(searched, basis, asked.seed) if begin else []
+    how = basis, asked.seed, asked.device.graphs
+    inputs = inputs_of(searched, *how) if begin else []
     ranked = rankings(inputs, first, plan, asked.observers, part) if begin else [unsearched(start) for start in first]
     matrices = torch.stack([one.candidates[0].matrix for one in ranked])
     begun = not any(one.interrupted for one in ranked)
     outcome = solved(problem, matrices, asked) if begun else not_begun(problem, matrices, asked)
-    seen = inputs if searched is pair or not begun else inputs_of(pair, basis, asked.seed)
+    seen = inputs if searched is pair or not begun else inputs_of(pair, *how)
     outcome, verdicts = _verdicts(seen, outcome, ranked, grids[1])
     return _results(outcome, asked.schedule.weights(count)[-1], pairs, common, ranked, verdicts)
 

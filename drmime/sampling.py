@@ -57,7 +57,8 @@ class Sampler:
         drawn = []
         for group in self.groups:
             indices = torch.stack([self.index(level, steps) for level in range(group.start, group.stop)])
-            drawn.append((group, apply(self.frame_from_index[group], indices, is_affine=True)[0].to(self.like)))
+            points = apply(self.frame_from_index[group], indices, is_affine=True)[0]
+            drawn.append((group, points.to(self.like, non_blocking=True)))  # does not wait for work on the device
         return drawn
 
     def count(self, grid: Grid) -> int:
@@ -68,7 +69,8 @@ class Sampler:
         """Index coordinates, x first, of new points on one level. shape: (B or 1, steps * N, D)"""
         grid, table = self.grids[level], self.tables[level]
         count = self.count(grid)
-        order = torch.cat([step * count + torch.randperm(count, generator=self.generator) for step in range(steps)])
+        orders = torch.stack([torch.randperm(count, generator=self.generator) for _ in range(steps)])
+        order = (orders + count * torch.arange(steps)[:, None]).flatten()
         draws = self.spread(count, grid.ndim + 1, steps)[:, order]  # shuffled: MINE treats neighbours in the list as unrelated
         if table is None:
             chosen = (draws[..., 0] * math.prod(grid.shape)).long()

@@ -17,9 +17,9 @@ from drmime.start.ranking import Ranking, ranking
 from drmime.start.refine import Candidate
 
 
-def inputs_of(pairs: Images, basis: Mapping[str, Tensor], seed: int) -> list[Inputs]:
+def inputs_of(pairs: Images, basis: Mapping[str, Tensor], seed: int, graphs: bool) -> list[Inputs]:
     """What the search uses of each pair of a batch; `basis`: generators of the transform."""
-    return [Inputs(*two, basis, seed) for two in zip(_singles(pairs.fixed), _singles(pairs.moving), strict=True)]
+    return [Inputs(*two, basis, seed, graphs) for two in zip(_singles(pairs.fixed), _singles(pairs.moving), strict=True)]
 
 
 def rankings(inputs: Sequence[Inputs], given: Tensor, plan: Plan, observers: Sequence[Any], part: Part) -> list[Ranking]:

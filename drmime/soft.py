@@ -69,10 +69,10 @@ class Located:
     accuracy: float  # world units of the moving image
     weight: float
 
-    def between(self, fixed: Grid, moving: Grid) -> "Penalty":
-        """The penalty of models between the frames of these grids."""
+    def between(self, fixed: Grid, moving: Grid, device: torch.device) -> "Penalty":
+        """The penalty of models on a device between the frames of these grids."""
         here, there = (
-            apply(torch.linalg.inv(grid.world_from_frame), points, is_affine=True)[0]
+            apply(torch.linalg.inv(grid.world_from_frame), points, is_affine=True)[0].to(device)
             for grid, points in ((fixed, self.fixed), (moving, self.moving))
         )
         count, ndim = here.shape
@@ -91,9 +91,8 @@ class Penalty:
 
     def __call__(self, model: Model) -> Tensor:
         """shape: (B,)"""
-        device = next(model.parameters()).device
-        places = model(self.fixed[None, None].to(device), slice(0, 1))
-        return self.factor * (places.points[0] - self.moving.to(device)).square().sum(-1).mean(-1)
+        places = model(self.fixed[None, None], slice(0, 1))
+        return self.factor * (places.points[0] - self.moving).square().sum(-1).mean(-1)
 
 
 def _agree(here: Tensor, there: Tensor, pixel: float, accuracy: float) -> None:

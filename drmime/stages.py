@@ -46,7 +46,8 @@ class Problem:
     @property
     def penalty(self) -> Penalty | None:
         """Of landmarks."""
-        return None if self.landmarks is None else self.landmarks.between(self.fixed.grid, self.moving.grid)
+        fixed, moving = self.fixed, self.moving
+        return None if self.landmarks is None else self.landmarks.between(fixed.grid, moving.grid, fixed.data.device)
 
 
 def not_begun(problem: Problem, start: Tensor, asked: Options) -> Outcome:
@@ -137,7 +138,8 @@ class Solver:
         images, parts = (self.fixed, self.moving), (metric, self.asked.sampler)
         model, schedule = self.problem.model(family, start), family.schedule(self.asked.schedule)
         among, overlap = None if family.linear else Blocks.over(self.fixed).used, self.problem.overlap
-        found = maximise(*images, model, *parts, schedule, overlap, self._observe, among, self.penalty)
+        graphs = self.asked.device.graphs
+        found = maximise(*images, model, *parts, schedule, overlap, self._observe, among, self.penalty, graphs=graphs)
         self.taken += max(map(len, found.totals))
         gain = torch.tensor([0.0 if stop.success else -math.inf for stop in found.stops])
         if Stop.INTERRUPTED in found.stops or any(stage.linear for stage in self.asked.stages[number + 1 :]):

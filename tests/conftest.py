@@ -12,6 +12,8 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from elsewhere import elsewhere, put_elsewhere  # noqa: F401  # fixtures
+from graphs import graphs  # noqa: F401
 from problems import Scene, oblique, scene
 
 from drmime.geometry.grid import Grid

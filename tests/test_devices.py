@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from elsewhere import DEVICE, Elsewhere, Watch, mixed
+from elsewhere import Watch, mixed, waits
 from posed import Case, turn_in
 from torch import Tensor
 
-from drmime import checks, precision
-from drmime.compare.mine import MINE
+from drmime import checks, precision, register
+from drmime.device import Device
 from drmime.geometry.matrices import translation
 from drmime.image.image import Image, batch
 from drmime.part import Part
@@ -25,20 +26,6 @@ from drmime.start.refine import Candidate, polished
 from drmime.transform.base import NO_HINTS
 from drmime.transform.linear import LieTransform, MatrixTransform
 from drmime.verdict.evidence import evidence
-
-
-@pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[Tensor], Tensor]:
-    """Puts a tensor elsewhere; and `torch.tensor` does if it is asked to."""
-    plain = torch.tensor
-
-    def tensor(data: Any, *args: Any, device: Any = None, **options: Any) -> Tensor:
-        made = plain(data, *args, **options)
-        return Elsewhere(made) if device is not None and torch.device(device) == DEVICE else made
-
-    monkeypatch.setattr(torch, "tensor", tensor)
-    mixed.clear()
-    return Elsewhere
 
 
 def pairs(ndim: int, masked: bool) -> list[tuple[Image, Image]]:
@@ -60,6 +47,9 @@ def test_a_mix_of_devices_is_seen(elsewhere: Callable[[Tensor], Tensor]) -> None
         assert not mixed
         there + torch.ones(3)
     assert mixed.total() == 1
+
+
+ALIKE = 1e-3  # pixels, in float64
 
 
 @pytest.mark.parametrize(
@@ -94,13 +84,8 @@ def _put(image: Image, elsewhere: Callable[[Tensor], Tensor]) -> Image:
     ],
     ids=str,
 )
-def test_optimisation_and_precision_mix_no_devices(
-    options: dict[str, Any], elsewhere: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_optimisation_and_precision_mix_no_devices(options: dict[str, Any], elsewhere: Callable[[Tensor], Tensor]) -> None:
     asked = checks.options({**DEFAULTS, "schedule": {"steps": 12}, **options})
-    learns = isinstance(asked.metric, MINE)
-    if learns:  # `Similarity.repeated` sets the data of parameters, which a simulated tensor cannot
-        monkeypatch.setattr(precision, "MOST", 0)
     two = pairs(2, masked=True)
     with Watch():
         fixed, moving = (_put(batch([pair[at] for pair in two]), elsewhere) for at in (0, 1))
@@ -109,7 +94,7 @@ def test_optimisation_and_precision_mix_no_devices(
         found = solved(problem, torch.stack([start, start]), asked)
     assert not mixed
     assert [stop.success for stop in found.stops] == [True, True]
-    assert learns or all(isinstance(one, LieTransform) and one.modes is not None for one in found.transforms)
+    assert all(isinstance(one, LieTransform) and one.modes is not None for one in found.transforms)
 
 
 def test_a_polished_start_mixes_no_devices(elsewhere: Callable[[Tensor], Tensor]) -> None:
@@ -118,3 +103,46 @@ def test_a_polished_start_mixes_no_devices(elsewhere: Callable[[Tensor], Tensor]
         inputs = Inputs(_put(case.fixed, elsewhere), _put(case.moving, elsewhere), case.inputs("rigid").generators, 0)
         polished([inputs], [Candidate("near", case.shifted(0.01, 0.01), 1.0)])
     assert not mixed
+
+
+@pytest.mark.parametrize("options", [{"metric": "mine"}, {"metric": "nmi", "sampler": "jittered"}], ids=str)
+def test_a_loop_waits_for_the_device_once_in_ten_steps(
+    options: dict[str, Any], elsewhere: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "MOST", 0)
+    counts = []
+    for steps in (20, 60):
+        waits.clear()
+        asked = checks.options({**DEFAULTS, "schedule": {"steps": steps, "tolerance": 1e-9}, "levels": 2, **options})
+        with Watch():
+            fixed, moving = (_put(image, elsewhere) for image in pairs(2, masked=True)[0])
+            problem = Problem(fixed, moving, {}, 2, Overlap(fixed, moving), NO_HINTS, None, Part())
+            solved(problem, translation(moving.grid.centre - fixed.grid.centre)[None], asked)
+        counts.append(waits.copy())
+    assert 3 <= (counts[1] - counts[0]).total() <= 4, counts[1] - counts[0]
+
+
+@pytest.mark.usefixtures("graphs", "put_elsewhere")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"device": {"graphs": True}},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"transform": "rigid+velocity", "levels": 2, "device": {"graphs": True}}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_a_registration_on_a_device_is_that_on_the_cpu(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists of two pairs that are alike, from the search to the verdict."""
+    rows = pairs(2, masked=False)
+    images = [[one[at].data[0, 0].numpy() for one in rows] for at in (0, 1)]
+    options = {"transform": "rigid", **options, "schedule": {"steps": 40}}
+    with Watch():
+        found = register(*images, **options | {"device": {**options.get("device", {}), "dtype": "float64"}})
+    assert not mixed
+    monkeypatch.setattr(Device, "place", torch.device("cpu"))
+    known = register(*images, **options | {"device": {"dtype": "float64"}})
+    for one, other in zip(found, known, strict=True):
+        assert one.verdict.status is other.verdict.status
+        points = one.fixed_grid.index_points()[::50].numpy()
+        assert np.allclose(one.to_moving(points), other.to_moving(points), atol=ALIKE)

@@ -29,7 +29,7 @@ transform  transform.base  transform.linear  transform.field  transform.deformat
 shifts  shifts.contrast  shifts.surface  shifts.refine  shifts.pair
 points  points.files  points.tables  points.geojson  points.corresponding  soft
 compare  compare.base  compare.moments  compare.histogram  compare.angle  compare.mine
-sampling  adam  optimise  part  precision  holdout
+sampling  adam  repeated  evaluation  optimise  part  precision  holdout
 start
   start.propose  start.propose.base  start.propose.poses  start.propose.corners  start.propose.matches
   start.propose.angle  start.propose.cross  start.propose.simple  start.propose.moments  start.propose.phase

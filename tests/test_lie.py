@@ -9,7 +9,7 @@ from problems import rotation, translation
 from tolerances import EXACT
 
 from drmime.errors import InputError
-from drmime.geometry.lie import GROUPS, exp, generators, similarity_generators
+from drmime.geometry.lie import GROUPS, exp, exp_by_series, generators, similarity_generators
 
 COUNTS = {  # of the degrees of freedom, by dimension
     "translation": {2: 2, 3: 3},
@@ -226,3 +226,14 @@ def test_generators_of_a_similarity_shift_turn_and_scale_and_no_more(group: str,
     kept = set(similarity_generators(generators(group, ndim)))
     assert all(name.startswith(("translation", "rotation", "scale")) for name in kept)
     assert kept >= set(generators(group, ndim)) & set(generators("similarity", ndim))
+
+
+@pytest.mark.parametrize(("norm", "error"), [(0.0, 0.0), (1e-3, 3e-14), (1.0, 3e-14), (16.0, 3e-14), (64.0, 1e-8)])
+def test_the_series_for_gpus_gives_what_torch_gives(norm: float, error: float, ndim: int) -> None:
+    matrices = torch.randn(2, 20, ndim + 1, ndim + 1, dtype=torch.float64)
+    matrices *= norm / torch.linalg.matrix_norm(matrices, 1, keepdim=True)
+    matrices.requires_grad_()
+    known, found = torch.linalg.matrix_exp(matrices), exp_by_series(matrices)
+    assert ((found - known).abs() <= error * known.detach().abs().amax((-2, -1), keepdim=True)).all()
+    slopes = [torch.autograd.grad(one.sum(), matrices)[0] for one in (known, found)]
+    assert torch.allclose(*slopes, rtol=0, atol=max(error, 1e-14) * float(slopes[0].abs().max()))

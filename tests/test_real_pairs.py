@@ -184,8 +184,10 @@ def test_two_colour_images_of_2048_pixels_a_side_take_little_memory() -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_cpu_and_gpu_give_the_same_matrix(metric: str, ndim: int) -> None:
     fixed, moving, _, _ = problem("affine", ndim)
-    options = {"metric": metric, "schedule": {"steps": 60}, "device": {"dtype": "float64"}}
-    cpu, gpu = (register(fixed, contrast(moving), device=device, **options) for device in ("cpu", "cuda"))
+    options = {"metric": metric, "schedule": {"steps": 60}}
+    cpu, gpu = (
+        register(fixed, contrast(moving), device={"name": name, "dtype": "float64"}, **options) for name in ("cpu", "cuda")
+    )
     assert np.abs(cpu.matrix - np.eye(ndim + 1)).max() > 1e-3
     assert np.abs(cpu.matrix - gpu.matrix).max() < GPU_TOLERANCE * np.abs(cpu.matrix).max()
     assert np.allclose(cpu.history, gpu.history, atol=GPU_TOLERANCE)

@@ -1,7 +1,7 @@
 """`Similarity`: the interface between a metric and the optimisation loop."""
 
 import copy
-import itertools
+from collections.abc import Mapping
 from typing import Self
 
 import torch
@@ -36,6 +36,12 @@ class Similarity(nn.Module):
                 f"got {channels[0]} and {channels[1]}. Metric 'mine' takes any."
             )
 
+    def draw(self, counts: Mapping[int, int]) -> None:
+        """Draw the random numbers of the next step, apart from `forward`, whose operations may be repeated as they are.
+
+        `counts`: the numbers of points N of the calls of `forward` in that step, by the first of their levels.
+        """
+
     def describe(self, image: Image) -> Image:
         """The image compared on a level: by default `image` itself, else channels computed from it, on the same grid."""
         return image
@@ -48,7 +54,11 @@ class Similarity(nn.Module):
         return moving
 
     def forward(self, fixed: Tensor, moving: Tensor, weight: Tensor, levels: slice) -> Tensor:
-        """Scores on the pyramid's `levels`: fixed (L, B, N, Cf), moving (L, B, N, Cm), weight (L, B, N) -> (L, B)"""
+        """Scores on the pyramid's `levels`: fixed (L, B, N, Cf), moving (L, B, N, Cm), weight (L, B, N) -> (L, B)
+
+        `draw` has been called for this step. Nothing here may depend on what changes between steps, but for tensors that are
+        changed in place, if the option `graphs` of `drmime.Device` is to be used.
+        """
         return self.score(fixed.flatten(0, 1), moving.flatten(0, 1), weight.flatten(0, 1)).view(weight.shape[:2])
 
     def repeated(self, copies: int) -> Self:
@@ -57,8 +67,10 @@ class Similarity(nn.Module):
         Parameters and buffers are repeated along their first axis. A metric with other state of each pair overrides this.
         """
         made = copy.deepcopy(self)
-        for tensor in itertools.chain(made.parameters(), made.buffers()):
-            tensor.data = tensor.data.repeat_interleave(copies, 0)
+        for module in made.modules():
+            for name, one in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+                many = one.detach().repeat_interleave(copies, 0)
+                setattr(module, name, nn.Parameter(many, one.requires_grad) if isinstance(one, nn.Parameter) else many)
         return made
 
     def score(self, fixed: Tensor, moving: Tensor, weight: Tensor) -> Tensor:

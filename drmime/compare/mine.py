@@ -9,7 +9,7 @@ gives the same result in a batch as alone.
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Self
 
 import torch
@@ -98,6 +98,7 @@ class MINE(Similarity):
         each = [*(layer(a, b) for a, b in itertools.pairwise(widths)), layer(self.hidden, 1, factor=0.1)]
         self.layers = nn.ParameterList(itertools.chain.from_iterable(each))  # weights and bias of each layer in turn
         self.scales: list[tuple[Tensor, Tensor]] = []
+        self.shifts: dict[int, Tensor] = {}  # of the next step, by the first level of a call. shape: (negatives,)
         self.log_average = like.new_full((levels, batch), math.nan)
 
     def repeated(self, copies: int) -> Self:
@@ -106,6 +107,17 @@ class MINE(Similarity):
         made.log_average = torch.full_like(made.log_average, math.nan).repeat_interleave(copies, 1)
         made.scales = [(mean.repeat_interleave(copies, 0), spread.repeat_interleave(copies, 0)) for mean, spread in made.scales]
         return made
+
+    def draw(self, counts: Mapping[int, int]) -> None:
+        """Offsets in the list of points by which the random partners are found.
+
+        One random offset serves all points: over the steps every partner is equally likely.
+        """
+        for level, count in counts.items():
+            drawn = torch.randint(1, count, (self.negatives,), generator=self.generator)
+            if level not in self.shifts:
+                self.shifts[level] = drawn.to(self.log_average.device)
+            self.shifts[level].copy_(drawn, non_blocking=True)  # in place: a recorded step reads it
 
     def describe(self, image: Image) -> Image:
         if not self.orientation:
@@ -129,19 +141,16 @@ class MINE(Similarity):
         if not self.scales:
             self.scales = [self._scale(values.detach(), weight.transpose(0, 1)[:, None]) for values in (x, y)]
         x, y = ((values - mean) / deviation for values, (mean, deviation) in zip((x, y), self.scales, strict=True))
-        shifts = self._shifts(weight.shape[-1])
-        partners = torch.stack([y, *(y.roll(shift, -1) for shift in shifts)], 3)  # the true one first, (B, C, L, P, N)
-        known = x[:, :, :, None].expand(-1, -1, -1, len(shifts) + 1, -1)
+        shifts = self.shifts[levels.start]
+        x = torch.cat([x[..., None, :], _shifted(x, shifts)], -2)  # true partners and P random ones, (B, C, L, 1 + P, N)
+        y = y[..., None, :].expand(-1, -1, -1, x.shape[-2], -1)
+        inputs = [x, y]
         if self.lines:
-            (x_lines, known), (y_lines, partners) = (
-                values.split([self.lines, values.shape[1] - self.lines], 1) for values in (known, partners)
-            )
-            inputs = [known, partners, (x_lines * y_lines).sum(1, keepdim=True)]
-        else:
-            inputs = [known, partners]
+            (x_lines, x), (y_lines, y) = (part.split([self.lines, part.shape[1] - self.lines], 1) for part in (x, y))
+            inputs = [x, y, (x_lines * y_lines).sum(1, keepdim=True)]
         t = self._network(torch.cat(inputs, 1).flatten(2)).view(len(x), weight.shape[0], -1).transpose(0, 1)
         t, t_random = t.split([weight.shape[-1], t.shape[-1] - weight.shape[-1]], -1)
-        w_random = torch.cat([weight * weight.roll(shift, -1) for shift in shifts], -1)
+        w_random = (weight[..., None, :] * _shifted(weight, shifts)).flatten(-2)
         value = BOUNDS[self.bound](self, t, shares(weight), t_random, shares(w_random), levels)
         return torch.where(w_random.sum(-1) > 0, value, 0)  # 0 for a level without valid points
 
@@ -165,15 +174,6 @@ class MINE(Similarity):
         for weights, bias in zip(rest[::2], rest[1::2], strict=True):
             values = torch.baddbmm(bias, weights, F.relu_(values))
         return values[:, 0].to(given)
-
-    def _shifts(self, count: int) -> list[int]:
-        """Offsets in the list of points by which the random partners are found.
-
-        One random offset serves all points: over the steps every partner is equally likely. A shift costs one copy, whereas a
-        permutation costs a gather, and a scatter in the backward pass.
-        """
-        shifts: list[int] = torch.randint(1, count, (self.negatives,), generator=self.generator).tolist()
-        return shifts
 
 
 def donsker_varadhan(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, levels: slice) -> Tensor:
@@ -231,6 +231,14 @@ BOUNDS: dict[str, Bound] = {
     "infonce": info_nce,
     "smile": smile,
 }
+
+
+def _shifted(values: Tensor, shifts: Tensor) -> Tensor:
+    """The values (..., N) from P places further on in the list, which begins anew after its end. shape: (..., P, N)"""
+    if values.device.type == "cpu":  # to copy parts is faster than to read one by one
+        return torch.stack([values.roll(-shift, -1) for shift in shifts.tolist()], -2)
+    count = values.shape[-1]
+    return values[..., (torch.arange(count, device=values.device) + shifts[:, None]) % count]
 
 
 def _log_mean_exp(t: Tensor, share: Tensor) -> Tensor:

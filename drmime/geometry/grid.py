@@ -18,7 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from drmime.geometry.matrices import apply, homogeneous, scale_and_shift, slopes, translation
+from drmime.geometry.matrices import apply, homogeneous, scale_and_shift, translation
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +86,11 @@ class Grid:
     def world_from_unit(self) -> Tensor:
         return torch.linalg.inv(self.unit_from_world)
 
+    @cached_property
+    def _coarser(self) -> "dict[tuple[int, ...], Grid]":
+        """Results of `halved`, by the factors along each axis; all images on this grid need the same."""
+        return {}
+
     def index_points(self) -> Tensor:
         """Index coordinates of every pixel in array order. shape: (prod(shape), D), float64"""
         axes = [torch.arange(n, dtype=torch.float64) for n in self.shape]
@@ -97,6 +102,10 @@ class Grid:
 
     def corners(self) -> Tensor:
         """World coordinates of the outer corners of the grid. shape: (2**D, D)"""
+        return self._corners
+
+    @cached_property
+    def _corners(self) -> Tensor:
         signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * self.ndim)
         return apply(self.world_from_unit, signs)[0]
 
@@ -118,8 +127,10 @@ class Grid:
 
     def halved(self, axes: Sequence[int]) -> "Grid":
         """The grid with half as many pixels along `axes` (array order), each centred on the two pixels that it replaces."""
-        factors = [2 if axis in axes else 1 for axis in range(self.ndim)]
-        return self.grouped([n // factor for n, factor in zip(self.shape, factors, strict=True)], factors)
+        factors = tuple(2 if axis in axes else 1 for axis in range(self.ndim))
+        if factors not in self._coarser:
+            self._coarser[factors] = self.grouped([n // factor for n, factor in zip(self.shape, factors, strict=True)], factors)
+        return self._coarser[factors]
 
     def grouped(self, shape: Sequence[int], factors: Sequence[int]) -> "Grid":
         """The grid of pixels each of which replaces `factors` pixels along each axis (array order), from the first one on."""
@@ -193,9 +204,9 @@ def linear_part(matrix: Tensor, grid: Grid) -> Tensor:
 
     The homogeneous denominator must be positive at the centre, as after `scaled`.
     """
-    middle = grid.centre.to(matrix)
-    denominator = matrix[..., -1, :-1] @ middle + matrix[..., -1, -1]
-    return slopes(matrix, middle[None])[..., 0, :, :] / denominator[..., None, None]
+    middle = matrix[..., :-1] @ grid.centre.to(matrix) + matrix[..., -1]  # homogeneous
+    place = middle[..., :-1] / middle[..., -1:]
+    return (matrix[..., :-1, :-1] - place[..., None] * matrix[..., -1:, :-1]) / middle[..., -1:, None]
 
 
 def scale_of(matrix: Tensor, fixed: Grid) -> float:

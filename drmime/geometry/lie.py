@@ -5,6 +5,8 @@ matrix of the group. A group is a list of blocks; each block spans one kind of m
 magnitude: a coefficient of 0.01 moves the edge of an image by about 1 % of its half side.
 """
 
+import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -14,6 +16,7 @@ from drmime.errors import InputError
 from drmime.registry import known
 
 AXES = "xyz"
+HALVINGS = 6  # of a matrix before its series is computed, and squarings afterwards
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "translation": ("translation",),
@@ -49,12 +52,38 @@ def generators(group: str | Sequence[str] | Mapping[str, Tensor], ndim: int) -> 
 
 def exp(coefficients: Tensor, basis: Tensor) -> Tensor:
     """The matrix exponential of the weighted sum of generators: (..., K), (K, n, n) -> (..., n, n)."""
-    return torch.linalg.matrix_exp(_weighted(coefficients, basis))
+    weighted = _weighted(coefficients, basis)
+    # torch's function chooses the degree of its series by the norms, for which it waits for a GPU
+    return torch.linalg.matrix_exp(weighted) if weighted.device.type == "cpu" else exp_by_series(weighted)
+
+
+def exp_by_series(matrices: Tensor) -> Tensor:
+    """The matrix exponential by a series of fixed degree, scaled and squared (Moler and Van Loan, doi 10.1137/S00361445024180).
+
+    (..., n, n) -> (..., n, n). In float64 the relative error is 3e-14 for norms up to 16, and 1e-8 up to 64.
+    """
+    small = matrices.reshape(-1, *matrices.shape[-2:]) / 2**HALVINGS
+    one = torch.eye(small.shape[-1], dtype=small.dtype, device=small.device).expand_as(small)
+    second = small.bmm(small)
+    third, fourth = second.bmm(small), second.bmm(second)
+    powers = torch.stack([one, small, second, third]).flatten(1)
+    first, middle, last = (_series(small.dtype, small.device) @ powers).view(3, *small.shape).unbind()
+    found = torch.baddbmm(first, fourth, torch.baddbmm(middle, fourth, last))
+    for _ in range(HALVINGS):
+        found = found.bmm(found)
+    return found.view_as(matrices)
+
+
+@functools.lru_cache(16)
+def _series(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """1 / k! for k from 0 to 11. shape: (3, 4)"""
+    with torch.inference_mode(False):
+        return torch.tensor([1 / math.factorial(k) for k in range(12)], dtype=dtype, device=device).view(3, 4)
 
 
 def direct(coefficients: Tensor, basis: Tensor) -> Tensor:
     """The identity plus the weighted sum of generators, `exp` to first order: (..., K), (K, n, n) -> (..., n, n)."""
-    return torch.eye(basis.shape[-1]).to(basis) + _weighted(coefficients, basis)
+    return torch.eye(basis.shape[-1], dtype=basis.dtype, device=basis.device) + _weighted(coefficients, basis)
 
 
 def _weighted(coefficients: Tensor, basis: Tensor) -> Tensor:
@@ -65,7 +94,9 @@ def _weighted(coefficients: Tensor, basis: Tensor) -> Tensor:
 PARAMETRISATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"exponential": exp, "direct": direct}
 
 
-def _every(ndim: int) -> dict[str, Tensor]:
+@functools.cache
+@torch.inference_mode(False)  # kept, so they must also be usable where gradients are computed
+def _every(ndim: int) -> Mapping[str, Tensor]:
     """All named generators, in the order in which groups list them."""
 
     def unit(*entries: tuple[int, int, float]) -> Tensor:

@@ -117,7 +117,8 @@ def turned(tensors: Tensor, jacobian: Tensor) -> Tensor:
     count = tensors.shape[-1]
     entries = jacobian.flatten(-2)
     products = (entries[..., :, None] * entries[..., None, :]).flatten(-2)
-    action = (products @ _actions(jacobian.shape[-1]).to(jacobian)).unflatten(-1, (count, count)).to(tensors)
+    coefficients = _actions(jacobian.shape[-1], jacobian.dtype, jacobian.device)
+    action = (products @ coefficients).unflatten(-1, (count, count)).to(tensors)
     one = action.shape[-3] == 1  # one Jacobian for all points: a matrix product
     pulled = combined(tensors, action[..., 0, :, :]) if one else (action * tensors[..., None, :]).sum(-1)
     return pulled * (tensors[..., -1:] / pulled[..., -1:].clamp(min=1e-12))
@@ -125,13 +126,13 @@ def turned(tensors: Tensor, jacobian: Tensor) -> Tensor:
 
 @functools.cache
 @torch.inference_mode(False)
-def _actions(ndim: int) -> Tensor:
+def _actions(ndim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """How the components of Jᵀ A J follow from those of A: their coefficients, for each product of two entries of J.
 
-    shape: (D⁴, m²), float64
+    shape: (D⁴, m²); kept on the device, since every step needs them
     """
     parts = torch.einsum("apq,bij->ipjqab", basis(ndim), basis(ndim))  # J[i, p] * A[i, j] * J[j, q]
-    return parts.flatten(0, 3).flatten(1)
+    return parts.flatten(0, 3).flatten(1).to(device, dtype)
 
 
 def gaussian(data: Tensor, width: float) -> Tensor:

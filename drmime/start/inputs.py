@@ -30,6 +30,7 @@ class Inputs:
     moving: Image
     generators: Mapping[str, Tensor]  # (D+1, D+1) each, in the fixed frame
     seed: int  # of every random number
+    graphs: bool = False  # as of `drmime.Device`
     kept: dict[float, Reduced] = field(default_factory=dict, init=False, repr=False)  # reduced images, by `scale_class`
 
     @functools.cached_property

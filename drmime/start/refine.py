@@ -126,7 +126,7 @@ def _refined_groups(
         order, counts = _kept(first.score_and_evidence(matrices[number, order])[1].cpu(), order, counts, one)
         part, allowed = small.coarsest(one.levels), inputs[0].affine if one.stretch else inputs[0].similarity
         parts = GradientAngle(), Strength(one.points), Schedule(one.steps, RATE, tolerance=NEVER)
-        better = _optimised(part.fixed, part.moving, matrices[number, order], allowed, *parts, random)
+        better = _optimised(part.fixed, part.moving, matrices[number, order], allowed, *parts, random, inputs[0].graphs)
         real = torch.arange(order.shape[1]) < counts[:, None]
         matrices[number.expand_as(order)[real], order[real]] = better[real]
     evidence = small.score_and_evidence(matrices)[1].tolist()  # of all on one level, so that the values are comparable
@@ -165,7 +165,7 @@ def _polished(small: Reduced, some: Sequence[Polish]) -> list[Candidate]:
     vanished = _vanished(here)  # these are run with the others, and their results are dropped
     if all(vanished):
         return best
-    parts = metric, Uniform(), POLISH, torch.Generator().manual_seed(inputs.seed)
+    parts = metric, Uniform(), POLISH, torch.Generator().manual_seed(inputs.seed), inputs.graphs
     starts = torch.stack([one.matrix for one in best])[:, None]
     both = torch.cat([starts, _optimised(here, there, starts, inputs.affine, *parts)], 1)
     evidence = small.score_and_evidence(both)[1].tolist()
@@ -193,6 +193,7 @@ def _optimised(
     sampler: Sampler,
     schedule: Schedule,
     random: torch.Generator,
+    graphs: bool,
 ) -> Tensor:
     """Starts (B, K, D+1, D+1) after the schedule's steps of maximising a metric, as one batch, on pyramids that it described.
 
@@ -204,7 +205,9 @@ def _optimised(
     sampler.begin(fixed, random)
     metric.begin(levels, pairs * copies, (like.shape[1], moving.levels[0].data.shape[1]), random, like)
     overlap = Overlap(fixed.levels[0], moving.levels[0])
-    outcome = maximise(fixed, moving, model, metric, sampler, schedule, overlap, lambda step: None, copies=copies)
+    outcome = maximise(
+        fixed, moving, model, metric, sampler, schedule, overlap, lambda step: None, copies=copies, graphs=graphs
+    )
     if Stop.INTERRUPTED in outcome.stops:
         raise KeyboardInterrupt
     return torch.stack([matrix_of(transform) for transform in outcome.transforms]).view_as(starts)

@@ -115,4 +115,4 @@ class LatticeModel(DeformationModel):
         ndim, spacing = self.fixed.ndim, self.lattice.spacing
         gradients = torch.stack(torch.gradient(field, spacing=spacing, dim=list(range(2, 2 + ndim)))[::-1], 2)
         found = self.lattice.at(gradients.flatten(1, 2), places).unflatten(-1, (ndim, ndim))
-        return found + torch.eye(ndim).to(found)
+        return found + torch.eye(ndim, dtype=found.dtype, device=found.device)

@@ -128,7 +128,7 @@ class ThinPlateModel(DeformationModel):
             moved.append(functions(part, self.centres) @ weights)
             with torch.no_grad():
                 local.append(weights.mT[:, None] @ gradients(part, self.centres))
-        slopes = torch.eye(points.shape[-1]).to(points) + torch.cat(local, 2).to(points)
+        slopes = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device) + torch.cat(local, 2).to(points)
         return self.placed(points + torch.cat(moved, 2).to(points), slopes)
 
     def result(self, covariance: Tensor | None = None) -> list[Transform]:
@@ -212,7 +212,7 @@ def gradients(points: Tensor, centres: Tensor) -> Tensor:
     off = points[..., None, :] - centres
     squares = off.square().sum(-1, keepdim=True).clamp(min=TINY)
     radial = off * (squares.log() + 1) if ndim == 2 else -off / squares.sqrt()
-    linear = torch.cat([torch.zeros(1, ndim), torch.eye(ndim)]).to(points)
+    linear = torch.eye(ndim + 1, ndim, dtype=points.dtype, device=points.device).roll(1, 0)
     return torch.cat([radial, linear.expand(*points.shape[:-1], -1, -1)], -2)
 
 
