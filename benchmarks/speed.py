@@ -93,16 +93,16 @@ def unit() -> float:
     return min(found)
 
 
-def measured(size: str, count: int, method: str, start: str, device: str, threads: int) -> dict[str, Any]:
+def measured(size: str, count: int, method: str, start: str, device: dict[str, Any]) -> dict[str, Any]:
     """One row of the table."""
+    threads = device["threads"]
     torch.set_num_threads(threads)
     pairs = [pair(size, seed, DEGREES if start == "auto" else 0) for seed in range(count)]
     fixed, moving = [one[0] for one in pairs], [one[1] for one in pairs]
     ndim = pairs[0][2].shape[1]
 
     def ours() -> list[Any]:
-        options: dict[str, Any] = {"transform": "affine" if ndim == 2 else "rigid", "start": start}
-        options["device"] = {"name": device, "threads": threads}
+        options: dict[str, Any] = {"transform": "affine" if ndim == 2 else "rigid", "start": start, "device": device}
         return [result.to_moving for result in register(fixed, moving, **options)]
 
     def peer() -> list[Any]:
@@ -114,10 +114,11 @@ def measured(size: str, count: int, method: str, start: str, device: str, thread
     maps = run()
     seconds, cpu = (time.perf_counter() - clock) / count, (time.process_time() - cpu) / count
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    if device.startswith("cuda"):
+    if device["name"].startswith("cuda"):
         memory = torch.cuda.max_memory_allocated() / 2**30
     errors = [np.linalg.norm(to(points) - there, axis=1).max() for to, (_, _, points, there) in zip(maps, pairs, strict=True)]
     name = f"{method} {size}" + ("" if start == "auto" else f" start {start}") + (f" batch {count}" if count > 1 else "")
+    name += " graphs" if device["graphs"] and method == "drmime" else ""
     row = {"row": name, "seconds": seconds, "CPU": cpu}
     row |= {"unit": cpu / unit(), "GiB": memory, "error": float(np.median(errors)), "operations": "", "waits": ""}
     if method == "drmime":
@@ -172,6 +173,7 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true", help=f"{' and '.join(PEERS)} beside it, for images")
     parser.add_argument("--start", choices=("auto", "none"), default="auto")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--graphs", action="store_true", help="on a GPU: repeat steps as CUDA graphs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--stages", action="store_true", help="operations by stage below the table")
     parser.add_argument("--record", metavar="NAME")
@@ -180,11 +182,12 @@ def main() -> None:
     before, rows = last_rows(args.against or args.record), []
     if args.device.startswith("cuda"):
         print(torch.cuda.get_device_name(), end="\n\n")
+    device = {"name": args.device, "threads": args.threads, "graphs": args.graphs}
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
     for size in args.sizes:
-        tasks = [(size, count, "drmime", args.start, args.device, args.threads) for count in args.batches]
+        tasks = [(size, count, "drmime", args.start, device) for count in args.batches]
         flat = len(size.removesuffix("x3").split("x")) == 2
-        tasks += [(size, 1, name, args.start, "cpu", args.threads) for name in PEERS if args.peers and flat]
+        tasks += [(size, 1, name, args.start, {**device, "name": "cpu"}) for name in PEERS if args.peers and flat]
         for task in tasks:
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 rows.append(pool.apply(measured, task))

@@ -124,7 +124,7 @@ def register(
         schedule: a mapping with any of `steps`, `rate`, `level_weights`, `tolerance`, `least_overlap` (`drmime.Schedule`).
         seed: seed of every random number; the same seed gives the same result.
         device: "cpu", "cuda", …; by default a GPU if torch finds one; or a mapping with any of `name`, `dtype` ("float32",
-            "float64") and `threads` (`drmime.Device`).
+            "float64"), `threads` and `graphs` (`drmime.Device`).
         observers: "progress" for a bar on stderr (where that is a terminal), `{"name": "tensorboard", "folder": …}`, objects of
             `drmime.Observer`, functions of a `drmime.Step`, or a list of these. Of lists they see each batch as a run.
         errors: "raise": images that cannot be used are an error, before anything is computed. "return": such a pair gives its

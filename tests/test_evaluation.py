@@ -3,13 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from elsewhere import Elsewhere, Watch
 from posed import Case
 
-from drmime import checks, evaluation
+from drmime import checks, evaluation, register
 from drmime.compare.mine import BOUNDS
+from drmime.geometry.matrices import apply
 from drmime.image.image import Image, batch
 from drmime.optimise import Outcome
 from drmime.part import Part
@@ -101,3 +103,21 @@ def test_starts_are_refined_by_repeated_steps(made: list[Repeated]) -> None:
             found.append([*best, *polished([inputs], best[:1])])
     assert sum(one.graph is not None for one in made) >= 3  # two rounds, and the polish
     assert all(torch.equal(one.matrix, other.matrix) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+@pytest.mark.parametrize(("options", "ndim"), CASES, ids=str)
+def test_cuda_graphs_give_what_plain_steps_give(options: dict[str, Any], ndim: int) -> None:
+    case = Case(ndim)
+    corners = case.grid.corners()
+    there = apply(case.moving.grid.index_from_world @ case.truth, corners)[0]
+    options = {**options, "landmarks": {"fixed": corners.numpy(), "moving": there.numpy()}, "start": case.truth}
+    options |= {"schedule": {**FEW, **options.get("schedule", {})}, "levels": 2}
+    plain, repeated = (
+        register(case.fixed, case.moving, **options, device={"name": "cuda", "dtype": "float64", "graphs": graphs})
+        for graphs in (False, True)
+    )
+    assert np.allclose(plain.history, repeated.history, atol=1e-6)
+    points = case.grid.index_points()[::50].numpy()
+    assert np.allclose(plain.to_moving(points), repeated.to_moving(points), atol=1e-6)
