@@ -27,17 +27,18 @@ class Adam:
         """Every tensor of the state, the same objects, from which another process can go on."""
         return [one for part in (*self._moments, self._steps) for group in part for one in group]
 
-    def step(self) -> None:
-        """Take one step and reset the gradients to None; a parameter without a gradient is not changed."""
+    def step(self, gradients: Sequence[Tensor | None]) -> None:
+        """Take one step by the gradients of all parameters, group by group; one whose gradient is None is not changed."""
         parts = zip(self.groups, self.rates, *self._moments, self._steps, strict=True)
+        start = 0
         for group, rate, means, squares, largest, steps in parts:
-            used = [number for number, one in enumerate(group) if one.grad is not None]
+            given = gradients[start : (start := start + len(group))]
+            used = [number for number, one in enumerate(given) if one is not None]
             parameters, *states = [[one[number] for number in used] for one in (group, means, squares, largest, steps)]
-            gradients = [one.grad for one in parameters if one.grad is not None]
             with torch.no_grad():
                 adam(
                     parameters,
-                    gradients,
+                    [_as_stored(one, parameter) for one, parameter in zip(given, group, strict=True) if one is not None],
                     states[0],
                     states[1],
                     states[2],
@@ -51,5 +52,8 @@ class Adam:
                     eps=EPS,
                     maximize=False,
                 )
-            for one in parameters:
-                one.grad = None
+
+
+def _as_stored(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """A gradient with the strides of its parameter, which torch's fused function takes for granted."""
+    return gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)

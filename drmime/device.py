@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from drmime.errors import InputError, switch, whole
 from drmime.registry import known
@@ -52,7 +53,7 @@ class Device:
         """
         place = torch.device("cuda" if torch.cuda.is_available() else "cpu") if self.name is None else self._present()
         if self.graphs and place.type != "cuda":
-            raise InputError(f"device graphs: expected a CUDA device, got {str(place)!r}. Leave the option away.")
+            raise InputError(f"device graphs: expected a CUDA device, got {str(place)!r}. Omit the option.")
         return place
 
     def _present(self) -> torch.device:
@@ -66,3 +67,9 @@ class Device:
     def _absent(self) -> InputError:
         present = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         return InputError(f"device: expected one that is here ({', '.join(present)}), got {str(self.name)!r}")
+
+
+def sent(tensor: Tensor, like: Tensor) -> Tensor:
+    """A tensor of the CPU with the dtype of another, on its device; without waiting for work on that device."""
+    tensor = tensor.to(like.dtype)  # before it is pinned: a copy that converts would make memory that is not
+    return tensor if like.device.type == "cpu" else tensor.pin_memory().to(like.device, non_blocking=True)

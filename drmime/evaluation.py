@@ -1,6 +1,9 @@
 """The similarity at the points of a step, and its gradients."""
 
+import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,8 +27,39 @@ def score(points: Sequence[FixedSamples], moving: Pyramid, model: Model, metric:
     return scores[0] if len(scores) == 1 else torch.cat(scores)
 
 
+@dataclass(frozen=True, eq=False)
+class Total:
+    """The similarity of all levels, weighted, less penalties, and its gradients."""
+
+    moving: Pyramid
+    model: Model
+    metric: Similarity
+    penalty: Callable[[Model], Tensor] | None
+    copies: int
+
+    def __call__(self, levels: Sequence[slice], weights: Tensor, *parts: Tensor) -> Sequence[Any]:
+        """The similarity (levels, B), the total (B,), and the gradients of the negative sum of the totals.
+
+        The gradients are for all parameters of the model, then of the metric; None for one that requires none, or that the
+        total does not depend on.
+
+        `weights`: of the levels (levels, 1). `parts`: points, values and inside of the `FixedSamples` on each of `levels`.
+        """
+        each = (parts[first : first + 3] for first in range(0, len(parts), 3))
+        points = [FixedSamples(some, *three).repeated(self.copies) for some, three in zip(levels, each, strict=True)]
+        similarity = score(points, self.moving, self.model, self.metric, self.copies)
+        total = (weights * similarity).sum(0)
+        for term in (self.model.penalty(), self.penalty(self.model) if self.penalty else None):
+            total = total if term is None else total - term
+        parameters = [*self.model.parameters(), *self.metric.parameters()]
+        wanted = [one for one in parameters if one.requires_grad]
+        # of a sum: a gradient of its own at each total would import a symbolic algebra package
+        found = iter(torch.autograd.grad(total.sum().neg(), wanted, allow_unused=True))
+        return similarity.detach(), total.detach(), *(next(found) if one.requires_grad else None for one in parameters)
+
+
 class Evaluation:
-    """Evaluates the loss of each step: the similarity of all levels, weighted, less penalties, and its gradients."""
+    """Evaluates the `Total` of each step."""
 
     def __init__(
         self,
@@ -37,42 +71,24 @@ class Evaluation:
         graphs: bool = False,
     ) -> None:
         """Arguments as of `drmime.optimise.maximise`."""
-        self.moving, self.model, self.metric, self.penalty, self.copies = moving, model, metric, penalty, copies
+        self.total = Total(moving, model, metric, penalty, copies)
         self.device = moving.levels[0].data.device if graphs else None
-        self.repeated: Repeated | None = None
-        self.moves = False
+        self.kind: object = None
+        self.repeated = Repeated(self.total, self.device)
 
-    def __call__(self, points: Sequence[FixedSamples], weights: Tensor, moves: bool) -> tuple[Tensor, Tensor]:
-        """The similarity (levels, B), and the total (B,), at points with the same `levels` and shapes in every call.
+    def __call__(
+        self, points: Sequence[FixedSamples], weights: Tensor, moves: bool
+    ) -> tuple[Tensor, Tensor, Sequence[Tensor | None]]:
+        """What `Total` gives at the points of a step; with graphs, the gradients are overwritten by the next call.
 
-        `weights`: of the levels (levels, 1). `moves`: whether the model is optimised, or the metric alone. The gradients of the
-        negative total are left in the parameters that are optimised, until the next call.
+        `weights`: of the levels (levels, 1). `moves`: whether the model is optimised, or the metric alone.
         """
-        self.metric.draw({some.levels.start: some.points.shape[2] for some in points})
-        self.model.requires_grad_(moves)
-        if self.repeated is None or moves != self.moves:
-            self.repeated, self.moves = Repeated(self._of([some.levels for some in points]), self.device), moves
-        similarity, total, *gradients = self.repeated(weights, *(part for some in points for part in some[1:]))
-        for parameter, gradient in zip(self._wanted(), gradients, strict=True):
-            parameter.grad = gradient
-        return (similarity, total) if self.device is None else (similarity.clone(), total.clone())
-
-    def _wanted(self) -> list[torch.nn.Parameter]:
-        """The parameters that are optimised."""
-        return [one for part in (self.model, self.metric) for one in part.parameters() if one.requires_grad]
-
-    def _of(self, levels: Sequence[slice]) -> Callable[..., Sequence[Tensor]]:
-        """The function of the weights of the levels and the parts of all samples on `levels` that `__call__` repeats."""
-
-        def evaluated(weights: Tensor, *parts: Tensor) -> Sequence[Tensor]:
-            each = (parts[first : first + 3] for first in range(0, len(parts), 3))
-            points = [FixedSamples(some, *three).repeated(self.copies) for some, three in zip(levels, each, strict=True)]
-            similarity = score(points, self.moving, self.model, self.metric, self.copies)
-            total = (weights * similarity).sum(0)
-            for term in (self.model.penalty(), self.penalty(self.model) if self.penalty else None):
-                total = total if term is None else total - term
-            gradients = torch.autograd.grad(total.sum().neg(), self._wanted(), allow_unused=True)
-            # in the layout of the parameters, which fused Adam takes for granted
-            return similarity.detach(), total.detach(), *(one if one is None else one.contiguous() for one in gradients)
-
-        return evaluated
+        model, metric = self.total.model, self.total.metric
+        metric.draw({some.levels.start: some.points.shape[2] for some in points})
+        model.requires_grad_(moves)
+        levels, parts = [some.levels for some in points], [part for some in points for part in some[1:]]
+        kind = moves, levels, [part.shape for part in parts]
+        if kind != self.kind:  # what is recorded is of one kind of steps
+            self.kind, self.repeated = kind, Repeated(functools.partial(self.total, levels), self.device)
+        similarity, total, *gradients = self.repeated(weights, *parts)
+        return (similarity, total, gradients) if self.device is None else (similarity.clone(), total.clone(), gradients)

@@ -55,7 +55,7 @@ class Blocks:
     def number(self, points: Tensor) -> Tensor:
         """A number of the block in which each point lies. (..., D) -> (...), int64"""
         cells = ((points.detach() + 1) / self.side).floor().long()
-        mixed = (cells * cells.new_tensor(FACTORS[: points.shape[-1]])).sum(-1)
+        mixed = torch.stack([factor * one for factor, one in zip(FACTORS, cells.unbind(-1), strict=False)]).sum(0)
         mixed = (mixed ^ (mixed >> 9)) * 2654435761 % 2**31
         return mixed >> 8
 

@@ -142,14 +142,14 @@ def maximise(
         steps = metric.warmup + schedule.steps
         for index, points in enumerate(fixed_samples(fixed, sampler, steps, used)):
             stage = stage_of(index - metric.warmup, schedule.steps, stages)
-            similarity, total = evaluate(points, weights[stage], moves=index >= metric.warmup)
+            similarity, total, gradients = evaluate(points, weights[stage], moves=index >= metric.warmup)
             done = tracker.update(index, similarity, total, stage, stages)
             observe(Step(index, similarity, total, model))
             if done:
                 break
             # Only the model's rate decays: the metric's network continues to learn as the alignment improves.
             optimiser.rates[0] = schedule.rate * cosine(index - metric.warmup, schedule.steps)
-            optimiser.step()
+            optimiser.step(gradients)
         return tracker.outcome(Stop.STEPS)
     except KeyboardInterrupt:
         return tracker.outcome(Stop.INTERRUPTED)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from drmime.compare.base import Similarity
+from drmime.device import sent
 from drmime.errors import InputError, number, whole
 from drmime.geometry.grid import Grid, unravel
 from drmime.geometry.matrices import apply
@@ -58,7 +59,7 @@ class Sampler:
         for group in self.groups:
             indices = torch.stack([self.index(level, steps) for level in range(group.start, group.stop)])
             points = apply(self.frame_from_index[group], indices, is_affine=True)[0]
-            drawn.append((group, points.to(self.like, non_blocking=True)))  # does not wait for work on the device
+            drawn.append((group, sent(points, self.like)))
         return drawn
 
     def count(self, grid: Grid) -> int:

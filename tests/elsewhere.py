@@ -38,6 +38,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[Tensor], Tensor]:
         return sent(made) if device is not None and torch.device(device) == DEVICE else made
 
     monkeypatch.setattr(torch, "tensor", tensor)
+    monkeypatch.setattr(Tensor, "pin_memory", lambda one: one.clone().as_subclass(Pinned))
     mixed.clear()
     waits.clear()
     return Elsewhere
@@ -86,6 +87,12 @@ class Elsewhere(Tensor):
         return _done(operation, args, kwargs or {})
 
 
+class Pinned(Tensor):
+    """A tensor of the CPU in memory from which the device copies by itself."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+
 class Watch(TorchDispatchMode):
     """While it is entered, operations of which no tensor is elsewhere can make one that is."""
 
@@ -111,7 +118,8 @@ def _done(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         goes = isinstance(args[0], Elsewhere) if copies and "_to_copy" not in name else bool(there)
     source = given[-1] if copies and given else None
     crosses = source is not None and isinstance(source, Elsewhere) != goes
-    in_time = goes and recorded is None and bool(kwargs.get("non_blocking") or (len(args) > 2 and args[2] is True))
+    asked = bool(kwargs.get("non_blocking") or (len(args) > 2 and args[2] is True))
+    in_time = goes and recorded is None and asked and isinstance(source, Pinned)
     by_values = by_index and any(one.dtype is torch.bool or not isinstance(one, Elsewhere) for one in given[1:])
     if (there and name.removeprefix("aten.").startswith(WAITING)) or by_values or (crosses and not in_time):
         _wait(name)

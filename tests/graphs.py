@@ -1,7 +1,8 @@
 """What stands for CUDA graphs on the device of `elsewhere`: records the operations on its tensors, and repeats them.
 
 As with CUDA, what is recorded is not carried out; a repetition reads and writes the same memory; and to record an operation
-that waits for the device, or copies from the memory of the CPU, is an error.
+that waits for the device, or copies from the memory of the CPU, is an error. It cannot show memory that is freed while a graph
+reads it, since what is recorded keeps all tensors.
 """
 
 import contextlib
@@ -69,14 +70,33 @@ class Stream:
     def wait_stream(self, other: "Stream") -> None: ...
 
 
+DEFAULT = Stream(DEVICE)
+current = [DEFAULT]  # streams, the current one last
+
+
 @contextlib.contextmanager
-def recording(graph: Graph, stream: Stream) -> Iterator[None]:
-    """As `torch.cuda.graph`."""
-    device.recorded = graph
+def on(stream: Stream) -> Iterator[None]:
+    """As `torch.cuda.stream`."""
+    before = current[:]
+    current.append(stream)
     try:
         yield
     finally:
+        current[:] = before
+
+
+@contextlib.contextmanager
+def recording(graph: Graph, stream: Stream) -> Iterator[None]:
+    """As `torch.cuda.graph`. If an operation is not permitted, ending the recording fails as well, on the stream of it."""
+    device.recorded = graph
+    current.append(stream)
+    try:
+        yield
+    except RuntimeError:
+        raise RuntimeError("operation failed due to a previous error during capture")  # noqa: B904  # as CUDA's
+    finally:
         device.recorded = None
+    current.pop()
     graph.undo()
 
 
@@ -87,7 +107,7 @@ def graphs(elsewhere: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         "CUDAGraph": Graph,
         "graph": recording,
         "Stream": Stream,
-        "stream": contextlib.nullcontext,
-        "current_stream": Stream,
+        "stream": on,
+        "current_stream": lambda place: current[-1],
     }.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)

@@ -105,7 +105,15 @@ def test_a_polished_start_mixes_no_devices(elsewhere: Callable[[Tensor], Tensor]
     assert not mixed
 
 
-@pytest.mark.parametrize("options", [{"metric": "mine"}, {"metric": "nmi", "sampler": "jittered"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"metric": "mine"},
+        {"metric": "nmi", "sampler": "jittered"},
+        {"metric": "ncc", "transform": {"name": "velocity", "rate": 0.002, "smoothness": 2.0}},
+    ],
+    ids=str,
+)
 def test_a_loop_waits_for_the_device_once_in_ten_steps(
     options: dict[str, Any], elsewhere: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +121,8 @@ def test_a_loop_waits_for_the_device_once_in_ten_steps(
     counts = []
     for steps in (20, 60):
         waits.clear()
-        asked = checks.options({**DEFAULTS, "schedule": {"steps": steps, "tolerance": 1e-9}, "levels": 2, **options})
+        some = {name: {**one, "steps": steps} if name == "transform" else one for name, one in options.items()}
+        asked = checks.options({**DEFAULTS, "schedule": {"steps": steps, "tolerance": 1e-9}, "levels": 2, **some})
         with Watch():
             fixed, moving = (_put(image, elsewhere) for image in pairs(2, masked=True)[0])
             problem = Problem(fixed, moving, {}, 2, Overlap(fixed, moving), NO_HINTS, None, Part())

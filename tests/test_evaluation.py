@@ -1,5 +1,7 @@
 """Steps whose operations are recorded and repeated give what plain ones give, for every part; on a simulated device."""
 
+import gc
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -40,14 +42,18 @@ CASES: list[Any] = [
 ]
 
 
+def transform_of(options: dict[str, Any]) -> Any:
+    """Of a deformation, few steps after a linear stage."""
+    transform = options.get("transform", "affine")
+    linear = isinstance(transform, str) or TRANSFORMS[transform["name"]]().linear  # type: ignore[operator]
+    return transform if linear else ["rigid", {"steps": 5, **transform}]
+
+
 def outcome(options: dict[str, Any], ndim: int, recorded: bool) -> Outcome:
     """Of two pairs, one of them with a mask."""
     case = Case(ndim)
-    transform = options.get("transform", "affine")
-    linear = isinstance(transform, str) or TRANSFORMS[transform["name"]]().linear  # type: ignore[operator]
-    steps = transform if linear else ["rigid", {"steps": 5, **transform}]
     schedule = {**FEW, **options.get("schedule", {})}
-    asked = checks.options({**DEFAULTS, **options, "transform": steps, "levels": 2, "schedule": schedule})
+    asked = checks.options({**DEFAULTS, **options, "transform": transform_of(options), "levels": 2, "schedule": schedule})
     asked = replace(asked, device=replace(asked.device, graphs=recorded))
     asked.metric.warmup = min(asked.metric.warmup, 4)
     mask = torch.ones_like(case.fixed.data)
@@ -105,19 +111,35 @@ def test_starts_are_refined_by_repeated_steps(made: list[Repeated]) -> None:
     assert all(torch.equal(one.matrix, other.matrix) for one, other in zip(*found, strict=True))
 
 
+def test_nothing_of_a_run_is_kept() -> None:
+    """What a GPU holds is freed at once, not when Python looks for cycles of references."""
+    models = []
+    gc.disable()
+    try:
+        case = Case(2)
+        options = {"start": case.truth, "schedule": FEW, "transform": "rigid", "metric": "ncc"}
+        register(case.fixed, case.moving, **options, observers=lambda step: models.append(weakref.ref(step.model)))
+        assert models[0]() is None
+    finally:
+        gc.enable()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 @pytest.mark.parametrize(("options", "ndim"), CASES, ids=str)
-def test_cuda_graphs_give_what_plain_steps_give(options: dict[str, Any], ndim: int) -> None:
+def test_cuda_graphs_give_what_plain_steps_give(options: dict[str, Any], ndim: int, made: list[Repeated]) -> None:
     case = Case(ndim)
     corners = case.grid.corners()
     there = apply(case.moving.grid.index_from_world @ case.truth, corners)[0]
-    options = {**options, "landmarks": {"fixed": corners.numpy(), "moving": there.numpy()}, "start": case.truth}
-    options |= {"schedule": {**FEW, **options.get("schedule", {})}, "levels": 2}
+    options = {**options, "transform": transform_of(options), "landmarks": {"fixed": corners.numpy(), "moving": there.numpy()}}
+    options |= {"start": case.truth, "schedule": {**FEW, **options.get("schedule", {})}, "levels": 2}
     plain, repeated = (
         register(case.fixed, case.moving, **options, device={"name": "cuda", "dtype": "float64", "graphs": graphs})
         for graphs in (False, True)
     )
-    assert np.allclose(plain.history, repeated.history, atol=1e-6)
+    assert any(one.graph is not None for one in made)
+    # sums of some operations have no fixed order on a GPU; one step in bfloat16 is 1/256
+    near = 1e-2 if isinstance(options.get("metric"), dict) and "precision" in options["metric"] else 1e-5
+    assert np.allclose(plain.history, repeated.history, atol=near)
     points = case.grid.index_points()[::50].numpy()
-    assert np.allclose(plain.to_moving(points), repeated.to_moving(points), atol=1e-6)
+    assert np.allclose(plain.to_moving(points), repeated.to_moving(points), atol=near)

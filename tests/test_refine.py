@@ -316,7 +316,7 @@ def test_an_interrupt_is_passed_on(plane: Case, monkeypatch: pytest.MonkeyPatch)
     def interrupted(*args: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("drmime.optimise.score", interrupted)
+    monkeypatch.setattr("drmime.evaluation.score", interrupted)
     with pytest.raises(KeyboardInterrupt):
         plane.refined()
     with pytest.raises(KeyboardInterrupt):

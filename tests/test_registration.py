@@ -313,7 +313,7 @@ def test_settings_are_recorded_and_are_plain_json() -> None:
         "metric": "NCC",
         "start": {"given": FAR.tolist(), "propose": None, "refine": False},
         "schedule": {"level_weights": [1, 2, 1], "rate": 0.01, "steps": 2, "tolerance": 0.01, "least_overlap": 0.02},
-        "device": {"name": "cpu", "dtype": "float32", "threads": 1},
+        "device": {"name": "cpu", "dtype": "float32", "threads": 1, "graphs": False},
         "transform": {"name": "lie", "generators": {"mine": np.eye(3, k=2).tolist()}},
         "seed": 0,
         "levels": 3,

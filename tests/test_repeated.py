@@ -1,5 +1,6 @@
 """Operations that are recorded once and repeated, on a device that the CPU simulates."""
 
+import graphs
 import pytest
 import torch
 from elsewhere import Elsewhere, Watch
@@ -43,7 +44,26 @@ def test_a_function_that_waits_for_the_device_is_an_error() -> None:
         repeated = Repeated(lambda values: [values * float(values.sum())], Elsewhere(torch.zeros(1)).device)
         for _ in range(PLAIN):
             repeated(Elsewhere(torch.ones(2)))
-        with pytest.raises(InputError, match=r"device graphs: .*capturing.*Leave the option"):
+        with pytest.raises(InputError, match=r"device graphs: .*capturing: aten._local_scalar_dense\.default\)\. Omit"):
+            repeated(Elsewhere(torch.ones(2)))
+    assert graphs.current == [graphs.DEFAULT]
+
+
+@pytest.mark.usefixtures("graphs")
+def test_memory_that_is_not_enough_is_told_as_such() -> None:
+    """So that a batch is halved."""
+    calls = iter(range(PLAIN + 1))
+
+    def function(values: Tensor) -> list[Tensor]:
+        if next(calls) == PLAIN:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return [values]
+
+    with Watch():
+        repeated = Repeated(function, Elsewhere(torch.zeros(1)).device)
+        for _ in range(PLAIN):
+            repeated(Elsewhere(torch.ones(2)))
+        with pytest.raises(torch.OutOfMemoryError):
             repeated(Elsewhere(torch.ones(2)))
 
 

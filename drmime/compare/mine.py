@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drmime.compare.base import Similarity, shares
+from drmime.device import sent
 from drmime.errors import number, switch, whole
 from drmime.image.image import Image
 from drmime.image.orientation import components, local_contrast, orientation, turned
@@ -116,8 +117,8 @@ class MINE(Similarity):
         for level, count in counts.items():
             drawn = torch.randint(1, count, (self.negatives,), generator=self.generator)
             if level not in self.shifts:
-                self.shifts[level] = drawn.to(self.log_average.device)
-            self.shifts[level].copy_(drawn, non_blocking=True)  # in place: a recorded step reads it
+                self.shifts[level] = torch.zeros_like(drawn, device=self.log_average.device)
+            self.shifts[level].copy_(sent(drawn, self.shifts[level]))  # in place: a recorded step reads it
 
     def describe(self, image: Image) -> Image:
         if not self.orientation:
@@ -204,7 +205,7 @@ def jensen_shannon(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random:
 
 
 def info_nce(mine: MINE, t: Tensor, w: Tensor, t_random: Tensor, w_random: Tensor, levels: slice) -> Tensor:
-    """InfoNCE: the true partner against random ones; at most log(negatives + 1) (van den Oord et al., arXiv 1807.03748)."""
+    """InfoNCE: of each moving point the true partner against random ones; at most log(negatives + 1) (arXiv 1807.03748)."""
     others = torch.where(w_random > 0, t_random, -math.inf)
     against = torch.stack([t, *others.chunk(mine.negatives, -1)])  # shape: (1 + negatives, levels, B, N)
     count = (against > -math.inf).sum(0)

@@ -74,7 +74,7 @@ def exp_by_series(matrices: Tensor) -> Tensor:
     return found.view_as(matrices)
 
 
-@functools.lru_cache(16)
+@functools.cache
 def _series(dtype: torch.dtype, device: torch.device) -> Tensor:
     """1 / k! for k from 0 to 11. shape: (3, 4)"""
     with torch.inference_mode(False):

@@ -86,7 +86,7 @@ def combined(values: Tensor, matrix: Tensor, shift: Tensor | None = None) -> Ten
 
     The result is stored column by column, whatever the layout of `values`: inner loops over few entries are slow.
     """
-    if values.is_cuda:  # matrix products may be set to TF32, which is too imprecise for coordinates
+    if values.device.type != "cpu":  # matrix products may be set to TF32, which is too imprecise for coordinates
         product = (matrix[..., None] * values.mT[..., None, :, :]).sum(-2)
         return (product if shift is None else product + shift).mT
     if values.ndim == matrix.ndim == 2:

@@ -158,8 +158,7 @@ class Trainer:
         pairs = itertools.combinations(encoded, 2)
         losses = [info_nce(one, other, options.temperature, self.critic, options.shifts) for one, other in pairs]
         loss = torch.stack(losses).mean()
-        loss.backward()
-        self.optimiser.step()
+        self.optimiser.step(torch.autograd.grad(loss, self.optimiser.groups[0], allow_unused=True))
         self.step += 1
         return float(loss.detach())
 

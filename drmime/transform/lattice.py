@@ -75,7 +75,7 @@ class Lattice:
         return torch.stack(free)
 
 
-@functools.lru_cache(64)
+@functools.cache  # for good: a recorded step goes on reading them
 def _bounds(lattice: Lattice, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """The first place, the last index of each axis, x first, and a one, on the device; kept, since they are needed often."""
     with torch.inference_mode(False):
