@@ -99,7 +99,7 @@ class MINE(Similarity):
         each = [*(layer(a, b) for a, b in itertools.pairwise(widths)), layer(self.hidden, 1, factor=0.1)]
         self.layers = nn.ParameterList(itertools.chain.from_iterable(each))  # weights and bias of each layer in turn
         self.scales: list[tuple[Tensor, Tensor]] = []
-        self.shifts: dict[int, Tensor] = {}  # of the next step, by the first level of a call. shape: (negatives,)
+        self.shifts: dict[int, Tensor] = {}  # of the next step, by the first level of a call; 0 first. (1 + negatives,)
         self.log_average = like.new_full((levels, batch), math.nan)
 
     def repeated(self, copies: int) -> Self:
@@ -115,7 +115,7 @@ class MINE(Similarity):
         One random offset serves all points: over the steps every partner is equally likely.
         """
         for level, count in counts.items():
-            drawn = torch.randint(1, count, (self.negatives,), generator=self.generator)
+            drawn = F.pad(torch.randint(1, count, (self.negatives,), generator=self.generator), (1, 0))
             if level not in self.shifts:
                 self.shifts[level] = torch.zeros_like(drawn, device=self.log_average.device)
             self.shifts[level].copy_(sent(drawn, self.shifts[level]))  # in place: a recorded step reads it
@@ -143,7 +143,7 @@ class MINE(Similarity):
             self.scales = [self._scale(values.detach(), weight.transpose(0, 1)[:, None]) for values in (x, y)]
         x, y = ((values - mean) / deviation for values, (mean, deviation) in zip((x, y), self.scales, strict=True))
         shifts = self.shifts[levels.start]
-        x = torch.cat([x[..., None, :], _shifted(x, shifts)], -2)  # true partners and P random ones, (B, C, L, 1 + P, N)
+        x = _shifted(x, shifts)  # the true partner first, then random ones, (B, C, L, P, N)
         y = y[..., None, :].expand(-1, -1, -1, x.shape[-2], -1)
         inputs = [x, y]
         if self.lines:
@@ -151,7 +151,7 @@ class MINE(Similarity):
             inputs = [x, y, (x_lines * y_lines).sum(1, keepdim=True)]
         t = self._network(torch.cat(inputs, 1).flatten(2)).view(len(x), weight.shape[0], -1).transpose(0, 1)
         t, t_random = t.split([weight.shape[-1], t.shape[-1] - weight.shape[-1]], -1)
-        w_random = (weight[..., None, :] * _shifted(weight, shifts)).flatten(-2)
+        w_random = (weight[..., None, :] * _shifted(weight, shifts)[..., 1:, :]).flatten(-2)
         value = BOUNDS[self.bound](self, t, shares(weight), t_random, shares(w_random), levels)
         return torch.where(w_random.sum(-1) > 0, value, 0)  # 0 for a level without valid points
 
@@ -237,7 +237,7 @@ BOUNDS: dict[str, Bound] = {
 def _shifted(values: Tensor, shifts: Tensor) -> Tensor:
     """The values (..., N) from P places further on in the list, which begins anew after its end. shape: (..., P, N)"""
     if values.device.type == "cpu":  # to copy parts is faster than to read one by one
-        return torch.stack([values.roll(-shift, -1) for shift in shifts.tolist()], -2)
+        return torch.stack([values.roll(-shift, -1) if shift else values for shift in shifts.tolist()], -2)
     count = values.shape[-1]
     return values[..., (torch.arange(count, device=values.device) + shifts[:, None]) % count]
 
