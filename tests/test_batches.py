@@ -228,6 +228,7 @@ def test_each_pair_has_its_own_masks() -> None:
         assert (found[number].settings["fixed_mask"] is None) == (fixed[number] is None)
 
 
+@pytest.mark.slow
 def test_each_pair_has_its_own_part_that_is_not_deformed() -> None:
     rows = [pair(32, 40), pair(24, 32, seed=1), pair(32, 40, seed=2)]
     masks = [None, np.arange(32) < np.full((24, 1), 16), np.arange(40) > np.full((32, 1), 19)]

@@ -91,6 +91,7 @@ def test_register_writes_the_history(registered: tuple[Path, subprocess.Complete
     assert np.allclose(values[:, 3], result.history.mean(1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_stages_are_named_on_the_command_line(images: Path, tmp_path: Path) -> None:
     done = drmime(
         "register", images / "fixed.png", images / "moving.png", "--out", tmp_path, "--transform", "translation+velocity"
@@ -416,6 +417,7 @@ def interrupted_run(images: Path, out: Path) -> tuple[int, str, str]:
     return process.returncode, stdout, stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 def test_ctrl_c_keeps_the_best_so_far(images: Path, tmp_path: Path) -> None:
     status, _, stderr = interrupted_run(images, tmp_path / "out")
@@ -553,6 +555,7 @@ def test_options_of_the_device_go_to_the_registration(monkeypatch: pytest.Monkey
     assert asked["device"] == {"name": None, "threads": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="other systems have no limit of a file's size")
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha", ".nrrd", ".tif", ".npy", ".png"])
 def test_a_full_disk_is_told_and_the_old_file_stays(ending: str, tmp_path: Path) -> None:

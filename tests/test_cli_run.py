@@ -87,6 +87,7 @@ def test_the_same_command_again_runs_nothing(ran: tuple[Path, subprocess.Complet
     assert len(before) == 6
 
 
+@pytest.mark.slow
 def test_tables_and_page_can_be_made_anew(ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, done = ran
     page = (folder / "run" / "report.html").read_bytes()
@@ -96,6 +97,7 @@ def test_tables_and_page_can_be_made_anew(ran: tuple[Path, subprocess.CompletedP
     assert (folder / "run" / "report.html").read_bytes() == page
 
 
+@pytest.mark.slow
 def test_a_terminal_without_the_letters_gets_their_escapes(ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, done = ran
     command = [sys.executable, "-m", "drmime", "report", str(folder / "run")]
@@ -128,6 +130,7 @@ def test_ctrl_c_anywhere_in_a_run_keeps_what_is_finished(
     assert capsys.readouterr().err == "drmime: interrupted, finished rows are kept; the same command goes on from here\n"
 
 
+@pytest.mark.slow
 def test_a_dry_run_lists_and_writes_nothing(tmp_path: Path) -> None:
     config = tiny.config(tmp_path, tiny.pairs(tmp_path / "data", 2), {"still": {"peer": "centre"}})
     done = drmime("run", config, "--dry-run", "--set", "seeds=[0,1]")
@@ -143,6 +146,7 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path: Path) -> None:
     assert [line.split()[-1] for line in done.stdout.splitlines()[:2]] == ["do", "done"]  # an image has changed
 
 
+@pytest.mark.slow
 def test_out_goes_before_the_file(tmp_path: Path) -> None:
     config = tiny.config(tmp_path, tiny.pairs(tmp_path / "data", 1), {"still": {"peer": "centre"}})
     done = drmime("run", config, "--out", tmp_path / "elsewhere")
@@ -173,6 +177,7 @@ def test_a_mistake_is_one_line_and_status_2(tmp_path: Path, words: list[str], pr
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_config_prints_what_can_be_used() -> None:
     example, schema = drmime("config", "--example"), drmime("config", "--schema")
     assert yaml.safe_load(example.stdout)["methods"]

@@ -131,6 +131,7 @@ def test_a_loop_waits_for_the_device_once_in_ten_steps(
     assert 3 <= (counts[1] - counts[0]).total() <= 4, counts[1] - counts[0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("graphs", "put_elsewhere")
 @pytest.mark.parametrize(
     "options",

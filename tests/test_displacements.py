@@ -69,6 +69,7 @@ print(ants.apply_transforms_to_points(len(POINTS[0]), points, ["a_1Warp.nii.gz"]
 """
 
 
+@pytest.mark.slow
 def test_ants_maps_points_alike(ndim: int, tmp_path: Path) -> None:
     if find_spec("ants") is None:
         pytest.skip("ANTsPy is not installed: pip install 'drmime[peers]'")

@@ -297,6 +297,7 @@ def test_a_deformation_is_found() -> None:
     assert len(result.history) == len(linear.history) + 30 + 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bspline", "polyaffine"])
 def test_other_families_find_it_too(name: str) -> None:
     fixed, moving, truth = bent_pair()
@@ -311,6 +312,7 @@ def test_other_families_find_it_too(name: str) -> None:
     assert result.inverse_error < 0.1
 
 
+@pytest.mark.slow
 def test_an_affine_mask_keeps_its_place_affine() -> None:
     fixed, moving, _ = bent_pair()
     mask = np.zeros(fixed.shape)
@@ -337,6 +339,7 @@ def test_an_image_without_deformation_stays_affine() -> None:
     assert np.isfinite(result.deviation([[20, 20]])).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chance", "kind"), [(1e-3, LieTransform), (1, Chain)])
 def test_chance_says_how_much_evidence_a_deformation_needs(chance: float, kind: type[Transform]) -> None:
     fixed, moving, _ = bent_pair(share=0.01)
@@ -344,6 +347,7 @@ def test_chance_says_how_much_evidence_a_deformation_needs(chance: float, kind: 
     assert isinstance(result.transform, kind)
 
 
+@pytest.mark.slow
 def test_a_pair_in_a_batch_is_bent_as_alone() -> None:
     fixed, moving, _ = bent_pair(side=64)
     options = {"transform": ["affine", {"name": "velocity", "steps": 20}], "start": None, "levels": 2}
@@ -375,6 +379,7 @@ def test_a_deformation_alone_begins_at_the_start() -> None:
     assert any("no evidence" in note for note in same.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("bad", [1e-6, 50.0], ids=["still", "lost"])
 def test_of_several_fits_the_best_supported_is_kept(bad: float, order: int) -> None:
@@ -388,6 +393,7 @@ def test_of_several_fits_the_best_supported_is_kept(bad: float, order: int) -> N
     assert len(both.history) == len(good.history)  # of the fit that was kept
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_later_fit_keeps_the_earlier_one() -> None:
     fixed, moving, _ = bent_pair()
 

@@ -30,11 +30,13 @@ from drmime.transform.base import Hints
 FEW = {"steps": 5, "tolerance": 1e-9}
 OWN: dict[str, Any] = {"lie": {"generators": ["translation", "scale"], "finest_vector": True}}
 TRANSFORM: list[dict[str, Any]] = [{"transform": {"name": name, **OWN.get(name, {})}} for name in TRANSFORMS]
+BENDING = ("velocity", "bspline", "polyaffine")
 CASES: list[Any] = [
     *(({"metric": name}, 2) for name in METRICS),
     *(({"metric": {"name": "mine", "bound": bound}}, 2) for bound in BOUNDS),
     ({"metric": {"name": "mine", "precision": "bfloat16", "orientation": False, "local": False}}, 2),
-    *((options, 2) for options in TRANSFORM),
+    *((options, 2) for options in TRANSFORM if options["transform"]["name"] not in BENDING),
+    *(pytest.param(options, 2, marks=pytest.mark.slow) for options in TRANSFORM if options["transform"]["name"] in BENDING),
     *(pytest.param(options, 3, marks=pytest.mark.slow) for options in TRANSFORM),
     ({"transform": {"name": "affine", "parametrisation": "direct"}, "schedule": {"level_weights": [[0, 1], [1, 0]]}}, 3),
     *(({"sampler": name}, 2) for name in SAMPLERS),
@@ -96,6 +98,7 @@ def test_repeated_steps_give_what_plain_ones_give(options: dict[str, Any], ndim:
         assert torch.equal(*(transform(points) for transform in two))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("graphs")
 def test_starts_are_refined_by_repeated_steps(made: list[Repeated]) -> None:
     """Of several starts, which share their images."""

@@ -141,6 +141,7 @@ def test_rows_are_those_of_pairs_that_are_run_alone(tmp_path: Path) -> None:
         assert len({row.scores["seconds"] for row in found[3] if row.batch == 3 and row.method == method}) == 1
 
 
+@pytest.mark.slow
 def test_finished_rows_are_kept_whatever_the_batch(tmp_path: Path) -> None:
     plan = load(tmp_path, 4, {"ours": QUICK})
     experiment.run(plan, batch=3)
@@ -158,6 +159,7 @@ def test_an_option_that_does_not_fit_one_pair_costs_one_row(tmp_path: Path) -> N
     assert found[1].settings["schedule"]["steps"] == 2
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_at_one_pair_costs_one_row(tmp_path: Path, crashing: str) -> None:
     plan = load(tmp_path, 3, {"picky": QUICK | {"metric": crashing}}, larger=[1])
     found = experiment.run(plan, batch=3)
@@ -194,6 +196,7 @@ def test_a_batch_has_the_time_of_all_its_pairs_and_then_each_its_own(tmp_path: P
     assert [row.error for row in found] == ["", "", "took more than 0.5 seconds"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_from_its_finished_rows(tmp_path: Path) -> None:
     tiny.needs_report()
     plan = load(tmp_path, 40, {"ours": QUICK})
@@ -216,6 +219,7 @@ def test_a_run_that_is_killed_goes_on_from_its_finished_rows(tmp_path: Path) -> 
     assert len(plan.tasks()) == 40
 
 
+@pytest.mark.slow
 def test_the_command_says_how_seconds_are_meant(tmp_path: Path) -> None:
     tiny.needs_report()
     load(tmp_path, 3, {"ours": QUICK})

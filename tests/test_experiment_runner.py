@@ -72,6 +72,7 @@ def test_every_run_has_its_row(tmp_path: Path) -> None:
     assert "similarity" in ours.scores
 
 
+@pytest.mark.slow
 def test_a_method_begins_after_another_registration(tmp_path: Path) -> None:
     linear = QUICK | {"transform": "translation", "start": {"given": [[1, 0, 1], [0, 1, 0], [0, 0, 1]], "refine": False}}
     methods = {
@@ -115,6 +116,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     assert {file: file.stat().st_mtime_ns for file in files} == files
 
 
+@pytest.mark.slow
 def test_a_changed_image_is_run_again(tmp_path: Path) -> None:
     plan = load(tmp_path, 2, {"still": {"peer": "centre"}})
     experiment.run(plan)
@@ -218,6 +220,7 @@ def test_a_broken_pair_is_a_row_and_the_others_run(tmp_path: Path) -> None:
         assert "Traceback" not in errors[pair]
 
 
+@pytest.mark.slow
 def test_failures_run_again_when_asked(tmp_path: Path) -> None:
     plan = load(tmp_path, 2, {"still": {"peer": "centre"}})
     image = tmp_path / "data" / "0a.png"
@@ -229,6 +232,7 @@ def test_failures_run_again_when_asked(tmp_path: Path) -> None:
     assert [bool(row.error) for row in experiment.run(plan, retry=True)] == [False, False]
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_costs_one_row(tmp_path: Path, crashing: str) -> None:
     plan = load(tmp_path, 2, {"crash": QUICK | {"metric": crashing}, "still": {"peer": "centre"}})
     found = experiment.run(plan)
@@ -238,6 +242,7 @@ def test_a_process_that_dies_costs_one_row(tmp_path: Path, crashing: str) -> Non
     assert found[0].versions == found[1].versions
 
 
+@pytest.mark.slow
 def test_a_run_that_takes_too_long_is_a_row(tmp_path: Path, crashing: str) -> None:
     plan = load(tmp_path, 1, {"slow": QUICK | {"metric": "crashing:Slow"}, "still": {"peer": "centre"}}, timeout=8)
     found = experiment.run(plan)
@@ -245,6 +250,7 @@ def test_a_run_that_takes_too_long_is_a_row(tmp_path: Path, crashing: str) -> No
     assert not found[1].error
 
 
+@pytest.mark.slow
 def test_a_run_that_takes_too_long_is_a_row_though_it_has_forked(tmp_path: Path, crashing: str) -> None:
     first, slow = load(tmp_path, 1, {"still": {"peer": "centre"}, "slow": QUICK | {"metric": "crashing:Forking"}}).tasks()
     child = Child()
@@ -258,6 +264,7 @@ def test_a_run_that_takes_too_long_is_a_row_though_it_has_forked(tmp_path: Path,
     assert gone(int((tmp_path / "forked").read_text()))
 
 
+@pytest.mark.slow
 def test_a_child_that_died_meanwhile_is_replaced(tmp_path: Path) -> None:
     task, other = load(tmp_path, 1, PEERS).tasks()
     before = {*tiny.children(os.getpid())}  # of tests that ran in this process before
@@ -313,6 +320,7 @@ def test_rows_of_what_failed_tell_what_is_known(tmp_path: Path, crashing: str) -
     assert "fixed" not in row.settings
 
 
+@pytest.mark.slow
 def test_pictures_that_cannot_be_written_undo_no_registration(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "pictures").touch()
@@ -326,6 +334,7 @@ def test_pictures_that_cannot_be_written_undo_no_registration(tmp_path: Path) ->
     assert set(experiment.run(plan)[0].pictures) == {"fixed", "before", "after"}
 
 
+@pytest.mark.slow
 def test_pictures_and_curves_asked_for_later_are_made(tmp_path: Path) -> None:
     load(tmp_path, 1, {"still": {"peer": "centre"}, "ours": QUICK})
     path = tmp_path / "config.yaml"
@@ -357,6 +366,7 @@ def test_one_missing_input_undoes_no_result(tmp_path: Path) -> None:
     assert experiment.run(plan) == first
 
 
+@pytest.mark.slow
 def test_half_a_row_is_run_again_and_left_out_meanwhile(tmp_path: Path) -> None:
     plan = load(tmp_path, 2, {"still": {"peer": "centre"}})
     experiment.run(plan)
@@ -442,6 +452,7 @@ def test_workers_are_not_counted_when_all_is_done(tmp_path: Path) -> None:
     runner.perform([], Gone("closed"), gone, 60)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_clear_error_and_what_is_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = load(tmp_path, 4, {"still": {"peer": "centre"}})
     real, left = io.write_atomically, [3]  # the index and two rows
@@ -530,6 +541,7 @@ def test_ctrl_c_leaves_tables_of_what_is_there(tmp_path: Path, crashing: str) ->
     assert all(gone(pid) for pid in alive)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not end a process with its owner")
 def test_a_child_that_holds_the_interpreter_ends_with_its_owner(tmp_path: Path, crashing: str) -> None:
     tiny.needs_report()

@@ -365,6 +365,7 @@ print([list(theirs.apply_to_point(point)) for point in POINTS])
 """
 
 
+@pytest.mark.slow
 def test_ants_maps_points_alike_by_an_object(ndim: int, tmp_path: Path) -> None:
     if find_spec("ants") is None:
         pytest.skip("ANTs is not installed: pip install 'drmime[peers]'")

@@ -466,6 +466,7 @@ def test_what_does_not_fit_is_told_once_in_words_and_in_json_of_both(tmp_path: P
 # ---- real pairs
 
 
+@pytest.mark.slow
 def test_real_images_have_no_warnings_but_true_ones(data: Path) -> None:
     """The true ones: gray images in colour, and images of which more than half is padding."""
     pytest.importorskip("nibabel", reason="reads some of the volumes: pip install 'drmime[medical]'")

@@ -196,6 +196,7 @@ class TestStop:
             assert reason.value.endswith(".")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_pair_gives_in_a_batch_what_it_gives_alone(metric: str, ndim: int) -> None:
     first = problem("rigid", ndim)[:2]

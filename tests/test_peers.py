@@ -134,6 +134,7 @@ def test_a_known_motion_is_found(peer: str, options: dict[str, Any], motion: str
     assert what.error(found(what.problem, peer, options)) < tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spaced", [False, True], ids=["pixels", "spaced"])
 @pytest.mark.parametrize(
     ("peer", "options"),
@@ -187,6 +188,7 @@ def test_a_known_motion_of_a_volume_is_found(
     assert what.error(found(what.problem, peer, options)) < tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("peer", PACKAGES)
 def test_a_colour_image_counts_by_its_luminance(peer: str) -> None:
     ndim = 3 if peer in VOLUMES else 2
@@ -240,6 +242,7 @@ def test_phase_correlation_adds_a_shift_to_its_start() -> None:
     assert what.error(found(near, "phase")) < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("peer", [*PACKAGES, *FREE])
 def test_a_seed_gives_the_same_again(peer: str) -> None:
     what = known(3 if peer in VOLUMES else 2, "affine", spaced=True)

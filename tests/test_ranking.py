@@ -451,6 +451,7 @@ def unrelated(case: Case) -> Inputs:
     return Inputs(case.fixed, other, generators("rigid", case.ndim), 0)
 
 
+@pytest.mark.slow
 def test_pairs_that_are_searched_side_by_side_have_what_each_has_alone(ndim: int) -> None:
     """One that is clear at once, one at another angle; and, in the plane, one for which all looks are taken."""
     cases = [Case(ndim, turn_in(ndim, 40)), Case(ndim, 1.3 * turn_in(ndim, 100))]

@@ -17,6 +17,7 @@ from drmime.registry import options_of
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+LONG = ("stacks", "deformation", "options")  # pages whose examples take long
 
 
 def snippets(language: str, text: str = README) -> list[str]:
@@ -52,7 +53,14 @@ def test_every_command_line_is_accepted() -> None:
         assert parser().parse_args(words).command == words[0]
 
 
-@pytest.mark.parametrize("page", [name for name, text in PAGES.items() if snippets("python", text)])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in LONG else [])
+        for name, text in PAGES.items()
+        if snippets("python", text)
+    ],
+)
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its names stand for small images and a quick registration."""
     monkeypatch.chdir(tmp_path)  # where it writes its files

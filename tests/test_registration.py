@@ -61,6 +61,7 @@ def test_every_kind_of_pixel_is_aligned(make: Callable, kind: str) -> None:
     assert error(result, truth, grid) < 0.1, result
 
 
+@pytest.mark.slow
 def test_the_opacity_of_an_opaque_picture_changes_nothing() -> None:
     """As PNG has it: a channel of one value, far from 0."""
     fixed, moving = (np.stack([scaled(image, "uint8")] * 3 + [np.full(image.shape, 255, np.uint8)], -1) for image in images())

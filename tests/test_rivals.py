@@ -119,6 +119,7 @@ def found_3d(pixels: np.ndarray) -> Rival | None:
     return other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["band", "static", "lattice 10", "lattice 24"])
 @pytest.mark.parametrize("group", ["translation", pytest.param("affine", marks=pytest.mark.slow)])
 def test_the_result_is_right_or_doubtful(kind: str, group: str) -> None:

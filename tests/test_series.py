@@ -168,6 +168,7 @@ def test_images_of_other_pixel_lengths_are_refused(movie: np.ndarray) -> None:
         register_stack([one, other], pairs="correlation", transform="translation")
 
 
+@pytest.mark.slow
 def test_the_command_carries_every_channel(movie: np.ndarray, tmp_path: Path) -> None:
     other = np.stack([movie // 2, movie], 1)
     tifffile.imwrite(tmp_path / "movie.tif", other, imagej=True, metadata={"axes": "TCYX"})

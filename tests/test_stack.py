@@ -97,6 +97,7 @@ def test_what_was_registered_is_not_registered_again(
             register_stack(images, folder=folder, **(QUICK | other))
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_replaced(tmp_path: Path) -> None:
     one = register_stack([section(0), section(1)], folder=tmp_path, **QUICK)
     (file,) = tmp_path.iterdir()
@@ -108,6 +109,7 @@ def test_a_damaged_file_is_replaced(tmp_path: Path) -> None:
     assert np.array_equal(other.registrations[1].matrix, one.registrations[1].matrix)  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_images_that_show_nothing_in_common_are_not_called_aligned() -> None:
     noise = [np.random.default_rng(number).random((SIDE, SIDE)) for number in range(3)]
     stack = register_stack(noise, **QUICK)
@@ -141,6 +143,7 @@ def test_a_chosen_reference_stays_as_it_is(images: list[np.ndarray], folder: Pat
     assert max(errors(stack)) < 0.5
 
 
+@pytest.mark.slow
 def test_an_order_that_is_not_known_is_found(tmp_path: Path) -> None:
     grid = Grid.regular((SIDE, SIDE))
     points = grid.index_points()
@@ -226,6 +229,7 @@ def test_what_cannot_be_used_is_one_clear_error(given: Any, options: dict[str, A
         register_stack(given, **(QUICK | options))
 
 
+@pytest.mark.slow
 def test_the_command_aligns_files_and_goes_on(images: list[np.ndarray], tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path, image in zip(paths, images, strict=False):
@@ -253,6 +257,7 @@ def test_another_number_of_images_is_refused(stack: Stack, images: list[np.ndarr
         stack.movie(images, "movie.gif", seconds=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(SIDE, SIDE), (SIDE - 1, SIDE - 3), (SIDE, SIDE - 1)])
 def test_a_movie_as_mp4_has_even_sides(tmp_path: Path, shape: tuple[int, int]) -> None:
     pytest.importorskip("av", reason="PyAV is not installed: pip install 'drmime[movie]'")

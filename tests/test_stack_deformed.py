@@ -113,6 +113,7 @@ def test_the_maps_are_the_fits_one_after_the_other(stack: Stack) -> None:
         assert np.allclose(back, PLACES, rtol=0, atol=0.01)
 
 
+@pytest.mark.slow
 def test_without_a_bend_the_maps_are_the_linear_ones(tmp_path: Path) -> None:
     images = [section(number, bend=0) for number in range(3)]
     stiff = register_stack(images, folder=tmp_path, transform="translation", **LINEAR)
@@ -124,6 +125,7 @@ def test_without_a_bend_the_maps_are_the_linear_ones(tmp_path: Path) -> None:
     assert "Not deformed to match image" in placed(found)[1].notes[1]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(
     images: list[np.ndarray], folder: Path, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,11 +155,13 @@ def test_finished_pairs_and_fits_are_not_registered_again(
     assert counted.calls == 2  # another deformation of the same linear maps
 
 
+@pytest.mark.slow
 def test_each_image_by_the_one_before_it(images: list[np.ndarray]) -> None:
     found = register_stack(images, **{**QUICK, "reference": "previous", "transform": ["translation", {**FIT, "steps": 20}]})
     assert [(fit.first, fit.second) for fit in found.deformations] == [(0, 1), (1, 2)]
 
 
+@pytest.mark.slow
 def test_the_mean_pose_is_a_linear_map_from_the_reference(images: list[np.ndarray], folder: Path, counted: Counted) -> None:
     found = register_stack(images, folder=folder, **{**QUICK, "reference": "mean"})
     assert counted.calls <= 2  # the fits, if the reference is another image
@@ -168,6 +172,7 @@ def test_the_mean_pose_is_a_linear_map_from_the_reference(images: list[np.ndarra
         assert np.allclose(one.to_moving(PLACES), other.to_moving(there), rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", [{**FIT, "name": "bspline"}, {"name": "polyaffine", "steps": 60}])
 def test_other_families_pass_over_a_ruined_image(images: list[np.ndarray], fit: dict[str, Any]) -> None:
     given = [images[0], np.random.default_rng(0).random((SIDE, SIDE)), images[1]]
@@ -191,6 +196,7 @@ def test_files_and_pictures(stack: Stack, images: list[np.ndarray], tmp_path: Pa
     assert np.corrcoef(warped[inner].ravel(), -np.log(images[0])[inner].ravel())[0, 1] > 0.95
 
 
+@pytest.mark.slow
 def test_a_fit_that_fails_leaves_the_linear_map(stack: Stack) -> None:
     matrices = torch.eye(3, dtype=torch.float64).repeat(3, 1, 1)
     matrices[1, 0, 2], matrices[2, 1, 2] = 3, 5
@@ -226,6 +232,7 @@ def test_what_cannot_be_used_is_one_clear_error(
     assert counted.calls == 0
 
 
+@pytest.mark.slow
 def test_the_command_deforms_files_and_frames(images: list[np.ndarray], tmp_path: Path) -> None:
     made = [np.rint(255 * (image - image.min()) / np.ptp(image)).astype(np.uint8) for image in images[:2]]
     paths = [tmp_path / f"{number}.png" for number in range(2)]

@@ -351,6 +351,7 @@ def test_every_example_gives_what_it_says(public: Any) -> None:
     assert doctest.DocTestRunner().run(example).failed == 0
 
 
+@pytest.mark.slow
 def test_the_command(tiles: list[np.ndarray], truth: np.ndarray, tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.tif" for number in range(9)]
     for path, image in zip(paths, tiles, strict=True):

@@ -84,6 +84,7 @@ print("done", torch.get_num_threads())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 def test_forked_workers_do_not_wait_for_threads_that_are_gone() -> None:
     ended = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, encoding="utf-8", timeout=120)

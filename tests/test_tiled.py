@@ -263,6 +263,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kill -9")
 @pytest.mark.parametrize("ending", [".zarr", ".tif"])
 def test_after_kill_9_the_same_command_writes_the_same_bytes(ending: str, slide: Path, tmp_path: Path) -> None:
@@ -351,6 +352,7 @@ def test_a_damaged_source_is_told_and_what_is_done_is_kept(slide: Path, tmp_path
     assert (tmp_path / "out.zarr.part").exists()
 
 
+@pytest.mark.slow
 def test_the_command(slide: Path, tmp_path: Path) -> None:
     made(translation(2.0, 1.0).numpy(), Grid.regular(SHAPE)).save(tmp_path / "t.json")
     words = [sys.executable, "-m", "drmime", "warp", str(tmp_path / "t.json"), str(slide), "--same-extent", "--out"]

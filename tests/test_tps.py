@@ -96,6 +96,7 @@ def test_a_mask_that_stays_affine_is_refused() -> None:
         )
 
 
+@pytest.mark.slow
 def test_the_images_refine_the_spline() -> None:
     fixed, moving, truth = bent_pair()
     random = np.random.default_rng(0)

@@ -96,6 +96,7 @@ DAMAGES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarra
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_what_is_not_the_scene_does_not_lead_away(damage: str) -> None:
     fixed, moving, truth = pair()
@@ -136,6 +137,7 @@ def noise(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random((SIDE, SIDE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fixed", "moving"),
     [pytest.param(ramp(True), ramp(False), marks=pytest.mark.slow), (noise(0), noise(1))],
