@@ -74,7 +74,7 @@ class Evaluation:
         self.total = Total(moving, model, metric, penalty, copies)
         self.device = moving.levels[0].data.device if graphs else None
         self.kind: object = None
-        self.repeated = Repeated(self.total, self.device)
+        self.repeated = Repeated(self.total)
 
     def __call__(
         self, points: Sequence[FixedSamples], weights: Tensor, moves: bool
