@@ -15,8 +15,13 @@ from drmime.sampling import FixedSamples, read
 from drmime.transform.base import Model
 
 
+def draw(points: Sequence[FixedSamples], metric: Similarity) -> None:
+    """Let the metric draw its random numbers for a step at these points, before it compares them."""
+    metric.draw({some.levels.start: some.points.shape[2] for some in points})
+
+
 def score(points: Sequence[FixedSamples], moving: Pyramid, model: Model, metric: Similarity, copies: int = 1) -> Tensor:
-    """Similarity at the points of a step, for which the metric has drawn its random numbers. shape: (levels, B)
+    """Similarity at the points of a step, for which `draw` was called. shape: (levels, B)
 
     `copies`: of each moving image, so that one batch can have several sets of points or maps of one pair.
     """
@@ -84,7 +89,7 @@ class Evaluation:
         `weights`: of the levels (levels, 1). `moves`: whether the model is optimised, or the metric alone.
         """
         model, metric = self.total.model, self.total.metric
-        metric.draw({some.levels.start: some.points.shape[2] for some in points})
+        draw(points, metric)
         model.requires_grad_(moves)
         levels, parts = [some.levels for some in points], [part for some in points for part in some[1:]]
         kind = moves, levels, [part.shape for part in parts]

@@ -16,6 +16,7 @@ from scipy import special
 from torch import Tensor
 
 from drmime.compare.base import Similarity
+from drmime.evaluation import draw
 from drmime.image.pyramid import Pyramid
 from drmime.optimise import Outcome
 from drmime.sampling import FixedSamples, Overlap, Sampler, fixed_samples, read
@@ -139,7 +140,7 @@ class HeldOut:
                 for at, which in enumerate(left_out):
                     if isinstance(generator, torch.Generator):
                         generator.manual_seed(0)  # the same random partners each time
-                    self.metric.draw({some.levels.start: weight.shape[-1]})
+                    draw([some], self.metric)
                     kept = weight if which is None else weight * (group != which)
                     similarity = self.metric(here, there, kept, some.levels)
                     rows[at] = rows[at] + (self.weights[some.levels, None] * similarity).sum(0)

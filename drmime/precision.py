@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from drmime.compare.base import Similarity
-from drmime.evaluation import score
+from drmime.evaluation import draw, score
 from drmime.image.pyramid import Pyramid
 from drmime.optimise import Outcome
 from drmime.sampling import FixedSamples, Sampler, fixed_samples
@@ -110,7 +110,7 @@ def _at_once(moving: Pyramid, local: Model, metric: Similarity, weights: Tensor,
     if isinstance(generator := getattr(repeated, "generator", None), torch.Generator):  # a copy
         generator.manual_seed(seed)
     points = [_joined(some, len(before)) for some in zip(*(points for points, _ in asked), strict=True)]
-    repeated.draw({some.levels.start: some.points.shape[2] for some in points})
+    draw(points, repeated)
     total = (weights[:, None] * score(points, moving, copies, repeated, count)).sum()
     found = torch.autograd.grad(total, parameter)[0].view(len(before), count, -1)
     return found.double().cpu()

@@ -137,11 +137,9 @@ def test_a_loop_waits_for_the_device_once_in_ten_steps(
     "options",
     [
         {"device": {"graphs": True}},
-        pytest.param({}, marks=pytest.mark.slow),
+        {},
         # by correlation: over the many steps of a deformation the network of MINE makes much of rounding
-        pytest.param(
-            {"transform": "rigid+velocity", "metric": "ncc", "levels": 2, "device": {"graphs": True}}, marks=pytest.mark.slow
-        ),
+        {"transform": "rigid+velocity", "metric": "ncc", "levels": 2, "device": {"graphs": True}},
     ],
     ids=str,
 )

@@ -66,7 +66,7 @@ def outcome(options: dict[str, Any], ndim: int, recorded: bool) -> Outcome:
     )
     places = torch.tensor([[0.2, 0.3, 0.4], [0.7, 0.2, 0.5], [0.4, 0.8, 0.3], [0.5, 0.5, 0.8]], dtype=torch.float64)
     points = case.grid.size * places[:, :ndim]
-    there = torch.nn.functional.pad(points, (0, 1), value=1.0) @ case.truth[:-1].T
+    there = apply(case.truth, points, is_affine=True)[0]
     hints = Hints((points, there + 1))
     located = SoftLandmarks(points.numpy(), (there / 1.2).numpy()).on(case.grid, case.moving.grid)
     problem = Problem(fixed, moving, {}, 2, Overlap(fixed, moving), hints, located, Part((0, 1), 0, 2))
